@@ -1,0 +1,9 @@
+"""The two kinds of failure a user meets."""
+
+
+class RequestError(ValueError):
+    """The request itself is wrong (an option, a file of the request, a table's column): nothing is written, exit code 2."""
+
+
+class SlideError(RuntimeError):
+    """One slide cannot be processed: it is marked ``failed`` in the manifest and the others go on, exit code 1."""
