@@ -1,0 +1,138 @@
+"""Operators on maps of which only some positions are observed (III-C.c; Uhrig et al., Sparsity invariant CNNs, 2017).
+
+Every operator takes a feature map ``x`` (B, C, H, W) and an observation mask ``o`` (B, 1, H, W) of zeros and ones, and keeps ``x``
+exactly zero wherever ``o`` is zero. ``extent`` (B, 1, H, W) marks the slide's own rectangle inside a padded batch; masks that grow
+under a max-pool never grow past it, so padding changes nothing.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+LEAKY_SLOPE = 0.3  # Keras's default; the paper says "Leaky ReLU" and was written in Keras
+
+
+def slide_extent(o: Tensor) -> Tensor:
+    """Return the smallest rectangle that holds every observed position of each map, (B, 1, H, W) of zeros and ones."""
+    rows = o.amax(dim=3, keepdim=True)
+    columns = o.amax(dim=2, keepdim=True)
+    inside_rows = torch.cummax(rows, dim=2)[0] * torch.cummax(rows.flip([2]), dim=2)[0].flip([2])
+    inside_columns = torch.cummax(columns, dim=3)[0] * torch.cummax(columns.flip([3]), dim=3)[0].flip([3])
+    return inside_rows * inside_columns
+
+
+def sparse_mean(x: Tensor, o: Tensor) -> Tensor:
+    """Mean over the observed positions of each map, (B, C); zeros for a map with none (sparse pooling, eq. 4 per slide)."""
+    return (x * o).sum(dim=(2, 3)) / o.sum(dim=(2, 3)).clamp(min=1.0)
+
+
+def sparse_max(x: Tensor, o: Tensor) -> Tensor:
+    """Maximum over the observed positions of each map, (B, C); zeros for a map with none."""
+    highest = x.masked_fill(o == 0, float("-inf")).amax(dim=(2, 3))
+    return torch.where(o.amax(dim=(2, 3)) > 0, highest, torch.zeros_like(highest))
+
+
+def sparse_max_pool(x: Tensor, o: Tensor) -> tuple[Tensor, Tensor]:
+    """Halve a map by the maximum over the observed positions of each 2x2 window.
+
+    Returns:
+        the pooled map (B, C, ceil(H/2), ceil(W/2)) and its mask; a window with nothing observed is zero.
+    """
+    pooled_o = F.max_pool2d(o, 2, ceil_mode=True)
+    pooled = F.max_pool2d(x.masked_fill(o == 0, float("-inf")), 2, ceil_mode=True)
+    return torch.where(pooled_o > 0, pooled, torch.zeros_like(pooled)), pooled_o
+
+
+class SparseConv2d(nn.Module):
+    """Convolution over observed positions: y = sum(w o x) / (sum(o) + eps) + b, o' = max-pool(o), y = 0 where o' = 0.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel_size: odd side of the window; the padding keeps the size at stride 1.
+        stride: step of the window, of the convolution and of the mask's max-pool alike.
+        groups: as in ``torch.nn.Conv2d``.
+        eps: added to the count of observed positions in a window.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, groups: int = 1, eps: float = 1e-8
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False
+        )
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.register_buffer("window", torch.ones(1, 1, kernel_size, kernel_size), persistent=False)
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.eps = eps
+
+    def forward(self, x: Tensor, o: Tensor, extent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the map, its mask and its extent, each (B, ., ceil(H/stride), ceil(W/stride))."""
+        padding = self.kernel_size // 2
+        count = F.conv2d(o, self.window, stride=self.stride, padding=padding)
+        extent = extent[:, :, :: self.stride, :: self.stride]
+        out_o = F.max_pool2d(o, self.kernel_size, self.stride, padding) * extent
+        y = self.conv(x * o) / (count + self.eps) + self.bias.view(1, -1, 1, 1)
+        return y * out_o, out_o, extent
+
+
+class SparseBatchNorm2d(nn.Module):
+    """Batch normalisation with mean and variance over observed positions only (equations 4 and 5).
+
+    Equation 5 subtracts beta = sum(1 - O) mean^2 from a sum over every position; with F zero off the mask that equals the masked
+    sum used here, which does not cancel. Running statistics as in ``torch.nn.BatchNorm2d``.
+    """
+
+    def __init__(self, channels: int, *, eps: float = 1e-3, momentum: float = 0.1, affine: bool = True) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels), requires_grad=affine)
+        self.bias = nn.Parameter(torch.zeros(channels), requires_grad=affine)
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+        self.eps = eps
+        self.momentum = momentum
+
+    def forward(self, x: Tensor, o: Tensor) -> Tensor:
+        """Normalise ``x`` (B, C, H, W) where ``o`` is one; zero elsewhere."""
+        mean = self.running_mean
+        var = self.running_var
+        if self.training:
+            count = o.sum().clamp(min=1.0)
+            mean = (x * o).sum(dim=(0, 2, 3)) / count
+            var = (o * (x - mean.view(1, -1, 1, 1)).square()).sum(dim=(0, 2, 3)) / count
+            with torch.no_grad():
+                self.running_mean.lerp_(mean.detach().to(self.running_mean.dtype), self.momentum)
+                unbiased = var.detach() * count / (count - 1).clamp(min=1.0)
+                self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
+        scale = self.weight * torch.rsqrt(var + self.eps)
+        shift = self.bias - mean * scale
+        return (x * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)) * o
+
+
+class SparseUnit(nn.Module):
+    """Sparse convolution, sparse norm, leaky ReLU; ``separable`` splits it into a depth-wise and a 1x1 convolution."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 1,
+        *,
+        stride: int = 1,
+        separable: bool = False,
+        activation: bool = True,
+    ) -> None:
+        super().__init__()
+        first = in_channels if separable else out_channels
+        groups = in_channels if separable else 1
+        self.conv = SparseConv2d(in_channels, first, kernel_size, stride=stride, groups=groups)
+        self.pointwise = nn.Conv2d(first, out_channels, 1, bias=False) if separable else nn.Identity()
+        self.norm = SparseBatchNorm2d(out_channels)
+        self.activation = nn.LeakyReLU(LEAKY_SLOPE) if activation else nn.Identity()
+
+    def forward(self, x: Tensor, o: Tensor, extent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the map, its mask and its extent."""
+        y, o, extent = self.conv(x, o, extent)
+        return self.activation(self.norm(self.pointwise(y), o)), o, extent
