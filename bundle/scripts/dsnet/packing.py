@@ -22,7 +22,9 @@ def pack(v: Tensor, t: Tensor) -> Tensor:
     """
     height, width = v.shape[-2:]
     if tuple(t.shape[-2:]) != (2 * height, 2 * width):
-        raise ValueError(f"T must be {2 * height} x {2 * width}, twice V's grid of {height} x {width}; got {tuple(t.shape[-2:])}")
+        raise ValueError(
+            f"T must be {2 * height} x {2 * width}, twice V's grid of {height} x {width}; got {tuple(t.shape[-2:])}"
+        )
     return torch.cat([v, F.pixel_unshuffle(t, T_PIXELS_PER_PATCH)], dim=-3)
 
 

@@ -56,7 +56,14 @@ class SparseConv2d(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, groups: int = 1, eps: float = 1e-8
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        eps: float = 1e-8,
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(

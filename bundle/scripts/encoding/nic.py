@@ -49,7 +49,9 @@ class NICEncoder(nn.Module):
             with h5py.File(path, "r") as file, torch.no_grad():
 
                 def tensor(layer: str, name: str) -> Tensor:
-                    return torch.from_numpy(np.asarray(file[f"model_weights/{layer}/{layer}/{name}:0"], dtype=np.float32))
+                    return torch.from_numpy(
+                        np.asarray(file[f"model_weights/{layer}/{layer}/{name}:0"], dtype=np.float32)
+                    )
 
                 for index in range(LAYERS):
                     conv, norm = self.convolutions[3 * index], self.convolutions[3 * index + 2]

@@ -1,0 +1,1 @@
+"""Slides: finding them, reading their patches, and where the patches lie."""

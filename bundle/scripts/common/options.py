@@ -1,0 +1,163 @@
+"""What a stage does with its command line: unknown options are refused, and errors end in the project's exit codes.
+
+``python -m monai.bundle run`` takes any ``--name value`` as an override and adds names that no config has, so a
+misspelt one is lost without a word. A config component cannot see the parser, but it can see the command line, so every
+stage config starts its run list with ``$@options``, where ``options`` is
+``{_target_: scripts.common.options.check_options}``.
+"""
+
+import difflib
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import fire
+import monai.bundle
+from fire.parser import SeparateFlagArgs
+from monai.bundle import ConfigParser, ConfigWorkflow, create_workflow, run, run_workflow
+from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS, ID_SEP_KEY
+
+from .errors import RequestError, SlideError
+
+EXIT_FAILED = 1
+EXIT_WRONG_REQUEST = 2
+
+_COMMANDS: dict[str, Callable[..., None]] = {"run": run, "run_workflow": run_workflow}
+
+
+def check_options() -> None:
+    """Refuse command-line options that neither MONAI nor the named config files know, and set up the exit codes.
+
+    Does nothing where the process is not ``python -m monai.bundle``: in another program the command line says nothing
+    about the config, and the exit codes are its own affair.
+
+    Raises:
+        RequestError: an option is unknown; the message names the nearest known one and the config files.
+    """
+    if Path(sys.argv[0]).resolve() != Path(monai.bundle.__file__).with_name("__main__.py").resolve():
+        return
+    install_exit_codes()
+    refuse_unknown(sys.argv[1:])
+
+
+def refuse_unknown(arguments: Sequence[str]) -> None:
+    """Refuse unknown option names in ``arguments``, the words that follow ``python -m monai.bundle``.
+
+    Known are the parameters of MONAI's ``run`` and of the workflow behind it, every id of the merged config files in
+    any spelling that MONAI takes (``a#b``, ``a::b``), and with ``--tracking`` the ids of its settings.
+
+    Raises:
+        RequestError: see `check_options`.
+    """
+    given = _given_options(arguments)
+    names = list(given)
+    if given.get("args_file"):
+        defaults = ConfigParser.load_config_file(given["args_file"])
+        names += [name for name in defaults if name not in given]
+        given = {**defaults, **{name: value for name, value in given.items() if value is not None}}
+    if not given.get("config_file"):
+        return
+    config = ConfigParser(ConfigParser.load_config_files(given["config_file"]))
+    known = _monai_parameters() | set(config[""])
+    if given.get("tracking"):
+        known |= _tracking_names(given["tracking"])
+
+    unknown = [name for name in names if name not in known and name not in config]
+    if unknown:
+        hints = []
+        for name in unknown:
+            spelling = name.replace(ID_SEP_KEY, "#")
+            candidates = _nested_ids(config[""]) if "#" in spelling else known
+            nearest = difflib.get_close_matches(spelling, sorted(candidates), n=1, cutoff=0.0)
+            hints.append(f"unknown option --{spelling}, the nearest known one is --{nearest[0]}")
+        raise RequestError(f"{'; '.join(hints)} (options are the names in {given['config_file']})")
+
+
+def resolve_bundle_root(bundle_root: str) -> str:
+    """Return ``bundle_root`` as an absolute path, so that outputs do not depend on the working directory.
+
+    Raises:
+        RequestError: the folder holds no ``configs/metadata.json``, as when ``--bundle_root`` is left out in any folder
+            but the bundle's own.
+    """
+    root = Path(bundle_root).expanduser().resolve()
+    if not (root / "configs" / "metadata.json").is_file():
+        raise RequestError(
+            f"bundle root {root}: holds no configs/metadata.json, so it is not a bundle's folder; "
+            "give the folder that holds configs/ with --bundle_root"
+        )
+    return str(root)
+
+
+def install_exit_codes() -> None:
+    """Let an uncaught `RequestError` end the process with code 2 and a `SlideError` with code 1, each with one line.
+
+    MONAI raises the errors of components again inside a ``RuntimeError`` that quotes the whole component, so the chain
+    of causes is searched. Any other error keeps its traceback and Python's code 1.
+    """
+    previous = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        for expected, code in ((RequestError, EXIT_WRONG_REQUEST), (SlideError, EXIT_FAILED)):
+            found = next((cause for cause in _causes(error) if isinstance(cause, expected)), None)
+            if found is not None:
+                # Not sys.stderr: torch.distributed replaces it by a buffer while it calls the hook, and drops that when
+                # the hook raises.
+                print(f"error: {found}", file=sys.__stderr__, flush=True)
+                raise SystemExit(code)  # from a hook the interpreter honours it, and finalises as after sys.exit
+        previous(kind, error, trace)
+
+    sys.excepthook = hook
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield ``error`` and what a traceback would show above it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _given_options(arguments: Sequence[str]) -> dict[str, Any]:
+    """Return the options by name as Fire hands them to MONAI, positional ones included; empty for other commands."""
+    given: dict[str, Any] = {}
+
+    def recorder(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def record(*args: Any, **kwargs: Any) -> None:
+            given.update(zip(inspect.signature(command).parameters, args, strict=False))
+            given.update(kwargs)
+
+        return record
+
+    words, _ = SeparateFlagArgs(list(arguments))
+    if words and words[0] in _COMMANDS:
+        fire.Fire({name: recorder(command) for name, command in _COMMANDS.items()}, command=words)
+    return {name.replace("#", ID_SEP_KEY): value for name, value in given.items()}
+
+
+def _monai_parameters() -> set[str]:
+    """Return the named parameters that MONAI itself takes out of the options."""
+    parameters = [
+        parameter
+        for function in (run, run_workflow, create_workflow, ConfigWorkflow)
+        for parameter in inspect.signature(function).parameters.values()
+    ]
+    return {parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD}
+
+
+def _tracking_names(tracking: Any) -> set[str]:
+    """Return the ids that ``--tracking`` adds to the config: of a built-in setting, or of settings files."""
+    settings: Any = DEFAULT_EXP_MGMT_SETTINGS.get(tracking) if isinstance(tracking, str) else None
+    return set((settings or ConfigParser.load_config_files(tracking))["configs"])
+
+
+def _nested_ids(config: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the id of everything inside ``config``, levels joined by ``#``."""
+    items = config.items() if isinstance(config, dict) else enumerate(config) if isinstance(config, list) else ()
+    for key, value in items:
+        yield f"{prefix}{key}"
+        yield from _nested_ids(value, f"{prefix}{key}#")

@@ -1,0 +1,77 @@
+"""What turns patches into vectors, behind one interface."""
+
+import pickle
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..common.errors import RequestError
+from ..scae.network import SCAE
+
+
+class PatchEncoder(Protocol):
+    """A module in evaluation mode that maps patches (B, 3, input_px, input_px) in [0, 1] to vectors (B, channels)."""
+
+    input_px: int
+    channels: int
+
+    def __call__(self, patches: Tensor) -> Tensor:
+        """Encode patches."""
+        ...
+
+
+class SCAEEncoder(nn.Module):
+    """The encoder half of a trained S-CAE.
+
+    Args:
+        weights: file written by ``train_scae.yaml``.
+        strategy: what v is made of, see :class:`..scae.network.SCAE`.
+
+    Raises:
+        RequestError: the file is missing or does not hold an S-CAE of this strategy.
+    """
+
+    input_px = SCAE.input_px
+
+    def __init__(self, weights: str | Path, strategy: str = "separated") -> None:
+        super().__init__()
+        self.scae = SCAE(strategy=strategy)
+        self.scae.load_state_dict(read_weights(weights, network=self.scae, made_by="train_scae.yaml"))
+        self.channels = self.scae.channels
+        self.eval()
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """Encode patches (B, 3, 112, 112) in [0, 1] to v (B, C)."""
+        return self.scae.encode(patches)
+
+
+def read_weights(path: str | Path, *, network: nn.Module, made_by: str) -> dict[str, Tensor]:
+    """Read a state dict that fits ``network``, from a bare state dict or from a checkpoint's entry ``model``.
+
+    Raises:
+        RequestError: the file is missing, is no checkpoint, or does not fit.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RequestError(
+            f"{path}: no such file; expected the weights that {made_by} writes: train first or name another file"
+        )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise RequestError(
+            f"{path}: not a checkpoint of tensors ({error}); expected the weights that {made_by} writes"
+        ) from error
+    state = content.get("model", content)
+    expected = network.state_dict()
+    wrong = sorted(set(expected) ^ set(state)) + sorted(
+        name for name in expected if name in state and expected[name].shape != state[name].shape
+    )
+    if wrong:
+        raise RequestError(
+            f"{path}: does not fit {type(network).__name__} ({len(wrong)} entries differ, the first is {wrong[0]}); "
+            "expected weights trained with the same settings: check the strategy or the network's arguments"
+        )
+    return state

@@ -1,0 +1,187 @@
+"""The embedding file ``<slide_id>.h5``: V, O and T of one slide, in the layout that TRIDENT and CLAM read."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from ..common.errors import SlideError
+from ..common.files import atomic_path
+
+FORMAT = "dsnet-embedding/1"
+MAX_COLLISIONS = 0.1
+CHUNK_ROWS = 4096  # a chunk of one row makes a file load thirty times slower
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """One slide after Transformation.
+
+    Attributes:
+        features: v of every observed patch, (N, C).
+        coords_xy_px: their top-left corners in level-0 pixels, (N, 2).
+        grid_yx: their row and column in V, (N, 2).
+        shape_yx: rows and columns of V, the tightest box of the observed patches.
+        patch_px_level0: side of a patch in level-0 pixels.
+        thumbnail: T, uint8 (2 rows, 2 columns, 3 L); None where the file has none.
+        attributes: the root attributes.
+    """
+
+    features: NDArray[np.floating[Any]]
+    coords_xy_px: NDArray[np.int64]
+    grid_yx: NDArray[np.int32]
+    shape_yx: tuple[int, int]
+    patch_px_level0: int
+    thumbnail: NDArray[np.uint8] | None
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+    def matrix(self) -> NDArray[np.float32]:
+        """V, float32 (C, rows, columns): zero where nothing was observed."""
+        v = np.zeros((self.features.shape[1], *self.shape_yx), dtype=np.float32)
+        v[:, self.grid_yx[:, 0], self.grid_yx[:, 1]] = self.features.T
+        return v
+
+
+@contextmanager
+def embedding_writer(path: Path, *, patches: int, channels: int) -> Iterator[h5py.File]:
+    """Open ``path`` for writing with empty ``features``, ``coords`` and ``grid``; it appears under its name only when whole."""
+    chunk = max(1, min(patches, CHUNK_ROWS))
+    with atomic_path(path) as partial, h5py.File(partial, "w") as file:
+        for name, width, dtype in (("features", channels, "float32"), ("coords", 2, "int64"), ("grid", 2, "int32")):
+            file.create_dataset(name, (patches, width), dtype=dtype, chunks=(chunk, width))
+        yield file
+
+
+def read_attributes(path: Path) -> dict[str, Any]:
+    """Read the root attributes of an embedding file.
+
+    Raises:
+        SlideError: the file cannot be opened as HDF5.
+    """
+    with _opened(path) as file:
+        return dict(file.attrs)
+
+
+def read_shape(path: Path) -> tuple[int, int | None]:
+    """Read C and L without loading the features; L is None where the file has no thumbnail.
+
+    Raises:
+        SlideError: the file is no feature file.
+    """
+    with _opened(path) as file:
+        features = _dataset(file, "features", path)
+        levels = file["thumbnail"].shape[2] // 3 if "thumbnail" in file else None
+        return int(features.shape[-1]), levels
+
+
+def read_embedding(path: Path) -> Embedding:
+    """Read an embedding file of ours, or a feature file of another tool (``features`` and ``coords`` alone).
+
+    For the latter the grid is rebuilt from the coordinates and cropped to the tightest box; a leading axis of 1 is dropped.
+
+    Raises:
+        SlideError: the file is not such a file, holds no patch, or its coordinates lie on no regular grid.
+    """
+    with _opened(path) as file:
+        features, coords = _dataset(file, "features", path), _dataset(file, "coords", path)
+        patch_px = _patch_px(file)
+        arrays = [array[0] if array.ndim == 3 and array.shape[0] == 1 else array[()] for array in (features, coords)]
+        feature_rows, coords_xy_px = arrays[0], arrays[1].astype(np.int64)
+        thumbnail = file["thumbnail"][()] if "thumbnail" in file else None
+        grid_yx = file["grid"][()] if "grid" in file else None
+        attributes = dict(file.attrs)
+    if feature_rows.ndim != 2 or coords_xy_px.shape != (len(feature_rows), 2):
+        raise SlideError(
+            f"{path}: features {feature_rows.shape} and coords {coords_xy_px.shape}, expected (N, C) and (N, 2): "
+            "write the file anew"
+        )
+    if not len(feature_rows):
+        raise SlideError(
+            f"{path}: no observed patch, expected at least one: leave this slide out or check its tissue mask"
+        )
+    if not np.isfinite(feature_rows).all():
+        raise SlideError(f"{path}: features hold NaN or infinity, expected finite numbers: write the file anew")
+    if grid_yx is None:
+        step_px = patch_px or _common_step(coords_xy_px)
+        grid_yx, kept = _snap_to_grid(coords_xy_px, step_px, path)
+        feature_rows, coords_xy_px, patch_px = feature_rows[kept], coords_xy_px[kept], step_px
+        rows, columns = (int(size) for size in grid_yx.max(axis=0) + 1)
+    else:
+        rows, columns = (int(size) for size in attributes["grid_shape"])
+    return Embedding(
+        features=feature_rows,
+        coords_xy_px=coords_xy_px,
+        grid_yx=grid_yx.astype(np.int32),
+        shape_yx=(rows, columns),
+        patch_px_level0=patch_px or _common_step(coords_xy_px),
+        thumbnail=thumbnail,
+        attributes=attributes,
+    )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise SlideError(
+            f"{path}: not a readable HDF5 file ({error}); expected the slide's embedding: encode the slide"
+        ) from error
+    with file:
+        yield file
+
+
+def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
+    if name not in file:
+        raise SlideError(
+            f"{path}: no dataset {name!r} (it has {', '.join(file) or 'none'}), expected features and coords as TRIDENT and "
+            "CLAM write them"
+        )
+    return file[name]
+
+
+def _patch_px(file: h5py.File) -> int | None:
+    """Side of a patch in level-0 pixels where the file says so (on ``coords``, or at the root)."""
+    for attributes in (file["coords"].attrs, file.attrs):
+        if "patch_size_level0" in attributes:
+            return int(attributes["patch_size_level0"])
+    return None
+
+
+def _common_step(coords_xy_px: NDArray[np.int64]) -> int:
+    """Most frequent distance between neighbours in x or y: the step of a grid that the file does not state."""
+    distances = [np.diff(np.unique(coords_xy_px[:, axis])) for axis in (0, 1)]
+    steps, counts = np.unique(np.concatenate(distances), return_counts=True)
+    return int(steps[counts.argmax()]) if len(steps) else 1
+
+
+def _snap_to_grid(
+    coords_xy_px: NDArray[np.int64], step_px: int, path: Path
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row and column of every patch, the smallest being 0, and which patches are kept.
+
+    Tools that start a grid anew in every piece of tissue leave patches off a common grid: each goes to the nearest cell, and of
+    two in one cell the first is kept, as long as that is rare.
+    """
+    offsets = coords_xy_px - coords_xy_px.min(axis=0)
+    grid_yx = np.rint(offsets[:, ::-1] / step_px).astype(np.int64)
+    _, kept = np.unique(grid_yx, axis=0, return_index=True)
+    if len(kept) < (1 - MAX_COLLISIONS) * len(grid_yx):
+        raise SlideError(
+            f"{path}: {len(grid_yx) - len(kept)} of {len(grid_yx)} patches share a cell of a grid of {step_px} px; expected patches "
+            "that do not overlap: extract them without overlap, or state patch_size_level0"
+        )
+    kept.sort()
+    return grid_yx[kept], kept
+
+
+def write_attributes(file: h5py.File, attributes: Mapping[str, Any]) -> None:
+    """Set root attributes; a value of None is left out."""
+    for name, value in attributes.items():
+        if value is not None:
+            file.attrs[name] = value

@@ -1,0 +1,65 @@
+"""T, the thumbnail matrix: low magnifications of the slide on a grid exactly twice as fine as V's (III-A, Table IV)."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..slides.geometry import PatchGrid, area_average
+from ..slides.reader import SlideReader
+
+PIXELS_PER_PATCH = 2
+MIN_READ_PX = 16  # a patch is read at no fewer pixels a side than this, so that level rounding shifts T by 3 % at most
+BLOCK_PX = 2048  # side of the region read at once
+
+
+def build_thumbnail(reader: SlideReader, grid: PatchGrid, *, levels: int = 3) -> NDArray[np.uint8]:
+    """Make T of the box that ``grid`` covers.
+
+    The finest thumbnail averages every quarter of a patch (factor K); those of factor 2K ... LK are area means of it,
+    repeated (nearest) on to its grid.
+
+    Args:
+        reader: an open slide.
+        grid: patches of the box.
+        levels: L.
+
+    Returns:
+        RGB of each level, the finest first, (2 rows, 2 columns, 3 levels).
+    """
+    finest = _finest(reader, grid)
+    stack = [finest]
+    for factor in range(2, levels + 1):
+        coarse = area_average(finest[None], _steps(finest.shape[0], factor), _steps(finest.shape[1], factor))[0]
+        upsampled = coarse.repeat_interleave(factor, dim=0).repeat_interleave(factor, dim=1)
+        stack.append(upsampled[: finest.shape[0], : finest.shape[1]])
+    return torch.cat(stack, dim=2).round().clamp(0, 255).to(torch.uint8).numpy()
+
+
+def _steps(size: int, factor: int) -> list[float]:
+    """Borders every ``factor`` pixels; the last interval may be shorter."""
+    return [float(edge) for edge in range(0, size, factor)] + [float(size)]
+
+
+def _finest(reader: SlideReader, grid: PatchGrid) -> torch.Tensor:
+    """Read the box block by block; float32 (2 rows, 2 columns, 3)."""
+    sides_px = [grid.patch_px_level0 / downsample for downsample in reader.level_downsamples]
+    level = max((index for index, side in enumerate(sides_px) if side >= MIN_READ_PX), default=0)
+    side_px = sides_px[level]
+    block = max(1, int(BLOCK_PX // side_px))
+    rows, columns = grid.shape_yx
+    finest = torch.empty(PIXELS_PER_PATCH * rows, PIXELS_PER_PATCH * columns, 3)
+    for row in range(0, rows, block):
+        for column in range(0, columns, block):
+            height, width = min(block, rows - row), min(block, columns - column)
+            corner = grid.coords_xy_px(np.array([[row, column]], dtype=np.int32))
+            size = (int(np.ceil(width * side_px - 1e-6)), int(np.ceil(height * side_px - 1e-6)))
+            region = reader.read_patches(corner, size_xy_px=size, level=level)
+            edges_y, edges_x = (
+                np.minimum(np.linspace(0, cells * side_px, PIXELS_PER_PATCH * cells + 1), pixels).tolist()
+                for cells, pixels in ((height, size[1]), (width, size[0]))
+            )
+            y, x = PIXELS_PER_PATCH * row, PIXELS_PER_PATCH * column
+            finest[y : y + PIXELS_PER_PATCH * height, x : x + PIXELS_PER_PATCH * width] = area_average(
+                torch.from_numpy(region), edges_y, edges_x
+            )[0]
+    return finest

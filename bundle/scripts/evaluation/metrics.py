@@ -1,0 +1,158 @@
+"""The figures of merit of a set of classified slides, for one or for many weightings of the slides at once.
+
+Everything is computed from a matrix of weights, one row a resample, so that the point estimate (one row of ones) and
+thousands of bootstrap resamples (rows of counts) share one implementation.
+"""
+
+import logging
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..common.errors import RequestError
+
+logger = logging.getLogger(__name__)
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+METRICS = ("auc", "accuracy", "precision", "recall", "f1", "specificity", "brier", "ece")
+ECE_BINS = 15
+FALLBACK_THRESHOLD = 0.5
+
+UNDEFINED_BECAUSE = {
+    "auc": "needs slides inside and outside each class",
+    "accuracy": "needs a slide",
+    "precision": "a class was predicted for no slide",
+    "recall": "a class has no slide",
+    "f1": "a class has no slide and was predicted for none",
+    "specificity": "every slide is of one class",
+    "brier": "needs a slide",
+    "ece": "needs a slide",
+}
+
+
+def predicted_classes(probabilities: ArrayLike, threshold: float | None) -> Ints:
+    """Return the decision (N,) for probabilities (N, classes).
+
+    Two classes: 1 where P(class 1) >= ``threshold``, which must be given. More: the class of highest probability, and
+    ``threshold`` must be ``None``.
+    """
+    probabilities = np.asarray(probabilities, dtype=np.float64)
+    if (probabilities.shape[1] == 2) != (threshold is not None):
+        raise ValueError(f"{probabilities.shape[1]} classes and threshold {threshold}: two classes need one, more none")
+    if threshold is None:
+        return probabilities.argmax(axis=1).astype(np.int64)
+    return (probabilities[:, 1] >= threshold).astype(np.int64)
+
+
+def choose_threshold(labels: ArrayLike, p: ArrayLike) -> float:
+    """Return the threshold on P(class 1) that maximises Youden's J = sensitivity + specificity - 1.
+
+    To be called with VALIDATION slides only: a threshold chosen on the slides it is reported on flatters every figure.
+    Candidates are the midpoints between neighbouring distinct scores. Of candidates with equal J the one nearest to 0.5
+    is taken, then the lower (more sensitive). Where none has J > 0 the scores do not separate the classes, and 0.5 is
+    returned with a warning in the log.
+
+    Args:
+        labels: (N,) of 0 and 1.
+        p: (N,) probabilities of class 1.
+
+    Raises:
+        RequestError: the validation slides are of one class only.
+    """
+    positive = np.asarray(labels) == 1
+    scores = np.asarray(p, dtype=np.float64)
+    if positive.all() or not positive.any():
+        raise RequestError(
+            f"validation set: {positive.sum()} positive and {(~positive).sum()} negative slides, but a threshold needs "
+            "both; put labelled slides of both classes into the split 'val'"
+        )
+    distinct = np.unique(scores)
+    middle = distinct[:-1] + np.diff(distinct) / 2
+    candidates = np.where(middle > distinct[:-1], middle, distinct[1:])
+    called = scores[None, :] >= candidates[:, None]
+    # Counts, not rates: ties must compare equal. J * positives * negatives is a whole number.
+    j_scaled = called[:, positive].sum(1) * (~positive).sum() - called[:, ~positive].sum(1) * positive.sum()
+    if not (j_scaled > 0).any():
+        logger.warning("validation scores do not separate the classes: threshold set to %s", FALLBACK_THRESHOLD)
+        return FALLBACK_THRESHOLD
+    best = candidates[j_scaled == j_scaled.max()]
+    return float(best[np.abs(best - 0.5).argmin()])
+
+
+def weighted_metrics(
+    labels: Ints, probabilities: Floats, weights: Floats, *, threshold: float | None
+) -> dict[str, Floats]:
+    """Compute every metric of `METRICS` for R weightings of N slides.
+
+    Two classes: figures of class 1 at ``threshold``. More: decision by the highest probability; auc (one against the
+    rest), precision, recall, f1 and specificity are unweighted means over the classes, undefined where one class's is.
+
+    - auc: P(score of a positive > score of a negative) + half of P(equal), the rank statistic.
+    - brier: mean (P(class 1) - label)^2; for more classes the mean over slides of the sum over classes (Brier 1950).
+    - ece: expected calibration error over `ECE_BINS` equal bins (lo, hi], the first with 0: sum over bins of share
+      times |mean probability - observed frequency|. Two classes: probability and frequency of class 1. More: of the
+      highest probability and of its class being right (Guo et al. 2017).
+
+    Args:
+        labels: (N,) class indices.
+        probabilities: (N, classes), rows sum to 1.
+        weights: (R, N), non-negative.
+        threshold: decision threshold on P(class 1), ``None`` for more than two classes.
+
+    Returns:
+        (R,) values by metric name, NaN where undefined.
+    """
+    classes = probabilities.shape[1]
+    predicted = predicted_classes(probabilities, threshold)
+    total = weights.sum(axis=1)
+    scored = [1] if classes == 2 else range(classes)
+    one_hot = np.eye(classes)[labels]
+    if classes == 2:
+        confidence, event = probabilities[:, 1], labels == 1
+        squared = (confidence - event) ** 2
+    else:
+        top = probabilities.argmax(axis=1)
+        confidence, event = probabilities.max(axis=1), top == labels
+        squared = ((probabilities - one_hot) ** 2).sum(axis=1)
+
+    per_class: dict[str, list[Floats]] = {name: [] for name in ("auc", "precision", "recall", "f1", "specificity")}
+    for index in scored:
+        is_class, called = labels == index, predicted == index
+        true_positive = weights @ (is_class & called)
+        false_positive = weights @ (~is_class & called)
+        positive, negative = weights @ is_class, weights @ ~is_class
+        per_class["auc"].append(_weighted_auc(is_class, probabilities[:, index], weights))
+        per_class["precision"].append(_ratio(true_positive, true_positive + false_positive))
+        per_class["recall"].append(_ratio(true_positive, positive))
+        per_class["f1"].append(_ratio(2 * true_positive, true_positive + false_positive + positive))
+        per_class["specificity"].append(_ratio(negative - false_positive, negative))
+
+    values = {name: np.mean(of_classes, axis=0) for name, of_classes in per_class.items()}
+    values["accuracy"] = _ratio(weights @ (predicted == labels), total)
+    values["brier"] = _ratio(weights @ squared, total)
+    values["ece"] = _weighted_ece(event, confidence, weights)
+    return {name: values[name] for name in METRICS}
+
+
+def _ratio(numerator: Floats, denominator: Floats) -> Floats:
+    """Divide, with NaN where the denominator is zero."""
+    return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
+
+
+def _weighted_auc(is_class: NDArray[np.bool_], scores: Floats, weights: Floats) -> Floats:
+    """Rank statistic (R,) with ties counted half."""
+    order = np.argsort(scores)
+    _, first_of_tie = np.unique(scores[order], return_index=True)
+    positive = np.add.reduceat((weights * is_class)[:, order], first_of_tie, axis=1)
+    negative = np.add.reduceat((weights * ~is_class)[:, order], first_of_tie, axis=1)
+    negative_below = np.cumsum(negative, axis=1) - negative / 2
+    return _ratio((positive * negative_below).sum(axis=1), positive.sum(axis=1) * negative.sum(axis=1))
+
+
+def _weighted_ece(event: NDArray[np.bool_], confidence: Floats, weights: Floats) -> Floats:
+    """Expected calibration error (R,): |sum of (confidence - event)| a bin, over the total weight."""
+    bin_of = np.clip(np.ceil(confidence * ECE_BINS).astype(int) - 1, 0, ECE_BINS - 1)
+    gap_in_bin = np.eye(ECE_BINS)[bin_of] * (confidence - event)[:, None]
+    return _ratio(np.abs(weights @ gap_in_bin).sum(axis=1), weights.sum(axis=1))

@@ -1,0 +1,125 @@
+"""``predictions.csv``: what was predicted for each slide."""
+
+import csv
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..common.errors import RequestError
+from ..common.files import write_csv
+from .metrics import predicted_classes
+
+_BEFORE = ("slide_id", "label", "predicted")
+_AFTER = ("stream_score", "threshold")
+_P = "p_"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One slide's result.
+
+    Attributes:
+        slide_id: name of the slide.
+        label: class index of its label, ``None`` where it has none.
+        probabilities: one a class, in the order of the class names.
+        stream_score: share of the local (V) stream in [0, 1], ``None`` where the network has no such output.
+    """
+
+    slide_id: str
+    label: int | None
+    probabilities: tuple[float, ...]
+    stream_score: float | None
+
+
+@dataclass(frozen=True)
+class PredictionTable:
+    """A whole ``predictions.csv``: the slides, the names of the classes, and the threshold on P(class 1)."""
+
+    predictions: tuple[Prediction, ...]
+    class_names: tuple[str, ...]
+    threshold: float | None
+
+
+def write_predictions(
+    path: str | os.PathLike[str],
+    predictions: Sequence[Prediction],
+    *,
+    class_names: Sequence[str],
+    threshold: float | None,
+) -> None:
+    """Write ``predictions.csv``; the file is whole or absent.
+
+    Columns: slide_id, label, predicted, p_<class> in the order of ``class_names``, stream_score, threshold. Classes are
+    written by name, never by index, so that no reader can confuse their order. Numbers keep every digit; what is
+    missing is an empty field.
+    """
+    columns = [*_BEFORE, *(f"{_P}{name}" for name in class_names), *_AFTER]
+    rows = []
+    for prediction in predictions:
+        decision = int(predicted_classes([prediction.probabilities], threshold)[0])
+        fields = [
+            prediction.slide_id,
+            "" if prediction.label is None else class_names[prediction.label],
+            class_names[decision],
+            *(_text(p) for p in prediction.probabilities),
+            _text(prediction.stream_score),
+            _text(threshold),
+        ]
+        rows.append(dict(zip(columns, fields, strict=True)))
+    write_csv(path, columns, rows)
+
+
+def read_predictions(path: str | os.PathLike[str]) -> PredictionTable:
+    """Read what `write_predictions` wrote.
+
+    Raises:
+        RequestError: the file is missing, is not such a table, names an unknown class, or holds a slide twice.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RequestError(f"{path}: no such file, expected a predictions.csv; run the evaluation or inference first")
+    with open(path, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        rows, columns = list(reader), tuple(reader.fieldnames or ())
+    p_columns = columns[len(_BEFORE) : -len(_AFTER)]
+    framed = columns[: len(_BEFORE)] == _BEFORE and columns[-len(_AFTER) :] == _AFTER
+    if not framed or len(p_columns) < 2 or not all(column.startswith(_P) for column in p_columns):
+        raise RequestError(
+            f"{path}: columns are {', '.join(columns)}, expected {', '.join(_BEFORE)}, two or more {_P}<class>, "
+            f"{', '.join(_AFTER)}; write the file anew by the evaluation or inference"
+        )
+    class_names = tuple(column.removeprefix(_P) for column in p_columns)
+    predictions: dict[str, Prediction] = {}
+    thresholds = set()
+    for line, row in enumerate(rows, start=2):
+        try:
+            prediction = Prediction(
+                slide_id=row["slide_id"],
+                label=class_names.index(row["label"]) if row["label"] else None,
+                probabilities=tuple(float(row[column]) for column in p_columns),
+                stream_score=_number(row["stream_score"]),
+            )
+            thresholds.add(_number(row["threshold"]))
+        except (ValueError, TypeError) as error:
+            raise RequestError(
+                f"{path}, line {line}: {error}; expected numbers and one of the classes {', '.join(class_names)}; "
+                "correct the line or write the file anew"
+            ) from error
+        if prediction.slide_id in predictions:
+            raise RequestError(
+                f"{path}, line {line}: slide {prediction.slide_id} a second time; remove one of its lines"
+            )
+        predictions[prediction.slide_id] = prediction
+    if len(thresholds) > 1:
+        raise RequestError(f"{path}: more than one threshold, expected one for all slides; write the file anew")
+    return PredictionTable(tuple(predictions.values()), class_names, thresholds.pop() if thresholds else None)
+
+
+def _text(value: float | None) -> str:
+    """Return the shortest text that reads back as the same number."""
+    return "" if value is None else repr(float(value))
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None

@@ -1,0 +1,200 @@
+"""The slides of a request: a slide file, a folder or a CSV table."""
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ..common.errors import RequestError
+
+SLIDE_SUFFIXES = frozenset(
+    {".bif", ".dcm", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".tif", ".tiff", ".vms", ".vmu"}
+)
+SPLITS = ("train", "val", "test")
+_COLUMNS = ("slide", "label", "patient", "split", "mpp")
+
+
+@dataclass(frozen=True)
+class SlideRow:
+    """One slide of a request.
+
+    Attributes:
+        slide_id: Names the slide's outputs; unique in the request.
+        path: Slide file; it need not exist (that is this slide's failure, later).
+        label: Integer or class name as written; ``None`` where empty.
+        patient: Whose slide it is.
+        split: ``"train"``, ``"val"`` or ``"test"``.
+        mpp: Micrometres a level-0 pixel, before what the metadata say.
+        extra: The other columns.
+    """
+
+    slide_id: str
+    path: Path
+    label: str | None = None
+    patient: str | None = None
+    split: str | None = None
+    mpp: float | None = None
+    extra: dict[str, str] = field(default_factory=dict)
+
+
+def read_slides(slides: str | Path) -> list[SlideRow]:
+    """List the slides of a request.
+
+    Args:
+        slides: A slide file; a folder, whose slide files at any depth are taken in order of their paths; or a CSV with
+            the column ``slide`` (path, relative to the CSV) and any of ``label``, ``patient``, ``split``, ``mpp``.
+
+    Returns:
+        The slides in order. ``slide_id`` is the file's name without suffix; where two slides share it, the
+        suffix follows (same folder) or as many of their parent folders as it takes stand before it.
+
+    Raises:
+        RequestError: Nothing is there, the table is malformed, a slide is listed twice, or a patient is in two splits.
+    """
+    slides = Path(slides)
+    if slides.is_dir():
+        paths = sorted(p for p in slides.rglob("*") if p.suffix.lower() in SLIDE_SUFFIXES and p.is_file())
+        rows = [SlideRow(slide_id=path.stem, path=path) for path in paths]
+    elif not slides.is_file():
+        raise RequestError(f"{slides}: no such file, expected a slide, a folder of slides or a CSV: correct the path")
+    elif slides.suffix.lower() == ".csv":
+        rows = _read_table(slides)
+    else:
+        rows = [SlideRow(slide_id=slides.stem, path=slides)]
+    if not rows:
+        raise RequestError(
+            f"{slides}: no slides, expected at least one: list slides in it, or put files there that end in "
+            f"{', '.join(sorted(SLIDE_SUFFIXES))}"
+        )
+    return _with_unique_ids(rows)
+
+
+def class_names(rows: Sequence[SlideRow], classes: Sequence[str] | None = None) -> list[str]:
+    """Return the names of the classes in the order of the network's outputs.
+
+    Args:
+        rows: Slides; those without a label do not count.
+        classes: The order, where it is given. Otherwise integers are sorted as numbers and names by the alphabet.
+
+    Raises:
+        RequestError: A label is not in ``classes``, or ``classes`` names one twice.
+    """
+    labels = {row.label for row in rows if row.label is not None}
+    if classes is None:
+        if all(label.isdecimal() for label in labels):
+            return sorted(labels, key=int)
+        return sorted(labels)
+    names = [str(name) for name in classes]
+    if len(set(names)) != len(names):
+        raise RequestError(f"classes {names}: a class is named twice, expected each once")
+    for row in rows:
+        if row.label is not None:
+            label_index(row, names)
+    return names
+
+
+def label_index(row: SlideRow, names: Sequence[str]) -> int:
+    """Return the place of the slide's label among the class names.
+
+    Raises:
+        RequestError: The slide has no label, or one that is not among ``names``.
+    """
+    if row.label is None or row.label not in names:
+        what = "no label" if row.label is None else f"label {row.label!r}"
+        raise RequestError(f"{row.path}: {what}, expected one of {', '.join(names)}: correct the column label")
+    return list(names).index(row.label)
+
+
+def _read_table(table: Path) -> list[SlideRow]:
+    """Read and check a CSV; slides are found relative to it."""
+    try:
+        with open(table, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, strict=True)
+            columns = [name.strip() for name in reader.fieldnames or ()]
+            reader.fieldnames = columns
+            if "slide" not in columns:
+                raise RequestError(
+                    f"{table}, line 1: columns {', '.join(columns) or 'none'}, expected slide among them: "
+                    "add a header with the column slide"
+                )
+            rows = []
+            lines: dict[Path, int] = {}
+            splits: dict[str, str] = {}
+            for cells in reader:
+                where = f"{table}, line {reader.line_num}"
+                row = _parse_row(cells, table.parent, where)
+                identity = row.path.resolve()
+                if identity in lines:
+                    raise RequestError(
+                        f"{where}: slide {row.path} stands in line {lines[identity]} already, expected once: "
+                        "remove a line"
+                    )
+                lines[identity] = reader.line_num
+                if row.patient and row.split and splits.setdefault(row.patient, row.split) != row.split:
+                    raise RequestError(
+                        f"{where}: patient {row.patient} is in split {row.split} and in {splits[row.patient]}, which "
+                        "leaks from one to the other: put all slides of a patient in one split"
+                    )
+                rows.append(row)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise RequestError(f"{table}: not a CSV in UTF-8 ({error}): save it as comma-separated UTF-8 text") from error
+    return rows
+
+
+def _parse_row(cells: dict[str, str], folder: Path, where: str) -> SlideRow:
+    """Check the cells of one line; ``where`` names it in errors."""
+    if None in cells or None in cells.values():
+        raise RequestError(f"{where}: more or fewer cells than the header has columns: quote cells that hold a comma")
+    values = {name: value.strip() for name, value in cells.items()}
+    if not values["slide"]:
+        raise RequestError(f"{where}: the column slide is empty, expected a path: fill it or remove the line")
+    split = values.get("split") or None
+    if split is not None and split not in SPLITS:
+        raise RequestError(f"{where}: split {split!r}, expected one of {', '.join(SPLITS)} or nothing: correct it")
+    path = folder / values["slide"]
+    return SlideRow(
+        slide_id=path.stem,
+        path=path,
+        label=values.get("label") or None,
+        patient=values.get("patient") or None,
+        split=split,
+        mpp=_parse_mpp(values.get("mpp", ""), where),
+        extra={name: value for name, value in values.items() if name not in _COLUMNS},
+    )
+
+
+def _parse_mpp(text: str, where: str) -> float | None:
+    if not text:
+        return None
+    try:
+        mpp = float(text)
+    except ValueError:
+        mpp = 0.0
+    if not 0 < mpp < float("inf"):
+        raise RequestError(
+            f"{where}: mpp {text!r}, expected micrometres a pixel, such as 0.25, or nothing: correct it (decimal point)"
+        )
+    return mpp
+
+
+def _with_unique_ids(rows: list[SlideRow]) -> list[SlideRow]:
+    """Tell apart ids that several slides share: by the suffix within a folder, else by as many parents as it takes."""
+    beside = Counter(row.path.with_suffix("") for row in rows)
+    rows = [
+        replace(row, slide_id=f"{row.slide_id}_{row.path.suffix[1:]}") if beside[row.path.with_suffix("")] > 1 else row
+        for row in rows
+    ]
+    parents = [row.path.resolve().parts[1:-1] for row in rows]
+    for depth in range(max(len(names) for names in parents) + 1):
+        counts = Counter(row.slide_id.casefold() for row in rows)
+        if len(counts) == len(rows):
+            return rows
+        rows = [
+            replace(row, slide_id=f"{names[-1 - depth]}_{row.slide_id}")
+            if counts[row.slide_id.casefold()] > 1 and depth < len(names)
+            else row
+            for row, names in zip(rows, parents, strict=True)
+        ]
+    same = [str(row.path) for row in rows if counts[row.slide_id.casefold()] > 1]
+    raise RequestError(f"{', '.join(same)}: their outputs would have one name, expected distinct names: rename a file")

@@ -1,0 +1,110 @@
+"""From a slide to its tissue mask."""
+
+import logging
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..common.errors import RequestError
+from ..slides.geometry import PATCH_UM, PatchGrid
+from ..slides.reader import SlideReader
+from .score import SCORE_UM_PX, Score, intensity_scores, pen_colour_scores, rle_scores, slide_scores
+from .threshold import (
+    TissueMask,
+    darkness_threshold,
+    glass_threshold,
+    histogram,
+    tissue_threshold,
+    without_specks,
+)
+
+METHODS = ("rle", "otsu")
+
+DEAD_BAND = 4.0
+"""Grey levels under which a step between neighbours is noise: a quarter of a step of the quantiser."""
+
+INK_SHARE = 0.5
+"""A patch with at least this share of pen-coloured pixels is ink."""
+
+DARK = 0.6
+"""Darkness that the median tissue patch of a stained section does not reach; signal on black does."""
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def find_tissue(
+    reader: SlideReader,
+    grid: PatchGrid,
+    *,
+    method: str = "rle",
+    patch_um: float = PATCH_UM,
+    ink_filter: bool = False,
+    min_speck_patches: int = 3,
+    um_px: float = SCORE_UM_PX,
+) -> TissueMask:
+    """Find the patches of a slide that hold tissue (section IV-C, Fig. 5).
+
+    An empty mask is a result, not an error; its ``reason`` says why.
+
+    Args:
+        reader: The slide.
+        grid: Where its patches lie.
+        method: ``"rle"``: run lengths, glass first, then ink and debris. ``"otsu"``: Otsu's method on the mean
+            intensity, the paper's comparison; it keeps ink.
+        patch_um: Side of a grid patch in micrometres.
+        ink_filter: Also drop patches of which half has the colour of green or blue pen.
+        min_speck_patches: Drop connected parts of the mask with fewer patches; 1 keeps all.
+        um_px: Resolution to score at, see :func:`slide_scores`.
+
+    Raises:
+        RequestError: ``method`` is neither, or ``min_speck_patches`` is under 1.
+        SlideError: The pixels cannot be decoded.
+    """
+    if method not in METHODS:
+        raise RequestError(f"method {method!r}: expected one of {', '.join(METHODS)}")
+    if min_speck_patches < 1:
+        raise RequestError(f"min_speck_patches {min_speck_patches}: expected at least 1, which keeps every patch")
+    functions: dict[str, Score] = {"rle": partial(rle_scores, dead_band=DEAD_BAND), "otsu": intensity_scores}
+    if ink_filter:
+        functions["pen"] = pen_colour_scores
+    by_name = slide_scores(reader, grid, scores=functions, patch_um=patch_um, um_px=um_px)
+    scores, darkness = by_name[method], by_name["otsu"]
+    allowed = by_name["pen"] < INK_SHARE if ink_filter else np.ones(grid.shape_yx, dtype=bool)
+    glass, threshold = _thresholds(scores[allowed], method)
+    mask = without_specks((scores >= threshold) & allowed, min_patches=min_speck_patches)
+    reason = ""
+    if not mask.any():
+        reason = "no patch has the texture of tissue" if method == "rle" else "no patch is darker than the glass"
+    elif float(np.median(darkness[mask])) > DARK:
+        reason = "what has texture is too dark for a stained section in bright field (fluorescence?)"
+        mask = np.zeros_like(mask)
+    counts, edges = histogram(scores)
+    if reason:
+        _LOGGER.warning("%s: no tissue found: %s", reader.path, reason)
+    return TissueMask(
+        mask=mask,
+        scores=scores,
+        threshold=threshold,
+        glass_threshold=glass,
+        histogram_counts=counts,
+        histogram_edges=edges,
+        method=method,
+        reason=reason,
+    )
+
+
+def mask_image(tissue: TissueMask) -> NDArray[np.uint8]:
+    """Return the mask as an image, one pixel a patch: (rows, cols), 255 where there is tissue (``observed.png``)."""
+    return tissue.mask.astype(np.uint8) * 255
+
+
+def _thresholds(scores: NDArray[np.float32], method: str) -> tuple[float, float]:
+    """Return where the glass ends and where tissue begins."""
+    if scores.size == 0:
+        return float("inf"), float("inf")
+    if method == "otsu":
+        threshold = darkness_threshold(scores)
+        return threshold, threshold
+    glass = glass_threshold(scores)
+    return glass, tissue_threshold(scores, glass)

@@ -1,0 +1,160 @@
+"""How much a patch looks like tissue: one figure a patch, and the figures of a whole slide."""
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+from numpy.typing import NDArray
+
+from ..slides.geometry import PATCH_UM, PatchGrid
+from ..slides.reader import SlideReader
+
+Score = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+SCORE_UM_PX = 2.0
+"""Resolution that scores are taken at, um/px: the coarsest at which ink and tissue stayed apart (docs/tissue.md)."""
+
+BLOCK_PATCHES = 16
+"""Side, in patches, of the square read at once: bounds the memory and spares decoding a tile once a patch."""
+
+_LEVEL_SLACK = 1.05
+_INK_HUE_DEG = (90.0, 235.0)
+_INK_SATURATION = 0.35
+
+
+def rle_scores(patches: NDArray[np.uint8], levels: int = 16, *, dead_band: float = 0.0) -> NDArray[np.float32]:
+    """Count the runs of the quantised grey of each patch, per pixel (section IV-C, Fig. 5).
+
+    The grey of a pixel is the mean of R, G and B, quantised to ``levels`` equal steps. The scan is row-major over the
+    whole patch: a row's end does not end a run, so a patch of one grey holds one run.
+
+    Args:
+        patches: RGB, (N, h, w, 3).
+        levels: Steps of the quantiser. 256 is the paper's raw grey, whose runs sensor noise breaks.
+        dead_band: Grey levels (of 255) that two neighbours must differ by for a run to end; keeps noise that sits on a
+            step of the quantiser from passing for texture. 0 is the plain count.
+
+    Returns:
+        Runs / pixels, (N,), in (0, 1]: long where cells are, short in glass and ink.
+    """
+    grey = patches.sum(axis=-1, dtype=np.int32).reshape(len(patches), -1)
+    step = grey * levels // (3 * 255 + 1)
+    ends = step[:, 1:] != step[:, :-1]
+    if dead_band > 0:
+        ends &= np.abs(np.diff(grey, axis=1)) >= 3 * dead_band
+    return ((ends.sum(axis=1) + 1) / grey.shape[1]).astype(np.float32)
+
+
+def intensity_scores(patches: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Measure how dark each patch (N, h, w, 3) is: 0 white, 1 black, (N,). Otsu's method works on this in Fig. 5b."""
+    return (1 - patches.mean(axis=(1, 2, 3), dtype=np.float64) / 255).astype(np.float32)
+
+
+def pen_colour_scores(patches: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Give the share of each patch (N, h, w, 3) that has the hue of green or blue pen and is saturated, (N,).
+
+    One pixel in four is looked at. Haematoxylin and eosin mostly lie beyond 235 degrees of hue. Black ink has no hue
+    and is not found this way.
+    """
+    rgb = patches[:, ::2, ::2].astype(np.float32)
+    red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
+    high, low = rgb.max(axis=-1), rgb.min(axis=-1)
+    chroma = np.maximum(high - low, 1e-6)
+    hue_deg = 60 * np.where(blue == high, 4 + (red - green) / chroma, 2 + (blue - red) / chroma)
+    pen = (red < high) & (hue_deg > _INK_HUE_DEG[0]) & (hue_deg < _INK_HUE_DEG[1]) & (chroma > _INK_SATURATION * high)
+    return pen.mean(axis=(1, 2), dtype=np.float64).astype(np.float32)
+
+
+class RunLengthScored(MapTransform):
+    """Add the run-length score of a patch (3, h, w), in 0..255, to the item under another key, as a float."""
+
+    def __init__(
+        self,
+        keys: KeysCollection = "image",
+        key_out: str = "tissue_score",
+        levels: int = 16,
+        dead_band: float = 0.0,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        """Take the patch from the one key in ``keys``; see :func:`rle_scores` for ``levels`` and ``dead_band``."""
+        super().__init__(keys, allow_missing_keys)
+        if len(self.keys) != 1:
+            raise ValueError(f"keys {self.keys}: expected one, because key_out names one score")
+        self.key_out = key_out
+        self.levels = levels
+        self.dead_band = dead_band
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return ``data`` with the score added."""
+        item = dict(data)
+        for key in self.key_iterator(item):
+            patch = torch.as_tensor(item[key]).to(torch.uint8).permute(1, 2, 0).numpy()
+            item[self.key_out] = float(rle_scores(patch[None], self.levels, dead_band=self.dead_band)[0])
+        return item
+
+
+def slide_scores(
+    reader: SlideReader,
+    grid: PatchGrid,
+    *,
+    scores: Mapping[str, Score],
+    patch_um: float = PATCH_UM,
+    um_px: float = SCORE_UM_PX,
+) -> dict[str, NDArray[np.float32]]:
+    """Score every patch of the grid at about ``um_px``, reading a block of the slide at a time.
+
+    Pixels come from the coarsest level that is still as fine as ``um_px`` (level 0 where none is) and are averaged over
+    whole pixels to the finest resolution that is not over ``um_px`` by more than 5 %. The resolution is thus between
+    ``um_px`` / 2 and ``um_px`` wherever the scan allows, on every slide.
+
+    Args:
+        reader: The slide.
+        grid: Where its patches lie.
+        scores: Score functions by name.
+        patch_um: Side of a grid patch in micrometres, the measure of ``um_px``.
+        um_px: Resolution to score at.
+
+    Returns:
+        By the names of ``scores``: (rows, cols).
+
+    Raises:
+        SlideError: The pixels cannot be decoded.
+    """
+    rows, cols = grid.shape_yx
+    level0_um_px = patch_um / grid.patch_px_level0
+    fine = (k for k, d in enumerate(reader.level_downsamples) if level0_um_px * d <= um_px * _LEVEL_SLACK)
+    level = max(fine, default=0)
+    downsample = reader.level_downsamples[level]
+    side_px = max(1, round(grid.patch_px_level0 / downsample))
+    pool = max(1, int(um_px * _LEVEL_SLACK / (level0_um_px * downsample)))
+    result = {name: np.zeros((rows, cols), dtype=np.float32) for name in scores}
+    for row in range(0, rows, BLOCK_PATCHES):
+        for col in range(0, cols, BLOCK_PATCHES):
+            shape_yx = (min(BLOCK_PATCHES, rows - row), min(BLOCK_PATCHES, cols - col))
+            corners_yx = [
+                np.floor(np.arange(n) * grid.patch_px_level0 / downsample + 0.5).astype(np.int64) for n in shape_yx
+            ]
+            block = reader.read_patches(
+                grid.coords_xy_px(np.array([[row, col]], dtype=np.int32)),
+                size_xy_px=(int(corners_yx[1][-1]) + side_px, int(corners_yx[0][-1]) + side_px),
+                level=level,
+            )[0]
+            for i, y in enumerate(corners_yx[0]):
+                strip = np.stack([block[y : y + side_px, x : x + side_px] for x in corners_yx[1]])
+                strip = _pooled(strip, pool)
+                for name, score in scores.items():
+                    result[name][row + i, col : col + shape_yx[1]] = score(strip)
+    return result
+
+
+def _pooled(patches: NDArray[np.uint8], pool: int) -> NDArray[np.uint8]:
+    """Average (N, h, w, 3) over squares of ``pool`` pixels; a remainder at the right and bottom is left out."""
+    if pool == 1:
+        return patches
+    count, height, width, _ = patches.shape
+    h, w = height // pool, width // pool
+    squares = patches[:, : h * pool, : w * pool].reshape(count, h, pool, w, pool, 3)
+    return np.rint(squares.mean(axis=(2, 4), dtype=np.float32)).astype(np.uint8)

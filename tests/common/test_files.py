@@ -1,0 +1,46 @@
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from scripts.common.files import atomic_path, sha256_of, write_csv, write_json
+
+
+def test_failed_write_leaves_the_old_file_and_no_partial_one(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+    with pytest.raises(OSError, match="full"), atomic_path(path) as partial:
+        partial.write_text("half")
+        raise OSError("disk full")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_partial_name_keeps_the_suffix_and_folders_are_made(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.nii.gz"
+    with atomic_path(path) as partial:
+        assert partial.suffix == ".gz"
+        assert not path.exists()
+        partial.write_text("whole")
+    assert path.read_text() == "whole"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_tables_read_back(tmp_path: Path) -> None:
+    write_csv(tmp_path / "t.csv", ["a", "b"], [{"a": "x,y", "b": 1}, {"b": 2}])
+    with open(tmp_path / "t.csv", newline="") as file:
+        assert list(csv.reader(file)) == [["a", "b"], ["x,y", "1"], ["", "2"]]
+    with pytest.raises(ValueError, match="'c'"):
+        write_csv(tmp_path / "u.csv", ["a"], [{"c": 1}])
+    assert not (tmp_path / "u.csv").exists()
+
+
+def test_json_reads_back(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"a": [1, None]})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": [1, None]}
+
+
+def test_sha256_of_known_content(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert sha256_of(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

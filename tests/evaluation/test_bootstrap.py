@@ -1,0 +1,124 @@
+import json
+
+import numpy as np
+import pytest
+
+from scripts.common.errors import RequestError
+from scripts.evaluation.bootstrap import evaluate, resample_weights
+from scripts.evaluation.metrics import METRICS
+
+
+def case(count: int = 100) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, count)
+    p = np.clip(0.3 * labels + rng.uniform(0, 0.7, count), 0, 1)
+    return labels, np.stack([1 - p, p], axis=1)
+
+
+def run(labels: np.ndarray, probabilities: np.ndarray, **options: object) -> dict:
+    return evaluate(labels, probabilities, threshold=0.5, threshold_from="val", **options)  # type: ignore[arg-type]
+
+
+def test_report_has_the_keys_of_metrics_json() -> None:
+    labels, probabilities = case()
+    report = run(labels, probabilities, seed=7)
+    rest = ["n_positive", "n_negative", "threshold", "threshold_from", "seed", "bootstrap"]
+    assert list(report) == [*METRICS, *rest]
+    for name in METRICS:
+        low, high = report[name]["ci95"]
+        assert low < report[name]["value"] < high or name == "ece"  # ece is biased upwards in resamples
+    assert (report["n_positive"], report["n_negative"]) == (labels.sum(), (1 - labels).sum())
+    assert (report["threshold"], report["threshold_from"], report["seed"]) == (0.5, "val", 7)
+    assert report["bootstrap"] == {"resamples": 2000, "unit": "slide", "degenerate": 0}
+
+
+def test_interval_of_accuracy_is_the_binomial_one() -> None:
+    labels, probabilities = case(400)
+    low, high = run(labels, probabilities)["accuracy"]["ci95"]
+    accuracy = run(labels, probabilities, resamples=1)["accuracy"]["value"]
+    half = 1.96 * np.sqrt(accuracy * (1 - accuracy) / 400)
+    assert (low, high) == pytest.approx((accuracy - half, accuracy + half), abs=0.004)
+
+
+def test_same_seed_same_interval() -> None:
+    labels, probabilities = case()
+    assert run(labels, probabilities, seed=1) == run(labels, probabilities, seed=1)
+    assert run(labels, probabilities, seed=1)["auc"]["ci95"] != run(labels, probabilities, seed=2)["auc"]["ci95"]
+
+
+def test_slides_of_a_patient_are_drawn_together() -> None:
+    weights = resample_weights(5, patients=["a", "b", "a", None, ""], resamples=300, seed=0)
+    assert weights.shape == (300, 5)
+    np.testing.assert_array_equal(weights[:, 0], weights[:, 2])
+    assert (weights[:, 3] != weights[:, 4]).any()  # two slides without a patient are two units
+    assert (weights[:, [0, 1, 3, 4]].sum(axis=1) == 4).all()
+
+
+def test_copies_of_a_slide_do_not_narrow_the_interval() -> None:
+    labels, probabilities = case()
+    single = run(labels, probabilities)
+    copies = np.repeat(np.arange(100), 4)
+    together = run(labels[copies], probabilities[copies], patients=[f"p{index}" for index in copies])
+    apart = run(labels[copies], probabilities[copies])
+    assert together["auc"]["ci95"] == pytest.approx(single["auc"]["ci95"])
+    assert np.ptp(apart["auc"]["ci95"]) < 0.7 * np.ptp(single["auc"]["ci95"])
+    assert together["bootstrap"]["unit"] == "patient"
+
+
+def test_resamples_without_a_class_are_counted_and_left_out() -> None:
+    labels = np.array([1, 0, 0, 0])
+    p = np.array([0.9, 0.2, 0.6, 0.1])
+    report = run(labels, np.stack([1 - p, p], axis=1))
+    assert report["bootstrap"]["degenerate"] == pytest.approx(2000 * (0.75**4 + 0.25**4), abs=100)
+    assert report["recall"] == {"value": 1.0, "ci95": [1.0, 1.0]}
+
+
+def test_every_interval_is_over_the_complete_resamples() -> None:
+    # Two slides, both called positive: a resample with both classes has accuracy 1/2, the others 0 or 1.
+    report = run(np.array([1, 0]), np.array([[0.1, 0.9], [0.2, 0.8]]))
+    assert report["accuracy"] == {"value": 0.5, "ci95": [0.5, 0.5]}
+
+
+def test_one_class_gives_null_with_a_reason(caplog: pytest.LogCaptureFixture) -> None:
+    _, probabilities = case()
+    report = run(np.zeros(100, dtype=int), probabilities)
+    assert report["auc"] == report["recall"] == {"value": None, "ci95": [None, None]}
+    assert report["accuracy"]["ci95"][0] is not None
+    assert report["bootstrap"]["degenerate"] == 0
+    assert "auc is undefined: needs slides inside and outside each class" in caplog.text
+    json.dumps(report, allow_nan=False)
+
+
+def test_three_classes_have_no_threshold() -> None:
+    labels = np.arange(60) % 3
+    probabilities = np.random.default_rng(0).dirichlet([2, 2, 2], 60)
+    report = evaluate(labels, probabilities, threshold=None, threshold_from=None)
+    assert (report["threshold"], report["n_positive"], report["n_negative"]) == (None, None, None)
+    assert 0 < report["auc"]["ci95"][0] < report["auc"]["value"] < report["auc"]["ci95"][1] < 1
+
+
+def test_many_slides_are_computed_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels, probabilities = case()
+    whole = run(labels, probabilities, resamples=50)
+    monkeypatch.setattr("scripts.evaluation.bootstrap._CHUNK_ELEMENTS", 700)
+    chunked = run(labels, probabilities, resamples=50)
+    for name in METRICS:
+        assert chunked[name]["ci95"] == pytest.approx(whole[name]["ci95"], rel=1e-12)
+
+
+def test_no_slide_is_refused() -> None:
+    with pytest.raises(RequestError, match="no slide to evaluate"):
+        run(np.empty(0, dtype=int), np.empty((0, 2)))
+
+
+@pytest.mark.parametrize(
+    ("labels", "probabilities", "message"),
+    [
+        ([0, 1], [[0.5, 0.5]], "expected"),
+        ([0, 2], [[0.5, 0.5]] * 2, "class indices below 2"),
+        ([0, 1], [[0.5, 0.5], [np.nan, np.nan]], r"in \[0, 1\]"),
+    ],
+)
+def test_malformed_input_is_refused(labels: list[int], probabilities: list[list[float]], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        run(np.array(labels), np.array(probabilities))

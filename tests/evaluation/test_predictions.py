@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scripts.common.errors import RequestError
+from scripts.evaluation.predictions import Prediction, PredictionTable, read_predictions, write_predictions
+
+NAMES = ("normal", "tumour, any")
+
+
+def some() -> tuple[Prediction, ...]:
+    third = float(np.float32(1 / 3))
+    return (
+        Prediction("a", 1, (1 - third, third), 0.123456789012345),
+        Prediction("b", 0, (0.9, 0.1), None),
+        Prediction("c", None, (1e-9, 1 - 1e-9), 1.0),
+    )
+
+
+def write(path: Path) -> Path:
+    write_predictions(path, some(), class_names=NAMES, threshold=0.3)
+    return path
+
+
+def test_header_and_decisions(tmp_path: Path) -> None:
+    lines = write(tmp_path / "predictions.csv").read_text().splitlines()
+    assert lines[0] == 'slide_id,label,predicted,p_normal,"p_tumour, any",stream_score,threshold'
+    assert lines[1].startswith('a,"tumour, any","tumour, any",')
+    assert lines[2] == "b,normal,normal,0.9,0.1,,0.3"
+    assert lines[3].startswith('c,,"tumour, any",1e-09,')
+
+
+def test_every_digit_comes_back(tmp_path: Path) -> None:
+    assert read_predictions(write(tmp_path / "p.csv")) == PredictionTable(some(), NAMES, 0.3)
+
+
+def test_more_classes_have_no_threshold(tmp_path: Path) -> None:
+    rows = (Prediction("a", 2, (0.2, 0.5, 0.3), 0.5),)
+    write_predictions(tmp_path / "p.csv", rows, class_names="012", threshold=None)
+    assert (tmp_path / "p.csv").read_text().splitlines()[1] == "a,2,1,0.2,0.5,0.3,0.5,"
+    assert read_predictions(tmp_path / "p.csv") == PredictionTable(rows, ("0", "1", "2"), None)
+
+
+def test_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="no such file"):
+        read_predictions(tmp_path / "p.csv")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("p_normal", "normal", "columns are .*expected slide_id"),
+        ("stream_score,", "", "columns are"),
+        ("b,normal", "b,healthy", "line 3: .*normal, tumour, any"),
+        (",0.9,", ",high,", "line 3: .*high"),
+        ("0.9,0.1,,0.3", "0.9", "line 3: "),
+        ("\nb,", "\na,", "line 3: slide a a second time"),
+        ("0.1,,0.3", "0.1,,0.4", "more than one threshold"),
+    ],
+)
+def test_damaged_table_is_refused_by_name(tmp_path: Path, old: str, new: str, message: str) -> None:
+    path = write(tmp_path / "p.csv")
+    text = path.read_text()
+    assert text.count(old) >= 1
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(RequestError, match=message) as error:
+        read_predictions(path)
+    assert str(path) in str(error.value)

@@ -1,0 +1,124 @@
+from pathlib import Path
+
+import pytest
+
+from scripts.common.errors import RequestError
+from scripts.slides.table import SlideRow, class_names, label_index, read_slides
+
+
+def write_table(folder: Path, text: str) -> Path:
+    table = folder / "slides.csv"
+    table.write_text(text, encoding="utf-8")
+    return table
+
+
+def rows_of(*labels: str | None) -> list[SlideRow]:
+    return [SlideRow(slide_id=str(k), path=Path(f"{k}.svs"), label=label) for k, label in enumerate(labels)]
+
+
+def test_a_single_slide(tmp_path):
+    slide = tmp_path / "a.b.svs"
+    slide.touch()
+    assert read_slides(slide) == [SlideRow(slide_id="a.b", path=slide)]
+
+
+def test_a_folder_is_searched_in_depth_and_sorted(tmp_path):
+    for name in ("z.svs", "a/y.NDPI", "a/x.tif", "notes.txt", "mask.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [row.slide_id for row in read_slides(tmp_path)] == ["x", "y", "z"]
+
+
+def test_a_table_is_read_whole(tmp_path):
+    table = write_table(
+        tmp_path,
+        "\ufeffslide, label,patient,split,mpp,site\nsub/a.svs,tumour,p1,train,0.25,north\n\nb.svs,,,,,\n",
+    )
+    first, second = read_slides(table)
+    assert first == SlideRow(
+        slide_id="a", path=tmp_path / "sub/a.svs", label="tumour", patient="p1", split="train", mpp=0.25,
+        extra={"site": "north"},
+    )  # fmt: skip
+    assert second == SlideRow(slide_id="b", path=tmp_path / "b.svs", extra={"site": ""})
+
+
+def test_absolute_paths_stay(tmp_path):
+    assert read_slides(write_table(tmp_path, "slide\n/elsewhere/a.svs\n"))[0].path == Path("/elsewhere/a.svs")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "line 1: columns none, expected slide"),
+        ("file,label\na.svs,1\n", "line 1: columns file, label, expected slide"),
+        ("slide\n", "no slides"),
+        ("slide,mpp\na.svs,0.5\nb.svs,fine\n", "line 3: mpp 'fine'"),
+        ("slide,mpp\na.svs,-0.5\n", "line 2: mpp '-0.5'"),
+        ("slide,mpp\na.svs,nan\n", "line 2: mpp 'nan'"),
+        ("slide,split\na.svs,valid\n", "line 2: split 'valid', expected one of train, val, test"),
+        ("slide\na.svs\nb.svs\nx/../a.svs\n", "line 4: slide .*a.svs stands in line 2"),
+        ("slide,patient,split\na.svs,p9,train\nb.svs,p9,test\n", "line 3: patient p9 is in split test and in train"),
+        ("slide,label\n,1\n", "line 2: the column slide is empty"),
+        ("slide,label\na.svs\n", "line 2: more or fewer cells"),
+        ("slide,label\na.svs,1,2\n", "line 2: more or fewer cells"),
+    ],
+)
+def test_wrong_tables_name_file_line_and_fault(text, message, tmp_path):
+    with pytest.raises(RequestError, match=rf"slides\.csv.*{message}"):
+        read_slides(write_table(tmp_path, text))
+
+
+def test_table_that_is_not_utf8(tmp_path):
+    (tmp_path / "slides.csv").write_bytes(b"slide,label\na.svs,T\xfcmor\n")
+    with pytest.raises(RequestError, match="UTF-8"):
+        read_slides(tmp_path / "slides.csv")
+
+
+def test_missing_request_and_empty_folder(tmp_path):
+    with pytest.raises(RequestError, match=r"gone\.csv: no such file"):
+        read_slides(tmp_path / "gone.csv")
+    with pytest.raises(RequestError, match="no slides"):
+        read_slides(tmp_path)
+
+
+def test_same_patient_in_one_split_or_none_is_fine(tmp_path):
+    text = "slide,patient,split\na.svs,p,train\nb.svs,p,train\nc.svs,p,\nd.svs,,val\ne.svs,,test\n"
+    assert len(read_slides(write_table(tmp_path, text))) == 5
+
+
+def test_shared_stems_get_distinct_ids(tmp_path):
+    text = "slide\nn/x/s.svs\nm/x/s.svs\ny/s.svs\nalone.svs\ntwo/t.svs\ntwo/t.tif\nA.svs\na/a.svs\n"
+    ids = [row.slide_id for row in read_slides(write_table(tmp_path, text))]
+    assert ids[:6] == ["n_x_s", "m_x_s", "y_s", "alone", "t_svs", "t_tif"]
+    assert ids[7] == "a_a"
+    assert len({slide_id.casefold() for slide_id in ids}) == len(ids)
+
+
+def test_ids_do_not_depend_on_the_order(tmp_path):
+    lines = ["n/x/s.svs", "m/x/s.svs", "y/s.svs"]
+    forth = {row.path: row.slide_id for row in read_slides(write_table(tmp_path, "\n".join(["slide", *lines])))}
+    back = {row.path: row.slide_id for row in read_slides(write_table(tmp_path, "\n".join(["slide", *lines[::-1]])))}
+    assert forth == back
+
+
+def test_class_names_sort_integers_as_numbers_and_names_by_alphabet():
+    assert class_names(rows_of("10", "2", None, "2")) == ["2", "10"]
+    assert class_names(rows_of("tumour", "normal", "10")) == ["10", "normal", "tumour"]
+    assert class_names(rows_of(None)) == []
+
+
+def test_given_order_wins_and_unknown_labels_are_refused():
+    assert class_names(rows_of("normal", "tumour"), ["tumour", "normal", "other"]) == ["tumour", "normal", "other"]
+    with pytest.raises(RequestError, match=r"1\.svs: label 'tumor', expected one of normal, tumour"):
+        class_names(rows_of("normal", "tumor"), ["normal", "tumour"])
+    with pytest.raises(RequestError, match="named twice"):
+        class_names(rows_of("a"), ["a", "a"])
+
+
+def test_label_index():
+    first, second, third = rows_of("b", "c", None)
+    assert label_index(first, ["a", "b"]) == 1
+    with pytest.raises(RequestError, match="label 'c'"):
+        label_index(second, ["a", "b"])
+    with pytest.raises(RequestError, match="no label"):
+        label_index(third, ["a", "b"])
