@@ -1,0 +1,1 @@
+"""Errors, files, options and progress that every stage shares."""

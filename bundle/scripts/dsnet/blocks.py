@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from .sparse import LEAKY_SLOPE, SparseBatchNorm2d, SparseUnit, sparse_max_pool, sparse_mean
 

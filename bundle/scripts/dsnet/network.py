@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from .blocks import ChannelAttention, ConcurrentBottleneck, DenseUnit, MultiScaleBlock, StreamAttention
 from .packing import unpack
-from .sparse import LEAKY_SLOPE, SparseUnit, slide_extent, sparse_max, sparse_mean
+from .sparse import LEAKY_SLOPE, SparseUnit, Standardise, slide_extent, sparse_max, sparse_mean
 
 # Table I as (outputs, stride) of each block
 THUMBNAIL_STEM = 32
@@ -53,6 +53,7 @@ class DSNet(nn.Module):
         super().__init__()
         self.embedding_channels = embedding_channels
         self.sparse = sparse
+        self.standardise = Standardise(embedding_channels)
         channels = embedding_channels
         embedding_blocks: list[nn.Module] = []
         for out_channels, stride in EMBEDDING_BLOCKS:
@@ -94,6 +95,7 @@ class DSNet(nn.Module):
     def attend(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits (B, num_classes), stream score (B,) and channel scores (B, 320), the outputs of Fig. 8 and 9."""
         local, o, thumbnail = unpack(image, self.embedding_channels)
+        local = self.standardise(local, o)
         extent = slide_extent(o)
         thumbnail_extent = torch.repeat_interleave(torch.repeat_interleave(extent, 2, dim=2), 2, dim=3)
         if not self.sparse:
@@ -120,3 +122,14 @@ class DSNet(nn.Module):
         features, _, _ = self.head(fused, fused_o, extent)
         pooled = torch.cat([sparse_mean(features, fused_o), sparse_max(features, fused_o)], dim=1)
         return self.classifier(pooled), stream_score, channel_scores
+
+    @torch.jit.unused
+    def mask_coverage(self, image: Tensor) -> list[float]:
+        """Share of the slides' boxes that the mask covers, before the first embedding block and after each."""
+        local, o, _ = unpack(image, self.embedding_channels)
+        extent = slide_extent(o)
+        shares = [float(o.sum() / extent.sum())]
+        for block in self.embedding_blocks:
+            local, o, extent = block(local, o, extent)
+            shares.append(float(o.sum() / extent.sum()))
+        return shares

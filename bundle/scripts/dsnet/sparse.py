@@ -7,7 +7,7 @@ under a max-pool never grow past it, so padding changes nothing.
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 LEAKY_SLOPE = 0.3  # Keras's default; the paper says "Leaky ReLU" and was written in Keras
 
@@ -55,6 +55,8 @@ class SparseConv2d(nn.Module):
         eps: added to the count of observed positions in a window.
     """
 
+    window: Tensor
+
     def __init__(
         self,
         in_channels: int,
@@ -92,6 +94,9 @@ class SparseBatchNorm2d(nn.Module):
     sum used here, which does not cancel. Running statistics as in ``torch.nn.BatchNorm2d``.
     """
 
+    running_mean: Tensor
+    running_var: Tensor
+
     def __init__(self, channels: int, *, eps: float = 1e-3, momentum: float = 0.1, affine: bool = True) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels), requires_grad=affine)
@@ -116,6 +121,26 @@ class SparseBatchNorm2d(nn.Module):
         scale = self.weight * torch.rsqrt(var + self.eps)
         shift = self.bias - mean * scale
         return (x * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)) * o
+
+
+class Standardise(nn.Module):
+    """Bring every channel of V to mean 0 and deviation 1 over the observed patches of the training slides.
+
+    Ours: v of S-CAE varies by hundredths around its means and the features of other encoders have any scale. The statistics are
+    buffers, so they travel with the weights; until they are set the map passes unchanged.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("deviation", torch.ones(channels))
+
+    def forward(self, x: Tensor, o: Tensor) -> Tensor:
+        """Standardise ``x`` (B, C, H, W) where ``o`` is one; zero elsewhere."""
+        return (x - self.mean.view(1, -1, 1, 1)) / self.deviation.view(1, -1, 1, 1) * o
 
 
 class SparseUnit(nn.Module):

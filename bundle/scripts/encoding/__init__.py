@@ -1,0 +1,1 @@
+"""Transformation: slides to embedding files."""

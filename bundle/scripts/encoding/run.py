@@ -4,6 +4,7 @@ import csv
 import logging
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -37,7 +38,7 @@ class ManifestRow:
 def encode_slides(
     slides: str | Path | None,
     output_dir: str | Path,
-    encoder_def: nn.Module,
+    encoder_def: Callable[[], nn.Module],
     *,
     device: torch.device | str = "cpu",
     batch_size: int = 64,
@@ -50,7 +51,7 @@ def encode_slides(
     Args:
         slides: a slide, a folder or a CSV.
         output_dir: folder of the outputs.
-        encoder_def: a patch encoder.
+        encoder_def: makes the patch encoder, once it is known that there are slides.
         device: where it runs.
         batch_size: patches read and encoded at once.
         num_workers: threads that decode.
@@ -66,10 +67,10 @@ def encode_slides(
     if slides is None:
         raise RequestError("no slides given: name a slide file, a folder or a CSV with --slides")
     rows = read_slides(slides)
+    encoder = NamedEncoder(encoder_def(), device=torch.device(device), batch_size=batch_size)
+    chosen = EncodingSettings(**(settings or {}))  # type: ignore[arg-type]
     output = Path(output_dir)
     output.mkdir(parents=True, exist_ok=True)
-    encoder = NamedEncoder(encoder_def, device=torch.device(device), batch_size=batch_size)
-    chosen = EncodingSettings(**(settings or {}))  # type: ignore[arg-type]
     if Path(slides).suffix.lower() == ".csv":
         _copy_table(Path(slides), output / "slides.csv")
 

@@ -1,0 +1,1 @@
+"""Inference on raw slides or embeddings, and heat maps."""

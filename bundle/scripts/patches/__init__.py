@@ -1,0 +1,1 @@
+"""From slides to the training patches of the S-CAE."""

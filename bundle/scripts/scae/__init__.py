@@ -1,0 +1,1 @@
+"""The patch encoder S-CAE."""

@@ -1,5 +1,6 @@
 """S-CAE, the sparse convolutional autoencoder that turns a patch into its representative vector v (III-B, Fig. 2)."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -51,7 +52,7 @@ def _unit(in_channels: int, out_channels: int, kernel_size: int, *, stride: int 
 def _decoder(widths: tuple[int, ...], upsample_after: tuple[int, ...]) -> nn.Sequential:
     """3x3 convolutions through ``widths``, doubling the size (nearest) after the named ones; no transposed convolution."""
     layers: list[nn.Module] = []
-    for index, (in_channels, out_channels) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+    for index, (in_channels, out_channels) in enumerate(pairwise(widths)):
         last = index == len(widths) - 2
         layers += [nn.Conv2d(in_channels, out_channels, 3, padding=1)] if last else _unit(in_channels, out_channels, 3)
         if index in upsample_after:
@@ -98,11 +99,11 @@ class SCAE(nn.Module):
         else:
             self.to_foreground = nn.Conv2d(128, FOREGROUND_CHANNELS, 1)
             self.detect = CrosswiseMask(128, sparsity_rate=sparsity_rate, momentum=momentum, sharpness=sharpness)
-            self.decode_foreground = _decoder((FOREGROUND_CHANNELS, 128, 64, 32, 3), upsample_after=(1, 2))
+            self.decode_foreground = _decoder((FOREGROUND_CHANNELS, 64, 24, 3), upsample_after=(0, 1))
         self.to_background = nn.Sequential(
             Bottleneck(128, 128, stride=2), Bottleneck(128, 256, stride=2), nn.Conv2d(256, dense_channels, 1)
         )
-        self.decode_background = _decoder((dense_channels, 352, 352, 192, 96, 32, 3), upsample_after=(1, 2, 3, 4))
+        self.decode_background = _decoder((dense_channels, 408, 408, 128, 48, 24, 3), upsample_after=(1, 2, 3, 4))
 
     @property
     def channels(self) -> int:

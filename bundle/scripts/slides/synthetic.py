@@ -153,12 +153,12 @@ def scan(
         eosin: amount at every pixel.
         ink: optical density of pen marks for red, green, blue, (H, W, 3) or any square size to be enlarged, or None.
     """
-    side_px, sharpness_px = len(haematoxylin), rng.uniform(0.3, 0.7)
+    side_px, blur = len(haematoxylin), np.float32(rng.uniform(0, 0.2))
     stains = []
     for amount, vector, spread in ((haematoxylin, HAEMATOXYLIN_RGB, 0.2), (eosin, EOSIN_RGB, 0.25)):
         shifted = np.abs(np.asarray(vector) + rng.normal(0, 0.05, 3))
         shifted *= rng.lognormal(0, spread) / np.linalg.norm(shifted)
-        stains.append((ndimage.gaussian_filter(amount, sharpness_px, radius=1), shifted.astype(np.float32)))
+        stains.append((_blurred(amount, blur), shifted.astype(np.float32)))
     white = (rng.uniform(243, 250) + rng.normal(0, 1, 3)).astype(np.float32)
     noise = np.float32(rng.uniform(0.8, 1.8))
     image = np.empty((side_px, side_px, 3), np.uint8)
@@ -172,6 +172,15 @@ def scan(
         level += noise * rng.standard_normal(level.shape, np.float32)
         image[..., band] = np.rint(level, out=level).clip(0, 255)
     return image
+
+
+def _blurred(amount: NDArray[np.float32], blur: np.float32) -> NDArray[np.float32]:
+    """Return ``amount`` convolved along both axes with (blur, 1 - 2 blur, blur); four times as fast as scipy's filters."""
+    rows = amount.copy()
+    rows[1:-1] += blur * (amount[:-2] + amount[2:] - 2 * amount[1:-1])
+    both = rows.copy()
+    both[:, 1:-1] += blur * (rows[:, :-2] + rows[:, 2:] - 2 * rows[:, 1:-1])
+    return both
 
 
 def _pen_marks(rng: np.random.Generator, layout: Layout) -> NDArray[np.float32]:

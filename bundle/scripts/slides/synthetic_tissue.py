@@ -23,6 +23,7 @@ FIBRE_TILE_UM = 512.0  # period of the fibre texture
 
 FloatMap = NDArray[np.float32]
 BoolMap = NDArray[np.bool_]
+Floats = NDArray[np.float64]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 
@@ -208,7 +209,7 @@ def render_stains(rng: np.random.Generator, layout: Layout, *, mpp: float, bank_
     return haematoxylin + nuclei, eosin
 
 
-def _scattered(rng: np.random.Generator, side_um: float, pitch_um: float) -> NDArray[np.float64]:
+def _scattered(rng: np.random.Generator, side_um: float, pitch_um: float) -> Floats:
     """Return (N, 2) points x, y: a hexagonal grid of ``pitch_um`` with jitter: neighbours keep apart."""
     columns, rows = int(side_um / pitch_um) + 2, int(side_um / pitch_um / np.sqrt(0.75)) + 2
     y, x = np.mgrid[:rows, :columns].astype(float)
@@ -217,13 +218,13 @@ def _scattered(rng: np.random.Generator, side_um: float, pitch_um: float) -> NDA
     return points[((points >= 0) & (points < side_um)).all(axis=1)]
 
 
-def _at(grid: NDArray[Scalar], xy_um: NDArray[np.float64]) -> NDArray[Scalar]:
+def _at(grid: NDArray[Scalar], xy_um: Floats) -> NDArray[Scalar]:
     """Return the values of a layout map at points x, y."""
     x, y = (xy_um / GRID_UM).astype(int).T
     return grid[y, x]
 
 
-def _glands(rng: np.random.Generator, layout: Layout) -> NDArray[np.float64]:
+def _glands(rng: np.random.Generator, layout: Layout) -> Floats:
     """Return (N, 3) centre x, y and radius of the glands; none reaches into the lesion."""
     centres = _scattered(rng, layout.side_um, 105.0)
     clear_um = (
@@ -236,7 +237,7 @@ def _glands(rng: np.random.Generator, layout: Layout) -> NDArray[np.float64]:
     return np.column_stack([centres, rng.uniform(22, 38, len(centres))])[keep]
 
 
-def _gland_maps(glands_xyr_um: NDArray[np.float64], grid_px: int) -> tuple[FloatMap, FloatMap]:
+def _gland_maps(glands_xyr_um: Floats, grid_px: int) -> tuple[FloatMap, FloatMap]:
     """Return the (grid_px, grid_px) cover of the glands' epithelium with its lumen, and of the lumen alone."""
     cytoplasm, lumen = np.zeros((2, grid_px, grid_px), np.float32)
     for x_um, y_um, radius_um in glands_xyr_um:
@@ -251,12 +252,8 @@ def _gland_maps(glands_xyr_um: NDArray[np.float64], grid_px: int) -> tuple[Float
 
 
 def _nuclei(
-    rng: np.random.Generator,
-    layout: Layout,
-    glands_xyr_um: NDArray[np.float64],
-    in_gland: BoolMap,
-    fibre_angle: NDArray[np.float64],
-) -> list[tuple[NucleusKind, NDArray[np.float64], NDArray[np.float64]]]:
+    rng: np.random.Generator, layout: Layout, glands_xyr_um: Floats, in_gland: BoolMap, fibre_angle: Floats
+) -> list[tuple[NucleusKind, Floats, Floats]]:
     """Return the nuclei of a slide by kind: centres (N, 2) x, y in micrometres and angles (N,) in radians."""
     stroma = _scattered(rng, layout.side_um, rng.uniform(12, 17))
     keep = rng.uniform(size=len(stroma)) < rng.uniform(0.55, 0.85)
@@ -283,13 +280,7 @@ def _nuclei(
     ]
 
 
-def _paste(
-    rng: np.random.Generator,
-    canvas: FloatMap,
-    sprites: FloatMap,
-    xy_px: NDArray[np.float64],
-    angle: NDArray[np.float64],
-) -> None:
+def _paste(rng: np.random.Generator, canvas: FloatMap, sprites: FloatMap, xy_px: Floats, angle: Floats) -> None:
     """Lay nuclei on ``canvas`` at centres (N, 2) x, y; where two overlap the darker one shows.
 
     Nuclei that the canvas's border would cut are left out.

@@ -1,0 +1,1 @@
+"""Training of DSNet from embeddings and slide labels."""

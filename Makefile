@@ -1,0 +1,93 @@
+# `make` lists what there is. Every target that needs Python packages sets them up first, in $(VENV).
+
+VENV ?= .venv
+PYTHON3 ?= python3
+PYTHON := $(VENV)/bin/python
+
+# The wheel of torch that pip takes on Linux is built for CUDA 13 and cannot share an environment with cucim-cu12. With a
+# CPU or CUDA 12 build of torch, EXTRAS=cu12,test serves too. cuCIM exists for Linux only.
+ifeq ($(shell uname -s),Linux)
+EXTRAS ?= cu13,test
+else
+EXTRAS ?= test
+endif
+comma := ,
+STAMP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
+
+NAME := pathology_wsi_dsnet_classification
+METADATA := bundle/configs/metadata.json
+
+# make bench BENCH=tissue ARGS="--mosaics DIR --data DIR"
+BENCH ?=
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint type-check format bench package clean
+
+help: ## list the targets
+	@echo "make <target>   (VENV=$(VENV) EXTRAS=$(EXTRAS))"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s%s\n", $$1, $$2}'
+
+install: $(STAMP) ## make the virtual environment with the pinned requirements (again when they change)
+
+$(STAMP): pyproject.toml constraints.txt
+	@echo "== installing [$(EXTRAS)] into $(VENV); the first time this downloads some gigabytes"
+	@$(PYTHON3) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 is what constraints.txt was made for; this is %d.%d: name another with PYTHON3=..." % sys.version_info[:2])'
+	test -x $(PYTHON) || $(PYTHON3) -m venv $(VENV)
+	$(PYTHON) -m pip install -c constraints.txt -e ".[$(EXTRAS)]"
+	@rm -f $(VENV)/.installed-*
+	@touch $@
+
+demo: install ## the main job end to end on generated slides: every stage, then the test AUC
+	PYTHON=$(PYTHON) bash examples/demo.sh
+
+test: install ## every test
+	$(PYTHON) -m pytest
+
+lint: install ## ruff: rules and format
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+
+type-check: install ## mypy on bundle/scripts
+	$(VENV)/bin/mypy
+
+format: install ## let ruff format and repair what it can
+	$(VENV)/bin/ruff format
+	$(VENV)/bin/ruff check --fix
+
+bench: install ## what each benchmark measures and needs; BENCH=<name> ARGS="..." runs one
+ifeq ($(BENCH),)
+	@for file in benchmarks/*.py; do echo "== $$file"; $(PYTHON) $$file --help || exit 1; echo; done
+else
+	$(PYTHON) benchmarks/$(BENCH).py $(ARGS)
+endif
+
+# The zip holds one folder called $(NAME): MONAI Label reads the kind of task from that name. Fixed order, times and modes,
+# so that equal contents give equal bytes.
+define PACKAGE
+import json, sys, zipfile
+from pathlib import Path
+
+root, name = Path("bundle"), sys.argv[1]
+version = json.loads((root / "configs/metadata.json").read_text(encoding="utf-8"))["version"]
+target = Path("dist") / f"{name}_v{version}.zip"
+kept = [root / "LICENSE"]
+for folder in ("configs", "docs", "models", "scripts"):
+    kept += (path for path in (root / folder).rglob("*") if path.is_file())
+kept = [path for path in kept if "__pycache__" not in path.parts and not path.name.startswith(".")]
+target.parent.mkdir(exist_ok=True)
+with zipfile.ZipFile(target, "w") as archive:
+    for path in sorted(kept, key=lambda path: path.as_posix()):
+        entry = zipfile.ZipInfo(f"{name}/{path.relative_to(root).as_posix()}", (1980, 1, 1, 0, 0, 0))
+        entry.compress_type, entry.external_attr, entry.create_system = zipfile.ZIP_DEFLATED, 0o100644 << 16, 3
+        archive.writestr(entry, path.read_bytes())
+print(f"{target}: {len(kept)} files, {target.stat().st_size} bytes")
+endef
+export PACKAGE
+
+package: $(METADATA) ## dist/pathology_wsi_dsnet_classification_v<version>.zip, for MONAI Label, MONAI Deploy and MONAI download
+	@$(PYTHON3) -c "$$PACKAGE" $(NAME)
+
+clean: ## remove what make wrote, the virtual environment and bundle/models excepted
+	rm -rf build dist demo site .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	find bundle tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

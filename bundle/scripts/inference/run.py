@@ -1,0 +1,150 @@
+"""The stage ``inference``: slides, or embeddings, to predictions and heat maps."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..common.errors import RequestError
+from ..common.progress import track
+from ..dsnet.network import DSNet
+from ..encoding.run import ManifestRow, encode_slides, require_complete
+from ..encoding.store import read_attributes, read_embedding
+from ..evaluation.predictions import write_predictions
+from ..slides.table import read_slides
+from ..training.evaluation import PredictionCollector
+from ..training.transforms import LoadEmbeddingd, PackMatricesd
+from .exports import write_heat_map
+from .heatmap import grad_cam
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class InferenceSet:
+    """The slides to classify: encoded on first use where slides are given, else the embeddings that are there.
+
+    Args:
+        slides: a slide, a folder or a CSV; None takes the embeddings in ``dataset_dir``.
+        dataset_dir: folder of the embeddings (written, or read where ``slides`` is None).
+        card: the model card.
+        encoder_def: makes the patch encoder.
+        encoding: further arguments of :func:`..encoding.run.encode_slides`.
+    """
+
+    def __init__(
+        self,
+        slides: str | None,
+        dataset_dir: str | Path,
+        card: dict[str, Any],
+        encoder_def: Callable[[], nn.Module],
+        encoding: dict[str, Any] | None = None,
+    ) -> None:
+        self.folder = Path(dataset_dir)
+        self.card = card
+        self.manifest: list[ManifestRow] = []
+        if slides is not None:
+            self.manifest = encode_slides(slides, self.folder, encoder_def, **(encoding or {}))
+            usable = {entry.slide_id for entry in self.manifest if entry.status in ("done", "skipped")}
+            rows = [row for row in read_slides(slides) if row.slide_id in usable]
+            self.items = [self._item(row.slide_id, row.path, row.label, row.patient) for row in rows]
+        elif (self.folder / "slides.csv").is_file():
+            rows = read_slides(self.folder / "slides.csv")
+            self.items = [
+                self._item(row.slide_id, row.path, row.label, row.patient)
+                for row in rows
+                if (self.folder / f"{row.slide_id}.h5").is_file()
+            ]
+        else:
+            self.items = [self._item(path.stem, path, None, None) for path in sorted(self.folder.glob("*.h5"))]
+
+    def _item(self, slide_id: str, slide: Path, label: str | None, patient: str | None) -> dict[str, Any]:
+        names = self.card["class_names"]
+        return {
+            "embedding": str(self.folder / f"{slide_id}.h5"),
+            "slide": str(slide) if slide.suffix != ".h5" else "",
+            "slide_id": slide_id,
+            "patient": patient or "",
+            "label": names.index(label) if label in names else -1,
+            "thumbnail_levels": self.card["network"]["thumbnail_levels"],
+        }
+
+    @property
+    def encoder(self) -> str | None:
+        """Name and hash of the encoder of the embeddings; None without embeddings.
+
+        Raises:
+            RequestError: the embeddings were made by different encoders.
+        """
+        names = {str(read_attributes(Path(item["embedding"])).get("encoder", "unknown")) for item in self.items}
+        if len(names) > 1:
+            raise RequestError(f"{self.folder}: embeddings of {len(names)} different encoders, expected one: encode all anew")
+        return names.pop() if names else None
+
+    def require_slides(self) -> None:
+        """Refuse a request without a slide.
+
+        Raises:
+            RequestError: neither slides nor embeddings were given.
+            SlideError: every slide failed or holds no tissue.
+        """
+        if not self.items and not self.manifest:
+            raise RequestError(
+                f"nothing to classify: no --slides given and no embeddings in {self.folder}; name a slide, a folder or a CSV with "
+                "--slides, or a folder of embeddings with --dataset_dir"
+            )
+
+    def require_complete(self, output_dir: str | Path) -> None:
+        """Raise a SlideError (exit code 1) that counts the slides that failed, after all others are done."""
+        require_complete(self.manifest, self.folder)
+
+
+def write_results(
+    slides: InferenceSet,
+    collector: PredictionCollector,
+    network: DSNet,
+    output_dir: str | Path,
+    *,
+    device: torch.device | str = "cpu",
+    threshold: float | None = None,
+    heat_maps: bool = True,
+) -> None:
+    """Write ``predictions.csv`` and, a slide, the heat map of its predicted class (of class 1 for two classes).
+
+    Args:
+        slides: what was classified.
+        collector: holds the predictions.
+        network: the trained network.
+        output_dir: folder of the outputs.
+        device: where the network runs.
+        threshold: decision threshold on P(class 1) instead of the model card's.
+        heat_maps: whether to write them.
+    """
+    card, output = slides.card, Path(output_dir)
+    names = card["class_names"]
+    chosen = card["threshold"] if threshold is None else threshold
+    write_predictions(output / "predictions.csv", collector.predictions, class_names=names, threshold=chosen)
+    if not heat_maps:
+        return
+    load, pack = LoadEmbeddingd(), PackMatricesd()
+    network.eval()
+    pairs = list(zip(slides.items, collector.predictions, strict=True))
+    for item, prediction in track(pairs, total=len(pairs), what="heat maps", unit="slide"):
+        shown = 1 if len(names) == 2 else max(range(len(names)), key=prediction.probabilities.__getitem__)
+        embedding = read_embedding(Path(item["embedding"]))
+        image = pack(load(item))["image"][None].to(device)
+        first = embedding.coords_xy_px[0] - embedding.grid_yx[0, ::-1] * embedding.patch_px_level0
+        observed = (embedding.matrix() != 0).any(axis=0)
+        write_heat_map(
+            output / prediction.slide_id,
+            cam=grad_cam(network, image, shown),
+            observed=observed,
+            thumbnail=embedding.thumbnail,
+            origin_xy_px=(int(first[0]), int(first[1])),
+            patch_px_level0=embedding.patch_px_level0,
+            mpp_x=embedding.attributes.get("mpp_x"),
+            mpp_y=embedding.attributes.get("mpp_y"),
+            class_name=names[shown],
+        )

@@ -1,0 +1,77 @@
+"""The training set of the S-CAE: one patch an item."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from monai.data import Dataset
+from numpy.typing import NDArray
+
+from .store import open_patches
+
+MEMORY_GB = 4.0
+"""A file up to this size is held in memory; the paper's 36,000 patches take 1.35 GB."""
+
+
+class PatchDataset(Dataset):
+    """Items ``{"image": uint8 tensor (3, 112, 112)}`` on the scale of 0 to 255, changed by ``transform``.
+
+    A file that fits is read once; forked workers share that memory. A larger one, and every pickled copy (a spawned
+    worker), reads patch by patch from the file, which each process opens for itself.
+
+    Args:
+        path: ``patches.h5`` of the stage sampling.
+        transform: MONAI transforms of such an item.
+        memory_gb: Largest size of the patches that is held in memory, in 1e9 bytes; 0 reads from the file.
+
+    Raises:
+        RequestError: ``path`` is no file of patches.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        transform: Sequence[Callable[..., Any]] | Callable[..., Any] | None = None,
+        *,
+        memory_gb: float = MEMORY_GB,
+    ) -> None:
+        super().__init__(data=_PatchFile(Path(path), memory_gb=memory_gb), transform=transform)
+
+
+class _PatchFile(Sequence[dict[str, torch.Tensor]]):
+    """The items of a file of patches."""
+
+    def __init__(self, path: Path, *, memory_gb: float) -> None:
+        self._path = path
+        self._file: h5py.File | None = None
+        self._file_pid = 0
+        self._pixels: NDArray[np.uint8] | None = None
+        with open_patches(path) as file:
+            self._length = len(file["patches"])
+            if file["patches"].nbytes <= memory_gb * 1e9:
+                self._pixels = file["patches"][:]
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: Any) -> Any:
+        if not -self._length <= index < self._length:
+            raise IndexError(f"patch {index} of {self._length}")
+        patch = self._source()[index % self._length]
+        # A copy, so that transforms that work in place leave the patch as it is.
+        return {"image": torch.from_numpy(np.ascontiguousarray(patch.transpose(2, 0, 1)))}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_file": None, "_file_pid": 0, "_pixels": None}
+
+    def _source(self) -> Any:
+        """Return what holds the patches; HDF5 handles are not kept over a fork."""
+        if self._pixels is not None:
+            return self._pixels
+        if self._file is None or self._file_pid != os.getpid():
+            self._file, self._file_pid = open_patches(self._path), os.getpid()
+        return self._file["patches"]

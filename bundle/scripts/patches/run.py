@@ -1,0 +1,190 @@
+"""The stage ``sampling``: a slide set to training patches, whatever happens to single slides."""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import monai
+import numpy as np
+import torch
+
+from ..common.errors import RequestError, SlideError
+from ..common.files import write_csv
+from ..common.progress import track
+from ..slides.geometry import PATCH_PX, PATCH_UM
+from ..slides.table import SPLITS, SlideRow, read_slides
+from .contact_sheet import write_contact_sheet
+from .draw import SlideSample, sample_slide, seeded_generator
+from .store import patch_writer
+
+COLUMNS = ("slide_id", "slide", "status", "patches", "rich", "candidates", "error")
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CountsRow:
+    """What one slide gave: status is done, short (fewer than asked for), empty (none) or failed; ``error`` says why."""
+
+    slide_id: str
+    slide: str
+    status: str
+    patches: int = 0
+    rich: int = 0
+    candidates: int = 0
+    error: str = ""
+
+
+def sample_slides(
+    slides: str | Path | None,
+    output_dir: str | Path,
+    *,
+    slides_per_class: int = 20,
+    patches_per_slide: int = 600,
+    rich_share: float = 0.9,
+    splits: str | Sequence[str] = ("train",),
+    seed: int = 0,
+    patch_um: float = PATCH_UM,
+    read_level: str | int = "highest",
+    num_workers: int = 0,
+) -> list[CountsRow]:
+    """Draw the training patches of the S-CAE (section V-A.a); write ``patches.h5``, ``contact_sheet.png``, ``counts.csv``.
+
+    Where no slide gives a patch, ``counts.csv`` is all there is, and the other two of an earlier run are removed.
+
+    Args:
+        slides: A slide, a folder or a CSV.
+        output_dir: Folder of the outputs.
+        slides_per_class: Slides drawn of each label (all of them where there are fewer); those without a label count as
+            one class.
+        patches_per_slide: Patches drawn of each slide.
+        rich_share: Least share of a slide's patches that is nucleus-rich.
+        splits: Slides of which splits are drawn from; without effect where no slide names its split.
+        seed: Decides which slides are drawn, and which patches of a slide whatever the others are.
+        patch_um: Side of a patch on the slide.
+        read_level: ``"highest"`` (level 0, as in the paper), ``"auto"`` or a level's number.
+        num_workers: Threads that decode; the draw does not depend on it.
+
+    Returns:
+        What every drawn slide gave, the rows of ``counts.csv``.
+
+    Raises:
+        RequestError: An option lies outside its range, or there is no slide to draw from; nothing is written.
+    """
+    if slides is None:
+        raise RequestError("no slides given: name a slide file, a folder or a CSV with --slides")
+    wanted_splits = (splits,) if isinstance(splits, str) else tuple(splits)
+    level_fits = read_level in ("auto", "highest") or (isinstance(read_level, int) and read_level >= 0)
+    for name, value, fits, expected in (
+        ("slides_per_class", slides_per_class, slides_per_class >= 1, "1 or more"),
+        ("patches_per_slide", patches_per_slide, patches_per_slide >= 1, "1 or more"),
+        ("rich_share", rich_share, 0 <= rich_share <= 1, "a share from 0 to 1"),
+        ("splits", wanted_splits, bool(wanted_splits) and set(wanted_splits) <= set(SPLITS), f"any of {SPLITS}"),
+        ("seed", seed, seed >= 0, "0 or more"),
+        ("patch_um", patch_um, patch_um > 0, "micrometres, over 0"),
+        ("read_level", read_level, level_fits, "highest, auto or a level's number"),
+        ("num_workers", num_workers, num_workers >= 0, "0 or more"),
+    ):
+        if not fits:
+            raise RequestError(f"{slides}: patches cannot be drawn with {name} = {value!r}; give {expected}")
+    rows = choose_slides(
+        _of_splits(read_slides(slides), wanted_splits, slides), slides_per_class=slides_per_class, seed=seed
+    )
+    output = Path(output_dir)
+    settings = {
+        "slides_per_class": slides_per_class,
+        "patches_per_slide": patches_per_slide,
+        "rich_share": rich_share,
+        "splits": wanted_splits,
+        "patch_um": patch_um,
+        "patch_px": PATCH_PX,
+        "read_level": read_level,
+    }
+    attributes: dict[str, str | int | float] = {
+        "settings": json.dumps(settings),
+        "seed": seed,
+        "version_monai": monai.__version__,
+        "version_numpy": np.__version__,
+        "version_torch": str(torch.__version__),
+    }
+    counts: list[CountsRow] = []
+    with patch_writer(output / "patches.h5", attributes) as append:
+        for row in track(rows, total=len(rows), what="sampling", unit="slide"):
+            try:
+                sample = sample_slide(
+                    row,
+                    patches=patches_per_slide,
+                    seed=seed,
+                    rich_share=rich_share,
+                    patch_um=patch_um,
+                    read_level=read_level,
+                    num_workers=num_workers,
+                )
+            except (SlideError, OSError) as error:
+                counts.append(CountsRow(row.slide_id, str(row.path), "failed", error=str(error)))
+            else:
+                append(row.slide_id, sample)
+                counts.append(_count(row, sample))
+            if counts[-1].error:
+                _LOGGER.warning("%s: %s: %s", counts[-1].slide_id, counts[-1].status, counts[-1].error)
+    if any(entry.patches for entry in counts):
+        write_contact_sheet(output / "patches.h5", output / "contact_sheet.png")
+    else:
+        for name in ("patches.h5", "contact_sheet.png"):
+            (output / name).unlink(missing_ok=True)
+    write_csv(output / "counts.csv", COLUMNS, (asdict(entry) for entry in counts))
+    by_status = [
+        f"{sum(e.status == status for e in counts)} {status}" for status in ("done", "short", "empty", "failed")
+    ]
+    total, rich = sum(entry.patches for entry in counts), sum(entry.rich for entry in counts)
+    _LOGGER.info("sampling: %d patches, %d of them nucleus-rich; slides: %s", total, rich, ", ".join(by_status))
+    return counts
+
+
+def require_complete(counts: Sequence[CountsRow], output_dir: str | Path) -> None:
+    """Check that a sampling run may be built on; the last of its run list, so that the exit code is 1 otherwise.
+
+    Raises:
+        SlideError: A slide failed, or none gave a patch.
+    """
+    table = Path(output_dir) / "counts.csv"
+    failed = sum(entry.status == "failed" for entry in counts)
+    if failed:
+        raise SlideError(f"{failed} of {len(counts)} slides failed, all others are done; {table} says why")
+    if not any(entry.patches for entry in counts):
+        raise SlideError(f"none of {len(counts)} slides gave a patch, expected one at least; {table} says why")
+
+
+def choose_slides(rows: Sequence[SlideRow], *, slides_per_class: int, seed: int) -> list[SlideRow]:
+    """Draw slides of every label, ``None`` among them, without putting any back; return them in their given order.
+
+    The order of a class in the draw follows from its slides' ids, so that the order of the request does not matter.
+    """
+    chosen: set[str] = set()
+    for label in {row.label for row in rows}:
+        slide_ids = sorted(row.slide_id for row in rows if row.label == label)
+        generator = seeded_generator(seed, f"slides of class {label}")
+        chosen.update(generator.permutation(slide_ids)[:slides_per_class].tolist())
+    return [row for row in rows if row.slide_id in chosen]
+
+
+def _of_splits(rows: list[SlideRow], splits: Sequence[str], slides: str | Path) -> list[SlideRow]:
+    """Keep the slides of some splits; all where no slide names a split."""
+    if not any(row.split for row in rows):
+        return rows
+    kept = [row for row in rows if row.split in splits]
+    if not kept:
+        raise RequestError(
+            f"{slides}: no slide in split {', '.join(splits)}, expected one at least: correct the column split, or name "
+            "other splits with --splits"
+        )
+    return kept
+
+
+def _count(row: SlideRow, sample: SlideSample) -> CountsRow:
+    drawn = len(sample.patches)
+    status = "empty" if not drawn else "short" if sample.reason else "done"
+    return CountsRow(
+        row.slide_id, str(row.path), status, drawn, int(sample.rich.sum()), sample.candidates, sample.reason
+    )

@@ -1,0 +1,69 @@
+"""The file ``patches.h5``: the training patches of all slides, one after the other."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ..common.errors import RequestError
+from ..common.files import atomic_path
+from ..slides.geometry import PATCH_PX
+from .draw import SlideSample
+
+FORMAT = "dsnet-patches/1"
+CHUNK_PATCHES = 64  # 2.4 MB; without compression a single patch is read from a chunk without the rest of it
+
+Append = Callable[[str, SlideSample], None]
+
+
+@contextmanager
+def patch_writer(path: Path, attributes: Mapping[str, str | int | float]) -> Iterator[Append]:
+    """Yield a function that appends the sample of a slide, named by its id; the file appears only when it is whole.
+
+    The file holds, for N patches in all, ``patches`` uint8 (N, 112, 112, 3) RGB, ``coords`` int64 (N, 2) x, y in level-0
+    pixels, ``rich`` bool (N,), ``slide_id`` text (N,), and ``attributes`` beside ``format`` at its root. It grows slide
+    by slide, so the memory does not depend on the number of slides.
+    """
+    with atomic_path(path) as partial, h5py.File(partial, "w") as file:
+        file.attrs.update({"format": FORMAT, **attributes})
+        columns: tuple[tuple[str, tuple[int, ...], object], ...] = (
+            ("patches", (PATCH_PX, PATCH_PX, 3), np.uint8),
+            ("coords", (2,), np.int64),
+            ("rich", (), np.bool_),
+            ("slide_id", (), h5py.string_dtype()),
+        )
+        for name, item, dtype in columns:
+            chunk = CHUNK_PATCHES if item else 4096
+            file.create_dataset(name, (0, *item), maxshape=(None, *item), dtype=dtype, chunks=(chunk, *item))
+
+        def append(slide_id: str, sample: SlideSample) -> None:
+            start, stop = len(file["patches"]), len(file["patches"]) + len(sample.patches)
+            values = {"patches": sample.patches, "coords": sample.coords_xy_px, "rich": sample.rich}
+            for name, value in {**values, "slide_id": slide_id}.items():
+                file[name].resize(stop, axis=0)
+                file[name][start:stop] = value
+
+        yield append
+
+
+def open_patches(path: Path) -> h5py.File:
+    """Open a file of patches for reading.
+
+    Raises:
+        RequestError: The file is missing, is no file of patches, or holds none.
+    """
+    remedy = "make it with configs/sample.yaml (id sampling), or correct the path"
+    if not path.is_file():
+        raise RequestError(f"{path}: no such file, expected a file of patches: {remedy}")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise RequestError(f"{path}: not an HDF5 file ({error}), expected a file of patches: {remedy}") from error
+    found = file.attrs.get("format")
+    if found != FORMAT or not len(file["patches"]):
+        file.close()
+        what = f"format {found!r}" if found != FORMAT else "no patch in it"
+        raise RequestError(f"{path}: {what}, expected {FORMAT!r} with one patch at least: {remedy}")
+    return file

@@ -1,0 +1,136 @@
+"""The model card beside the weights (``model.json``): what inference needs to know, and where the weights come from."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import monai
+import torch
+from monai.engines import SupervisedEvaluator
+
+from ..common.errors import RequestError
+from ..common.files import sha256_of, write_json
+from ..dsnet.network import DSNet
+from ..encoding.embed import BUNDLE_VERSION
+from ..encoding.encoders import read_weights
+from ..evaluation.bootstrap import evaluate
+from ..evaluation.metrics import choose_threshold
+from .evaluation import PredictionCollector
+from .table import DEFAULT_LEVELS, EmbeddingTable
+
+FORMAT = "dsnet-model/1"
+NO_MODEL = {
+    "class_names": ["0", "1"],
+    "threshold": 0.5,
+    "threshold_from": None,
+    "encoder": None,
+    "network": {"num_classes": 2, "embedding_channels": 128, "thumbnail_levels": DEFAULT_LEVELS, "thumbnail_stream": True},
+}
+"""What a bundle without trained weights assumes: the paper's network for two classes."""
+
+
+def card_path(model: str | Path) -> Path:
+    """``model.json`` beside ``model.pt``."""
+    return Path(model).with_suffix(".json")
+
+
+def write_card(
+    model: str | Path,
+    table: EmbeddingTable,
+    network: DSNet,
+    evaluator: SupervisedEvaluator,
+    collector: PredictionCollector,
+    *,
+    seed: int,
+    max_epochs: int,
+) -> dict[str, Any]:
+    """Load the best weights, choose the threshold on the validation slides and write the card.
+
+    Args:
+        model: weights that training wrote (the epoch of highest validation AUC).
+        table: the dataset.
+        network: takes the weights.
+        evaluator: runs over the validation slides.
+        collector: attached to it.
+        seed: of the training.
+        max_epochs: of the training.
+
+    Returns:
+        the card.
+    """
+    network.load_state_dict(read_weights(model, network=network, made_by="train.yaml"))
+    evaluator.run()
+    labels = [prediction.label for prediction in collector.predictions]
+    probabilities = [prediction.probabilities for prediction in collector.predictions]
+    two_classes = len(table.class_names) == 2
+    threshold = choose_threshold(labels, [row[1] for row in probabilities]) if two_classes else None
+    validation = evaluate(
+        labels, probabilities, threshold=threshold, threshold_from="val", patients=collector.patients, seed=seed
+    )
+    card = {
+        "format": FORMAT,
+        "class_names": table.class_names,
+        "threshold": threshold,
+        "threshold_from": "val",
+        "encoder": table.encoder,
+        "network": {
+            "num_classes": len(table.class_names),
+            "embedding_channels": table.channels,
+            "thumbnail_levels": table.thumbnail_levels or DEFAULT_LEVELS,
+            "thumbnail_stream": network.thumbnail_stem is not None,
+        },
+        "weights_sha256": sha256_of(model),
+        "validation": {"slides": len(labels), "auc": validation["auc"]},
+        "training": {
+            "slides": len(table.items("train")),
+            "seed": seed,
+            "max_epochs": max_epochs,
+            "selection": "epoch of highest validation AUC, the later one of equals",
+        },
+        "versions": {"bundle": BUNDLE_VERSION, "monai": monai.__version__, "torch": torch.__version__},
+        "intended_use": "research only; not a medical device and not for diagnosis",
+    }
+    write_json(card_path(model), card)
+    return card
+
+
+def read_card(model: str | Path) -> dict[str, Any]:
+    """Read the card beside ``model``; without one, assume the paper's network for two classes.
+
+    Raises:
+        RequestError: the card is not one of ours.
+    """
+    path = card_path(model)
+    if not path.is_file():
+        return dict(NO_MODEL)
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise RequestError(f"{path}: not JSON ({error}); expected the card that train.yaml writes: train anew") from error
+    if card.get("format") != FORMAT:
+        raise RequestError(f"{path}: format {card.get('format')!r}, expected {FORMAT!r}: train anew with this version")
+    return card
+
+
+def load_model(
+    network: DSNet, model: str | Path, card: dict[str, Any], *, encoder: str | None = None
+) -> DSNet:
+    """Load trained weights, after checking that they belong to the data's encoder.
+
+    Args:
+        network: takes the weights.
+        model: the weights.
+        card: their card.
+        encoder: name and hash of the encoder of the data, None or "unknown" where it is not known.
+
+    Raises:
+        RequestError: no weights, or they were trained on another encoder's embeddings.
+    """
+    network.load_state_dict(read_weights(model, network=network, made_by="train.yaml"))
+    unknown = (None, "unknown")
+    if encoder not in unknown and card["encoder"] not in unknown and encoder != card["encoder"]:
+        raise RequestError(
+            f"{model}: trained on embeddings of {card['encoder']}, but these are of {encoder}: encode the slides with the same "
+            "encoder, or name the model that belongs to it with --model"
+        )
+    return network

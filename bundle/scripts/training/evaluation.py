@@ -1,0 +1,64 @@
+"""An evaluation step that keeps both attentions, and the handler that collects what it predicts."""
+
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+
+from ..dsnet.network import DSNet
+from ..evaluation.predictions import Prediction
+
+
+class AttendingIteration:
+    """One step of a ``SupervisedEvaluator``: logits in ``pred``, with ``stream_score`` and ``channel_scores`` beside them."""
+
+    def __call__(self, engine: Any, batch: dict[str, Any]) -> dict[str, Any]:
+        """Run the network on a batch and return the engine's output."""
+        network = engine.network
+        network.eval()
+        with torch.no_grad():
+            image = batch["image"].to(engine.state.device, non_blocking=engine.non_blocking)
+            core: DSNet = network.module if hasattr(network, "module") else network
+            logits, stream_score, channel_scores = core.attend(image)
+        engine.state.output = {
+            "image": image,
+            "label": batch["label"],
+            "pred": logits,
+            "stream_score": stream_score,
+            "channel_scores": channel_scores,
+        }
+        return engine.state.output
+
+
+class PredictionCollector:
+    """Collects a :class:`Prediction` a slide over one run of an evaluator; ``predictions`` holds those of the last run.
+
+    MONAI attaches decollation and postprocessing (logits to probabilities) before it, so it sees one item a slide.
+    """
+
+    def __init__(self) -> None:
+        self.predictions: list[Prediction] = []
+        self.patients: list[str | None] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the evaluator."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+
+    def _reset(self, engine: Engine) -> None:
+        self.predictions, self.patients = [], []
+
+    def _collect(self, engine: Engine) -> None:
+        output: Any = engine.state.output
+        batch: Any = engine.state.batch
+        for index, item in enumerate(output):
+            label = int(torch.as_tensor(item["label"]))
+            self.patients.append(batch[index]["patient"] or None)
+            self.predictions.append(
+                Prediction(
+                    slide_id=batch[index]["slide_id"],
+                    label=label if label >= 0 else None,
+                    probabilities=tuple(float(p) for p in item["pred"]),
+                    stream_score=float(item["stream_score"]),
+                )
+            )

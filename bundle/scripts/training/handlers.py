@@ -1,0 +1,79 @@
+"""Ignite handlers of the training configs."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+
+from ..common.errors import RequestError
+from ..common.files import atomic_path
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class MaskCoverage:
+    """Log, before the first epoch, the share of the slide's box that the mask covers before and after every embedding block.
+
+    The mask grows under the max-pool of every 5x5 window, so that after a few blocks hardly anything is unobserved.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the trainer."""
+        engine.add_event_handler(Events.ITERATION_STARTED(once=1), self._log)
+
+    def _log(self, engine: Engine) -> None:
+        core = self.network.module if hasattr(self.network, "module") else self.network
+        image = engine.state.batch["image"].to(next(core.parameters()).device)  # type: ignore[index]
+        was_training = core.training
+        core.eval()
+        with torch.no_grad():
+            shares = core.mask_coverage(image)  # type: ignore[operator]
+        core.train(was_training)
+        _LOGGER.info("observed share of the box, input and after every block: %s", ", ".join(f"{s:.2f}" for s in shares))
+
+
+class TrainingState:
+    """Save what a stopped training needs to go on (``last.pt``) after every epoch, and go on from it.
+
+    Args:
+        folder: where ``last.pt`` lies.
+        objects: what is saved beside the trainer itself (network, optimizer, scheduler), by name.
+        resume: load ``last.pt`` before the first epoch.
+
+    Raises:
+        RequestError: ``resume`` without a ``last.pt``.
+    """
+
+    def __init__(self, folder: str | Path, objects: Mapping[str, Any], *, resume: bool = False) -> None:
+        self.path = Path(folder) / "last.pt"
+        self.objects = dict(objects)
+        self.resume = resume
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the trainer; it must stand behind the handlers that step the schedule and validate."""
+        if self.resume:
+            engine.add_event_handler(Events.STARTED, self._load)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
+
+    def _load(self, engine: Engine) -> None:
+        if not self.path.is_file():
+            raise RequestError(f"{self.path}: no such file; expected the state of a stopped training: leave --resume out")
+        state = torch.load(self.path, map_location="cpu", weights_only=True)
+        for name, value in self.objects.items():
+            value.load_state_dict(state[name])
+        engine.state.epoch = state["epoch"]
+        engine.state.iteration = state["epoch"] * (engine.state.epoch_length or 0)
+        torch.set_rng_state(state["rng"])
+        _LOGGER.info("resumed after epoch %d", state["epoch"])
+
+    def _save(self, engine: Engine) -> None:
+        state = {name: value.state_dict() for name, value in self.objects.items()}
+        with atomic_path(self.path) as partial:
+            torch.save({**state, "epoch": engine.state.epoch, "rng": torch.get_rng_state()}, partial)

@@ -1,0 +1,149 @@
+"""A dataset folder: ``slides.csv`` and an embedding file a slide."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..common.errors import RequestError
+from ..encoding.store import read_attributes, read_shape
+from ..slides.table import SPLITS, SlideRow, class_names, label_index, read_slides
+
+_LOGGER = logging.getLogger(__name__)
+DEFAULT_LEVELS = 3
+
+
+class EmbeddingTable:
+    """The slides of a dataset folder that have an embedding, by split.
+
+    Args:
+        dataset_dir: folder with ``slides.csv`` and ``<slide_id>.h5``.
+        classes: class names in the order of the network's outputs; by default numbers in order, else the alphabet.
+        allow_missing: leave slides without an embedding out (with their number in the log) instead of refusing.
+
+    Raises:
+        RequestError: no table, or slides without embedding.
+    """
+
+    def __init__(
+        self, dataset_dir: str | Path, *, classes: Sequence[str] | None = None, allow_missing: bool = False
+    ) -> None:
+        self.folder = Path(dataset_dir)
+        table = self.folder / "slides.csv"
+        if not table.is_file():
+            raise RequestError(
+                f"{table}: no such file; expected the slide table beside the embeddings: encode with --slides slides.csv "
+                "--output_dir DIR first, then name that DIR with --dataset_dir"
+            )
+        rows = read_slides(table)
+        missing = [row.slide_id for row in rows if not self.path_of(row).is_file()]
+        if missing and not allow_missing:
+            raise RequestError(
+                f"{table}: {len(missing)} of {len(rows)} slides have no embedding in {self.folder} (the first is {missing[0]}.h5); "
+                "encode them, see manifest.csv for slides that failed or hold no tissue, or leave them out with "
+                "--allow_missing true"
+            )
+        if missing:
+            _LOGGER.warning("%d of %d slides have no embedding and are left out", len(missing), len(rows))
+        self.rows = [row for row in rows if row.slide_id not in set(missing)]
+        if not self.rows:
+            raise RequestError(f"{table}: no slide has an embedding in {self.folder}: encode the slides first")
+        self.class_names = class_names(self.rows, classes)
+
+    def path_of(self, row: SlideRow) -> Path:
+        """Embedding file of a slide."""
+        return self.folder / f"{row.slide_id}.h5"
+
+    def items(self, split: str | None = None, *, labelled: bool = True) -> list[dict[str, Any]]:
+        """List the slides of a split (None: all) as items for a dataset, in the table's order.
+
+        Args:
+            split: "train", "val" or "test".
+            labelled: leave out slides without a label; otherwise their label is -1.
+
+        Raises:
+            RequestError: the split has no such slide.
+        """
+        rows = [row for row in self.rows if split is None or row.split == split]
+        if labelled:
+            rows = [row for row in rows if row.label is not None]
+        if not rows:
+            raise RequestError(
+                f"{self.folder / 'slides.csv'}: no {'labelled ' if labelled else ''}slide in split {split!r}; expected a column split "
+                f"with {', '.join(SPLITS)}: assign the slides to splits, all slides of a patient to one"
+            )
+        return [
+            {
+                "embedding": str(self.path_of(row)),
+                "slide": str(row.path),
+                "slide_id": row.slide_id,
+                "patient": row.patient or "",
+                "label": -1 if row.label is None else label_index(row, self.class_names),
+                "thumbnail_levels": self.thumbnail_levels or DEFAULT_LEVELS,
+            }
+            for row in rows
+        ]
+
+    def require_two_classes(self, *splits: str) -> None:
+        """Check that there are two classes or more and that every named split has slides of each.
+
+        Raises:
+            RequestError: a class is missing.
+        """
+        for split in splits:
+            counts = Counter(item["label"] for item in self.items(split))
+            absent = [name for index, name in enumerate(self.class_names) if not counts[index]]
+            if len(self.class_names) < 2 or absent:
+                raise RequestError(
+                    f"{self.folder / 'slides.csv'}: split {split!r} holds no slide of class {', '.join(absent) or 'two'}; expected "
+                    "slides of every class in it: move slides between the splits"
+                )
+
+    @cached_property
+    def channels(self) -> int:
+        """C of every embedding.
+
+        Raises:
+            RequestError: the embeddings come from encoders of different width.
+        """
+        widths = Counter(read_shape(self.path_of(row))[0] for row in self.rows)
+        if len(widths) > 1:
+            raise RequestError(
+                f"{self.folder}: embeddings of different width ({', '.join(map(str, sorted(widths)))} channels), expected one encoder: "
+                "encode all slides anew with the same one"
+            )
+        return next(iter(widths))
+
+    @cached_property
+    def thumbnail_levels(self) -> int:
+        """L; 0 where some slide has neither a thumbnail nor its slide file, so that the network runs on V alone."""
+        levels = set()
+        for row in self.rows:
+            found = read_shape(self.path_of(row))[1]
+            levels.add(found if found is not None else DEFAULT_LEVELS if row.path.is_file() else 0)
+        if 0 in levels:
+            _LOGGER.warning(
+                "some slides have no thumbnail and no slide file: the network runs on the embedding stream alone"
+            )
+            return 0
+        if len(levels) > 1:
+            raise RequestError(
+                f"{self.folder}: thumbnails of {sorted(levels)} levels, expected one number: encode all slides anew"
+            )
+        return levels.pop()
+
+    @cached_property
+    def encoder(self) -> str:
+        """Name and hash of the encoder, "unknown" for files of other tools.
+
+        Raises:
+            RequestError: the embeddings were made by different encoders.
+        """
+        names = {str(read_attributes(self.path_of(row)).get("encoder", "unknown")) for row in self.rows}
+        if len(names) > 1:
+            raise RequestError(
+                f"{self.folder}: embeddings of {len(names)} different encoders, expected one: encode all slides anew with the same"
+            )
+        return names.pop()

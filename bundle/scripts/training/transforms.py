@@ -1,0 +1,105 @@
+"""MONAI transforms from an embedding file to DSNet's ``image``; V, O and T always move together."""
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform, RandomizableTransform
+from torch import Tensor
+
+from ..dsnet.packing import T_PIXELS_PER_PATCH, pack
+from ..encoding.store import Embedding, read_embedding
+from ..encoding.thumbnail import build_thumbnail
+from ..slides.geometry import PatchGrid
+from ..slides.reader import open_slide
+
+
+class LoadEmbeddingd(MapTransform):
+    """Read ``item["embedding"]`` and set ``v`` (C, H, W) and ``t`` (3L, 2H, 2W).
+
+    T is 1 - intensity, so that white is zero; where the file has none it is made from ``item["slide"]`` if that file exists, else it is
+    white. Keys: the key of the embedding's path.
+    """
+
+    def __init__(self, keys: KeysCollection = "embedding") -> None:
+        super().__init__(keys)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return ``data`` with ``v`` and ``t``."""
+        item = dict(data)
+        embedding = read_embedding(Path(item[self.keys[0]]))
+        item["v"] = torch.from_numpy(embedding.matrix())
+        item["t"] = thumbnail_of(embedding, slide=Path(item["slide"]), levels=item["thumbnail_levels"])
+        return item
+
+
+def thumbnail_of(embedding: Embedding, *, slide: Path, levels: int) -> Tensor:
+    """T as the network takes it: float32 (3L, 2H, 2W), 0 for white to 1 for black."""
+    rows, columns = embedding.shape_yx
+    if embedding.thumbnail is not None:
+        pixels = embedding.thumbnail
+    elif slide.is_file():
+        step = embedding.patch_px_level0
+        first = embedding.coords_xy_px[0] - embedding.grid_yx[0, ::-1].astype(np.int64) * step
+        grid = PatchGrid(step, (int(first[0]), int(first[1])), embedding.shape_yx)
+        with open_slide(slide) as reader:
+            pixels = build_thumbnail(reader, grid, levels=levels)
+    else:
+        return torch.zeros(3 * levels, T_PIXELS_PER_PATCH * rows, T_PIXELS_PER_PATCH * columns)
+    return 1 - torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+
+
+class RandTrimd(MapTransform, RandomizableTransform):
+    """Discard at most ``most`` rows and ``most`` columns of V at the borders, and their pixels of T (IV-D.b).
+
+    Ours: at most a quarter of a side, for small slides; and a crop that would lose every observed patch is not made.
+
+    Args:
+        keys: V, then T.
+        prob: probability of a crop.
+        most: rows, and columns, of V discarded at most.
+    """
+
+    def __init__(self, keys: KeysCollection = ("v", "t"), prob: float = 1.0, most: int = 7) -> None:
+        MapTransform.__init__(self, keys)
+        RandomizableTransform.__init__(self, prob)
+        self.most = most
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return ``data`` with V and T cropped alike."""
+        item = dict(data)
+        self.randomize(None)
+        v_key, t_key = self.keys
+        height, width = item[v_key].shape[-2:]
+        spans = [self._span(size) for size in (height, width)]
+        (top, bottom), (left, right) = spans
+        cropped = item[v_key][..., top:bottom, left:right]
+        if self._do_transform and bool((cropped != 0).any()):
+            k = T_PIXELS_PER_PATCH
+            item[v_key] = cropped
+            item[t_key] = item[t_key][..., k * top : k * bottom, k * left : k * right]
+        return item
+
+    def _span(self, size: int) -> tuple[int, int]:
+        """Draw what stays of a side."""
+        discarded = int(self.R.randint(0, min(self.most, size // 4) + 1))
+        before = int(self.R.randint(0, discarded + 1))
+        return before, size - (discarded - before)
+
+
+class PackMatricesd(MapTransform):
+    """Join ``v`` and ``t`` into ``image`` (C + 12L, H, W) and drop both; see :func:`..dsnet.packing.pack`."""
+
+    def __init__(self, keys: KeysCollection = ("v", "t"), output_key: str = "image") -> None:
+        super().__init__(keys)
+        self.output_key = output_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return ``data`` with ``image``."""
+        item = dict(data)
+        v, t = (torch.as_tensor(item.pop(key)) for key in self.keys)
+        item[self.output_key] = pack(v, t).contiguous()
+        return item

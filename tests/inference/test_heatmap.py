@@ -1,0 +1,153 @@
+import numpy as np
+import pytest
+import torch
+from scripts.dsnet.network import DSNet
+from scripts.dsnet.packing import pack
+from scripts.inference.heatmap import align_to_patches, grad_cam
+from torch import Tensor
+
+CHANNELS = 8
+
+
+def slide_image(height: int, width: int, *, seed: int = 0, hot_yx: tuple[int, int] | None = None) -> Tensor:
+    """Noise in V with one patch that differs in channel 0, on a white thumbnail."""
+    v = 0.1 * torch.randn(CHANNELS, height, width, generator=torch.Generator().manual_seed(seed)) + 0.5
+    if hot_yx is not None:
+        v[0, hot_yx[0], hot_yx[1]] += 5.0
+    return pack(v, torch.zeros(9, 2 * height, 2 * width))[None]
+
+
+@pytest.fixture(scope="module")
+def detector() -> DSNet:
+    """Random streams with a classifier set by hand: class 1 is the direction in which one hot patch moves the pooled features."""
+    torch.manual_seed(0)
+    network = DSNet(embedding_channels=CHANNELS).eval()
+    pooled: list[Tensor] = []
+    hook = network.classifier.register_forward_pre_hook(lambda _module, inputs: pooled.append(inputs[0][0]))
+    with torch.no_grad():
+        for hot_yx in [None, (8, 8)]:
+            network(slide_image(16, 16, seed=7, hot_yx=hot_yx))
+        cold, hot = pooled
+        first, last = network.classifier[0], network.classifier[2]
+        for layer in (first, last):
+            layer.weight.zero_()
+            layer.bias.zero_()
+        first.weight[0] = (hot - cold) / (hot - cold).square().sum()
+        first.bias[0] = -(first.weight[0] @ (hot + cold)) / 2
+        last.weight[1, 0], last.weight[0, 0] = 1.0, -1.0
+    hook.remove()
+    return network
+
+
+def test_head_cell_is_centred_on_every_fourth_patch() -> None:
+    torch.manual_seed(0)
+    network = DSNet(embedding_channels=CHANNELS).eval()
+    image = slide_image(40, 40).requires_grad_()
+    captured: list[Tensor] = []
+    hook = network.head.register_forward_hook(lambda _module, _inputs, output: captured.append(output[0]))
+    network(image)
+    hook.remove()
+    (gradient,) = torch.autograd.grad(captured[0][0, :, 4, 6].sum(), image)
+    influence = gradient[0, :CHANNELS].square().sum(dim=0)
+    assert divmod(int(influence.argmax()), 40) == (16, 24)
+
+
+@pytest.mark.parametrize("hot_yx", [(4, 20), (16, 8), (12, 0), (28, 24)])
+def test_hot_patch_is_the_hottest_place(detector: DSNet, hot_yx: tuple[int, int]) -> None:
+    image = slide_image(30, 26, seed=1234, hot_yx=hot_yx)
+    assert detector(image).argmax() == 1
+    cam = grad_cam(detector, image, 1)
+    assert divmod(int(cam.argmax()), 26) == hot_yx
+
+
+def test_hot_patch_between_cells_is_found_without_a_shift(detector: DSNet) -> None:
+    offsets = []
+    for hot_yx in [(8, 8), (9, 9), (10, 10), (11, 11)]:
+        cam = grad_cam(detector, slide_image(24, 24, seed=99, hot_yx=hot_yx), 1)
+        offsets.append(np.array(np.unravel_index(cam.argmax(), cam.shape)) - hot_yx)
+    assert np.abs(offsets).max() <= 2
+    assert np.abs(np.mean(offsets, axis=0)).max() <= 0.5
+
+
+def test_map_has_the_definition_of_grad_cam(detector: DSNet) -> None:
+    image = slide_image(16, 16, hot_yx=(8, 4))
+    captured: list[Tensor] = []
+    hook = detector.head.register_forward_hook(lambda _module, _inputs, output: captured.append(output[0]))
+    logit = detector(image)[0, 1]
+    hook.remove()
+    (gradient,) = torch.autograd.grad(logit, captured[0])
+    cells = torch.einsum("chw,c->hw", captured[0][0].detach(), gradient[0].mean(dim=(1, 2))).relu()
+    cam = grad_cam(detector, image, 1)
+    np.testing.assert_allclose(cam[::4, ::4], (cells / cells.max()).numpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_unobserved_is_zero_and_the_rest_spans_0_to_1(detector: DSNet) -> None:
+    image = slide_image(19, 22, hot_yx=(8, 12))
+    image[:, :CHANNELS, 3:7, 5:18] = 0
+    image[:, :CHANNELS, 12:, :4] = 0
+    cam = grad_cam(detector, image, 1)
+    assert cam.shape == (19, 22)
+    assert cam.dtype == np.float32
+    observed = (image[0, :CHANNELS] != 0).any(dim=0).numpy()
+    assert not cam[~observed].any()
+    assert cam.min() >= 0
+    assert cam[observed].max() == 1.0
+
+
+def test_nothing_for_the_class_is_zeros(detector: DSNet) -> None:
+    network = DSNet(embedding_channels=CHANNELS).eval()
+    network.load_state_dict(detector.state_dict())
+    image = slide_image(16, 16, hot_yx=(8, 8))
+    with torch.no_grad():
+        network.classifier[2].weight.zero_()
+    assert not grad_cam(network, image, 1).any()
+    assert grad_cam(detector, image, 1).any()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_network_is_left_as_it_was(detector: DSNet, training: bool) -> None:
+    network = DSNet(embedding_channels=CHANNELS)
+    network.load_state_dict(detector.state_dict())
+    network.train(training)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    image = slide_image(12, 12, hot_yx=(4, 4))
+    grad_cam(network, image, 1)
+    assert network.training is training
+    assert torch.is_grad_enabled()
+    assert not image.requires_grad
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert not any(module._forward_hooks or module._backward_hooks for module in network.modules())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    torch.jit.script(network)
+
+
+def test_callers_gradient_mode_does_not_matter(detector: DSNet) -> None:
+    expected = grad_cam(detector, slide_image(12, 12, hot_yx=(4, 4)), 1)
+    with torch.no_grad():
+        np.testing.assert_array_equal(grad_cam(detector, slide_image(12, 12, hot_yx=(4, 4)), 1), expected)
+        assert not torch.is_grad_enabled()
+    with torch.inference_mode():
+        np.testing.assert_array_equal(grad_cam(detector, slide_image(12, 12, hot_yx=(4, 4)), 1), expected)
+        assert torch.is_inference_mode_enabled()
+
+
+def test_interpolation_is_linear_and_ignores_empty_cells() -> None:
+    cells = torch.tensor([[0.0, 4.0, 100.0]])
+    full = align_to_patches(cells, torch.ones(1, 3), shape_yx=(2, 11))
+    np.testing.assert_allclose(full[0], [0, 1, 2, 3, 4, 28, 52, 76, 100, 100, 100])
+    np.testing.assert_array_equal(full[1], full[0])
+    masked = align_to_patches(cells, torch.tensor([[0.0, 1.0, 0.0]]), shape_yx=(1, 11))
+    np.testing.assert_allclose(masked[0], [0, 4, 4, 4, 4, 4, 4, 4, 0, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("image", "class_index", "message"),
+    [
+        (slide_image(8, 8).repeat(2, 1, 1, 1), 1, "one slide at a time"),
+        (torch.zeros(1, CHANNELS + 36, 8, 8), 1, "no observed patch"),
+        (slide_image(8, 8), 2, "expected 0 to 1"),
+    ],
+)
+def test_wrong_input_is_refused(detector: DSNet, image: Tensor, class_index: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        grad_cam(detector, image, class_index)

@@ -1,0 +1,106 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from patches.plain_slide import CELL_PX, write_plain_slide
+
+from scripts.common.errors import SlideError
+from scripts.patches import draw
+from scripts.patches.draw import SlideSample, sample_slide
+from scripts.patches.nuclei import is_nucleus_rich
+from scripts.slides.reader import open_slide
+from scripts.slides.table import SlideRow
+
+
+def sample(path: Path, patches: int, **options: float) -> SlideSample:
+    return sample_slide(SlideRow(path.stem, path), patches=patches, **{"seed": 0, **options})
+
+
+def assert_same(one: SlideSample, other: SlideSample) -> None:
+    np.testing.assert_array_equal(one.coords_xy_px, other.coords_xy_px)
+    np.testing.assert_array_equal(one.patches, other.patches)
+    np.testing.assert_array_equal(one.rich, other.rich)
+
+
+def test_nine_of_ten_are_rich_on_a_slide_of_pale_tissue(tmp_path: Path) -> None:
+    drawn = sample(write_plain_slide(tmp_path / "slide.tif", rich=60, pale=80), 50)
+    assert drawn.patches.shape == (50, 112, 112, 3)
+    assert drawn.patches.dtype == np.uint8
+    assert drawn.rich.sum() == 45
+    assert drawn.candidates == 140
+    assert drawn.reason == ""
+    np.testing.assert_array_equal(is_nucleus_rich(drawn.patches), drawn.rich)
+    assert len(np.unique(drawn.coords_xy_px, axis=0)) == 50
+
+
+def test_patches_are_those_of_the_slide_at_their_coordinates(tmp_path: Path) -> None:
+    path = write_plain_slide(tmp_path / "slide.tif", rich=30, pale=10)
+    drawn = sample(path, 12)
+    assert (drawn.coords_xy_px % CELL_PX == 0).all()
+    with open_slide(path) as reader:
+        pixels = reader.read_patches(drawn.coords_xy_px, size_xy_px=(CELL_PX, CELL_PX), level=0)
+    # enlarged 3.5 times by bilinear interpolation: the mean of a patch stays within noise of its border pixels
+    np.testing.assert_allclose(drawn.patches.mean(axis=(1, 2)), pixels.mean(axis=(1, 2)), atol=1.5)
+
+
+def test_the_rest_is_free(tmp_path: Path) -> None:
+    path = write_plain_slide(tmp_path / "slide.tif", rich=30, pale=60)
+    assert sample(path, 20, rich_share=1).rich.all()
+    assert sample(path, 20, rich_share=0.55).rich.sum() == 11
+    assert sample(path, 20, rich_share=0).rich.mean() < 0.8
+    assert sample(write_plain_slide(tmp_path / "dark.tif", rich=60, pale=0), 50).rich.all()
+
+
+@pytest.mark.parametrize(("rich", "pale", "others"), [(20, 70, 2), (9, 81, 1), (8, 82, 0), (30, 2, 2)])
+def test_others_are_given_back_until_the_share_holds(tmp_path: Path, rich: int, pale: int, others: int) -> None:
+    drawn = sample(write_plain_slide(tmp_path / "slide.tif", rich=rich, pale=pale), 80)
+    assert drawn.rich.sum() == rich
+    assert len(drawn.rich) == len(drawn.patches) == len(drawn.coords_xy_px) == rich + others
+    assert drawn.candidates == rich + pale
+    assert f"{rich + others} of 80 patches drawn: {rich + pale} patches hold tissue, {rich} of them" in drawn.reason
+    np.testing.assert_array_equal(is_nucleus_rich(drawn.patches), drawn.rich)
+
+
+def test_a_slide_without_a_rich_patch_gives_none(tmp_path: Path) -> None:
+    path = write_plain_slide(tmp_path / "slide.tif", rich=0, pale=40)
+    drawn = sample(path, 20)
+    assert drawn.patches.shape == (0, 112, 112, 3)
+    assert drawn.coords_xy_px.shape == (0, 2)
+    assert "0 of 20 patches drawn" in drawn.reason
+    assert len(sample(path, 20, rich_share=0).patches) == 20
+
+
+def test_a_slide_without_tissue_gives_none_and_says_so(tmp_path: Path) -> None:
+    drawn = sample(write_plain_slide(tmp_path / "slide.tif", rich=0, pale=0), 20)
+    assert len(drawn.patches) == drawn.candidates == 0
+    assert drawn.reason == "no patch has the texture of tissue"
+
+
+def test_draw_follows_from_seed_and_slide_id_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_plain_slide(tmp_path / "slide.tif", rich=60, pale=60)
+    first = sample(path, 40)
+    assert_same(first, sample(path, 40, num_workers=2))
+    monkeypatch.setattr(draw, "BATCH_PATCHES", 7)
+    assert_same(first, sample(path, 40))
+    other_seed = sample(path, 40, seed=1)
+    other_id = sample_slide(SlideRow("another", path), patches=40, seed=0)
+    for other in (other_seed, other_id):
+        assert (other.coords_xy_px != first.coords_xy_px).any()
+
+
+def test_draw_reaches_all_of_the_tissue(tmp_path: Path) -> None:
+    drawn = sample(write_plain_slide(tmp_path / "slide.tif", rich=100, pale=0), 50)
+    assert drawn.coords_xy_px[:, 1].min() < 3 * CELL_PX
+    assert drawn.coords_xy_px[:, 1].max() >= 7 * CELL_PX
+
+
+def test_missing_slide_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SlideError, match=r"gone\.svs"):
+        sample(tmp_path / "gone.svs", 5)
+
+
+def test_real_slide(data_dir: Path) -> None:
+    drawn = sample(data_dir / "slides" / "cmu-1-small-region.svs", 40)
+    assert len(drawn.patches) == 40
+    assert drawn.rich.mean() >= 0.9
+    assert drawn.patches[drawn.rich].mean() < 178.5

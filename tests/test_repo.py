@@ -1,0 +1,215 @@
+"""Rules of the repository that no tool checks: versions agree, configs parse, imports run downstream, files stay small."""
+
+import ast
+import json
+import logging.config
+import re
+import subprocess
+from collections.abc import Iterator
+from configparser import ConfigParser as IniParser
+from pathlib import Path
+
+import pytest
+import yaml
+from monai.apps import download_url
+from monai.bundle import verify_metadata
+from scripts.encoding.embed import BUNDLE_VERSION
+
+REPO = Path(__file__).resolve().parents[1]
+CONFIGS = REPO / "bundle" / "configs"
+SCRIPTS = REPO / "bundle" / "scripts"
+SCHEMA = REPO / "tests" / "schema" / "meta_schema_20240725.json"
+STAGES = "common slides tissue patches scae encoding dsnet training evaluation inference".split()
+MODULES = sorted(SCRIPTS.rglob("*.py"))
+MAX_FILE_BYTES = 2_000_000
+SKIPPED_FOLDERS = {
+    ".git",
+    ".venv",
+    ".mypy_cache",
+    ".pytest_cache",
+    ".ruff_cache",
+    "__pycache__",
+    "build",
+    "dist",
+    "demo",
+}
+
+
+def repository_files() -> list[Path]:
+    """Return what git tracks or would add; without git, all but caches and outputs."""
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=REPO,
+        capture_output=True,
+        check=False,
+    )
+    if listing.returncode == 0:
+        paths = [REPO / name for name in listing.stdout.decode().split("\0") if name]
+    else:
+        paths = [path for path in REPO.rglob("*") if not SKIPPED_FOLDERS & set(path.relative_to(REPO).parts)]
+    return [path for path in paths if path.is_file()]
+
+
+def pyproject_value(key: str) -> str:
+    """Return a string value of pyproject.toml; Python 3.10 has no parser for it."""
+    found = re.search(rf'^{key} = "(.+)"$', (REPO / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert found, f"pyproject.toml has no {key}"
+    return found[1]
+
+
+def pins() -> dict[str, str]:
+    """Return the versions of constraints.txt by normalised name."""
+    lines = (REPO / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pairs = (line.split("==") for line in lines if line and not line.startswith("#"))
+    return {normalised(name): version for name, version in pairs}
+
+
+def normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def imported_modules(path: Path, source: str) -> Iterator[tuple[int, str]]:
+    """Yield line and absolute name of every import of ``path``, relative ones resolved against ``bundle``."""
+    package = path.relative_to(SCRIPTS.parent).with_suffix("").parts[:-1]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parent = package[: len(package) - node.level + 1] if node.level else ()
+            base = ".".join((*parent, *filter(None, [node.module])))
+            yield node.lineno, base
+            # `from .. import tissue` names the stage among the imported names
+            yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names if node.level)
+
+
+def broken_import_rules(path: Path, source: str) -> list[str]:
+    """Return a line for each import of ``source``, taken as the module ``path``, that breaks a rule."""
+    parts = path.relative_to(SCRIPTS).parts
+    own_stage = parts[0] if len(parts) > 1 else None
+    broken = [
+        f"{path}:{node.lineno}: absolute import of scripts, write it relative"
+        for node in ast.walk(ast.parse(source))
+        if (isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").split(".")[0] == "scripts")
+        or (isinstance(node, ast.Import) and any(alias.name.split(".")[0] == "scripts" for alias in node.names))
+    ]
+    for line, module in imported_modules(path, source):
+        names = module.split(".")
+        if own_stage is None or len(names) < 2 or names[0] != "scripts" or names[1] not in STAGES:
+            continue
+        if STAGES.index(names[1]) > STAGES.index(own_stage):
+            broken.append(f"{path}:{line}: {own_stage} imports {names[1]}, which comes after it")
+    return broken
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.*")), ids=lambda path: path.name)
+def test_config_parses(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".json":
+        assert json.loads(text)
+    elif path.suffix == ".conf":
+        ini = IniParser(interpolation=None)
+        ini.read_string(text)
+        logging.config._create_formatters(ini)  # type: ignore[attr-defined]
+        assert "sys.stdout" in ini["handler_console"]["args"]
+    else:
+        assert path.suffix == ".yaml", "MONAI Label reads .yaml, not .yml"
+        assert isinstance(yaml.safe_load(text), dict)
+
+
+def test_metadata_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+    def only_local(url: str, filepath: Path, **options: object) -> None:
+        assert Path(filepath).is_file()
+        download_url(url, filepath, **options)
+
+    monkeypatch.setattr("monai.bundle.scripts.download_url", only_local)
+    verify_metadata(meta_file=str(CONFIGS / "metadata.json"), filepath=str(SCHEMA))
+
+
+@pytest.mark.parametrize("missing", ["network_data_format", "required_packages_version", "task"])
+def test_schema_refuses_incomplete_metadata(missing: str, tmp_path: Path) -> None:
+    metadata = json.loads((CONFIGS / "metadata.json").read_text(encoding="utf-8"))
+    del metadata[missing]
+    incomplete = tmp_path / "metadata.json"
+    incomplete.write_text(json.dumps(metadata), encoding="utf-8")
+    with pytest.raises(ValueError, match="Failed validating"):
+        verify_metadata(meta_file=str(incomplete), filepath=str(SCHEMA))
+
+
+def test_version_is_one() -> None:
+    metadata = json.loads((CONFIGS / "metadata.json").read_text(encoding="utf-8"))
+    changelog = re.search(r"^## \[(.+?)\]", (REPO / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert changelog, "CHANGELOG.md has no `## [version]`"
+    assert pyproject_value("version") == metadata["version"] == BUNDLE_VERSION == changelog[1]
+    assert metadata["version"] in metadata["changelog"]
+
+
+def test_channels_are_described() -> None:
+    network = json.loads((CONFIGS / "metadata.json").read_text(encoding="utf-8"))["network_data_format"]
+    for tensor in (network["inputs"]["image"], network["outputs"]["pred"]):
+        assert list(tensor["channel_def"]) == [str(channel) for channel in range(tensor["num_channels"])]
+
+
+def test_requirements_are_pinned() -> None:
+    text = (REPO / "pyproject.toml").read_text(encoding="utf-8")
+    listed = text[text.index("dependencies = [") : text.index("docs = [")]
+    names = {normalised(name) for name in re.findall(r'"([A-Za-z][\w.-]*)[^"]*"', listed)}
+    assert {"torch", "monai", "cucim-cu12", "pytest"} <= names
+    assert not names - set(pins()), "not in constraints.txt"
+
+
+def test_metadata_names_the_pinned_versions() -> None:
+    metadata = json.loads((CONFIGS / "metadata.json").read_text(encoding="utf-8"))
+    named = {
+        "monai": metadata["monai_version"],
+        "torch": metadata["pytorch_version"],
+        "numpy": metadata["numpy_version"],
+        **metadata["required_packages_version"],
+        **metadata["optional_packages_version"],
+    }
+    pinned = pins()
+    assert named == {name: pinned[name] for name in named}
+
+
+def test_pins_are_plain() -> None:
+    for version in pins().values():
+        assert re.fullmatch(r"[0-9][0-9A-Za-z.]*", version), f"{version}: a local version or an option"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(SCRIPTS).as_posix())
+def test_imports_run_downstream(path: Path) -> None:
+    assert path.parent == SCRIPTS or path.relative_to(SCRIPTS).parts[0] in STAGES, "a folder that is no stage"
+    assert broken_import_rules(path, path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "broken"),
+    [
+        ("from ..slides.reader import open_slide", 0),
+        ("from .score import rle_scores", 0),
+        ("import scipy", 0),
+        ("from ..encoding.store import FORMAT", 1),
+        ("from .. import encoding", 1),
+        ("def late():\n    from ..dsnet import network", 1),
+        ("from scripts.slides.reader import open_slide", 1),
+        ("import scripts.common.errors", 1),
+    ],
+)
+def test_import_rules_see_what_they_forbid(source: str, broken: int) -> None:
+    found = broken_import_rules(SCRIPTS / "tissue" / "mask.py", source)
+    assert len({line.split(":")[1] for line in found}) == broken, found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(SCRIPTS).as_posix())
+def test_code_names_no_gpu_and_catches_no_everything(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            assert node.func.attr != "cuda", f"{path}:{node.lineno}: .cuda(), take the device as an argument"
+        if isinstance(node, ast.ExceptHandler):
+            caught = {"BaseException"} if node.type is None else {ast.unparse(part) for part in ast.walk(node.type)}
+            assert not caught & {"Exception", "BaseException"}, f"{path}:{node.lineno}: catches everything"
+
+
+def test_files_are_small() -> None:
+    large = {str(path.relative_to(REPO)): path.stat().st_size for path in repository_files()}
+    assert large, "no files were looked at"
+    assert {name: size for name, size in large.items() if size > MAX_FILE_BYTES} == {}
