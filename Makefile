@@ -4,10 +4,10 @@ VENV ?= .venv
 PYTHON3 ?= python3
 PYTHON := $(VENV)/bin/python
 
-# The wheel of torch that pip takes on Linux is built for CUDA 13 and cannot share an environment with cucim-cu12. With a
-# CPU or CUDA 12 build of torch, EXTRAS=cu12,test serves too. cuCIM exists for Linux only.
+# cuCIM exists for Linux only. The wheel of torch that pip takes there is built for CUDA 13 and cannot share an environment
+# with cucim-cu12; EXTRAS=cu12,test serves with a CPU or CUDA 12 build of torch. An environment keeps the one it has.
 ifeq ($(shell uname -s),Linux)
-EXTRAS ?= cu13,test
+EXTRAS ?= $(if $(wildcard $(VENV)/lib/python3*/site-packages/cucim_cu12-*),cu12,cu13),test
 else
 EXTRAS ?= test
 endif

@@ -12,7 +12,7 @@ from monai.transforms import Compose, RandFlipd, ScaleIntensityRanged
 from scripts.common.errors import RequestError
 from scripts.patches.dataset import PatchDataset
 from scripts.patches.draw import SlideSample
-from scripts.patches.store import patch_writer
+from scripts.patches.store import open_patches, patch_writer
 
 PATCHES = np.random.default_rng(0).integers(0, 256, (150, 112, 112, 3)).astype(np.uint8)
 
@@ -89,6 +89,16 @@ def test_workers_give_the_same_patches(dataset: PatchDataset) -> None:
     dataset[0]  # opens the file in this process
     images = torch.cat([batch["image"] for batch in DataLoader(dataset, batch_size=32, num_workers=2)])
     np.testing.assert_array_equal(images.numpy(), PATCHES.transpose(0, 3, 1, 2))
+
+
+def test_a_forked_process_opens_the_file_for_itself(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = PatchDataset(path, memory_gb=0)
+    opened = []
+    monkeypatch.setattr("scripts.patches.dataset.open_patches", lambda path: opened.append(path) or open_patches(path))
+    for expected in (1, 1, 2, 2):
+        monkeypatch.setattr("scripts.patches.dataset.os.getpid", lambda pid=expected: pid)
+        np.testing.assert_array_equal(dataset[9]["image"].numpy(), PATCHES[9].transpose(2, 0, 1))
+        assert len(opened) == expected
 
 
 def test_pickled_copy_is_small_and_reads_the_file(dataset: PatchDataset) -> None:

@@ -58,6 +58,7 @@ def test_others_are_given_back_until_the_share_holds(tmp_path: Path, rich: int, 
     assert len(drawn.rich) == len(drawn.patches) == len(drawn.coords_xy_px) == rich + others
     assert drawn.candidates == rich + pale
     assert f"{rich + others} of 80 patches drawn: {rich + pale} patches hold tissue, {rich} of them" in drawn.reason
+    assert ("a lower rich_share draws more" in drawn.reason) == (others < pale)
     np.testing.assert_array_equal(is_nucleus_rich(drawn.patches), drawn.rich)
 
 

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..common.errors import RequestError
 from ..slides.geometry import PATCH_PX, PATCH_UM, PatchGrid, ReadPlan, plan_reading, resize_patches
 from ..slides.reader import SlideReader, open_slide
 from ..slides.table import SlideRow
-from ..tissue.mask import find_tissue
+from ..tissue.mask import METHODS, find_tissue
 from ..tissue.threshold import TissueMask
 from .store import FORMAT, embedding_writer, write_attributes
 from .thumbnail import PIXELS_PER_PATCH, build_thumbnail
@@ -32,12 +33,26 @@ class EncodingSettings:
         read_level: "auto", "highest" (level 0, as in the paper) or a level's number.
         tissue_method: "rle" or "otsu".
         thumbnail_levels: L.
+
+    Raises:
+        RequestError: a setting lies outside its range.
     """
 
     patch_um: float = PATCH_UM
     read_level: str | int = "auto"
     tissue_method: str = "rle"
     thumbnail_levels: int = 3
+
+    def __post_init__(self) -> None:
+        level_fits = self.read_level in ("auto", "highest") or (isinstance(self.read_level, int) and self.read_level >= 0)
+        for name, fits, expected in (
+            ("patch_um", self.patch_um > 0, "micrometres, over 0"),
+            ("read_level", level_fits, "auto, highest or a level's number"),
+            ("tissue_method", self.tissue_method in METHODS, f"one of {', '.join(METHODS)}"),
+            ("thumbnail_levels", self.thumbnail_levels >= 1, "1 or more"),
+        ):
+            if not fits:
+                raise RequestError(f"{name} is {getattr(self, name)!r}, expected {expected}")
 
 
 class NamedEncoder:
@@ -168,7 +183,7 @@ def _attributes(
         "parameters": parameters_of(row, encoder, settings),
         "version_bundle": BUNDLE_VERSION,
         "version_monai": monai.__version__,
-        "version_torch": torch.__version__,
+        "version_torch": str(torch.__version__),
     }
 
 

@@ -67,8 +67,8 @@ def encode_slides(
     if slides is None:
         raise RequestError("no slides given: name a slide file, a folder or a CSV with --slides")
     rows = read_slides(slides)
-    encoder = NamedEncoder(encoder_def(), device=torch.device(device), batch_size=batch_size)
     chosen = EncodingSettings(**(settings or {}))  # type: ignore[arg-type]
+    encoder = NamedEncoder(encoder_def(), device=torch.device(device), batch_size=batch_size)
     output = Path(output_dir)
     output.mkdir(parents=True, exist_ok=True)
     if Path(slides).suffix.lower() == ".csv":

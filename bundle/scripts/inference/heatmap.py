@@ -39,7 +39,9 @@ def grad_cam(network: DSNet, image: Tensor, class_index: int) -> NDArray[np.floa
         ValueError: ``image`` is not one slide, has no observed patch, or there is no class ``class_index``.
     """
     if image.ndim != 4 or len(image) != 1:
-        raise ValueError(f"image has shape {tuple(image.shape)}, expected (1, channels, H, W): give one slide at a time")
+        raise ValueError(
+            f"image has shape {tuple(image.shape)}, expected (1, channels, H, W): give one slide at a time"
+        )
     observed = unpack(image, network.embedding_channels)[1][0, 0]
     if not observed.any():
         raise ValueError("image holds no observed patch, expected at least one: leave the slide out")

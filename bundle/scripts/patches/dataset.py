@@ -47,8 +47,8 @@ class _PatchFile(Sequence[dict[str, torch.Tensor]]):
 
     def __init__(self, path: Path, *, memory_gb: float) -> None:
         self._path = path
-        self._file: h5py.File | None = None
-        self._file_pid = 0
+        self._on_disk: h5py.Dataset | None = None
+        self._opened_by_pid = 0
         self._pixels: NDArray[np.uint8] | None = None
         with open_patches(path) as file:
             self._length = len(file["patches"])
@@ -66,12 +66,12 @@ class _PatchFile(Sequence[dict[str, torch.Tensor]]):
         return {"image": torch.from_numpy(np.ascontiguousarray(patch.transpose(2, 0, 1)))}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_file": None, "_file_pid": 0, "_pixels": None}
+        return {**self.__dict__, "_on_disk": None, "_pixels": None}
 
     def _source(self) -> Any:
         """Return what holds the patches; HDF5 handles are not kept over a fork."""
         if self._pixels is not None:
             return self._pixels
-        if self._file is None or self._file_pid != os.getpid():
-            self._file, self._file_pid = open_patches(self._path), os.getpid()
-        return self._file["patches"]
+        if self._on_disk is None or self._opened_by_pid != os.getpid():
+            self._on_disk, self._opened_by_pid = open_patches(self._path)["patches"], os.getpid()
+        return self._on_disk

@@ -87,7 +87,7 @@ def write_card(
             "max_epochs": max_epochs,
             "selection": "epoch of highest validation AUC, the later one of equals",
         },
-        "versions": {"bundle": BUNDLE_VERSION, "monai": monai.__version__, "torch": torch.__version__},
+        "versions": {"bundle": BUNDLE_VERSION, "monai": monai.__version__, "torch": str(torch.__version__)},
         "intended_use": "research only; not a medical device and not for diagnosis",
     }
     write_json(card_path(model), card)

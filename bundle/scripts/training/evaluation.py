@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
+from monai.engines import IterationEvents
 
 from ..dsnet.network import DSNet
 from ..evaluation.predictions import Prediction
@@ -12,7 +13,7 @@ from ..evaluation.predictions import Prediction
 class AttendingIteration:
     """One step of a ``SupervisedEvaluator``: logits in ``pred``, with ``stream_score`` and ``channel_scores`` beside them."""
 
-    def __call__(self, engine: Any, batch: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, engine: Any, batch: dict[str, Any]) -> Any:
         """Run the network on a batch and return the engine's output."""
         network = engine.network
         network.eval()
@@ -27,6 +28,8 @@ class AttendingIteration:
             "stream_score": stream_score,
             "channel_scores": channel_scores,
         }
+        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)  # MONAI decollates and postprocesses here
         return engine.state.output
 
 

@@ -1,0 +1,109 @@
+"""The folder of one slide's heat map: a NIfTI volume, a picture, outlines for two viewers, the observation mask."""
+
+import gzip
+import logging
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..common.files import atomic_path
+from ..slides.geometry import PatchGrid
+from .annotations import outline, write_asap_xml, write_geojson
+from .overlay import write_overlay
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def write_heat_map(
+    folder: Path,
+    *,
+    cam: NDArray[np.float32],
+    observed: NDArray[np.bool_],
+    thumbnail: NDArray[np.uint8] | None,
+    origin_xy_px: tuple[int, int],
+    patch_px_level0: int,
+    mpp_x: float | None,
+    mpp_y: float | None,
+    class_name: str,
+) -> None:
+    """Write ``cam.nii.gz``, ``cam.png``, ``cam.geojson``, ``cam.xml`` and ``observed.png``, each whole or not at all.
+
+    Args:
+        folder: the slide's folder, made where it is missing.
+        cam: heat map on V's grid, (H, W), from 0 to 1, 0 where not observed.
+        observed: observation mask O, (H, W).
+        thumbnail: T, (2H, 2W, 3L), the finest level first; None where there is none (the picture is then on white).
+        origin_xy_px: top-left corner of the cell at row 0, column 0, in level-0 pixels.
+        patch_px_level0: side of a cell in level-0 pixels.
+        mpp_x: micrometres a level-0 pixel along x; None where nothing says so (feature files of other tools): NIfTI and
+            scale bar are then in level-0 pixels, which is logged.
+        mpp_y: the same along y.
+        class_name: class that the heat is evidence for.
+
+    Raises:
+        ValueError: the arrays do not fit each other, or the heat is not from 0 to 1.
+        OSError: a file cannot be written.
+    """
+    rows, columns = cam.shape
+    if observed.shape != cam.shape:
+        raise ValueError(f"observed has shape {observed.shape}, expected that of the heat map, {cam.shape}")
+    if thumbnail is not None and thumbnail.shape[:2] != (2 * rows, 2 * columns):
+        raise ValueError(f"thumbnail has shape {thumbnail.shape}, expected ({2 * rows}, {2 * columns}, 3 L)")
+    if not (cam.min() >= 0 and cam.max() <= 1):
+        raise ValueError(f"the heat map goes from {cam.min():g} to {cam.max():g}, expected 0 to 1 and no NaN")
+    if mpp_x is None or mpp_y is None:
+        _LOGGER.info("%s: the resolution is unknown, so cam.nii.gz and the scale bar are in level-0 pixels", folder)
+    grid = PatchGrid(patch_px_level0, origin_xy_px, (rows, columns))
+    bands = outline(cam, grid, class_name=class_name)
+    write_nifti(folder / "cam.nii.gz", cam, grid, mpp_x=mpp_x, mpp_y=mpp_y)
+    write_overlay(
+        folder / "cam.png",
+        cam=cam,
+        observed=observed,
+        thumbnail=thumbnail,
+        grid=grid,
+        mpp_x=mpp_x,
+        mpp_y=mpp_y,
+        class_name=class_name,
+    )
+    write_geojson(folder / "cam.geojson", bands)
+    write_asap_xml(folder / "cam.xml", bands)
+    write_observed(folder / "observed.png", observed)
+
+
+def nifti_affine(grid: PatchGrid, *, mpp_x: float | None, mpp_y: float | None) -> NDArray[np.float64]:
+    """Return the affine (4, 4) from voxel (column, row, 0) to the world of NIfTI, in mm from the slide's top-left corner.
+
+    World axes are right, anterior, superior. On a screen that shows an axial slice, patient left and posterior are right and down,
+    so x of the slide counts as left and y as posterior: both signs are minus, and ITK, which flips them, has x, y as on the slide. The
+    translation leads to the middle of the first cell. The slice is as thick as a cell is wide; a section's thickness is not known.
+    Without a resolution the unit is the level-0 pixel.
+    """
+    mm_x, mm_y = (1.0, 1.0) if mpp_x is None or mpp_y is None else (mpp_x / 1000, mpp_y / 1000)
+    step_x, step_y = grid.patch_px_level0 * mm_x, grid.patch_px_level0 * mm_y
+    left, top = grid.origin_xy_px
+    affine = np.diag([-step_x, -step_y, step_x, 1.0])
+    affine[:2, 3] = -(left * mm_x + step_x / 2), -(top * mm_y + step_y / 2)
+    return affine
+
+
+def write_nifti(
+    path: Path, cam: NDArray[np.float32], grid: PatchGrid, *, mpp_x: float | None, mpp_y: float | None
+) -> None:
+    """Write the map (H, W) as a float32 volume (W, H, 1), compressed: array axis 0 is x (columns), axis 1 is y (rows)."""
+    image = nibabel.Nifti1Image(cam.T[:, :, None].astype(np.float32), None)
+    affine = nifti_affine(grid, mpp_x=mpp_x, mpp_y=mpp_y)
+    image.set_sform(affine, code="scanner")
+    image.set_qform(affine, code="scanner")
+    image.header.set_xyzt_units("unknown" if mpp_x is None or mpp_y is None else "mm")
+    with atomic_path(path) as partial:
+        partial.write_bytes(gzip.compress(image.to_bytes(), mtime=0))
+
+
+def write_observed(path: Path, observed: NDArray[np.bool_]) -> None:
+    """Write the observation mask as a grey PNG, one pixel a patch: 255 observed, 0 not."""
+    with atomic_path(path) as partial:
+        Image.fromarray(observed.astype(np.uint8) * 255).save(partial, format="PNG")

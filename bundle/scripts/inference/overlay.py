@@ -1,0 +1,101 @@
+"""The heat map as a picture to look at: painted over the thumbnail, with a colour bar and a scale bar."""
+
+from math import floor, log10
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from ..common.files import atomic_path
+from ..slides.geometry import PatchGrid
+
+LONG_SIDE_IN = 8.0
+DPI = 150
+COLOR_MAP = "viridis"  # keeps apart from pink and purple tissue, and is safe for colour-blind readers
+OPACITY = 0.55
+SCALE_BAR_SHARE = 0.25  # of the picture's width, at most
+
+
+def write_overlay(
+    path: Path,
+    *,
+    cam: NDArray[np.float32],
+    observed: NDArray[np.bool_],
+    thumbnail: NDArray[np.uint8] | None,
+    grid: PatchGrid,
+    mpp_x: float | None,
+    mpp_y: float | None,
+    class_name: str,
+) -> None:
+    """Write a PNG of the map over the thumbnail; unobserved cells show the bare thumbnail.
+
+    Args:
+        path: the file.
+        cam: (H, W), from 0 to 1.
+        observed: (H, W).
+        thumbnail: T, (2H, 2W, 3L), of which the finest level is shown; None is white.
+        grid: where the cells lie.
+        mpp_x: micrometres a level-0 pixel along x; None makes the scale bar one in pixels.
+        mpp_y: the same along y.
+        class_name: class of the evidence, for the colour bar.
+    """
+    rows, columns = cam.shape
+    figure = Figure(figsize=_size_in(rows, columns), dpi=DPI, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    extent = (0, columns, rows, 0)  # in cells, y down
+    background = np.full((1, 1, 3), 255, dtype=np.uint8) if thumbnail is None else thumbnail[:, :, :3]
+    axes.imshow(background, extent=extent, interpolation="nearest")
+    heat = axes.imshow(
+        np.ma.masked_where(~observed, cam),
+        extent=extent,
+        interpolation="nearest",
+        cmap=COLOR_MAP,
+        alpha=OPACITY,
+        vmin=0,
+        vmax=1,
+    )
+    if mpp_x is not None and mpp_y is not None:
+        axes.set_aspect(mpp_y / mpp_x)
+        cell_um = grid.patch_px_level0 * mpp_x
+        length_um = nice_length(SCALE_BAR_SHARE * columns * cell_um)
+        label = f"{length_um / 1000:g} mm" if length_um >= 1000 else f"{length_um:g} µm"
+        _draw_scale_bar(axes, rows, length_cells=length_um / cell_um, label=label)
+    else:
+        length_px = nice_length(SCALE_BAR_SHARE * columns * grid.patch_px_level0)
+        _draw_scale_bar(axes, rows, length_cells=length_px / grid.patch_px_level0, label=f"{length_px:g} px")
+    axes.set_axis_off()
+    figure.colorbar(heat, ax=axes, label=f"Grad-CAM, {class_name} (share of the slide's maximum)", shrink=0.8)
+    with atomic_path(path) as partial:
+        canvas.print_png(partial, metadata={"Software": None})
+
+
+def nice_length(most: float) -> float:
+    """Return the largest of 1, 2 or 5 times a power of ten that is at most ``most`` (over 0)."""
+    power = 10.0 ** floor(log10(most))
+    return max(factor * power for factor in (1, 2, 5) if factor * power <= most * (1 + 1e-9))
+
+
+def _draw_scale_bar(axes: Axes, rows: int, *, length_cells: float, label: str) -> None:
+    """Draw a bar under the picture, so that it hides no tissue."""
+    height = 0.012 * max(axes.get_xlim()[1], rows)
+    axes.add_patch(Rectangle((0, rows + height), length_cells, height, color="black", clip_on=False))
+    axes.annotate(
+        label,
+        (length_cells, rows + 1.5 * height),
+        xytext=(5, 0),
+        textcoords="offset points",
+        va="center",
+        annotation_clip=False,
+    )
+
+
+def _size_in(rows: int, columns: int) -> tuple[float, float]:
+    """Width and height of the figure in inches, with room for the bars and no side under 3."""
+    longest = max(rows, columns)
+    width, height = LONG_SIDE_IN * columns / longest, LONG_SIDE_IN * rows / longest
+    return max(width, 3.0) + 1.5, max(height, 3.0) + 0.5
