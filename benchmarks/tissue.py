@@ -26,10 +26,10 @@ from scipy.ndimage import gaussian_filter
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "bundle"))
 
-from scripts.slides.geometry import plan_reading  # noqa: E402
-from scripts.slides.reader import open_slide  # noqa: E402
-from scripts.tissue.mask import DEAD_BAND, find_tissue  # noqa: E402
-from scripts.tissue.score import rle_scores  # noqa: E402
+from scripts.slides.geometry import plan_reading
+from scripts.slides.reader import open_slide
+from scripts.tissue.mask import DEAD_BAND, find_tissue
+from scripts.tissue.score import rle_scores
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "rle (at 2 um/px)": {},

@@ -24,7 +24,7 @@ class DenseUnit(nn.Module):
 
     def forward(self, x: Tensor, extent: Tensor) -> tuple[Tensor, Tensor]:
         """Return the map and its extent, (B, ., ceil(H/stride), ceil(W/stride))."""
-        extent = extent[:, :, :: self.stride, :: self.stride]
+        extent = F.max_pool2d(extent, self.stride, self.stride, ceil_mode=True)
         return self.activation(self.norm(self.pointwise(self.conv(x)), extent)), extent
 
 

@@ -14,11 +14,16 @@ LEAKY_SLOPE = 0.3  # Keras's default; the paper says "Leaky ReLU" and was writte
 
 def slide_extent(o: Tensor) -> Tensor:
     """Return the smallest rectangle that holds every observed position of each map, (B, 1, H, W) of zeros and ones."""
-    rows = o.amax(dim=3, keepdim=True)
-    columns = o.amax(dim=2, keepdim=True)
-    inside_rows = torch.cummax(rows, dim=2)[0] * torch.cummax(rows.flip([2]), dim=2)[0].flip([2])
-    inside_columns = torch.cummax(columns, dim=3)[0] * torch.cummax(columns.flip([3]), dim=3)[0].flip([3])
-    return inside_rows * inside_columns
+    rows = _between(o.amax(dim=3, keepdim=True), dim=2)
+    columns = _between(o.amax(dim=2, keepdim=True), dim=3)
+    return (rows & columns).to(o.dtype)
+
+
+def _between(marks: Tensor, *, dim: int) -> Tensor:
+    """True from the first to the last mark along ``dim``; counts of integers, which ONNX knows and any device adds in order."""
+    ones = (marks > 0).to(torch.int32)
+    so_far = ones.cumsum(dim)
+    return (so_far > 0) & (so_far - ones < ones.sum(dim, keepdim=True))
 
 
 def sparse_mean(x: Tensor, o: Tensor) -> Tensor:
@@ -46,13 +51,15 @@ def sparse_max_pool(x: Tensor, o: Tensor) -> tuple[Tensor, Tensor]:
 class SparseConv2d(nn.Module):
     """Convolution over observed positions: y = sum(w o x) / (sum(o) + eps) + b, o' = max-pool(o), y = 0 where o' = 0.
 
+    The eps, which only keeps 0/0 away, is written max(sum(o), 1): an eps small enough to bias nothing is lost in half precision
+    and is dropped by ONNX optimisers.
+
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
         kernel_size: odd side of the window; the padding keeps the size at stride 1.
         stride: step of the window, of the convolution and of the mask's max-pool alike.
         groups: as in ``torch.nn.Conv2d``.
-        eps: added to the count of observed positions in a window.
     """
 
     window: Tensor
@@ -65,7 +72,6 @@ class SparseConv2d(nn.Module):
         *,
         stride: int = 1,
         groups: int = 1,
-        eps: float = 1e-8,
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(
@@ -75,15 +81,14 @@ class SparseConv2d(nn.Module):
         self.register_buffer("window", torch.ones(1, 1, kernel_size, kernel_size), persistent=False)
         self.kernel_size = kernel_size
         self.stride = stride
-        self.eps = eps
 
     def forward(self, x: Tensor, o: Tensor, extent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the map, its mask and its extent, each (B, ., ceil(H/stride), ceil(W/stride))."""
         padding = self.kernel_size // 2
         count = F.conv2d(o, self.window, stride=self.stride, padding=padding)
-        extent = extent[:, :, :: self.stride, :: self.stride]
+        extent = F.max_pool2d(extent, self.stride, self.stride, ceil_mode=True)
         out_o = F.max_pool2d(o, self.kernel_size, self.stride, padding) * extent
-        y = self.conv(x * o) / (count + self.eps) + self.bias.view(1, -1, 1, 1)
+        y = self.conv(x * o) / count.clamp(min=1.0) + self.bias.view(1, -1, 1, 1)
         return y * out_o, out_o, extent
 
 

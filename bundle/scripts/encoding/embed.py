@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ..common.errors import RequestError
+from ..common.version import BUNDLE_VERSION
 from ..slides.geometry import PATCH_PX, PATCH_UM, PatchGrid, ReadPlan, plan_reading, resize_patches
 from ..slides.reader import SlideReader, open_slide
 from ..slides.table import SlideRow
@@ -20,8 +21,6 @@ from ..tissue.mask import METHODS, find_tissue
 from ..tissue.threshold import TissueMask
 from .store import FORMAT, embedding_writer, write_attributes
 from .thumbnail import PIXELS_PER_PATCH, build_thumbnail
-
-BUNDLE_VERSION = "0.1.0"
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,9 @@ class EncodingSettings:
     thumbnail_levels: int = 3
 
     def __post_init__(self) -> None:
-        level_fits = self.read_level in ("auto", "highest") or (isinstance(self.read_level, int) and self.read_level >= 0)
+        level_fits = self.read_level in ("auto", "highest") or (
+            isinstance(self.read_level, int) and self.read_level >= 0
+        )
         for name, fits, expected in (
             ("patch_um", self.patch_um > 0, "micrometres, over 0"),
             ("read_level", level_fits, "auto, highest or a level's number"),

@@ -1,6 +1,7 @@
 """The published patch encoders of neural image compression (Tellez et al. 2019), as another source of V."""
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -54,7 +55,8 @@ class NICEncoder(nn.Module):
                     )
 
                 for index in range(LAYERS):
-                    conv, norm = self.convolutions[3 * index], self.convolutions[3 * index + 2]
+                    conv: Any = self.convolutions[3 * index]
+                    norm: Any = self.convolutions[3 * index + 2]
                     conv.weight.copy_(tensor(f"conv2d_{index + 1}", "kernel").permute(3, 2, 0, 1))
                     conv.bias.copy_(tensor(f"conv2d_{index + 1}", "bias"))
                     for ours, theirs in (("weight", "gamma"), ("bias", "beta")):

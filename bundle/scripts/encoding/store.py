@@ -40,6 +40,12 @@ class Embedding:
     thumbnail: NDArray[np.uint8] | None
     attributes: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def origin_xy_px(self) -> tuple[int, int]:
+        """Top-left corner of V's first cell in level-0 pixels."""
+        x, y = self.coords_xy_px[0] - self.grid_yx[0, ::-1].astype(np.int64) * self.patch_px_level0
+        return int(x), int(y)
+
     def matrix(self) -> NDArray[np.float32]:
         """V, float32 (C, rows, columns): zero where nothing was observed."""
         v = np.zeros((self.features.shape[1], *self.shape_yx), dtype=np.float32)

@@ -67,8 +67,8 @@ def write_geojson(path: Path, bands: Sequence[Band]) -> None:
 def write_asap_xml(path: Path, bands: Sequence[Band]) -> None:
     """Write the same regions for ASAP, one annotation group a level.
 
-    ASAP has no holes: they are annotations of a group of their own, ``"<level> hole"``, as in the lists of Camelyon16 where
-    an exclusion lies in a group of its own; subtract it when painting masks.
+    ASAP has no holes: they are annotations of a group of their own, ``"<level> hole"``, to be subtracted when masks are painted
+    (Camelyon16 keeps its exclusions in a separate group likewise).
     """
     root = ElementTree.Element("ASAP_Annotations")
     annotations = ElementTree.SubElement(root, "Annotations")

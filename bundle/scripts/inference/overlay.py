@@ -83,7 +83,7 @@ def nice_length(most: float) -> float:
 def _draw_scale_bar(axes: Axes, rows: int, *, length_cells: float, label: str) -> None:
     """Draw a bar under the picture, so that it hides no tissue."""
     height = 0.012 * max(axes.get_xlim()[1], rows)
-    axes.add_patch(Rectangle((0, rows + height), length_cells, height, color="black", clip_on=False))
+    axes.add_patch(Rectangle((0, rows + height), length_cells, height, facecolor="black", linewidth=0, clip_on=False))
     axes.annotate(
         label,
         (length_cells, rows + 1.5 * height),

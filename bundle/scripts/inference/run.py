@@ -80,7 +80,9 @@ class InferenceSet:
         """
         names = {str(read_attributes(Path(item["embedding"])).get("encoder", "unknown")) for item in self.items}
         if len(names) > 1:
-            raise RequestError(f"{self.folder}: embeddings of {len(names)} different encoders, expected one: encode all anew")
+            raise RequestError(
+                f"{self.folder}: embeddings of {len(names)} different encoders, expected one: encode all anew"
+            )
         return names.pop() if names else None
 
     def require_slides(self) -> None:
@@ -134,15 +136,14 @@ def write_results(
     for item, prediction in track(pairs, total=len(pairs), what="heat maps", unit="slide"):
         shown = 1 if len(names) == 2 else max(range(len(names)), key=prediction.probabilities.__getitem__)
         embedding = read_embedding(Path(item["embedding"]))
-        image = pack(load(item))["image"][None].to(device)
-        first = embedding.coords_xy_px[0] - embedding.grid_yx[0, ::-1] * embedding.patch_px_level0
-        observed = (embedding.matrix() != 0).any(axis=0)
+        matrices = load(item)
+        pixels = (255 * (1 - matrices["t"][:3])).round().to(torch.uint8)
         write_heat_map(
             output / prediction.slide_id,
-            cam=grad_cam(network, image, shown),
-            observed=observed,
-            thumbnail=embedding.thumbnail,
-            origin_xy_px=(int(first[0]), int(first[1])),
+            cam=grad_cam(network, pack(matrices)["image"][None].to(device), shown),
+            observed=(matrices["v"] != 0).any(dim=0).numpy(),
+            thumbnail=pixels.permute(1, 2, 0).numpy(),
+            origin_xy_px=embedding.origin_xy_px,
             patch_px_level0=embedding.patch_px_level0,
             mpp_x=embedding.attributes.get("mpp_x"),
             mpp_y=embedding.attributes.get("mpp_y"),

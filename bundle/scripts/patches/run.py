@@ -13,6 +13,7 @@ import torch
 from ..common.errors import RequestError, SlideError
 from ..common.files import write_csv
 from ..common.progress import track
+from ..common.version import BUNDLE_VERSION
 from ..slides.geometry import PATCH_PX, PATCH_UM
 from ..slides.table import SPLITS, SlideRow, read_slides
 from .contact_sheet import write_contact_sheet
@@ -104,6 +105,7 @@ def sample_slides(
     attributes: dict[str, str | int | float] = {
         "settings": json.dumps(settings),
         "seed": seed,
+        "version_bundle": BUNDLE_VERSION,
         "version_monai": monai.__version__,
         "version_numpy": np.__version__,
         "version_torch": str(torch.__version__),
@@ -127,7 +129,7 @@ def sample_slides(
                 append(row.slide_id, sample)
                 counts.append(_count(row, sample))
             if counts[-1].error:
-                _LOGGER.warning("%s: %s: %s", counts[-1].slide_id, counts[-1].status, counts[-1].error)
+                _LOGGER.debug("%s: %s: %s", counts[-1].slide_id, counts[-1].status, counts[-1].error)
     if any(entry.patches for entry in counts):
         write_contact_sheet(output / "patches.h5", output / "contact_sheet.png")
     else:

@@ -1,1 +1,1 @@
-"""Stage 3: which patches of a slide hold tissue (section IV-C)."""
+"""Which patches of a slide hold tissue (section IV-C)."""

@@ -81,7 +81,7 @@ def find_tissue(
         mask = np.zeros_like(mask)
     counts, edges = histogram(scores)
     if reason:
-        _LOGGER.warning("%s: no tissue found: %s", reader.path, reason)
+        _LOGGER.debug("%s: no tissue found: %s", reader.path, reason)
     return TissueMask(
         mask=mask,
         scores=scores,

@@ -10,8 +10,8 @@ from monai.engines import SupervisedEvaluator
 
 from ..common.errors import RequestError
 from ..common.files import sha256_of, write_json
+from ..common.version import BUNDLE_VERSION
 from ..dsnet.network import DSNet
-from ..encoding.embed import BUNDLE_VERSION
 from ..encoding.encoders import read_weights
 from ..evaluation.bootstrap import evaluate
 from ..evaluation.metrics import choose_threshold
@@ -24,7 +24,12 @@ NO_MODEL = {
     "threshold": 0.5,
     "threshold_from": None,
     "encoder": None,
-    "network": {"num_classes": 2, "embedding_channels": 128, "thumbnail_levels": DEFAULT_LEVELS, "thumbnail_stream": True},
+    "network": {
+        "num_classes": 2,
+        "embedding_channels": 128,
+        "thumbnail_levels": DEFAULT_LEVELS,
+        "thumbnail_stream": True,
+    },
 }
 """What a bundle without trained weights assumes: the paper's network for two classes."""
 
@@ -60,8 +65,7 @@ def write_card(
     """
     network.load_state_dict(read_weights(model, network=network, made_by="train.yaml"))
     evaluator.run()
-    labels = [prediction.label for prediction in collector.predictions]
-    probabilities = [prediction.probabilities for prediction in collector.predictions]
+    labels, probabilities = collector.labels, collector.probabilities
     two_classes = len(table.class_names) == 2
     threshold = choose_threshold(labels, [row[1] for row in probabilities]) if two_classes else None
     validation = evaluate(
@@ -106,15 +110,15 @@ def read_card(model: str | Path) -> dict[str, Any]:
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise RequestError(f"{path}: not JSON ({error}); expected the card that train.yaml writes: train anew") from error
+        raise RequestError(
+            f"{path}: not JSON ({error}); expected the card that train.yaml writes: train anew"
+        ) from error
     if card.get("format") != FORMAT:
         raise RequestError(f"{path}: format {card.get('format')!r}, expected {FORMAT!r}: train anew with this version")
     return card
 
 
-def load_model(
-    network: DSNet, model: str | Path, card: dict[str, Any], *, encoder: str | None = None
-) -> DSNet:
+def load_model(network: DSNet, model: str | Path, card: dict[str, Any], *, encoder: str | None = None) -> DSNet:
     """Load trained weights, after checking that they belong to the data's encoder.
 
     Args:

@@ -6,8 +6,15 @@ import torch
 from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 
+from ..common.errors import RequestError
 from ..dsnet.network import DSNet
 from ..evaluation.predictions import Prediction
+
+
+def unwrapped(network: Any) -> DSNet:
+    """The network itself, where it stands inside DistributedDataParallel."""
+    core: DSNet = getattr(network, "module", network)
+    return core
 
 
 class AttendingIteration:
@@ -19,8 +26,7 @@ class AttendingIteration:
         network.eval()
         with torch.no_grad():
             image = batch["image"].to(engine.state.device, non_blocking=engine.non_blocking)
-            core: DSNet = network.module if hasattr(network, "module") else network
-            logits, stream_score, channel_scores = core.attend(image)
+            logits, stream_score, channel_scores = unwrapped(network).attend(image)
         engine.state.output = {
             "image": image,
             "label": batch["label"],
@@ -42,6 +48,25 @@ class PredictionCollector:
     def __init__(self) -> None:
         self.predictions: list[Prediction] = []
         self.patients: list[str | None] = []
+
+    @property
+    def labels(self) -> list[int]:
+        """Class index of every slide.
+
+        Raises:
+            RequestError: a slide has no label.
+        """
+        labels = [prediction.label for prediction in self.predictions if prediction.label is not None]
+        if len(labels) != len(self.predictions):
+            raise RequestError(
+                f"{len(self.predictions) - len(labels)} slides have no label; expected one each: fill the column label"
+            )
+        return labels
+
+    @property
+    def probabilities(self) -> list[tuple[float, ...]]:
+        """Probabilities of every slide, one a class."""
+        return [prediction.probabilities for prediction in self.predictions]
 
     def attach(self, engine: Engine) -> None:
         """Register with the evaluator."""

@@ -11,6 +11,7 @@ from torch import nn
 
 from ..common.errors import RequestError
 from ..common.files import atomic_path
+from .evaluation import unwrapped
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -29,14 +30,17 @@ class MaskCoverage:
         engine.add_event_handler(Events.ITERATION_STARTED(once=1), self._log)
 
     def _log(self, engine: Engine) -> None:
-        core = self.network.module if hasattr(self.network, "module") else self.network
-        image = engine.state.batch["image"].to(next(core.parameters()).device)  # type: ignore[index]
+        core = unwrapped(self.network)
+        batch: Any = engine.state.batch
+        image = batch["image"].to(next(core.parameters()).device)
         was_training = core.training
         core.eval()
         with torch.no_grad():
-            shares = core.mask_coverage(image)  # type: ignore[operator]
+            shares = core.mask_coverage(image)
         core.train(was_training)
-        _LOGGER.info("observed share of the box, input and after every block: %s", ", ".join(f"{s:.2f}" for s in shares))
+        _LOGGER.info(
+            "observed share of the box, input and after every block: %s", ", ".join(f"{s:.2f}" for s in shares)
+        )
 
 
 class TrainingState:
@@ -64,7 +68,9 @@ class TrainingState:
 
     def _load(self, engine: Engine) -> None:
         if not self.path.is_file():
-            raise RequestError(f"{self.path}: no such file; expected the state of a stopped training: leave --resume out")
+            raise RequestError(
+                f"{self.path}: no such file; expected the state of a stopped training: leave --resume out"
+            )
         state = torch.load(self.path, map_location="cpu", weights_only=True)
         for name, value in self.objects.items():
             value.load_state_dict(state[name])

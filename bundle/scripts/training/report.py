@@ -26,12 +26,10 @@ def write_evaluation(
     output = Path(output_dir)
     predictions = collector.predictions
     threshold = card["threshold"]
-    write_predictions(
-        output / "predictions.csv", predictions, class_names=card["class_names"], threshold=threshold
-    )
+    write_predictions(output / "predictions.csv", predictions, class_names=card["class_names"], threshold=threshold)
     metrics = evaluate(
-        [prediction.label for prediction in predictions],
-        [prediction.probabilities for prediction in predictions],
+        collector.labels,
+        collector.probabilities,
         threshold=threshold,
         threshold_from=card["threshold_from"],
         patients=collector.patients,

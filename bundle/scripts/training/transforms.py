@@ -1,10 +1,9 @@
 """MONAI transforms from an embedding file to DSNet's ``image``; V, O and T always move together."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform
@@ -27,7 +26,7 @@ class LoadEmbeddingd(MapTransform):
     def __init__(self, keys: KeysCollection = "embedding") -> None:
         super().__init__(keys)
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+    def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         """Return ``data`` with ``v`` and ``t``."""
         item = dict(data)
         embedding = read_embedding(Path(item[self.keys[0]]))
@@ -42,9 +41,7 @@ def thumbnail_of(embedding: Embedding, *, slide: Path, levels: int) -> Tensor:
     if embedding.thumbnail is not None:
         pixels = embedding.thumbnail
     elif slide.is_file():
-        step = embedding.patch_px_level0
-        first = embedding.coords_xy_px[0] - embedding.grid_yx[0, ::-1].astype(np.int64) * step
-        grid = PatchGrid(step, (int(first[0]), int(first[1])), embedding.shape_yx)
+        grid = PatchGrid(embedding.patch_px_level0, embedding.origin_xy_px, embedding.shape_yx)
         with open_slide(slide) as reader:
             pixels = build_thumbnail(reader, grid, levels=levels)
     else:
@@ -68,7 +65,7 @@ class RandTrimd(MapTransform, RandomizableTransform):
         RandomizableTransform.__init__(self, prob)
         self.most = most
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+    def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         """Return ``data`` with V and T cropped alike."""
         item = dict(data)
         self.randomize(None)
@@ -97,7 +94,7 @@ class PackMatricesd(MapTransform):
         super().__init__(keys)
         self.output_key = output_key
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+    def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         """Return ``data`` with ``image``."""
         item = dict(data)
         v, t = (torch.as_tensor(item.pop(key)) for key in self.keys)

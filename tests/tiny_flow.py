@@ -1,0 +1,75 @@
+"""Running the stages of the bundle, in this process or as commands."""
+
+import csv
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigWorkflow
+from monai.utils import set_determinism
+
+BUNDLE = Path(__file__).resolve().parents[1] / "bundle"
+CONFIGS = BUNDLE / "configs"
+ON_CPU = {"device": "cpu", "num_workers": 0}
+
+
+@dataclass(frozen=True)
+class TinyFlow:
+    """Where the stages left their outputs."""
+
+    slides: Path
+    patches: Path
+    encoder: Path
+    dataset: Path
+    model: Path
+    log: Path
+    evaluation: Path
+
+    @property
+    def trained(self) -> dict[str, str]:
+        """Options that name both trained networks."""
+        return {"encoder": str(self.encoder), "model": str(self.model)}
+
+
+def workflow(*files: str, run_id: str, workflow_type: str = "train", **options: Any) -> ConfigWorkflow:
+    """Make the workflow of config files of the bundle; paths may be given as options."""
+    values = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
+    return ConfigWorkflow(
+        config_file=[str(CONFIGS / name) for name in files],
+        meta_file=str(CONFIGS / "metadata.json"),
+        logging_file=False,
+        run_id=run_id,
+        workflow_type=workflow_type,
+        **{"bundle_root": str(BUNDLE), **values},
+    )
+
+
+def run_config(*files: str, run_id: str, **options: Any) -> ConfigWorkflow:
+    """Run a stage in this process and return its workflow; the random state that it sets is given back."""
+    stage = workflow(*files, run_id=run_id, **options)
+    try:
+        stage.initialize()
+        stage.run()
+        stage.finalize()
+    finally:
+        set_determinism(seed=None)
+    return stage
+
+
+def run_command(run_id: str, *files: str, cwd: Path, options: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    """Run a stage as a user does, from ``cwd`` and without PYTHONPATH."""
+    names = [str(CONFIGS / name) for name in files]
+    words = [run_id, "--bundle_root", BUNDLE, "--config_file", names[0] if len(names) == 1 else names]
+    for name, value in options.items():
+        words += [f"--{name}", value]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-m", "monai.bundle", "run", *map(str, words)]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=240)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
