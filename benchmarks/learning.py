@@ -50,8 +50,9 @@ def main() -> None:
         out = arguments.output_dir / f"seed{seed}"
         common = {"dataset_dir": arguments.dataset_dir, "model": out / "model.pt", "seed": seed}
         recipe = {"max_epochs": arguments.max_epochs, "learning_rate": arguments.learning_rate}
-        bundle("training", ["train.yaml"], {**common, **recipe, "output_dir": out / "log"})
-        bundle("evaluating", ["train.yaml", "evaluate.yaml"], {**common, "output_dir": out})
+        if not (out / "metrics.json").is_file():  # a stopped benchmark goes on with the seed it stopped in
+            bundle("training", ["train.yaml"], {**common, **recipe, "output_dir": out / "log"})
+            bundle("evaluating", ["train.yaml", "evaluate.yaml"], {**common, "output_dir": out})
         auc = json.loads((out / "metrics.json").read_text())["auc"]
         validation = json.loads((out / "model.json").read_text())["validation"]["auc"]["value"]
         aucs.append(auc["value"])

@@ -25,6 +25,7 @@ def flow(tmp_path_factory: pytest.TempPathFactory) -> TinyFlow:
         slides=made.slides,
         output_dir=made.patches,
         patches_per_slide=8,
+        rich_share=0.0,
         num_workers=0,
     )
     run_config(

@@ -25,10 +25,10 @@ def quarter_colours(rows: int, columns: int, *, seed: int = 0) -> NDArray[np.uin
 
 
 def paint(colours: NDArray[np.uint8], *, quarter_px: int = QUARTER_PX) -> NDArray[np.uint8]:
-    """Paint a chequerboard around each colour: its mean over a quarter is the colour, its run lengths are tissue's."""
+    """Paint a chequerboard (2 px) around each colour: its mean over a quarter is the colour, its run lengths are tissue's."""
     flat = colours.repeat(quarter_px, axis=0).repeat(quarter_px, axis=1).astype(np.int16)
     y, x = np.indices(flat.shape[:2])
-    sign = np.where((y + x) % 2, 1, -1)[..., None]
+    sign = np.where((y // 2 + x // 2) % 2, 1, -1)[..., None]
     return (flat + CONTRAST * sign).astype(np.uint8)
 
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 from encoding.painted import (
     PATCH_PX,
-    QUARTER_PX,
     CountingSlide,
     MeanEncoder,
     on_glass,
@@ -107,19 +106,18 @@ def test_crop_to_the_box_moves_grid_coords_and_thumbnail_together(tmp_path: Path
 
 
 def test_the_last_column_may_lie_partly_past_the_border(tmp_path: Path) -> None:
-    """The slide ends in the middle of a column of patches: what is missing is white, in V and in T."""
-    colours = quarter_colours(3, 4)
-    pixels = paint(colours)[:, : 3 * PATCH_PX + QUARTER_PX]
+    """The slide ends 4 px before the last column of patches does: what is missing is white, in V and in T."""
+    colours = quarter_colours(3, 4).astype(np.float64)
+    pixels = paint(quarter_colours(3, 4))[:, : 4 * PATCH_PX - 4]
     slide = write_tiff(tmp_path / "case.tif", [pixels])
     assert embed(slide, tmp_path / "case.h5") == 12
     embedding = read_embedding(tmp_path / "case.h5")
     np.testing.assert_array_equal(embedding.thumbnail[:, :7, :3], colours[:, :7])
-    assert (embedding.thumbnail[:, 7, :3] == 255).all()
+    border = (12 * colours[:, 7] + 4 * 255) / 16
+    np.testing.assert_array_equal(embedding.thumbnail[:, 7, :3], border.round())
     (last,) = np.flatnonzero((embedding.grid_yx == (1, 3)).all(axis=1))
-    white = np.full((2, 3), 255.0)
-    np.testing.assert_allclose(
-        embedding.features[last, :3] * 255, np.vstack([colours[2:4, 6], white]).mean(axis=0), atol=1e-3
-    )
+    expected = np.stack([colours[2, 6], border[2], colours[3, 6], border[3]]).mean(axis=0)
+    np.testing.assert_allclose(embedding.features[last, :3] * 255, expected, atol=1e-3)
 
 
 def test_unobserved_patches_of_the_box_are_zero(tmp_path: Path) -> None:

@@ -60,11 +60,15 @@ def read_weights(path: str | Path, *, network: nn.Module, made_by: str) -> dict[
         )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
         raise RequestError(
-            f"{path}: not a checkpoint of tensors ({error}); expected the weights that {made_by} writes"
+            f"{path}: not a checkpoint of tensors ({type(error).__name__}); expected the weights that {made_by} writes"
         ) from error
-    state = content.get("model", content)
+    state = content.get("model", content) if isinstance(content, dict) else {}
+    if not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise RequestError(
+            f"{path}: not a checkpoint of tensors by name; expected the weights that {made_by} writes: name that file"
+        )
     expected = network.state_dict()
     wrong = sorted(set(expected) ^ set(state)) + sorted(
         name for name in expected if name in state and expected[name].shape != state[name].shape

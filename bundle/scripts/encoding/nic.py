@@ -48,28 +48,51 @@ class NICEncoder(nn.Module):
             raise RequestError(f"{path}: no such file; expected the Keras HDF5 weights of an NIC encoder")
         try:
             with h5py.File(path, "r") as file, torch.no_grad():
-
-                def tensor(layer: str, name: str) -> Tensor:
-                    return torch.from_numpy(
-                        np.asarray(file[f"model_weights/{layer}/{layer}/{name}:0"], dtype=np.float32)
-                    )
-
+                layers = _layers_of(file["model_weights"])
                 for index in range(LAYERS):
                     conv: Any = self.convolutions[3 * index]
                     norm: Any = self.convolutions[3 * index + 2]
-                    conv.weight.copy_(tensor(f"conv2d_{index + 1}", "kernel").permute(3, 2, 0, 1))
-                    conv.bias.copy_(tensor(f"conv2d_{index + 1}", "bias"))
-                    for ours, theirs in (("weight", "gamma"), ("bias", "beta")):
-                        getattr(norm, ours).copy_(tensor(f"batch_normalization_{index + 1}", theirs))
-                    norm.running_mean.copy_(tensor(f"batch_normalization_{index + 1}", "moving_mean"))
-                    norm.running_var.copy_(tensor(f"batch_normalization_{index + 1}", "moving_variance"))
+                    keras_conv, keras_norm = layers["conv2d"][index], layers["batch_normalization"][index]
+                    conv.weight.copy_(_tensor(keras_conv, "kernel").permute(3, 2, 0, 1))
+                    conv.bias.copy_(_tensor(keras_conv, "bias"))
+                    norm.weight.copy_(_tensor(keras_norm, "gamma"))
+                    norm.bias.copy_(_tensor(keras_norm, "beta"))
+                    norm.running_mean.copy_(_tensor(keras_norm, "moving_mean"))
+                    norm.running_var.copy_(_tensor(keras_norm, "moving_variance"))
+                (dense,) = layers["dense"]
                 # Keras flattens (row, column, channel); torch flattens (channel, row, column)
-                kernel = tensor("encoded", "kernel").view(3, 3, CHANNELS, CHANNELS).permute(3, 2, 0, 1)
+                kernel = _tensor(dense, "kernel").view(3, 3, CHANNELS, CHANNELS).permute(3, 2, 0, 1)
                 self.dense.weight.copy_(kernel.reshape(CHANNELS, -1))
-                self.dense.bias.copy_(tensor("encoded", "bias"))
-        except (KeyError, OSError, RuntimeError) as error:
+                self.dense.bias.copy_(_tensor(dense, "bias"))
+        except (KeyError, IndexError, ValueError, OSError, RuntimeError) as error:
             raise RequestError(f"{path}: not the Keras HDF5 weights of an NIC encoder ({error})") from error
 
     def forward(self, patches: Tensor) -> Tensor:
         """Encode patches (B, 3, 64, 64) in [0, 1] to (B, 128)."""
         return self.dense(self.convolutions(patches * 2 - 1).flatten(1))
+
+
+def _layers_of(weights: h5py.Group) -> dict[str, list[h5py.Group]]:
+    """Layers by kind in the order of their numbers: Keras nests a model in a model and goes on numbering from the last one made."""
+    groups: dict[str, h5py.Group] = {}
+
+    def visit(_name: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Dataset):
+            groups[item.parent.name] = item.parent
+
+    weights.visititems(visit)
+    layers: dict[str, list[h5py.Group]] = {"conv2d": [], "batch_normalization": [], "dense": []}
+    for name in sorted(groups, key=_number):
+        kind = name.rsplit("/", 1)[-1].rpartition("_")[0]
+        layers[kind if kind in layers else "dense"].append(groups[name])  # the dense layer is named dense_6 or encoded
+    return layers
+
+
+def _number(name: str) -> int:
+    """Number at the end of a layer's name, 0 where there is none."""
+    suffix = name.rpartition("_")[2]
+    return int(suffix) if suffix.isdecimal() else 0
+
+
+def _tensor(layer: h5py.Group, name: str) -> Tensor:
+    return torch.from_numpy(np.asarray(layer[f"{name}:0"], dtype=np.float32))

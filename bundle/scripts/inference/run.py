@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..common.errors import RequestError
+from ..common.errors import RequestError, SlideError
 from ..common.progress import track
 from ..dsnet.network import DSNet
 from ..encoding.run import ManifestRow, encode_slides, require_complete
@@ -96,6 +96,11 @@ class InferenceSet:
             raise RequestError(
                 f"nothing to classify: no --slides given and no embeddings in {self.folder}; name a slide, a folder or a CSV with "
                 "--slides, or a folder of embeddings with --dataset_dir"
+            )
+        if not self.items:
+            raise SlideError(
+                f"none of {len(self.manifest)} slides can be classified, expected one at least; "
+                f"{self.folder / 'manifest.csv'} says which failed and which hold no tissue"
             )
 
     def require_complete(self, output_dir: str | Path) -> None:

@@ -11,6 +11,8 @@ from torch import nn
 
 from ..common.errors import RequestError
 from ..common.files import atomic_path
+from ..common.progress import track
+from ..encoding.encoders import read_weights
 from .evaluation import unwrapped
 
 _LOGGER = logging.getLogger(__name__)
@@ -43,6 +45,29 @@ class MaskCoverage:
         )
 
 
+class Progress:
+    """Show how far a training is, over all epochs: a bar on a terminal, a log line every ten seconds elsewhere."""
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the trainer."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._advance)
+        engine.add_event_handler(Events.COMPLETED, self._finish)
+
+    def _start(self, engine: Engine) -> None:
+        total = (engine.state.max_epochs or 0) * (engine.state.epoch_length or 0)
+        steps = range(engine.state.iteration, total)
+        self._steps = track(steps, total=len(steps), what="training", unit="step")
+        next(self._steps, None)
+
+    def _advance(self, engine: Engine) -> None:
+        next(self._steps, None)
+
+    def _finish(self, engine: Engine) -> None:
+        for _ in self._steps:
+            pass
+
+
 class TrainingState:
     """Save what a stopped training needs to go on (``last.pt``) after every epoch, and go on from it.
 
@@ -50,15 +75,28 @@ class TrainingState:
         folder: where ``last.pt`` lies.
         objects: what is saved beside the trainer itself (network, optimizer, scheduler), by name.
         resume: load ``last.pt`` before the first epoch.
+        evaluator: validates; on resuming it sees the best weights so far once, so that a later epoch replaces them only if it is
+            better.
+        best: file of those weights.
 
     Raises:
         RequestError: ``resume`` without a ``last.pt``.
     """
 
-    def __init__(self, folder: str | Path, objects: Mapping[str, Any], *, resume: bool = False) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        objects: Mapping[str, Any],
+        *,
+        resume: bool = False,
+        evaluator: Any = None,
+        best: str | Path | None = None,
+    ) -> None:
         self.path = Path(folder) / "last.pt"
         self.objects = dict(objects)
         self.resume = resume
+        self.evaluator = evaluator
+        self.best = best
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer; it must stand behind the handlers that step the schedule and validate."""
@@ -72,6 +110,10 @@ class TrainingState:
                 f"{self.path}: no such file; expected the state of a stopped training: leave --resume out"
             )
         state = torch.load(self.path, map_location="cpu", weights_only=True)
+        if self.evaluator is not None and self.best is not None and Path(self.best).is_file():
+            network = self.objects["network"]
+            network.load_state_dict(read_weights(self.best, network=network, made_by="train.yaml"))
+            self.evaluator.run(state["epoch"])
         for name, value in self.objects.items():
             value.load_state_dict(state[name])
         engine.state.epoch = state["epoch"]

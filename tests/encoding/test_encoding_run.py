@@ -1,0 +1,205 @@
+import csv
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from encoding.painted import MeanEncoder, paint, quarter_colours, write_painted_slide, write_tiff
+
+from scripts.common.errors import RequestError, SlideError
+from scripts.encoding.run import COLUMNS, ManifestRow, encode_slides, require_complete
+from scripts.slides.table import read_slides
+
+
+def statuses(manifest: list[ManifestRow]) -> dict[str, str]:
+    return {entry.slide_id: entry.status for entry in manifest}
+
+
+def encode(slides: Path, output: Path, **options: object) -> list[ManifestRow]:
+    return encode_slides(slides, output, MeanEncoder, **options)
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """A folder of scans: a good slide, glass alone, a broken file, another good slide; and a table that adds a missing one."""
+    scans = tmp_path / "scans"
+    write_painted_slide(scans / "a_good.tif")
+    write_tiff(scans / "b_glass.tif", [np.full((160, 160, 3), 244, dtype=np.uint8)])
+    (scans / "c_broken.tif").write_bytes(b"II*\0 cut off")
+    write_painted_slide(scans / "d_good.tif", seed=1)
+    return scans
+
+
+def test_one_bad_slide_does_not_stop_the_others(mixed: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    manifest = encode(mixed, output)
+    assert statuses(manifest) == {"a_good": "done", "b_glass": "empty", "c_broken": "failed", "d_good": "done"}
+    with open(output / "manifest.csv", newline="") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    assert tuple(reader.fieldnames or ()) == COLUMNS
+    assert COLUMNS == ("slide_id", "slide", "status", "patches", "seconds", "output", "error")
+    assert [(row["slide_id"], row["patches"], row["output"]) for row in rows] == [
+        ("a_good", "12", "a_good.h5"),
+        ("b_glass", "0", ""),
+        ("c_broken", "0", ""),
+        ("d_good", "12", "d_good.h5"),
+    ]
+    assert "no tissue" in rows[1]["error"]
+    assert "c_broken.tif: cannot be read" in rows[2]["error"]
+    assert rows[0]["error"] == rows[3]["error"] == ""
+    assert float(rows[0]["seconds"]) > 0
+    assert sorted(path.name for path in output.iterdir()) == ["a_good.h5", "d_good.h5", "manifest.csv"]
+    with pytest.raises(SlideError, match=r"1 of 4 slides failed.*manifest\.csv"):
+        require_complete(manifest, output)
+
+
+def test_an_empty_slide_is_no_failure(tmp_path: Path) -> None:
+    slide = write_tiff(tmp_path / "glass.tif", [np.full((160, 160, 3), 244, dtype=np.uint8)])
+    require_complete(encode(slide, tmp_path / "out"), tmp_path / "out")
+
+
+def test_the_manifest_is_written_after_every_slide(mixed: Path, tmp_path: Path) -> None:
+    """A run that is killed in its last slide has told of those before it."""
+    calls = []
+
+    class Killed(MeanEncoder):
+        def forward(self, patches):
+            calls.append(len(patches))
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            return super().forward(patches)
+
+    Killed.__name__ = "MeanEncoder"
+    with pytest.raises(KeyboardInterrupt):
+        encode_slides(mixed, tmp_path / "out", Killed)
+    with open(tmp_path / "out" / "manifest.csv", newline="") as file:
+        assert [row["status"] for row in csv.DictReader(file)] == ["done", "empty", "failed"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a_good.h5", "manifest.csv"]
+    assert statuses(encode(mixed, tmp_path / "out")) == {
+        "a_good": "skipped",
+        "b_glass": "empty",
+        "c_broken": "failed",
+        "d_good": "done",
+    }
+
+
+def test_an_error_halfway_is_that_slides_failure(mixed: Path, tmp_path: Path) -> None:
+    class FullDisk(MeanEncoder):
+        def forward(self, patches):
+            raise OSError("no space left on device")
+
+    manifest = encode_slides(mixed, tmp_path / "out", FullDisk)
+    assert statuses(manifest) == {"a_good": "failed", "b_glass": "empty", "c_broken": "failed", "d_good": "failed"}
+    assert "no space left" in manifest[0].error
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["manifest.csv"]
+
+
+def features_of(output: Path) -> np.ndarray:
+    with h5py.File(output / "case.h5") as file:
+        return file["features"][:]
+
+
+def test_resume_skips_what_is_whole_and_current(tmp_path: Path) -> None:
+    slide, output = write_painted_slide(tmp_path / "case.tif"), tmp_path / "out"
+    encode(slide, output)
+    before = (output / "case.h5").stat()
+    (entry,) = encode(slide, output, batch_size=3)
+    assert (entry.status, entry.patches, entry.output) == ("skipped", 12, "case.h5")
+    assert (output / "case.h5").stat().st_mtime_ns == before.st_mtime_ns
+    assert statuses(encode(slide, output, resume=False)) == {"case": "done"}
+    assert (output / "case.h5").stat().st_ino != before.st_ino
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"patch_um": 128.0}, {"tissue_method": "otsu"}, {"thumbnail_levels": 2}, {"read_level": "highest"}],
+    ids=str,
+)
+def test_another_setting_is_encoded_anew(tmp_path: Path, settings: dict[str, object]) -> None:
+    slide, output = write_painted_slide(tmp_path / "case.tif", rows=6, columns=6), tmp_path / "out"
+    encode(slide, output)
+    assert statuses(encode(slide, output, settings=settings))["case"] != "skipped"
+
+
+def test_other_weights_encode_anew(tmp_path: Path) -> None:
+    slide, output = write_painted_slide(tmp_path / "case.tif"), tmp_path / "out"
+    encode(slide, output)
+    before = features_of(output)
+    (entry,) = encode_slides(slide, output, lambda: MeanEncoder(0.5))
+    assert entry.status == "done"
+    np.testing.assert_allclose(features_of(output), before / 2, rtol=1e-6)
+
+
+def test_another_slide_under_the_name_is_encoded_anew(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    encode(write_painted_slide(tmp_path / "case.tif"), output)
+    (entry,) = encode(write_painted_slide(tmp_path / "case.tif", rows=4), output)
+    assert (entry.status, entry.patches) == ("done", 16)
+
+
+def test_another_resolution_in_the_table_is_encoded_anew(tmp_path: Path) -> None:
+    write_painted_slide(tmp_path / "case.tif", rows=4, columns=4)
+    table, output = tmp_path / "table.csv", tmp_path / "out"
+    table.write_text("slide,mpp\ncase.tif,\n")
+    encode(table, output)
+    table.write_text("slide,mpp\ncase.tif,1.0\n")
+    (entry,) = encode(table, output)
+    assert (entry.status, entry.patches) == ("done", 4)
+
+
+def test_a_damaged_file_is_encoded_anew(tmp_path: Path) -> None:
+    slide, output = write_painted_slide(tmp_path / "case.tif"), tmp_path / "out"
+    encode(slide, output)
+    (output / "case.h5").write_bytes((output / "case.h5").read_bytes()[:2000])
+    assert statuses(encode(slide, output)) == {"case": "done"}
+    assert len(features_of(output)) == 12
+
+
+def test_a_slide_that_lost_its_tissue_loses_its_file(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    encode(write_painted_slide(tmp_path / "case.tif"), output)
+    encode(write_tiff(tmp_path / "case.tif", [np.full((160, 160, 3), 244, dtype=np.uint8)]), output)
+    assert [path.name for path in output.iterdir()] == ["manifest.csv"]
+
+
+def test_the_table_is_copied_with_paths_that_resolve(mixed: Path, tmp_path: Path) -> None:
+    table = tmp_path / "tables" / "request.csv"
+    table.parent.mkdir()
+    table.write_text(
+        "slide, label,site,split\n"
+        f"../scans/d_good.tif,tumour,north,train\n{mixed / 'a_good.tif'},,south,\n../scans/gone.tif,normal,,val\n"
+    )
+    output = tmp_path / "deep" / "er" / "data"
+    manifest = encode(table, output)
+    assert statuses(manifest) == {"d_good": "done", "a_good": "done", "gone": "failed"}
+    copied = read_slides(output / "slides.csv")
+    original = read_slides(table)
+    assert [row.path.resolve() for row in copied] == [row.path.resolve() for row in original]
+    assert [(row.slide_id, row.label, row.split, row.extra) for row in copied] == [
+        ("d_good", "tumour", "train", {"site": "north"}),
+        ("a_good", None, None, {"site": "south"}),
+        ("gone", "normal", "val", {"site": ""}),
+    ]
+    with open(output / "slides.csv", newline="") as file:
+        assert not any(Path(row["slide"]).is_absolute() for row in csv.DictReader(file))
+    text = (output / "slides.csv").read_text()
+    assert statuses(encode(output / "slides.csv", output))["d_good"] == "skipped"
+    assert (output / "slides.csv").read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("slides", "settings", "message"),
+    [
+        (None, {}, "--slides"),
+        ("nothing.csv", {}, "no such file"),
+        ("case.tif", {"patch_um": -1}, "patch_um is -1"),
+    ],
+)
+def test_a_wrong_request_writes_nothing(
+    tmp_path: Path, slides: str | None, settings: dict[str, object], message: str
+) -> None:
+    write_tiff(tmp_path / "case.tif", [paint(quarter_colours(1, 1))])
+    with pytest.raises(RequestError, match=message):
+        encode_slides(slides and tmp_path / slides, tmp_path / "out", MeanEncoder, settings=settings)
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,179 @@
+import csv
+import shutil
+from pathlib import Path
+from typing import Any
+
+import h5py
+import nibabel
+import numpy as np
+import pytest
+import torch
+from encoding.painted import MeanEncoder, on_glass, paint, quarter_colours, write_tiff
+from training.embedding_files import write_embedding, write_foreign
+
+from scripts.common.errors import RequestError, SlideError
+from scripts.dsnet.network import DSNet
+from scripts.evaluation.predictions import Prediction
+from scripts.inference.run import InferenceSet, write_results
+from scripts.training.evaluation import PredictionCollector
+
+CARD = {
+    "class_names": ["normal", "tumour"],
+    "threshold": 0.4,
+    "threshold_from": "val",
+    "encoder": "unknown",
+    "network": {"num_classes": 2, "embedding_channels": 6, "thumbnail_levels": 3, "thumbnail_stream": True},
+}
+
+
+def collected(slides: InferenceSet, *probabilities: tuple[float, ...]) -> PredictionCollector:
+    """Pretend that the evaluator has predicted so."""
+    collector = PredictionCollector()
+    collector.predictions = [
+        Prediction(item["slide_id"], item["label"] if item["label"] >= 0 else None, row, 0.5)
+        for item, row in zip(slides.items, probabilities, strict=True)
+    ]
+    return collector
+
+
+def read_predictions(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "predictions.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def slide_set(slides: Path | None, dataset: Path, **card: Any) -> InferenceSet:
+    return InferenceSet(slides and str(slides), dataset, {**CARD, **card}, MeanEncoder)
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    """A table of a good slide with tissue at (96, 64), glass alone, and a missing file."""
+    folder = tmp_path / "scans"
+    tissue = on_glass(paint(quarter_colours(5, 6)), size_xy_px=(320, 256), corner_xy_px=(96, 64))
+    write_tiff(folder / "good.tif", [tissue])
+    write_tiff(folder / "glass.tif", [np.full((160, 160, 3), 244, dtype=np.uint8)])
+    (folder / "slides.csv").write_text("slide,label,patient\ngood.tif,tumour,p1\nglass.tif,normal,\ngone.tif,,\n")
+    return folder
+
+
+def test_slides_that_fail_or_are_empty_are_left_out(scans: Path, tmp_path: Path) -> None:
+    slides = slide_set(scans / "slides.csv", tmp_path / "data")
+    (item,) = slides.items
+    assert (item["slide_id"], item["label"], item["patient"]) == ("good", 1, "p1")
+    assert item["embedding"] == str(tmp_path / "data" / "good.h5")
+    assert slides.encoder is not None
+    assert slides.encoder.startswith("MeanEncoder sha256:")
+    slides.require_slides()
+    with pytest.raises(SlideError, match=r"1 of 3 slides failed.*manifest\.csv"):
+        slides.require_complete(tmp_path)
+
+
+def test_a_label_the_network_does_not_know_counts_as_none(scans: Path, tmp_path: Path) -> None:
+    slides = slide_set(scans / "slides.csv", tmp_path / "data", class_names=["0", "1"])
+    assert [item["label"] for item in slides.items] == [-1]
+
+
+def test_nothing_to_classify(tmp_path: Path) -> None:
+    slides = slide_set(None, tmp_path / "data")
+    assert slides.encoder is None
+    with pytest.raises(RequestError, match="nothing to classify: no --slides given and no embeddings in"):
+        slides.require_slides()
+    assert not (tmp_path / "data").exists()
+
+
+def test_no_slide_that_can_be_classified(scans: Path, tmp_path: Path) -> None:
+    slides = slide_set(scans / "glass.tif", tmp_path / "data")
+    with pytest.raises(SlideError, match=r"none of 1 slides can be classified.*manifest\.csv says"):
+        slides.require_slides()
+
+
+def test_embeddings_with_and_without_a_table(scans: Path, tmp_path: Path) -> None:
+    encoded = slide_set(scans / "slides.csv", tmp_path / "data")
+    with_table = slide_set(None, tmp_path / "data")
+    assert [(item["slide_id"], item["label"]) for item in with_table.items] == [("good", 1)]
+    assert with_table.encoder == encoded.encoder
+    assert Path(with_table.items[0]["slide"]).is_file()
+    (tmp_path / "data" / "slides.csv").unlink()
+    alone = slide_set(None, tmp_path / "data")
+    assert [(item["slide_id"], item["label"], item["slide"]) for item in alone.items] == [("good", -1, "")]
+
+
+def test_embeddings_of_different_encoders(tmp_path: Path) -> None:
+    write_embedding(tmp_path / "a.h5", encoder="A sha256:0")
+    write_embedding(tmp_path / "b.h5", encoder="B sha256:0")
+    with pytest.raises(RequestError, match="embeddings of 2 different encoders"):
+        _ = slide_set(None, tmp_path).encoder
+
+
+@pytest.mark.parametrize(
+    ("threshold", "predicted"), [(None, "tumour"), (0.45, "tumour"), (0.5, "normal"), (0.0, "tumour")]
+)
+def test_the_threshold(scans: Path, tmp_path: Path, threshold: float | None, predicted: str) -> None:
+    """The card's 0.4, unless the command line names another, be it 0."""
+    slides = slide_set(scans / "good.tif", tmp_path / "data")
+    network = DSNet(embedding_channels=6)
+    write_results(slides, collected(slides, (0.55, 0.45)), network, tmp_path, threshold=threshold, heat_maps=False)
+    (row,) = read_predictions(tmp_path)
+    assert (row["predicted"], row["label"]) == (predicted, "")
+    assert float(row["threshold"]) == (0.4 if threshold is None else threshold)
+    assert not (tmp_path / "good").exists()
+
+
+def test_heat_maps_lie_where_the_tissue_does(scans: Path, tmp_path: Path) -> None:
+    """Tissue begins at (96, 64) px of 2 um: in NIfTI's world, signs minus, at the middle of the first patch of 64 um."""
+    torch.manual_seed(0)
+    slides = slide_set(scans / "slides.csv", tmp_path / "data")
+    network = DSNet(embedding_channels=6).eval()
+    write_results(slides, collected(slides, (0.9, 0.1)), network, tmp_path / "out")
+    names = sorted(path.name for path in (tmp_path / "out" / "good").iterdir())
+    assert names == ["cam.geojson", "cam.nii.gz", "cam.png", "cam.xml", "observed.png"]
+    volume = nibabel.load(tmp_path / "out" / "good" / "cam.nii.gz")
+    assert volume.shape == (6, 5, 1)
+    np.testing.assert_allclose(volume.affine[:2, 3], [-(96 * 0.002 + 0.032), -(64 * 0.002 + 0.032)], rtol=1e-3)
+    assert network.training is False
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_the_map_of_two_classes_is_that_of_the_second_whatever_was_predicted(
+    scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = []
+    monkeypatch.setattr(
+        "scripts.inference.run.grad_cam",
+        lambda network, image, index: shown.append(index) or np.zeros(image.shape[2:], dtype=np.float32),
+    )
+    slides = slide_set(scans / "good.tif", tmp_path / "data")
+    write_results(slides, collected(slides, (0.9, 0.1)), DSNet(embedding_channels=6), tmp_path / "two")
+    three = slide_set(scans / "good.tif", tmp_path / "data", class_names=["a", "b", "c"], threshold=None)
+    write_results(three, collected(three, (0.2, 0.3, 0.5)), DSNet(3, embedding_channels=6), tmp_path / "three")
+    assert shown == [1, 2]
+
+
+def test_a_foreign_file_is_classified_without_its_slide(tmp_path: Path) -> None:
+    """No thumbnail, no resolution: the map is in pixels and on white."""
+    (tmp_path / "data").mkdir()
+    write_foreign(tmp_path / "data" / "theirs.h5", np.argwhere(np.ones((4, 5), dtype=bool)), channels=6)
+    slides = slide_set(None, tmp_path / "data")
+    assert slides.encoder == "unknown"
+    network = DSNet(embedding_channels=6, thumbnail_stream=False)
+    write_results(slides, collected(slides, (0.2, 0.8)), network, tmp_path / "out")
+    assert nibabel.load(tmp_path / "out" / "theirs" / "cam.nii.gz").shape == (5, 4, 1)
+
+
+def test_a_second_run_reads_what_the_first_encoded(scans: Path, tmp_path: Path) -> None:
+    slide_set(scans / "slides.csv", tmp_path / "data")
+    before = (tmp_path / "data" / "good.h5").stat().st_mtime_ns
+    again = slide_set(scans / "slides.csv", tmp_path / "data")
+    assert [entry.status for entry in again.manifest] == ["skipped", "empty", "failed"]
+    assert (tmp_path / "data" / "good.h5").stat().st_mtime_ns == before
+    assert len(again.items) == 1
+
+
+def test_a_file_cut_short_is_encoded_again(scans: Path, tmp_path: Path) -> None:
+    slide_set(scans / "good.tif", tmp_path / "data")
+    whole = tmp_path / "data" / "good.h5"
+    shutil.copy(whole, tmp_path / "copy.h5")
+    whole.write_bytes(whole.read_bytes()[:1000])
+    slide_set(scans / "good.tif", tmp_path / "data")
+    with h5py.File(whole) as mine, h5py.File(tmp_path / "copy.h5") as theirs:
+        np.testing.assert_array_equal(mine["features"][:], theirs["features"][:])

@@ -1,0 +1,237 @@
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow
+from tiny_flow import ON_CPU, read_rows, run_config
+from torch import Tensor
+from training.embedding_files import CHANNELS, write_dataset, write_embedding, write_foreign, write_table
+
+from scripts.common.errors import RequestError
+from scripts.dsnet.network import DSNet
+from scripts.evaluation.metrics import choose_threshold
+from scripts.training.card import load_model, read_card
+
+
+def train(dataset: Path, output: Path, **options: Any) -> ConfigWorkflow:
+    defaults = {"max_epochs": 2, "batch_size": 2, "learning_rate": 1e-3, **ON_CPU}
+    folders = {"dataset_dir": dataset, "output_dir": output / "log", "model": output / "model.pt"}
+    return run_config("train.yaml", run_id="training", **folders, **defaults | options)
+
+
+def evaluate(dataset: Path, output: Path, **options: Any) -> dict[str, Any]:
+    folders = {"dataset_dir": dataset, "output_dir": output / "eval", "model": output / "model.pt"}
+    run_config("train.yaml", "evaluate.yaml", run_id="evaluating", **folders, **ON_CPU, **options)
+    return json.loads((output / "eval" / "metrics.json").read_text())
+
+
+def state_of(output: Path) -> dict[str, Tensor]:
+    """Weights after the last epoch."""
+    return torch.load(output / "log" / "last.pt", weights_only=True)["network"]
+
+
+def cause_of(error: BaseException | None) -> RequestError:
+    """Return the RequestError among the causes of what MONAI raises."""
+    while error is not None and not isinstance(error, RequestError):
+        error = error.__cause__ or error.__context__
+    assert error is not None, "expected a RequestError"
+    return error
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("dataset"))
+
+
+@pytest.fixture(scope="module")
+def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Outputs of two epochs with seed 0."""
+    output = tmp_path_factory.mktemp("trained")
+    train(dataset, output)
+    return output
+
+
+def test_the_same_seed_gives_the_same_weights(dataset: Path, trained: Path, tmp_path: Path) -> None:
+    train(dataset, tmp_path / "again", seed=0)
+    train(dataset, tmp_path / "other", seed=1)
+    first, again, other = (state_of(output) for output in (trained, tmp_path / "again", tmp_path / "other"))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    changed = [name for name in first if first[name].dim() > 1 and not torch.equal(first[name], other[name])]
+    assert len(changed) > 10
+
+
+def test_the_card_comes_from_the_validation_slides_alone(dataset: Path, trained: Path, tmp_path: Path) -> None:
+    """The card can be made again by hand from the saved weights and the validation slides."""
+    card = read_card(trained / "model.pt")
+    stage = run_config(
+        "train.yaml",
+        "evaluate.yaml",
+        run_id="evaluating",
+        dataset_dir=dataset,
+        model=trained / "model.pt",
+        output_dir=tmp_path,
+        **{"validate#split": "val"},
+        **ON_CPU,
+    )
+    predictions = stage.parser.get_parsed_content("validate#collector").predictions
+    labels = [prediction.label for prediction in predictions]
+    assert labels == [0, 1, 0, 1]
+    assert card["threshold"] == choose_threshold(labels, [prediction.probabilities[1] for prediction in predictions])
+    assert card["threshold_from"] == "val"
+    assert card["validation"]["slides"] == 4
+    assert card["validation"]["auc"] == json.loads((tmp_path / "metrics.json").read_text())["auc"]
+
+
+def test_labels_of_the_test_slides_change_nothing_but_their_figures(trained: Path, tmp_path: Path) -> None:
+    """Training again with the test labels turned round gives the same card and weights; the test AUC turns round."""
+    flipped = write_dataset(tmp_path / "flipped", flip_test=True)
+    train(flipped, tmp_path)
+    first, second = (json.loads((folder / "model.json").read_text()) for folder in (trained, tmp_path))
+    assert first == second
+    unflipped = write_dataset(tmp_path / "unflipped")
+    aucs = [evaluate(folder, tmp_path)["auc"]["value"] for folder in (flipped, unflipped)]
+    assert sum(aucs) == pytest.approx(1)
+    assert evaluate(flipped, tmp_path)["threshold"] == first["threshold"]
+
+
+def test_resume_goes_on_where_it_stopped(
+    dataset: Path, trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two more epochs after two: the state is that of epoch 4, with the rate of the schedule and the optimizer's moments."""
+    train(dataset, tmp_path)
+    before = torch.load(tmp_path / "log" / "last.pt", weights_only=True)
+    assert before["epoch"] == 2
+    with caplog.at_level(logging.INFO):
+        stage = train(dataset, tmp_path, max_epochs=4, resume=True)
+    assert "resumed after epoch 2" in caplog.text
+    after = torch.load(tmp_path / "log" / "last.pt", weights_only=True)
+    assert after["epoch"] == 4
+    assert after["lr_scheduler"]["last_epoch"] == 4
+    steps = [state["optimizer"]["state"][0]["step"].item() for state in (before, after)]
+    assert steps == [4, 8]
+    rate = stage.parser.get_parsed_content("optimizer").param_groups[0]["lr"]
+    assert rate == pytest.approx(1e-6 + 0.8 * (1e-3 - 1e-6))
+
+
+def test_resume_with_nothing_left_to_do_keeps_the_weights(dataset: Path, tmp_path: Path) -> None:
+    train(dataset, tmp_path)
+    before = state_of(tmp_path)
+    train(dataset, tmp_path, resume=True)
+    assert all(torch.equal(before[name], value) for name, value in state_of(tmp_path).items())
+
+
+def test_resume_keeps_the_best_epoch_of_before(tmp_path: Path) -> None:
+    """The classes are far apart (AUC 1); the state is then spoilt, so that the epoch after the stop is worse."""
+    dataset = write_dataset(tmp_path / "data", gap=30.0)
+    train(dataset, tmp_path, max_epochs=4)
+    best = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert read_card(tmp_path / "model.pt")["validation"]["auc"]["value"] == 1
+    last = tmp_path / "log" / "last.pt"
+    state = torch.load(last, weights_only=True)
+    for part in ("weight", "bias"):
+        state["network"][f"classifier.2.{part}"].neg_()
+    torch.save(state, last)
+    train(dataset, tmp_path, max_epochs=5, resume=True)
+    assert torch.load(last, weights_only=True)["epoch"] == 5
+    after = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert all(torch.equal(best[name], after[name]) for name in best)
+
+
+def test_resume_without_a_checkpoint(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        train(dataset, tmp_path, resume=True)
+    assert "last.pt: no such file" in str(cause_of(caught.value))
+
+
+def test_one_stream_where_there_is_no_thumbnail(tmp_path: Path) -> None:
+    """Feature files of another tool and no slides: trained, evaluated and classified on V alone."""
+    dataset = write_dataset(tmp_path / "data")
+    for path in dataset.glob("*.h5"):
+        write_foreign(path, np.argwhere(np.ones((5, 4), dtype=bool)))
+    train(dataset, tmp_path)
+    card = read_card(tmp_path / "model.pt")
+    assert card["network"]["thumbnail_stream"] is False
+    assert card["encoder"] == "unknown"
+    evaluate(dataset, tmp_path)
+    assert {row["stream_score"] for row in read_rows(tmp_path / "eval" / "predictions.csv")} == {"1.0"}
+    run_config(
+        "inference.yaml",
+        run_id="inference",
+        dataset_dir=dataset,
+        output_dir=tmp_path / "out",
+        model=tmp_path / "model.pt",
+        **ON_CPU,
+    )
+    assert len(read_rows(tmp_path / "out" / "predictions.csv")) == 10
+    assert (tmp_path / "out" / "test_0" / "cam.png").is_file()
+
+
+def test_three_classes(tmp_path: Path) -> None:
+    dataset = tmp_path / "data"
+    dataset.mkdir()
+    rows = []
+    for split in ("train", "val", "test"):
+        for label in ("benign", "in situ", "invasive"):
+            name = f"{split}_{label.replace(' ', '')}"
+            write_embedding(dataset / f"{name}.h5", seed=len(rows))
+            rows.append({"slide": f"{name}.tif", "label": label, "split": split})
+    write_table(dataset, rows)
+    train(dataset, tmp_path, max_epochs=1)
+    metrics = evaluate(dataset, tmp_path)
+    assert metrics["threshold"] is None
+    assert list(read_rows(tmp_path / "eval" / "predictions.csv")[0])[3:6] == ["p_benign", "p_in situ", "p_invasive"]
+
+
+def test_a_wrong_dataset_writes_nothing(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "data", val=1)
+    with pytest.raises(RuntimeError) as caught:
+        train(dataset, tmp_path / "out")
+    assert "split 'val' holds no slide of class 1" in str(cause_of(caught.value))
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_of_another_encoder_are_refused(dataset: Path, trained: Path, tmp_path: Path) -> None:
+    other = write_dataset(tmp_path)
+    for path in other.glob("*.h5"):
+        write_embedding(path, encoder="Other sha256:1")
+    network = DSNet(embedding_channels=CHANNELS)
+    card = read_card(trained / "model.pt")
+    load_model(network, trained / "model.pt", card, encoder="Random sha256:0")
+    load_model(network, trained / "model.pt", card, encoder="unknown")
+    with pytest.raises(
+        RequestError, match=r"model\.pt: trained on embeddings of Random sha256:0, but these are of Other"
+    ):
+        load_model(network, trained / "model.pt", card, encoder="Other sha256:1")
+    with pytest.raises(RuntimeError) as caught:
+        run_config(
+            "train.yaml",
+            "evaluate.yaml",
+            run_id="evaluating",
+            dataset_dir=other,
+            model=trained / "model.pt",
+            output_dir=tmp_path / "eval",
+            **ON_CPU,
+        )
+    assert "name the model that belongs to it with --model" in str(cause_of(caught.value))
+    assert not (tmp_path / "eval").exists()
+
+
+def test_a_card_that_is_not_ours(tmp_path: Path) -> None:
+    (tmp_path / "model.json").write_text("{")
+    with pytest.raises(RequestError, match=r"model\.json: not JSON"):
+        read_card(tmp_path / "model.pt")
+    (tmp_path / "model.json").write_text('{"format": "other/2"}')
+    with pytest.raises(RequestError, match=r"format 'other/2', expected 'dsnet-model/1'"):
+        read_card(tmp_path / "model.pt")
+
+
+def test_without_a_card_the_paper_is_assumed(tmp_path: Path) -> None:
+    card = read_card(tmp_path / "model.pt")
+    assert card["class_names"] == ["0", "1"]
+    assert card["network"]["embedding_channels"] == 128
+    with pytest.raises(RequestError, match=r"model\.pt: no such file; expected the weights that train\.yaml writes"):
+        load_model(DSNet(), tmp_path / "model.pt", card)

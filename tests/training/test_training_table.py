@@ -1,0 +1,138 @@
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from training.embedding_files import write_dataset, write_embedding, write_foreign, write_table
+
+from scripts.common.errors import RequestError, SlideError
+from scripts.slides.synthetic import write_tiny_slide_set
+from scripts.training.table import EmbeddingTable
+
+
+def two_rows(**columns: object) -> list[dict[str, object]]:
+    return [{"slide": f"{name}.tif", "label": label, **columns} for name, label in (("a", 0), ("b", 1))]
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Path:
+    """Slides a and b, of two classes, both to train."""
+    for name in ("a", "b"):
+        write_embedding(tmp_path / f"{name}.h5")
+    return write_table(tmp_path, two_rows(split="train"))
+
+
+def test_items(tmp_path: Path) -> None:
+    table = EmbeddingTable(write_dataset(tmp_path))
+    items = table.items("val")
+    assert [item["slide_id"] for item in items] == ["val_0", "val_1", "val_2", "val_3"]
+    assert [item["label"] for item in items] == [0, 1, 0, 1]
+    assert items[0]["embedding"] == str(tmp_path / "val_0.h5")
+    assert items[0]["patient"] == "val_0"
+    assert len(table.items()) == 10
+    assert (table.channels, table.thumbnail_levels, table.encoder) == (8, 3, "Random sha256:0")
+    table.require_two_classes("train", "val", "test")
+
+
+def test_no_table(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"slides\.csv: no such file; expected the slide table.*--slides"):
+        EmbeddingTable(tmp_path)
+
+
+def test_missing_embeddings_are_named_and_may_be_left_out(pair: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (pair / "b.h5").unlink()
+    with pytest.raises(
+        RequestError, match=r"1 of 2 slides have no embedding.*the first is b\.h5.*--allow_missing true"
+    ):
+        EmbeddingTable(pair)
+    with caplog.at_level(logging.WARNING):
+        assert [item["slide_id"] for item in EmbeddingTable(pair, allow_missing=True).items()] == ["a"]
+    assert "1 of 2 slides have no embedding and are left out" in caplog.text
+    (pair / "a.h5").unlink()
+    with pytest.raises(RequestError, match="no slide has an embedding"):
+        EmbeddingTable(pair, allow_missing=True)
+
+
+def test_a_split_without_slides(pair: Path) -> None:
+    with pytest.raises(RequestError, match=r"slides\.csv: no labelled slide in split 'val'; expected a column split"):
+        EmbeddingTable(pair).items("val")
+
+
+def test_no_split_column(pair: Path) -> None:
+    write_table(pair, two_rows())
+    with pytest.raises(RequestError, match=r"no labelled slide in split 'train'.*assign the slides to splits"):
+        EmbeddingTable(pair).items("train")
+
+
+def test_unlabelled_slides(pair: Path) -> None:
+    write_table(
+        pair, [{"slide": "a.tif", "label": "", "split": "test"}, {"slide": "b.tif", "label": 1, "split": "test"}]
+    )
+    table = EmbeddingTable(pair, classes=["0", "1"])
+    assert [item["slide_id"] for item in table.items("test")] == ["b"]
+    assert [item["label"] for item in table.items("test", labelled=False)] == [-1, 1]
+
+
+def test_one_class_in_a_split(tmp_path: Path) -> None:
+    table = EmbeddingTable(write_dataset(tmp_path, val=1))
+    table.require_two_classes("train")
+    with pytest.raises(RequestError, match="split 'val' holds no slide of class 1; expected slides of every class"):
+        table.require_two_classes("train", "val")
+
+
+def test_one_class_in_all(pair: Path) -> None:
+    write_table(pair, [{"slide": f"{name}.tif", "label": 1, "split": "train"} for name in ("a", "b")])
+    with pytest.raises(RequestError, match="holds no slide of class two"):
+        EmbeddingTable(pair).require_two_classes("train")
+
+
+def test_class_names_and_their_order(pair: Path) -> None:
+    rows = two_rows(split="train")
+    for row, label in zip(rows, ("tumour", "normal"), strict=True):
+        row["label"] = label
+    write_table(pair, rows)
+    assert [item["label"] for item in EmbeddingTable(pair).items()] == [1, 0]
+    assert [item["label"] for item in EmbeddingTable(pair, classes=["tumour", "normal"]).items()] == [0, 1]
+    with pytest.raises(RequestError, match="label 'normal'"):
+        EmbeddingTable(pair, classes=["tumour", "benign"])
+
+
+def test_encoders_of_different_width(pair: Path) -> None:
+    write_embedding(pair / "b.h5", channels=16)
+    with pytest.raises(RequestError, match=r"different width \(8, 16 channels\), expected one encoder"):
+        _ = EmbeddingTable(pair).channels
+
+
+def test_different_encoders(pair: Path) -> None:
+    write_embedding(pair / "b.h5", encoder="Other sha256:1")
+    with pytest.raises(RequestError, match="2 different encoders"):
+        _ = EmbeddingTable(pair).encoder
+
+
+def test_different_thumbnails(pair: Path) -> None:
+    write_embedding(pair / "b.h5", levels=2)
+    with pytest.raises(RequestError, match=r"thumbnails of \[2, 3\] levels"):
+        _ = EmbeddingTable(pair).thumbnail_levels
+
+
+def test_a_file_that_is_no_embedding_is_named(pair: Path) -> None:
+    (pair / "b.h5").write_text("nothing")
+    with pytest.raises(SlideError, match=r"b\.h5: not a readable HDF5 file"):
+        _ = EmbeddingTable(pair).channels
+
+
+def test_without_thumbnail_and_slide_one_stream_is_left(pair: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_embedding(pair / "b.h5", levels=None)
+    with caplog.at_level(logging.WARNING):
+        assert EmbeddingTable(pair).thumbnail_levels == 0
+    assert "the network runs on the embedding stream alone" in caplog.text
+
+
+def test_the_slide_stands_in_for_a_missing_thumbnail(tmp_path: Path) -> None:
+    slides = write_tiny_slide_set(tmp_path)
+    rows = [{"slide": "slides/train_000.tif", "label": 0, "split": "train"}]
+    write_foreign(slides.parent / "train_000.h5", np.argwhere(np.ones((4, 4), dtype=bool)))
+    write_table(tmp_path, rows)
+    table = EmbeddingTable(tmp_path)
+    assert table.thumbnail_levels == 3
+    assert table.encoder == "unknown"

@@ -1,0 +1,164 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from encoding.painted import MeanEncoder, paint, quarter_colours, write_tiff
+from monai.transforms import Compose, RandFlipd, RandRotate90d
+from training.embedding_files import STEP_PX, write_foreign
+
+from scripts.dsnet.packing import unpack
+from scripts.encoding.embed import EncodingSettings, NamedEncoder, embed_slide
+from scripts.slides.table import SlideRow
+from scripts.training.transforms import LoadEmbeddingd, PackMatricesd, RandTrimd
+
+HEIGHT, WIDTH, CHANNELS, LEVELS = 30, 20, 5, 3
+QUARTERS = {(0, 0): 1.0, (0, 1): 2.0, (1, 0): 3.0, (1, 1): 4.0}
+
+
+def augmentations() -> Compose:
+    """The random transforms of train.yaml up to the packing."""
+    flips = [RandFlipd(keys=["v", "t"], prob=0.5, spatial_axis=axis) for axis in (0, 1)]
+    return Compose([*flips, RandRotate90d(keys=["v", "t"], prob=0.75, max_k=3), RandTrimd()])
+
+
+def marked(row: int, column: int) -> dict[str, torch.Tensor]:
+    """All patches are observed (1); the marked one is 9, and its 2x2 pixels of T are 1 to 4, all others 0."""
+    v = torch.ones(CHANNELS, HEIGHT, WIDTH)
+    v[:, row, column] = 9
+    t = torch.zeros(3 * LEVELS, 2 * HEIGHT, 2 * WIDTH)
+    for (y, x), value in QUARTERS.items():
+        t[:, 2 * row + y, 2 * column + x] = value
+    return {"v": v, "t": t}
+
+
+def test_v_o_and_t_stay_aligned() -> None:
+    """Follow one patch and its quarters through flips, quarter turns and trims, up to what the network unpacks."""
+    augment = augmentations().set_random_state(seed=0)
+    shapes, lost, orders = set(), 0, set()
+    for turn in range(200):
+        row, column = turn % HEIGHT, turn % WIDTH
+        moved = augment(marked(row, column))
+        v, o, t = unpack(PackMatricesd()(moved)["image"][None], CHANNELS)
+        height, width = v.shape[-2:]
+        shapes.add((height, width))
+        assert o.shape == (1, 1, height, width)
+        assert (o == 1).all()
+        assert t.shape == (1, 3 * LEVELS, 2 * height, 2 * width)
+        places = (v[0, 0] == 9).nonzero()
+        coloured = t[0, 0].nonzero()
+        if not len(places):
+            lost += 1
+            assert not len(coloured)
+            continue
+        ((y, x),) = places.tolist()
+        square = t[0, :, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2]
+        assert len(coloured) == 4
+        assert (square == square[0]).all()
+        orders.add(tuple(square[0].flatten().tolist()))
+        assert sorted(square[0].flatten().tolist()) == [1, 2, 3, 4]
+    assert 0 < lost < 100, "a trim loses the patch now and then"
+    assert len(orders) == 8, "all flips and turns were seen"
+    assert len(shapes) > 20
+
+
+def test_the_mask_moves_with_v() -> None:
+    """Unobserved patches stay exactly zero in all channels, and T keeps them black."""
+    augment = augmentations().set_random_state(seed=1)
+    observed = torch.rand(HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0)) > 0.5
+    for _ in range(20):
+        t = observed.float().repeat_interleave(2, dim=0).repeat_interleave(2, dim=1)
+        item = {"v": observed.float().expand(CHANNELS, -1, -1), "t": t.expand(3 * LEVELS, -1, -1)}
+        _, o, t = unpack(PackMatricesd()(augment(item))["image"][None], CHANNELS)
+        assert torch.equal(t[:, :1, ::2, ::2], o)
+        assert torch.equal(t[:, :1, 1::2, 1::2], o)
+
+
+def test_at_most_seven_rows_and_columns_are_discarded() -> None:
+    trim = RandTrimd().set_random_state(seed=0)
+    discarded, first = set(), set()
+    for _ in range(400):
+        v = torch.arange(1.0, 41)[:, None].expand(40, 50)[None]
+        found = trim({"v": v, "t": torch.zeros(9, 80, 100)})
+        height, width = found["v"].shape[-2:]
+        assert found["t"].shape[-2:] == (2 * height, 2 * width)
+        discarded.add((40 - height, 50 - width))
+        first.add(int(found["v"][0, 0, 0]))
+    for axis in (0, 1):
+        assert {pair[axis] for pair in discarded} == set(range(8))
+    assert first == set(range(1, 9)), "from 0 to 7 rows are discarded at the top"
+
+
+def test_a_small_slide_loses_a_quarter_of_a_side_at_most() -> None:
+    trim = RandTrimd().set_random_state(seed=0)
+    sizes = {tuple(trim({"v": torch.ones(1, 8, 3), "t": torch.ones(1, 16, 6)})["v"].shape[-2:]) for _ in range(100)}
+    assert sizes == {(8, 3), (7, 3), (6, 3)}
+
+
+def test_a_trim_never_loses_every_patch() -> None:
+    """The only observed patch stands in a corner: crops that would lose it are not made."""
+    trim = RandTrimd().set_random_state(seed=0)
+    whole = 0
+    for _ in range(200):
+        v = torch.zeros(1, 20, 20)
+        v[0, 0, 19] = 1
+        found = trim({"v": v, "t": torch.zeros(9, 40, 40)})
+        assert (found["v"] != 0).any()
+        assert found["t"].shape[-2:] == (2 * found["v"].shape[-2], 2 * found["v"].shape[-1])
+        whole += found["v"].shape[-2:] == (20, 20)
+    assert 0 < whole < 200
+
+
+def test_probability_of_a_trim() -> None:
+    trim = RandTrimd(prob=0.0).set_random_state(seed=0)
+    for _ in range(20):
+        assert trim({"v": torch.ones(1, 40, 40), "t": torch.ones(1, 80, 80)})["v"].shape == (1, 40, 40)
+
+
+@pytest.fixture
+def painted(tmp_path: Path) -> Path:
+    """A slide of 3 x 4 patches of known colours and its embedding."""
+    slide = write_tiff(tmp_path / "case.tif", [paint(quarter_colours(3, 4))])
+    encoder = NamedEncoder(MeanEncoder(), device=torch.device("cpu"))
+    embed_slide(SlideRow("case", slide), tmp_path / "case.h5", encoder=encoder, settings=EncodingSettings())
+    return tmp_path
+
+
+def load(folder: Path, name: str = "case", *, slide: str = "", levels: int = 3) -> dict[str, torch.Tensor]:
+    item = {"embedding": str(folder / f"{name}.h5"), "slide": slide, "thumbnail_levels": levels}
+    return LoadEmbeddingd()(item)
+
+
+def test_loading(painted: Path) -> None:
+    """T is 1 - intensity, channels first; V agrees with it: MeanEncoder gives the mean of a patch's quarters."""
+    item = load(painted)
+    colours = torch.from_numpy(quarter_colours(3, 4)).permute(2, 0, 1).float() / 255
+    torch.testing.assert_close(item["t"][:3], 1 - colours)
+    assert item["t"].shape == (9, 6, 8)
+    quarters = torch.nn.functional.avg_pool2d(colours, 2)
+    torch.testing.assert_close(item["v"][:3], quarters, atol=1e-4, rtol=0)
+
+
+def test_a_missing_thumbnail_is_made_from_the_slide(painted: Path) -> None:
+    """A foreign file that starts at row 1, column 1: its T is that part of the slide."""
+    grid_yx = np.argwhere(np.ones((2, 3), dtype=bool)) + 1
+    assert STEP_PX == 32
+    write_foreign(painted / "foreign.h5", grid_yx)
+    item = load(painted, "foreign", slide=str(painted / "case.tif"))
+    colours = torch.from_numpy(quarter_colours(3, 4)).permute(2, 0, 1).float() / 255
+    torch.testing.assert_close(item["t"][:3], 1 - colours[:, 2:, 2:])
+
+
+def test_without_a_slide_the_thumbnail_is_white(painted: Path) -> None:
+    write_foreign(painted / "foreign.h5", np.argwhere(np.ones((2, 3), dtype=bool)))
+    for slide in ("", str(painted / "gone.tif")):
+        item = load(painted, "foreign", slide=slide)
+        assert item["t"].shape == (9, 4, 6)
+        assert (item["t"] == 0).all()
+
+
+def test_packing_drops_the_matrices() -> None:
+    packed = PackMatricesd()({**marked(0, 0), "label": 1})
+    assert set(packed) == {"image", "label"}
+    assert packed["image"].shape == (CHANNELS + 12 * LEVELS, HEIGHT, WIDTH)
+    assert packed["image"].is_contiguous()
