@@ -42,7 +42,7 @@ def read_predictions(folder: Path) -> list[dict[str, str]]:
 
 
 def slide_set(slides: Path | None, dataset: Path, **card: Any) -> InferenceSet:
-    return InferenceSet(slides and str(slides), dataset, {**CARD, **card}, MeanEncoder)
+    return InferenceSet(slides and str(slides), dataset, {**CARD, **card}, MeanEncoder, model="model.pt")
 
 
 @pytest.fixture

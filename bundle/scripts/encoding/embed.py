@@ -74,18 +74,23 @@ class NamedEncoder:
 
     @cached_property
     def identity(self) -> str:
-        """Class and SHA-256 over all weights, the same whatever file they came from."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.network.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(np.ascontiguousarray(tensor.cpu().numpy()).tobytes())
-        return f"{type(self.network).__name__} sha256:{digest.hexdigest()}"
+        """What :func:`identity_of` says of the network."""
+        return identity_of(self.network)
 
     @torch.inference_mode()
     def encode(self, patches: np.ndarray) -> np.ndarray:
         """Encode patches as read, uint8 (N, h, w, 3), to float32 (N, channels)."""
         batch = resize_patches(torch.from_numpy(patches).to(self.device), self.input_px) / 255
         return self.network(batch).float().cpu().numpy()
+
+
+def identity_of(network: nn.Module) -> str:
+    """Class and SHA-256 over all weights, the same whatever file they came from."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(tensor.cpu().numpy()).tobytes())
+    return f"{type(network).__name__} sha256:{digest.hexdigest()}"
 
 
 def parameters_of(row: SlideRow, encoder: NamedEncoder, settings: EncodingSettings) -> str:

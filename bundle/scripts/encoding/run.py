@@ -101,6 +101,8 @@ def _encode_one(
     entry = ManifestRow(row.slide_id, str(row.path), "failed")
     start = time.monotonic()
     try:
+        if not row.path.is_file():
+            raise SlideError(f"{row.path}: no such file: correct the path or put the slide there")
         if resume and path.is_file() and _is_current(path, row, encoder, settings):
             with_patches = read_attributes(path)["patches"]
             return replace(entry, status="skipped", patches=int(with_patches), output=path.name)
@@ -111,7 +113,8 @@ def _encode_one(
         else:
             entry = replace(entry, status="done", patches=patches, output=path.name)
     except (SlideError, OSError) as error:
-        path.unlink(missing_ok=True)
+        if row.path.is_file():  # what an earlier run left is stale; of a slide that is gone it is all there is
+            path.unlink(missing_ok=True)
         _LOGGER.debug("failed: %s", error)
         entry = replace(entry, error=str(error))
     return replace(entry, seconds=round(time.monotonic() - start, 3))

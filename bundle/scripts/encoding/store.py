@@ -99,7 +99,7 @@ def read_embedding(path: Path) -> Embedding:
         arrays = [array[0] if array.ndim == 3 and array.shape[0] == 1 else array[()] for array in (features, coords)]
         feature_rows, coords_xy_px = arrays[0], arrays[1].astype(np.int64)
         thumbnail = file["thumbnail"][()] if "thumbnail" in file else None
-        grid_yx = file["grid"][()] if "grid" in file else None
+        grid_yx = file["grid"][()] if "grid" in file and "grid_shape" in file.attrs else None
         attributes = dict(file.attrs)
     if feature_rows.ndim != 2 or coords_xy_px.shape != (len(feature_rows), 2):
         raise SlideError(

@@ -7,12 +7,13 @@ from numpy.typing import NDArray
 from ..slides.geometry import PatchGrid, area_average
 from ..slides.reader import SlideReader
 
+DEFAULT_LEVELS = 3
 PIXELS_PER_PATCH = 2
 MIN_READ_PX = 16  # a patch is read at no fewer pixels a side than this, so that level rounding shifts T by 3 % at most
 BLOCK_PX = 2048  # side of the region read at once
 
 
-def build_thumbnail(reader: SlideReader, grid: PatchGrid, *, levels: int = 3) -> NDArray[np.uint8]:
+def build_thumbnail(reader: SlideReader, grid: PatchGrid, *, levels: int = DEFAULT_LEVELS) -> NDArray[np.uint8]:
     """Make T of the box that ``grid`` covers.
 
     The finest thumbnail averages every quarter of a patch (factor K); those of factor 2K ... LK are area means of it,

@@ -11,10 +11,12 @@ from torch import nn
 from ..common.errors import RequestError, SlideError
 from ..common.progress import track
 from ..dsnet.network import DSNet
+from ..encoding.embed import identity_of
 from ..encoding.run import ManifestRow, encode_slides, require_complete
 from ..encoding.store import read_attributes, read_embedding
 from ..evaluation.predictions import write_predictions
 from ..slides.table import read_slides
+from ..training.card import require_encoder
 from ..training.evaluation import PredictionCollector
 from ..training.transforms import LoadEmbeddingd, PackMatricesd
 from .exports import write_heat_map
@@ -31,6 +33,7 @@ class InferenceSet:
         dataset_dir: folder of the embeddings (written, or read where ``slides`` is None).
         card: the model card.
         encoder_def: makes the patch encoder.
+        model: weights that the card belongs to.
         encoding: further arguments of :func:`..encoding.run.encode_slides`.
     """
 
@@ -40,13 +43,18 @@ class InferenceSet:
         dataset_dir: str | Path,
         card: dict[str, Any],
         encoder_def: Callable[[], nn.Module],
+        *,
+        model: str | Path,
         encoding: dict[str, Any] | None = None,
     ) -> None:
         self.folder = Path(dataset_dir)
         self.card = card
         self.manifest: list[ManifestRow] = []
         if slides is not None:
-            self.manifest = encode_slides(slides, self.folder, encoder_def, **(encoding or {}))
+            read_slides(slides)  # a wrong request is refused before anything is written
+            encoder = encoder_def()
+            require_encoder(model, card, identity_of(encoder))
+            self.manifest = encode_slides(slides, self.folder, lambda: encoder, **(encoding or {}))
             usable = {entry.slide_id for entry in self.manifest if entry.status in ("done", "skipped")}
             rows = [row for row in read_slides(slides) if row.slide_id in usable]
             self.items = [self._item(row.slide_id, row.path, row.label, row.patient) for row in rows]
@@ -68,7 +76,7 @@ class InferenceSet:
             "slide_id": slide_id,
             "patient": patient or "",
             "label": names.index(label) if label in names else -1,
-            "thumbnail_levels": self.card["network"]["thumbnail_levels"],
+            "thumbnail_levels": self.card["network"]["thumbnail_levels"] * self.card["network"]["thumbnail_stream"],
         }
 
     @property

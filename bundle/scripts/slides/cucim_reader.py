@@ -61,7 +61,9 @@ class CucimReader(SlideReader):
     def _read_level(
         self, corners_xy: NDArray[np.int64], *, size_xy_px: tuple[int, int], level: int
     ) -> NDArray[np.uint8]:
-        width, height = size_xy_px
+        # cuCIM refuses a region larger than the whole level; what is past the border is the caller's to fill
+        level_width, level_height = self.level_sizes_xy_px[level]
+        width, height = min(size_xy_px[0], level_width), min(size_xy_px[1], level_height)
         # cuCIM divides a location by the downsample in single precision and cuts: aim at the middle of the pixel
         locations = np.floor((corners_xy + 0.5) * self.level_downsamples[level]).astype(np.int64)
         patches = np.empty((len(corners_xy), height, width, 3), dtype=np.uint8)

@@ -13,10 +13,11 @@ from ..common.files import sha256_of, write_json
 from ..common.version import BUNDLE_VERSION
 from ..dsnet.network import DSNet
 from ..encoding.encoders import read_weights
+from ..encoding.thumbnail import DEFAULT_LEVELS
 from ..evaluation.bootstrap import evaluate
 from ..evaluation.metrics import choose_threshold
 from .evaluation import PredictionCollector
-from .table import DEFAULT_LEVELS, EmbeddingTable
+from .table import EmbeddingTable
 
 FORMAT = "dsnet-model/1"
 NO_MODEL = {
@@ -131,10 +132,19 @@ def load_model(network: DSNet, model: str | Path, card: dict[str, Any], *, encod
         RequestError: no weights, or they were trained on another encoder's embeddings.
     """
     network.load_state_dict(read_weights(model, network=network, made_by="train.yaml"))
+    require_encoder(model, card, encoder)
+    return network
+
+
+def require_encoder(model: str | Path, card: dict[str, Any], encoder: str | None) -> None:
+    """Check that embeddings come from the encoder that a model was trained on.
+
+    Raises:
+        RequestError: they do not.
+    """
     unknown = (None, "unknown")
     if encoder not in unknown and card["encoder"] not in unknown and encoder != card["encoder"]:
         raise RequestError(
             f"{model}: trained on embeddings of {card['encoder']}, but these are of {encoder}: encode the slides with the same "
             "encoder, or name the model that belongs to it with --model"
         )
-    return network

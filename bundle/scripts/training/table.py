@@ -9,10 +9,10 @@ from typing import Any
 
 from ..common.errors import RequestError
 from ..encoding.store import read_attributes, read_shape
+from ..encoding.thumbnail import DEFAULT_LEVELS
 from ..slides.table import SPLITS, SlideRow, class_names, label_index, read_slides
 
 _LOGGER = logging.getLogger(__name__)
-DEFAULT_LEVELS = 3
 
 
 class EmbeddingTable:
@@ -81,7 +81,7 @@ class EmbeddingTable:
                 "slide_id": row.slide_id,
                 "patient": row.patient or "",
                 "label": -1 if row.label is None else label_index(row, self.class_names),
-                "thumbnail_levels": self.thumbnail_levels or DEFAULT_LEVELS,
+                "thumbnail_levels": self.thumbnail_levels,
             }
             for row in rows
         ]

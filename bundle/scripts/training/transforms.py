@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..dsnet.packing import T_PIXELS_PER_PATCH, pack
 from ..encoding.store import Embedding, read_embedding
-from ..encoding.thumbnail import build_thumbnail
+from ..encoding.thumbnail import DEFAULT_LEVELS, build_thumbnail
 from ..slides.geometry import PatchGrid
 from ..slides.reader import open_slide
 
@@ -36,8 +36,13 @@ class LoadEmbeddingd(MapTransform):
 
 
 def thumbnail_of(embedding: Embedding, *, slide: Path, levels: int) -> Tensor:
-    """T as the network takes it: float32 (3L, 2H, 2W), 0 for white to 1 for black."""
+    """T as the network takes it: float32 (3L, 2H, 2W), 0 for white to 1 for black.
+
+    ``levels`` 0 says that the network runs on V alone: T is then white.
+    """
     rows, columns = embedding.shape_yx
+    if not levels:
+        return torch.zeros(3 * DEFAULT_LEVELS, T_PIXELS_PER_PATCH * rows, T_PIXELS_PER_PATCH * columns)
     if embedding.thumbnail is not None:
         pixels = embedding.thumbnail
     elif slide.is_file():
