@@ -1,0 +1,68 @@
+"""How much of the lesion v holds: a linear probe on single patches, trained with the lesion masks of the training slides.
+
+    python benchmarks/probe.py --dataset_dir embeddings --masks mosaics/masks --parts 0:96 96:128
+
+An upper bound for what a slide-level method can find with a linear view of single patches; the masks are used here and nowhere else.
+Prints the AUC over the patches of the test slides for all channels and for each part.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.preprocessing import StandardScaler
+
+REPO = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPO / "bundle"))
+
+from scripts.encoding.store import read_embedding
+from scripts.slides.table import read_slides
+
+
+def patches(dataset: Path, masks: Path, split: str, *, most: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features and lesion labels of up to ``most`` patches a slide of each kind."""
+    rng = np.random.default_rng(seed)
+    features, labels = [], []
+    for row in read_slides(dataset / "slides.csv"):
+        if row.split != split:
+            continue
+        embedding = read_embedding(dataset / f"{row.slide_id}.h5")
+        mask = np.asarray(Image.open(masks / f"{row.slide_id}.png")) > 0
+        cells = embedding.coords_xy_px[:, ::-1] // embedding.patch_px_level0  # the mask has one pixel a patch
+        lesion = mask[cells[:, 0], cells[:, 1]]
+        for kind in (False, True):
+            chosen = rng.permutation(np.flatnonzero(lesion == kind))[:most]
+            features.append(embedding.features[chosen])
+            labels.append(np.full(len(chosen), kind))
+    return np.concatenate(features), np.concatenate(labels)
+
+
+def main() -> None:
+    """Fit and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset_dir", type=Path, required=True)
+    parser.add_argument("--masks", type=Path, required=True, help="<slide_id>.png, one pixel a patch, 255 = lesion")
+    parser.add_argument("--parts", nargs="*", default=[], help="channel ranges, such as 0:96")
+    parser.add_argument("--most", type=int, default=40, help="patches a slide and kind")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    (x, y), (x_test, y_test) = (
+        patches(arguments.dataset_dir, arguments.masks, split, most=arguments.most, seed=arguments.seed)
+        for split in ("train", "test")
+    )
+    print("| channels | patch AUC | median deviation of a channel |\n|---|---|---|")
+    for part in ["all", *arguments.parts]:
+        columns = slice(None) if part == "all" else slice(*(int(end) for end in part.split(":")))
+        scaler = StandardScaler().fit(x[:, columns])
+        probe = LogisticRegression(C=0.1, max_iter=1000).fit(scaler.transform(x[:, columns]), y)
+        scores = probe.decision_function(scaler.transform(x_test[:, columns]))
+        spread = np.median(x[:, columns].std(axis=0))
+        print(f"| {part} | {roc_auc_score(y_test, scores):.3f} | {spread:.4f} |")
+
+
+if __name__ == "__main__":
+    main()
