@@ -204,11 +204,16 @@ def area_average(images: torch.Tensor, edges_y_px: Sequence[float], edges_x_px: 
     """
     batch, height, width, channels = images.shape
     rows_first = images.reshape(batch, height, width * channels)
-    rows = [torch.matmul(w, rows_first[:, i:j].to(torch.float32)) for i, j, w in _bands(tuple(edges_y_px), height)]
+    rows = [
+        torch.matmul(w.to(images.device), rows_first[:, i:j].to(torch.float32))
+        for i, j, w in _bands(tuple(edges_y_px), height)
+    ]
     by_channel = (
         torch.cat(rows, dim=1).view(batch, len(edges_y_px) - 1, width, channels).permute(0, 3, 1, 2).contiguous()
     )
-    columns = [torch.matmul(by_channel[..., i:j], w.T) for i, j, w in _bands(tuple(edges_x_px), width)]
+    columns = [
+        torch.matmul(by_channel[..., i:j], w.T.to(images.device)) for i, j, w in _bands(tuple(edges_x_px), width)
+    ]
     return torch.cat(columns, dim=-1).permute(0, 2, 3, 1)
 
 
