@@ -1,15 +1,48 @@
-"""Everything a forward pass makes lies on the device of its input; the meta device stands in for a GPU."""
+"""No operation mixes devices; the meta device stands in for a GPU."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pytest
 import torch
 from scripts.dsnet.network import DSNet
 from scripts.scae.network import SCAE
+from scripts.slides.geometry import resize_patches
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+
+class OneDevice(TorchFunctionMode):
+    """Fail at an operation on tensors of two devices, as a GPU would; numbers (no axes) may come from anywhere."""
+
+    def __torch_function__(
+        self, func: Callable, types: Sequence, args: Sequence = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        leaves = tree_leaves((args, kwargs or {}))
+        devices = {leaf.device.type for leaf in leaves if isinstance(leaf, Tensor) and leaf.dim() > 0}
+        assert len(devices) < 2, f"{func} mixes {devices}"
+        return func(*args, **(kwargs or {}))
+
+
+def test_mixing_is_noticed() -> None:
+    with OneDevice(), pytest.raises(AssertionError, match="mixes"):
+        torch.matmul(torch.ones(2, 2), torch.ones(2, 2, device="meta"))
+
+
+@pytest.mark.parametrize("side_px", [256, 64])
+def test_resizing(side_px: int) -> None:
+    patches = torch.empty(2, side_px, side_px, 3, dtype=torch.uint8, device="meta")
+    with OneDevice():
+        assert resize_patches(patches).device.type == "meta"
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_dsnet(training: bool) -> None:
     network = DSNet().to("meta").train(training)
-    outputs = network.attend(torch.empty(2, 164, 13, 10, device="meta"))
+    image = torch.empty(2, 164, 13, 10, device="meta")
+    with OneDevice():
+        outputs = network.attend(image)
     assert [output.device.type for output in outputs] == ["meta"] * 3
 
 
@@ -18,5 +51,6 @@ def test_dsnet(training: bool) -> None:
 def test_scae(strategy: str, training: bool) -> None:
     network = SCAE(strategy=strategy).to("meta").train(training)
     patches = torch.empty(2, 3, 112, 112, device="meta")
-    assert network(patches).device.type == "meta"
-    assert network.encode(patches).device.type == "meta"
+    with OneDevice():
+        assert network(patches).device.type == "meta"
+        assert network.encode(patches).device.type == "meta"

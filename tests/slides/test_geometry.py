@@ -185,9 +185,3 @@ def test_plans_of_real_slides(name, data_dir):
 def test_real_slides_without_a_usable_resolution(name, message, data_dir):
     with open_slide(data_dir / "slides" / name) as reader, pytest.raises(SlideError, match=message):
         plan_reading(reader)
-
-
-@pytest.mark.parametrize("side_px", [256, 64])
-def test_resizing_stays_on_the_device_of_the_patches(side_px: int) -> None:
-    patches = torch.empty(2, side_px, side_px, 3, dtype=torch.uint8, device="meta")
-    assert resize_patches(patches).device.type == "meta"
