@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from scripts.dsnet.network import DSNet
-from scripts.scae.network import SCAE
-from scripts.slides.geometry import resize_patches
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
+
+from scripts.dsnet.network import DSNet
+from scripts.scae.network import SCAE
+from scripts.slides.geometry import resize_patches
 
 
 class OneDevice(TorchFunctionMode):
