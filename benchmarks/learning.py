@@ -30,7 +30,9 @@ def bundle(run_id: str, configs: list[str], options: dict[str, object]) -> None:
     command += ["--config_file", str(files)]
     for name, value in options.items():
         command += [f"--{name}", str(value)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}")
 
 
 def main() -> None:
@@ -44,6 +46,12 @@ def main() -> None:
     parser.add_argument("--resamples", type=int, default=2000)
     arguments = parser.parse_args()
 
+    request = {name: getattr(arguments, name) for name in ("dataset_dir", "max_epochs", "learning_rate")}
+    stated = arguments.output_dir / "request.json"
+    if stated.is_file() and json.loads(stated.read_text()) != request:
+        sys.exit(f"{stated}: another request ({stated.read_text()}); name another --output_dir")
+    arguments.output_dir.mkdir(parents=True, exist_ok=True)
+    stated.write_text(json.dumps(request))
     aucs, tables = [], []
     print("| seed | validation AUC | test AUC | 95 % interval |\n|---|---|---|---|", flush=True)
     for seed in arguments.seeds:

@@ -5,7 +5,7 @@ from tissue.array_slide import CELL_PX, ArraySlide, draw
 from scripts.common.errors import RequestError
 from scripts.slides.geometry import PatchGrid, plan_reading
 from scripts.slides.reader import open_slide
-from scripts.tissue.mask import find_tissue, mask_image
+from scripts.tissue.mask import find_tissue
 
 MARKED = [
     "GGGGGGGGGG",
@@ -78,14 +78,6 @@ def test_signal_on_black_is_no_stained_section():
 def test_wrong_requests_are_refused(option, said):
     with pytest.raises(RequestError, match=said):
         found(["GG"], **option)
-
-
-def test_image_is_white_where_tissue_is():
-    tissue = found(MARKED)
-    image = mask_image(tissue)
-    assert image.dtype == np.uint8
-    np.testing.assert_array_equal(image == 255, tissue.mask)
-    np.testing.assert_array_equal(image == 0, ~tissue.mask)
 
 
 REAL = [("cmu-1-small-region.svs", None, 120, 180), ("tcga-cr-7395-01a-01-ts1.svs", 0.5, 560, 660)]

@@ -5,5 +5,9 @@ class RequestError(ValueError):
     """The request itself is wrong (an option, a file of the request, a table's column): nothing is written, exit code 2."""
 
 
+class NoTissueError(RuntimeError):
+    """A slide holds no tissue: a result, not a failure; it is marked ``empty`` in the manifest with the reason."""
+
+
 class SlideError(RuntimeError):
     """One slide cannot be processed: it is marked ``failed`` in the manifest and the others go on, exit code 1."""

@@ -21,7 +21,8 @@ class DSNet(nn.Module):
 
     ``forward`` takes one tensor, ``image`` (B, embedding_channels + 12 thumbnail_levels, H, W), see
     :mod:`.packing`, and returns logits (B, num_classes). Padding a batch with zeros on the right and at the bottom (empty patches,
-    white thumbnail) changes no output: every operator is confined to the slide's own extent.
+    white thumbnail) changes no output: every operator is confined to the slide's own extent. A slide whose T is white all over has none:
+    its stream score is 1.
 
     Args:
         num_classes: classes of the slide label.
@@ -51,6 +52,18 @@ class DSNet(nn.Module):
         channel_attention: bool = True,
     ) -> None:
         super().__init__()
+        self.arguments = {
+            "num_classes": num_classes,
+            "embedding_channels": embedding_channels,
+            "thumbnail_levels": thumbnail_levels,
+            "sparse": sparse,
+            "thumbnail_stream": thumbnail_stream,
+            "multi_scale": multi_scale,
+            "concurrent_bottleneck": concurrent_bottleneck,
+            "spatial_bottleneck": spatial_bottleneck,
+            "stream_attention": stream_attention,
+            "channel_attention": channel_attention,
+        }
         self.embedding_channels = embedding_channels
         self.sparse = sparse
         self.standardise = Standardise(embedding_channels)
@@ -112,6 +125,9 @@ class DSNet(nn.Module):
             stream_score = torch.full_like(stream_score, 0.5)
             if self.stream_attention is not None:
                 stream_score = self.stream_attention(local, o, regional, regional_extent)
+            # a slide without T (it is then white all over, as no tissue is) is judged by its embedding stream alone
+            present = (thumbnail != 0).flatten(1).any(dim=1)
+            stream_score = torch.where(present, stream_score, torch.ones_like(stream_score))
             share = stream_score.view(-1, 1, 1, 1)
             fused = (share * local + (1 - share) * regional) * o
 
@@ -128,6 +144,7 @@ class DSNet(nn.Module):
         """Share of the slides' boxes that the mask covers, before the first embedding block and after each."""
         local, o, _ = unpack(image, self.embedding_channels)
         extent = slide_extent(o)
+        o = o if self.sparse else extent
         shares = [float(o.sum() / extent.sum())]
         for block in self.embedding_blocks:
             local, o, extent = block(local, o, extent)

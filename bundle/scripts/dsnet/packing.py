@@ -7,11 +7,6 @@ from torch.nn import functional as F
 T_PIXELS_PER_PATCH = 2  # the finest thumbnail has 2x2 pixels a patch, so that T's grid is exactly twice V's
 
 
-def image_channels(embedding_channels: int, thumbnail_levels: int) -> int:
-    """Channels of ``image``: C of V and four times (2x2 pixels) the 3L channels of T."""
-    return embedding_channels + T_PIXELS_PER_PATCH**2 * 3 * thumbnail_levels
-
-
 def pack(v: Tensor, t: Tensor) -> Tensor:
     """Join V (..., C, H, W) and T (..., 3L, 2H, 2W) into ``image`` (..., C + 12L, H, W).
 

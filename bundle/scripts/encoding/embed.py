@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..common.errors import RequestError
+from ..common.errors import NoTissueError, RequestError
 from ..common.version import BUNDLE_VERSION
 from ..slides.geometry import PATCH_PX, PATCH_UM, PatchGrid, ReadPlan, plan_reading, resize_patches
 from ..slides.reader import SlideReader, open_slide
@@ -21,6 +21,9 @@ from ..tissue.mask import METHODS, find_tissue
 from ..tissue.threshold import TissueMask
 from .store import FORMAT, embedding_writer, write_attributes
 from .thumbnail import PIXELS_PER_PATCH, build_thumbnail
+
+
+HEAD_BYTES = 65536  # of a slide file, that tell it from another of the same size
 
 
 @dataclass(frozen=True)
@@ -95,13 +98,15 @@ def identity_of(network: nn.Module) -> str:
 
 def parameters_of(row: SlideRow, encoder: NamedEncoder, settings: EncodingSettings) -> str:
     """State all that an embedding depends on; a file whose statement differs is stale."""
-    slide = row.path.stat()
+    with open(row.path, "rb") as slide:
+        head = hashlib.sha256(slide.read(HEAD_BYTES)).hexdigest()
     return json.dumps(
         {
             **asdict(settings),
             "encoder": encoder.identity,
             "mpp": row.mpp,
-            "slide_bytes": slide.st_size,
+            "slide_bytes": row.path.stat().st_size,
+            "slide_head_sha256": head,
             "version": BUNDLE_VERSION,
         },
         sort_keys=True,
@@ -109,22 +114,29 @@ def parameters_of(row: SlideRow, encoder: NamedEncoder, settings: EncodingSettin
 
 
 def embed_slide(
-    row: SlideRow, path: Path, *, encoder: NamedEncoder, settings: EncodingSettings, num_workers: int = 0
+    row: SlideRow,
+    path: Path,
+    *,
+    encoder: NamedEncoder,
+    settings: EncodingSettings,
+    num_workers: int = 0,
+    decode_device: str = "cpu",
 ) -> int:
-    """Write the embedding file of one slide and return the number of observed patches; none means no file.
+    """Write the embedding file of one slide and return the number of observed patches.
 
     Raises:
+        NoTissueError: the slide holds no tissue; nothing is written.
         SlideError: the slide cannot be read at the resolution asked for.
         OSError: the file cannot be written.
     """
-    with open_slide(row.path, num_workers=num_workers) as reader:
+    with open_slide(row.path, num_workers=num_workers, device=decode_device) as reader:
         plan = plan_reading(
             reader, patch_um=settings.patch_um, patch_px=PATCH_PX, read_level=settings.read_level, mpp=row.mpp
         )
         tissue = find_tissue(reader, plan.grid, method=settings.tissue_method, patch_um=settings.patch_um)
         row0, column0, rows, columns = tissue.box
         if not rows:
-            return 0
+            raise NoTissueError(tissue.reason)
         grid = plan.grid.crop(row0, column0, rows, columns)
         grid_yx = np.argwhere(tissue.mask[row0 : row0 + rows, column0 : column0 + columns]).astype(np.int32)
         coords_xy_px = grid.coords_xy_px(grid_yx)

@@ -71,7 +71,7 @@ def evaluate(
     report["seed"] = seed
     report["bootstrap"] = {
         "resamples": resamples,
-        "unit": "slide" if patients is None else "patient",
+        "unit": "patient" if patients and any(patients) else "slide",
         "degenerate": int((~complete).sum()),
     }
     return report

@@ -55,7 +55,7 @@ def write_heat_map(
     if not (cam.min() >= 0 and cam.max() <= 1):
         raise ValueError(f"the heat map goes from {cam.min():g} to {cam.max():g}, expected 0 to 1 and no NaN")
     if mpp_x is None or mpp_y is None:
-        _LOGGER.info("%s: the resolution is unknown, so cam.nii.gz and the scale bar are in level-0 pixels", folder)
+        _LOGGER.info("a slide's resolution is unknown: its cam.nii.gz and scale bar are in level-0 pixels")
     grid = PatchGrid(patch_px_level0, origin_xy_px, (rows, columns))
     bands = outline(cam, grid, class_name=class_name)
     write_nifti(folder / "cam.nii.gz", cam, grid, mpp_x=mpp_x, mpp_y=mpp_y)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,14 @@ import torch
 from torch import nn
 
 from ..common.errors import RequestError, SlideError
+from ..common.files import write_csv
 from ..common.progress import track
 from ..dsnet.network import DSNet
 from ..encoding.embed import identity_of
-from ..encoding.run import ManifestRow, encode_slides, require_complete
-from ..encoding.store import read_attributes, read_embedding
+from ..encoding.run import COLUMNS, ManifestRow, encode_slides, require_complete
+from ..encoding.store import read_attributes, read_embedding, read_shape
 from ..evaluation.predictions import write_predictions
-from ..slides.table import read_slides
+from ..slides.table import SlideRow, read_slides
 from ..training.card import require_encoder
 from ..training.evaluation import PredictionCollector
 from ..training.transforms import LoadEmbeddingd, PackMatricesd
@@ -50,34 +52,72 @@ class InferenceSet:
         self.folder = Path(dataset_dir)
         self.card = card
         self.manifest: list[ManifestRow] = []
+        self.items: list[dict[str, Any]] = []
+        self._without_thumbnail = 0
         if slides is not None:
-            read_slides(slides)  # a wrong request is refused before anything is written
+            rows = read_slides(slides)  # a wrong request is refused before anything is written
             encoder = encoder_def()
             require_encoder(model, card, identity_of(encoder))
             self.manifest = encode_slides(slides, self.folder, lambda: encoder, **(encoding or {}))
             usable = {entry.slide_id for entry in self.manifest if entry.status in ("done", "skipped")}
-            rows = [row for row in read_slides(slides) if row.slide_id in usable]
-            self.items = [self._item(row.slide_id, row.path, row.label, row.patient) for row in rows]
+            rows = [row for row in rows if row.slide_id in usable]
         elif (self.folder / "slides.csv").is_file():
             rows = read_slides(self.folder / "slides.csv")
-            self.items = [
-                self._item(row.slide_id, row.path, row.label, row.patient)
-                for row in rows
-                if (self.folder / f"{row.slide_id}.h5").is_file()
-            ]
-        else:
-            self.items = [self._item(path.stem, path, None, None) for path in sorted(self.folder.glob("*.h5"))]
+        else:  # files of another tool, without a table
+            rows = [SlideRow(path.stem, Path(path.stem)) for path in sorted(self.folder.glob("*.h5"))]
+        for row in rows:
+            self._add(row)
+        if self._without_thumbnail:
+            _LOGGER.warning(
+                "%d slides have no thumbnail and no slide file: they are judged by their embeddings alone",
+                self._without_thumbnail,
+            )
 
-    def _item(self, slide_id: str, slide: Path, label: str | None, patient: str | None) -> dict[str, Any]:
-        names = self.card["class_names"]
-        return {
-            "embedding": str(self.folder / f"{slide_id}.h5"),
-            "slide": str(slide) if slide.suffix != ".h5" else "",
-            "slide_id": slide_id,
-            "patient": patient or "",
-            "label": names.index(label) if label in names else -1,
-            "thumbnail_levels": self.card["network"]["thumbnail_levels"] * self.card["network"]["thumbnail_stream"],
-        }
+    def _add(self, row: SlideRow) -> None:
+        """Put a slide on the list, or mark it as failed if its embedding does not serve the model."""
+        path = self.folder / f"{row.slide_id}.h5"
+        network, names = self.card["network"], self.card["class_names"]
+        try:
+            self._require_fit(path, row.path)
+        except SlideError as error:
+            self.manifest = [entry for entry in self.manifest if entry.slide_id != row.slide_id]
+            self.manifest.append(ManifestRow(row.slide_id, str(row.path), "failed", error=str(error)))
+            return
+        self.items.append(
+            {
+                "embedding": str(path),
+                "slide": str(row.path),
+                "slide_id": row.slide_id,
+                "patient": row.patient or "",
+                "label": names.index(row.label) if row.label in names else -1,
+                "thumbnail_levels": network["thumbnail_levels"] if network["thumbnail_stream"] else 0,
+            }
+        )
+
+    def _require_fit(self, path: Path, slide: Path) -> None:
+        """Check an embedding against the model.
+
+        Raises:
+            SlideError: it cannot be read, holds no observed patch, or has other channels or thumbnail levels.
+        """
+        network = self.card["network"]
+        channels, levels = read_shape(path)
+        if channels != network["embedding_channels"]:
+            raise SlideError(
+                f"{path}: {channels} channels, expected the {network['embedding_channels']} that the model was trained on: encode the "
+                "slide with the model's encoder"
+            )
+        if network["thumbnail_stream"] and levels not in (None, network["thumbnail_levels"]):
+            raise SlideError(
+                f"{path}: a thumbnail of {levels} levels, expected the {network['thumbnail_levels']} that the model was trained on: "
+                "encode the slide anew"
+            )
+        if not read_embedding(path).features.any():
+            raise SlideError(
+                f"{path}: every vector is zero, expected one observed patch at least: encode the slide anew"
+            )
+        if network["thumbnail_stream"] and levels is None and not slide.is_file():
+            self._without_thumbnail += 1
 
     @property
     def encoder(self) -> str | None:
@@ -112,8 +152,9 @@ class InferenceSet:
             )
 
     def require_complete(self, output_dir: str | Path) -> None:
-        """Raise a SlideError (exit code 1) that counts the slides that failed, after all others are done."""
-        require_complete(self.manifest, self.folder)
+        """Write ``manifest.csv``; raise a SlideError (exit code 1) that counts the slides that failed, all others being done."""
+        write_csv(Path(output_dir) / "manifest.csv", COLUMNS, (asdict(entry) for entry in self.manifest))
+        require_complete(self.manifest, output_dir)
 
 
 def write_results(

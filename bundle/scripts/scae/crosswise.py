@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from ..common.errors import RequestError
+
 
 class CrosswiseMask(nn.Module):
     """Detection map D' thresholded at the running rho-th percentile t of its values over all locations.
@@ -18,7 +20,7 @@ class CrosswiseMask(nn.Module):
         sharpness: r.
 
     Raises:
-        ValueError: a rate outside (0, 100).
+        RequestError: a rate outside (0, 100).
     """
 
     threshold: Tensor
@@ -29,7 +31,7 @@ class CrosswiseMask(nn.Module):
     ) -> None:
         super().__init__()
         if not 0 < sparsity_rate < 100:
-            raise ValueError(f"sparsity rate must lie between 0 and 100 percent, got {sparsity_rate}")
+            raise RequestError(f"sparsity rate must lie between 0 and 100 percent, got {sparsity_rate}")
         self.detect = nn.Conv2d(in_channels, 1, 1, bias=False)
         self.norm = nn.BatchNorm2d(1, affine=False)
         self.sparsity_rate = sparsity_rate

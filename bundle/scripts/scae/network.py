@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..common.errors import RequestError
 from .crosswise import CrosswiseMask
 
 PATCH_PX = 112
@@ -73,7 +74,7 @@ class SCAE(nn.Module):
         sharpness: r of the soft mask.
 
     Raises:
-        ValueError: an unknown strategy.
+        RequestError: an unknown strategy.
     """
 
     input_px = PATCH_PX
@@ -88,7 +89,7 @@ class SCAE(nn.Module):
     ) -> None:
         super().__init__()
         if strategy not in STRATEGIES:
-            raise ValueError(f"unknown encoding strategy {strategy!r}: expected one of {', '.join(STRATEGIES)}")
+            raise RequestError(f"unknown encoding strategy {strategy!r}: expected one of {', '.join(STRATEGIES)}")
         self.strategy = strategy
         self.trunk = nn.Sequential(
             *_unit(3, 32, 5, stride=2), Bottleneck(32, 64, stride=2), Bottleneck(64, 128), Bottleneck(128, 128)
@@ -103,7 +104,8 @@ class SCAE(nn.Module):
         self.to_background = nn.Sequential(
             Bottleneck(128, 128, stride=2), Bottleneck(128, 256, stride=2), nn.Conv2d(256, dense_channels, 1)
         )
-        self.decode_background = _decoder((dense_channels, 408, 408, 128, 48, 24, 3), upsample_after=(1, 2, 3, 4))
+        width = 376 if strategy == "mixed" else 408  # so that all strategies have 2.4 M parameters
+        self.decode_background = _decoder((dense_channels, width, width, 128, 48, 24, 3), upsample_after=(1, 2, 3, 4))
 
     @property
     def channels(self) -> int:

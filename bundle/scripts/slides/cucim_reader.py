@@ -45,7 +45,8 @@ class CucimReader(SlideReader):
             with _native_messages_to_log():
                 image = CuImage(str(path))
                 channels = image.read_region(location=(0, 0), size=(1, 1), level=0).shape[-1]
-        except (RuntimeError, ValueError) as error:
+                mpp_xy = _mpp_xy(image)
+        except (RuntimeError, ValueError, KeyError) as error:
             raise SlideError(f"not opened ({error})") from error
         if channels != 3:
             image.close()
@@ -53,7 +54,7 @@ class CucimReader(SlideReader):
         super().__init__(
             path,
             level_sizes_xy_px=tuple((int(w), int(h)) for w, h in image.resolutions["level_dimensions"]),
-            mpp_xy=_mpp_xy(image),
+            mpp_xy=mpp_xy,
         )
         self._image = image
         self._options = read_options(num_workers=num_workers, device=device)

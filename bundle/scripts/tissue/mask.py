@@ -94,11 +94,6 @@ def find_tissue(
     )
 
 
-def mask_image(tissue: TissueMask) -> NDArray[np.uint8]:
-    """Return the mask as an image, one pixel a patch: (rows, cols), 255 where there is tissue (``observed.png``)."""
-    return tissue.mask.astype(np.uint8) * 255
-
-
 def _thresholds(scores: NDArray[np.float32], method: str) -> tuple[float, float]:
     """Return where the glass ends and where tissue begins."""
     if scores.size == 0:

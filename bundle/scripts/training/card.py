@@ -13,7 +13,6 @@ from ..common.files import sha256_of, write_json
 from ..common.version import BUNDLE_VERSION
 from ..dsnet.network import DSNet
 from ..encoding.encoders import read_weights
-from ..encoding.thumbnail import DEFAULT_LEVELS
 from ..evaluation.bootstrap import evaluate
 from ..evaluation.metrics import choose_threshold
 from .evaluation import PredictionCollector
@@ -25,12 +24,7 @@ NO_MODEL = {
     "threshold": 0.5,
     "threshold_from": None,
     "encoder": None,
-    "network": {
-        "num_classes": 2,
-        "embedding_channels": 128,
-        "thumbnail_levels": DEFAULT_LEVELS,
-        "thumbnail_stream": True,
-    },
+    "network": DSNet().arguments,
 }
 """What a bundle without trained weights assumes: the paper's network for two classes."""
 
@@ -64,6 +58,10 @@ def write_card(
     Returns:
         the card.
     """
+    if evaluator.state.best_metric_epoch < 1:
+        raise RequestError(
+            f"{model}: no epoch of this training was validated, so nothing was chosen; expected val_interval of at most max_epochs"
+        )
     network.load_state_dict(read_weights(model, network=network, made_by="train.yaml"))
     evaluator.run()
     labels, probabilities = collector.labels, collector.probabilities
@@ -78,12 +76,7 @@ def write_card(
         "threshold": threshold,
         "threshold_from": "val",
         "encoder": table.encoder,
-        "network": {
-            "num_classes": len(table.class_names),
-            "embedding_channels": table.channels,
-            "thumbnail_levels": table.thumbnail_levels or DEFAULT_LEVELS,
-            "thumbnail_stream": network.thumbnail_stem is not None,
-        },
+        "network": network.arguments,
         "weights_sha256": sha256_of(model),
         "validation": {"slides": len(labels), "auc": validation["auc"]},
         "training": {
@@ -119,6 +112,11 @@ def read_card(model: str | Path) -> dict[str, Any]:
     return card
 
 
+def network_from_card(card: dict[str, Any]) -> DSNet:
+    """Build the network that a card describes, ablations included; its weights are random."""
+    return DSNet(**card["network"])
+
+
 def load_model(network: DSNet, model: str | Path, card: dict[str, Any], *, encoder: str | None = None) -> DSNet:
     """Load trained weights, after checking that they belong to the data's encoder.
 
@@ -132,6 +130,11 @@ def load_model(network: DSNet, model: str | Path, card: dict[str, Any], *, encod
         RequestError: no weights, or they were trained on another encoder's embeddings.
     """
     network.load_state_dict(read_weights(model, network=network, made_by="train.yaml"))
+    if card.get("weights_sha256") != sha256_of(model):
+        raise RequestError(
+            f"{card_path(model)}: missing, or not the card of {model} (a training that was stopped leaves new weights beside an old "
+            "card); expected the card that train.yaml writes at its end: finish that training with --resume true"
+        )
     require_encoder(model, card, encoder)
     return network
 

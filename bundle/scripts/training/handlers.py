@@ -95,6 +95,10 @@ class TrainingState:
         self.path = Path(folder) / "last.pt"
         self.objects = dict(objects)
         self.resume = resume
+        if resume and not self.path.is_file():
+            raise RequestError(
+                f"{self.path}: no such file; expected the state of a stopped training: leave --resume out"
+            )
         self.evaluator = evaluator
         self.best = best
 
@@ -105,10 +109,6 @@ class TrainingState:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
 
     def _load(self, engine: Engine) -> None:
-        if not self.path.is_file():
-            raise RequestError(
-                f"{self.path}: no such file; expected the state of a stopped training: leave --resume out"
-            )
         state = torch.load(self.path, map_location="cpu", weights_only=True)
         if self.evaluator is not None and self.best is not None and Path(self.best).is_file():
             network = self.objects["network"]

@@ -92,6 +92,7 @@ class EmbeddingTable:
         Raises:
             RequestError: a class is missing.
         """
+        _LOGGER.info("classes: %s", ", ".join(f"{index} = {name}" for index, name in enumerate(self.class_names)))
         for split in splits:
             counts = Counter(item["label"] for item in self.items(split))
             absent = [name for index, name in enumerate(self.class_names) if not counts[index]]
