@@ -81,6 +81,12 @@ def test_card_names_encoder_and_weights(flow: TinyFlow) -> None:
         "embedding_channels": 128,
         "thumbnail_levels": 3,
         "thumbnail_stream": True,
+        "sparse": True,
+        "multi_scale": True,
+        "concurrent_bottleneck": True,
+        "spatial_bottleneck": True,
+        "stream_attention": True,
+        "channel_attention": True,
     }
     assert card["training"]["slides"] == 4
     assert card["training"]["max_epochs"] == 2
@@ -99,7 +105,7 @@ def test_inference_agrees_with_evaluating(flow: TinyFlow, unlabelled: Path) -> N
 
 
 def test_heat_map_files(unlabelled: Path) -> None:
-    expected = ["embeddings", "predictions.csv", *TEST_SLIDES]
+    expected = ["embeddings", "manifest.csv", "predictions.csv", *TEST_SLIDES]
     assert sorted(path.name for path in unlabelled.iterdir()) == expected
     for name in TEST_SLIDES:
         assert sorted(path.name for path in (unlabelled / name).iterdir()) == HEAT_MAP_FILES
@@ -127,7 +133,11 @@ def test_inference_takes_a_file_and_a_folder(flow: TinyFlow, unlabelled: Path, t
     )
     (row,) = read_rows(tmp_path / "out" / "predictions.csv")
     assert row == read_rows(unlabelled / "predictions.csv")[1]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["embeddings", "predictions.csv"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "embeddings",
+        "manifest.csv",
+        "predictions.csv",
+    ]
 
 
 def test_inference_from_embeddings_needs_no_slide(flow: TinyFlow, tmp_path: Path) -> None:

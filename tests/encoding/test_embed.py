@@ -16,7 +16,7 @@ from encoding.painted import (
     write_tiff,
 )
 
-from scripts.common.errors import RequestError, SlideError
+from scripts.common.errors import NoTissueError, RequestError, SlideError
 from scripts.encoding.embed import EncodingSettings, NamedEncoder, compression_ratio, embed_slide
 from scripts.encoding.store import read_embedding
 from scripts.slides.table import SlideRow
@@ -141,7 +141,8 @@ def test_the_table_supplies_the_resolution(tmp_path: Path) -> None:
 
 def test_nothing_is_written_for_a_slide_without_tissue(tmp_path: Path) -> None:
     slide = write_tiff(tmp_path / "case.tif", [np.full((160, 160, 3), 244, dtype=np.uint8)])
-    assert embed(slide, tmp_path / "out" / "case.h5") == 0
+    with pytest.raises(NoTissueError, match="no patch has the texture"):
+        embed(slide, tmp_path / "out" / "case.h5")
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 

@@ -203,3 +203,25 @@ def test_a_wrong_request_writes_nothing(
     with pytest.raises(RequestError, match=message):
         encode_slides(slides and tmp_path / slides, tmp_path / "out", MeanEncoder, settings=settings)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_table_of_another_dataset_is_not_replaced(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_painted_slide(tmp_path / f"{name}.tif")
+        (tmp_path / f"{name}.csv").write_text(f"slide,label\n{name}.tif,1\n")
+    encode(tmp_path / "a.csv", tmp_path / "out")
+    before = (tmp_path / "out" / "slides.csv").read_bytes()
+    with pytest.raises(RequestError, match=r"slides\.csv: lists 1 slides that this request does not name"):
+        encode(tmp_path / "b.csv", tmp_path / "out")
+    encode(tmp_path / "b.csv", tmp_path / "out", keep_table=False)
+    assert (tmp_path / "out" / "slides.csv").read_bytes() == before
+
+
+def test_a_vanished_slide_keeps_its_embedding(tmp_path: Path) -> None:
+    slide = write_painted_slide(tmp_path / "a.tif")
+    (tmp_path / "a.csv").write_text("slide\na.tif\n")
+    encode(tmp_path / "a.csv", tmp_path / "out")
+    Path(slide).unlink()
+    (entry,) = encode(tmp_path / "a.csv", tmp_path / "out")
+    assert entry.status == "failed" and "no such file" in entry.error
+    assert (tmp_path / "out" / "a.h5").is_file()

@@ -16,6 +16,7 @@ from scripts.dsnet.network import DSNet
 from scripts.evaluation.predictions import Prediction
 from scripts.inference.run import InferenceSet, write_results
 from scripts.training.evaluation import PredictionCollector
+from scripts.training.transforms import LoadEmbeddingd, PackMatricesd
 
 CARD = {
     "class_names": ["normal", "tumour"],
@@ -95,12 +96,46 @@ def test_embeddings_with_and_without_a_table(scans: Path, tmp_path: Path) -> Non
     assert Path(with_table.items[0]["slide"]).is_file()
     (tmp_path / "data" / "slides.csv").unlink()
     alone = slide_set(None, tmp_path / "data")
-    assert [(item["slide_id"], item["label"], item["slide"]) for item in alone.items] == [("good", -1, "")]
+    assert [(item["slide_id"], item["label"], Path(item["slide"]).exists()) for item in alone.items] == [
+        ("good", -1, False)
+    ]
+
+
+def test_an_embedding_that_does_not_serve_fails_alone(tmp_path: Path) -> None:
+    write_embedding(tmp_path / "good.h5", channels=6)
+    write_embedding(tmp_path / "wide.h5", channels=7)
+    write_embedding(tmp_path / "deep.h5", channels=6, levels=5)
+    (tmp_path / "junk.h5").write_bytes(b"no HDF5")
+    (tmp_path / "slides.csv").write_text("slide\ngood.tif\nwide.tif\ndeep.tif\njunk.tif\nabsent.tif\nglass.tif\n")
+    (tmp_path / "manifest.csv").write_text("slide_id,status,error\nglass,empty,no tissue\n")
+    slides = slide_set(None, tmp_path)
+    assert [item["slide_id"] for item in slides.items] == ["good"]
+    assert {entry.slide_id: entry.status for entry in slides.manifest} == {
+        "wide": "failed",
+        "deep": "failed",
+        "junk": "failed",
+        "absent": "failed",
+        "glass": "empty",
+    }
+    with pytest.raises(SlideError, match="4 of 5 slides failed"):
+        slides.require_complete(tmp_path / "out")
+    with open(tmp_path / "out" / "manifest.csv", newline="") as file:
+        errors = {row["slide_id"]: row["error"] for row in csv.DictReader(file)}
+    assert "7 channels" in errors["wide"] and "5 levels" in errors["deep"]
+
+
+def test_slides_without_thumbnail_are_announced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_embedding(tmp_path / "case.h5", channels=6, levels=None)
+    slides = slide_set(None, tmp_path)
+    assert "1 slides have no thumbnail" in caplog.text
+    assert "case" not in caplog.text
+    image = PackMatricesd()(LoadEmbeddingd()(slides.items[0]))["image"][None]
+    assert DSNet(embedding_channels=6).eval().attend(image)[1].item() == 1
 
 
 def test_embeddings_of_different_encoders(tmp_path: Path) -> None:
-    write_embedding(tmp_path / "a.h5", encoder="A sha256:0")
-    write_embedding(tmp_path / "b.h5", encoder="B sha256:0")
+    write_embedding(tmp_path / "a.h5", channels=6, encoder="A sha256:0")
+    write_embedding(tmp_path / "b.h5", channels=6, encoder="B sha256:0")
     with pytest.raises(RequestError, match="embeddings of 2 different encoders"):
         _ = slide_set(None, tmp_path).encoder
 

@@ -22,7 +22,6 @@ from ..tissue.threshold import TissueMask
 from .store import FORMAT, embedding_writer, write_attributes
 from .thumbnail import PIXELS_PER_PATCH, build_thumbnail
 
-
 HEAD_BYTES = 65536  # of a slide file, that tell it from another of the same size
 
 

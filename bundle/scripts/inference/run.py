@@ -1,5 +1,6 @@
 """The stage ``inference``: slides, or embeddings, to predictions and heat maps."""
 
+import csv
 import logging
 from collections.abc import Callable
 from dataclasses import asdict
@@ -65,8 +66,12 @@ class InferenceSet:
             rows = read_slides(self.folder / "slides.csv")
         else:  # files of another tool, without a table
             rows = [SlideRow(path.stem, Path(path.stem)) for path in sorted(self.folder.glob("*.h5"))]
+        empty = _empty_slides(self.folder / "manifest.csv") if slides is None else {}
         for row in rows:
-            self._add(row)
+            if row.slide_id in empty and not (self.folder / f"{row.slide_id}.h5").is_file():
+                self.manifest.append(ManifestRow(row.slide_id, str(row.path), "empty", error=empty[row.slide_id]))
+            else:
+                self._add(row)
         if self._without_thumbnail:
             _LOGGER.warning(
                 "%d slides have no thumbnail and no slide file: they are judged by their embeddings alone",
@@ -155,6 +160,14 @@ class InferenceSet:
         """Write ``manifest.csv``; raise a SlideError (exit code 1) that counts the slides that failed, all others being done."""
         write_csv(Path(output_dir) / "manifest.csv", COLUMNS, (asdict(entry) for entry in self.manifest))
         require_complete(self.manifest, output_dir)
+
+
+def _empty_slides(manifest: Path) -> dict[str, str]:
+    """Slides in which encoding found no tissue, with its reason."""
+    if not manifest.is_file():
+        return {}
+    with open(manifest, newline="", encoding="utf-8") as file:
+        return {row["slide_id"]: row["error"] for row in csv.DictReader(file) if row["status"] == "empty"}
 
 
 def write_results(

@@ -1,0 +1,59 @@
+"""What ties weights, card, encoder and network arguments together."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from scripts.common.errors import RequestError
+from scripts.common.files import sha256_of, write_json
+from scripts.dsnet.network import DSNet
+from scripts.training.card import FORMAT, card_path, load_model, network_from_card, read_card
+
+
+def trained(folder: Path, **arguments: object) -> Path:
+    """Weights and card of a network, as training leaves them."""
+    network = DSNet(embedding_channels=6, **arguments)
+    model = folder / "model.pt"
+    torch.save({"model": network.state_dict()}, model)
+    card = {
+        "format": FORMAT,
+        "class_names": ["0", "1"],
+        "threshold": 0.5,
+        "threshold_from": "val",
+        "encoder": "A sha256:1",
+    }
+    write_json(card_path(model), {**card, "network": network.arguments, "weights_sha256": sha256_of(model)})
+    return model
+
+
+@pytest.mark.parametrize("name", ["sparse", "spatial_bottleneck"])
+def test_an_ablation_is_rebuilt_from_its_card(tmp_path: Path, name: str) -> None:
+    """These two have the weights of the full network, so that nothing else would notice."""
+    model = trained(tmp_path, **{name: False})
+    card = read_card(model)
+    network = load_model(network_from_card(card), model, card, encoder="A sha256:1")
+    assert network.arguments[name] is False
+
+
+def test_weights_without_their_card_are_refused(tmp_path: Path) -> None:
+    model = trained(tmp_path)
+    card = read_card(model)
+    card_path(model).unlink()
+    with pytest.raises(RequestError, match="missing, or not the card"):
+        load_model(network_from_card(card), model, read_card(model) | {"network": card["network"]})
+
+
+def test_new_weights_beside_an_old_card_are_refused(tmp_path: Path) -> None:
+    model = trained(tmp_path)
+    card = read_card(model)
+    torch.save({"model": DSNet(embedding_channels=6).state_dict()}, model)
+    with pytest.raises(RequestError, match="not the card"):
+        load_model(network_from_card(card), model, card)
+
+
+def test_embeddings_of_another_encoder_are_refused(tmp_path: Path) -> None:
+    model = trained(tmp_path)
+    card = read_card(model)
+    with pytest.raises(RequestError, match=r"trained on embeddings of A sha256:1.*B sha256:2"):
+        load_model(network_from_card(card), model, card, encoder="B sha256:2")
