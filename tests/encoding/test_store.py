@@ -99,6 +99,7 @@ def test_a_single_patch(tmp_path: Path) -> None:
         (np.array([[0, 0], [256, 0]]), np.zeros((3, 4)), r"features \(3, 4\) and coords \(2, 2\), expected"),
         (np.array([[0, 0]]), np.zeros((2, 1, 4)), r"features \(2, 1, 4\).*expected"),
         (np.array([[0, 0]]), np.full((1, 4), np.nan), "NaN or infinity, expected finite"),
+        (np.array([[0, 0]]), np.zeros((1, 4)), "every vector is zero"),
     ],
 )
 def test_a_malformed_file_names_itself(tmp_path: Path, coords: np.ndarray, features: np.ndarray, message: str) -> None:

@@ -112,6 +112,10 @@ def read_embedding(path: Path) -> Embedding:
         )
     if not np.isfinite(feature_rows).all():
         raise SlideError(f"{path}: features hold NaN or infinity, expected finite numbers: write the file anew")
+    if not feature_rows.any():
+        raise SlideError(
+            f"{path}: no observed patch (every vector is zero), expected at least one: leave this slide out or check its encoder"
+        )
     if grid_yx is None:
         step_px = patch_px or _common_step(coords_xy_px)
         grid_yx, kept = _snap_to_grid(coords_xy_px, step_px, path)
