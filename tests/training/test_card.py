@@ -1,6 +1,7 @@
 """What ties weights, card, encoder and network arguments together."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,7 +9,9 @@ import torch
 from scripts.common.errors import RequestError
 from scripts.common.files import sha256_of, write_json
 from scripts.dsnet.network import DSNet
-from scripts.training.card import FORMAT, card_path, load_model, network_from_card, read_card
+from scripts.evaluation.predictions import Prediction
+from scripts.training.card import FORMAT, card_path, load_model, network_from_card, read_card, write_card
+from scripts.training.evaluation import PredictionCollector
 
 
 def trained(folder: Path, **arguments: object) -> Path:
@@ -57,3 +60,26 @@ def test_embeddings_of_another_encoder_are_refused(tmp_path: Path) -> None:
     card = read_card(model)
     with pytest.raises(RequestError, match=r"trained on embeddings of A sha256:1.*B sha256:2"):
         load_model(network_from_card(card), model, card, encoder="B sha256:2")
+
+
+def written(folder: Path, scores: list[float], *, best_epoch: int = 1) -> dict:
+    """Card of a network whose validation slides (labels 0, 1, 0, 1) have these probabilities of class 1."""
+    model = trained(folder)
+    collector = PredictionCollector()
+    collector.predictions = [Prediction(str(i), i % 2, (1 - p, p), 0.5) for i, p in enumerate(scores)]
+    collector.patients = [None] * len(scores)
+    table = SimpleNamespace(class_names=["0", "1"], encoder="A sha256:1", items=lambda split: [{}] * 3)
+    evaluator = SimpleNamespace(state=SimpleNamespace(best_metric_epoch=best_epoch), run=lambda: None)
+    return write_card(model, table, DSNet(embedding_channels=6), evaluator, collector, seed=0, max_epochs=2)
+
+
+def test_the_threshold_says_where_it_comes_from(tmp_path: Path) -> None:
+    card = written(tmp_path, [0.1, 0.7, 0.3, 0.9])
+    assert (card["threshold"], card["threshold_from"]) == (0.5, "val")
+    card = written(tmp_path, [0.9, 0.1, 0.8, 0.2])
+    assert (card["threshold"], card["threshold_from"]) == (0.5, "default")
+
+
+def test_a_training_without_validation_gets_no_card(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="no epoch of this training was validated"):
+        written(tmp_path, [0.1, 0.7], best_epoch=-1)

@@ -70,11 +70,13 @@ def write_card(
     validation = evaluate(
         labels, probabilities, threshold=threshold, threshold_from="val", patients=collector.patients, seed=seed
     )
+    # where no threshold separates the validation slides better than chance, choose_threshold falls back to 0.5
+    chosen = not two_classes or validation["recall"]["value"] + validation["specificity"]["value"] > 1
     card = {
         "format": FORMAT,
         "class_names": table.class_names,
         "threshold": threshold,
-        "threshold_from": "val",
+        "threshold_from": "val" if chosen else "default",
         "encoder": table.encoder,
         "network": network.arguments,
         "weights_sha256": sha256_of(model),
