@@ -46,7 +46,12 @@ class Bottleneck(nn.Module):
 
 def _unit(in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1) -> list[nn.Module]:
     """Convolution, batch norm, ReLU."""
-    conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
+    padding_mode = (
+        "replicate" if kernel_size > 1 else "zeros"
+    )  # zeros would look like an edge and light the border of the mask
+    conv = nn.Conv2d(
+        in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False, padding_mode=padding_mode
+    )
     return [conv, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
 
 
@@ -55,7 +60,11 @@ def _decoder(widths: tuple[int, ...], upsample_after: tuple[int, ...]) -> nn.Seq
     layers: list[nn.Module] = []
     for index, (in_channels, out_channels) in enumerate(pairwise(widths)):
         last = index == len(widths) - 2
-        layers += [nn.Conv2d(in_channels, out_channels, 3, padding=1)] if last else _unit(in_channels, out_channels, 3)
+        layers += (
+            [nn.Conv2d(in_channels, out_channels, 3, padding=1, padding_mode="replicate")]
+            if last
+            else _unit(in_channels, out_channels, 3)
+        )
         if index in upsample_after:
             layers.append(nn.Upsample(scale_factor=2, mode="nearest"))
     return nn.Sequential(*layers)
