@@ -1,7 +1,7 @@
 """S-CAE, the sparse convolutional autoencoder that turns a patch into its representative vector v (III-B, Fig. 2)."""
 
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -46,9 +46,8 @@ class Bottleneck(nn.Module):
 
 def _unit(in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1) -> list[nn.Module]:
     """Convolution, batch norm, ReLU."""
-    padding_mode = (
-        "replicate" if kernel_size > 1 else "zeros"
-    )  # zeros would look like an edge and light the border of the mask
+    # zeros around the patch would look like an edge and light the border of the detection map
+    padding_mode: Literal["replicate", "zeros"] = "replicate" if kernel_size > 1 else "zeros"
     conv = nn.Conv2d(
         in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False, padding_mode=padding_mode
     )
