@@ -59,7 +59,9 @@ def test_metrics_and_predictions_of_evaluating(flow: TinyFlow) -> None:
         assert len(metrics[name]["ci95"]) == 2, name
     card = json.loads(flow.model.with_suffix(".json").read_text())
     assert metrics["threshold"] == card["threshold"]
-    assert (metrics["threshold_from"], metrics["n_positive"], metrics["n_negative"]) == ("val", 1, 1)
+    # two validation slides and two epochs: whether the threshold separates them is chance
+    assert metrics["threshold_from"] == card["threshold_from"] and card["threshold_from"] in ("val", "default")
+    assert (metrics["n_positive"], metrics["n_negative"]) == (1, 1)
 
     rows = read_rows(flow.evaluation / "predictions.csv")
     assert list(rows[0]) == PREDICTION_COLUMNS
