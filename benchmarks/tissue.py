@@ -165,17 +165,23 @@ def share(masks: dict[str, Any], truth: dict[str, Any], kind: int, names: list[s
 
 
 def measure_real(data: Path) -> None:
-    """Print what is kept of the real slides."""
-    print("\n| slide | method | patches | kept | glass under | tissue from | box (row0, col0, rows, cols) | remark |")
-    print("|---|---|---|---|---|---|---|---|")
+    """Print what is kept of the real slides, and how far each mask agrees with that of full resolution."""
+    print(
+        "\n| slide | method | patches | kept | IoU with level 0 | glass under | tissue from | box (row0, col0, rows, cols) | remark |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
     for name, mpp in REAL_MPP.items():
-        for variant in ("rle (at 2 um/px)", "rle + pen colour", "otsu"):
-            with open_slide(data / "slides" / name) as reader:
-                found = find_tissue(reader, plan_reading(reader, mpp=mpp).grid, **VARIANTS[variant])
-            print(
-                f"| {name} | {variant} | {found.mask.size} | {found.mask.sum()} | {found.glass_threshold:.3f} | "
-                f"{found.threshold:.3f} | {found.box} | {found.reason} |"
-            )
+        with open_slide(data / "slides" / name) as reader:
+            grid = plan_reading(reader, mpp=mpp).grid
+            full = find_tissue(reader, grid, **VARIANTS[FULL]).mask
+            for variant in (FULL, "rle (at 2 um/px)", "rle + pen colour", "otsu"):
+                found = find_tissue(reader, grid, **VARIANTS[variant])
+                either = (found.mask | full).sum()
+                overlap = f"{(found.mask & full).sum() / either:.3f}" if either else "both empty"
+                print(
+                    f"| {name} | {variant} | {found.mask.size} | {found.mask.sum()} | {overlap} | {found.glass_threshold:.3f} | "
+                    f"{found.threshold:.3f} | {found.box} | {found.reason} |"
+                )
 
 
 def measure_fluids() -> None:

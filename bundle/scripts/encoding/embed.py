@@ -14,7 +14,7 @@ from torch import nn
 
 from ..common.errors import NoTissueError, RequestError
 from ..common.version import BUNDLE_VERSION
-from ..slides.geometry import PATCH_PX, PATCH_UM, PatchGrid, ReadPlan, plan_reading, resize_patches
+from ..slides.geometry import PATCH_PX, PATCH_UM, PatchGrid, ReadPlan, is_read_level, plan_reading, resize_patches
 from ..slides.reader import SlideReader, open_slide
 from ..slides.table import SlideRow
 from ..tissue.mask import METHODS, find_tissue
@@ -45,12 +45,9 @@ class EncodingSettings:
     thumbnail_levels: int = 3
 
     def __post_init__(self) -> None:
-        level_fits = self.read_level in ("auto", "highest") or (
-            isinstance(self.read_level, int) and self.read_level >= 0
-        )
         for name, fits, expected in (
             ("patch_um", self.patch_um > 0, "micrometres, over 0"),
-            ("read_level", level_fits, "auto, highest or a level's number"),
+            ("read_level", is_read_level(self.read_level), "auto, highest or a level's number"),
             ("tissue_method", self.tissue_method in METHODS, f"one of {', '.join(METHODS)}"),
             ("thumbnail_levels", self.thumbnail_levels >= 1, "1 or more"),
         ):

@@ -14,7 +14,7 @@ from ..common.errors import RequestError, SlideError
 from ..common.files import write_csv
 from ..common.progress import track
 from ..common.version import BUNDLE_VERSION
-from ..slides.geometry import PATCH_PX, PATCH_UM
+from ..slides.geometry import PATCH_PX, PATCH_UM, is_read_level
 from ..slides.table import SPLITS, SlideRow, read_slides
 from .contact_sheet import write_contact_sheet
 from .draw import SlideSample, sample_slide, seeded_generator
@@ -76,7 +76,6 @@ def sample_slides(
     if slides is None:
         raise RequestError("no slides given: name a slide file, a folder or a CSV with --slides")
     wanted_splits = (splits,) if isinstance(splits, str) else tuple(splits)
-    level_fits = read_level in ("auto", "highest") or (isinstance(read_level, int) and read_level >= 0)
     for name, value, fits, expected in (
         ("slides_per_class", slides_per_class, slides_per_class >= 1, "1 or more"),
         ("patches_per_slide", patches_per_slide, patches_per_slide >= 1, "1 or more"),
@@ -84,7 +83,7 @@ def sample_slides(
         ("splits", wanted_splits, bool(wanted_splits) and set(wanted_splits) <= set(SPLITS), f"any of {SPLITS}"),
         ("seed", seed, seed >= 0, "0 or more"),
         ("patch_um", patch_um, patch_um > 0, "micrometres, over 0"),
-        ("read_level", read_level, level_fits, "highest, auto or a level's number"),
+        ("read_level", read_level, is_read_level(read_level), "highest, auto or a level's number"),
         ("num_workers", num_workers, num_workers >= 0, "0 or more"),
     ):
         if not fits:

@@ -19,14 +19,6 @@ from .evaluation import PredictionCollector
 from .table import EmbeddingTable
 
 FORMAT = "dsnet-model/1"
-NO_MODEL = {
-    "class_names": ["0", "1"],
-    "threshold": 0.5,
-    "threshold_from": None,
-    "encoder": None,
-    "network": DSNet().arguments,
-}
-"""What a bundle without trained weights assumes: the paper's network for two classes."""
 
 
 def card_path(model: str | Path) -> Path:
@@ -102,7 +94,13 @@ def read_card(model: str | Path) -> dict[str, Any]:
     """
     path = card_path(model)
     if not path.is_file():
-        return dict(NO_MODEL)
+        return {
+            "class_names": ["0", "1"],
+            "threshold": 0.5,
+            "threshold_from": None,
+            "encoder": None,
+            "network": DSNet().arguments,
+        }
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
