@@ -18,11 +18,11 @@ NAME := pathology_wsi_dsnet_classification
 METADATA := bundle/configs/metadata.json
 
 # make bench BENCH=tissue ARGS="--mosaics DIR --data DIR"
-BENCH ?=
-ARGS ?=
+BENCH ?= transformation
+ARGS ?= --output_dir bench
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint type-check format bench package clean
+.PHONY: help install demo test lint type-check format bench doctor package clean
 
 help: ## list the targets
 	@echo "make <target>   (VENV=$(VENV) EXTRAS=$(EXTRAS))"
@@ -55,12 +55,11 @@ format: install ## let ruff format and repair what it can
 	$(VENV)/bin/ruff format
 	$(VENV)/bin/ruff check --fix
 
-bench: install ## what each benchmark measures and needs; BENCH=<name> ARGS="..." runs one
-ifeq ($(BENCH),)
-	@for file in benchmarks/*.py; do echo "== $$file"; $(PYTHON) $$file --help || exit 1; echo; done
-else
+bench: install ## speed of Transformation against its limits and peers (15 minutes); BENCH=<name> ARGS="..." runs another
 	$(PYTHON) benchmarks/$(BENCH).py $(ARGS)
-endif
+
+doctor: install ## what this machine can read and encode with
+	$(PYTHON) -m monai.bundle run doctor --bundle_root bundle --config_file bundle/configs/doctor.yaml
 
 # The zip holds one folder called $(NAME): MONAI Label reads the kind of task from that name. Fixed order, times and modes,
 # so that equal contents give equal bytes.
@@ -89,5 +88,5 @@ package: $(METADATA) ## dist/pathology_wsi_dsnet_classification_v<version>.zip, 
 	@$(PYTHON3) -c "$$PACKAGE" $(NAME)
 
 clean: ## remove what make wrote, the virtual environment and bundle/models excepted
-	rm -rf build dist demo site .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf bench build dist demo site .pytest_cache .mypy_cache .ruff_cache *.egg-info
 	find bundle tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

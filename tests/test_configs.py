@@ -24,6 +24,8 @@ ENTRIES = {
     "train_scae.yaml": ("training", "run"),
     "encode.yaml": ("encoding", "run"),
     "encode_nic.yaml": ("encoding", "run"),
+    "cluster.yaml": ("encoding", "run"),
+    "doctor.yaml": ("doctor", "run"),
     "train.yaml": ("training", "run"),
     "evaluate.yaml": ("evaluating", "run"),
     "multi_gpu_train.yaml": ("training", "run"),
@@ -31,7 +33,12 @@ ENTRIES = {
 }
 """Ids that each file offers to run, overlays with the file they lie on."""
 
-OVERLAYS = {"evaluate.yaml": "train.yaml", "encode_nic.yaml": "encode.yaml", "multi_gpu_train.yaml": "train.yaml"}
+OVERLAYS = {
+    "evaluate.yaml": "train.yaml",
+    "encode_nic.yaml": "encode.yaml",
+    "cluster.yaml": "encode.yaml",
+    "multi_gpu_train.yaml": "train.yaml",
+}
 FILES = sorted(path.name for path in CONFIGS.glob("*.yaml"))
 COMMON_OPTIONS = {
     "sample.yaml": {"slides", "output_dir", "num_workers", "seed"},

@@ -43,7 +43,7 @@ def test_files_of_every_stage(flow: TinyFlow) -> None:
     assert sorted(path.name for path in flow.model.parent.iterdir()) == ["model.json", "model.pt", "scae.pt"]
     ids = [Path(row["slide"]).stem for row in read_rows(flow.slides)]
     expected = sorted([*(f"{name}.h5" for name in ids), "manifest.csv", "slides.csv"])
-    assert sorted(path.name for path in flow.dataset.iterdir()) == expected
+    assert sorted(path.name for path in flow.dataset.iterdir() if not path.name.startswith(".")) == expected
     assert {row["status"] for row in read_rows(flow.dataset / "manifest.csv")} == {"done"}
     assert (flow.log / "last.pt").is_file()
     assert any(path.name.startswith("events.out.tfevents") for path in flow.log.iterdir())
@@ -208,6 +208,18 @@ def test_encoding_as_a_command_from_another_folder(flow: TinyFlow, tmp_path: Pat
     ):
         np.testing.assert_allclose(mine["features"][:], theirs["features"][:], atol=1e-5)
         assert mine.attrs["parameters"] == theirs.attrs["parameters"]
+
+
+def test_encoding_on_a_cluster_as_a_command(flow: TinyFlow, tmp_path: Path) -> None:
+    """Two workers, a folder of slides: the same features as without."""
+    pytest.importorskip("distributed", reason="dask[distributed] is not installed")
+    options = {"slides": flow.slides.parent / "slides", "output_dir": tmp_path, "encoder": flow.encoder, **ON_CPU}
+    result = run_command("encoding", "encode.yaml", "cluster.yaml", cwd=tmp_path, options=options)
+    assert result.returncode == 0, result.stderr
+    assert "encoding: 8 done, 0 skipped, 0 empty, 0 failed" in result.stdout
+    for path in flow.dataset.glob("*.h5"):
+        with h5py.File(tmp_path / path.name) as mine, h5py.File(path) as theirs:
+            np.testing.assert_allclose(mine["features"][:], theirs["features"][:], atol=1e-5)
 
 
 def test_trained_weights_are_tensors_alone(flow: TinyFlow) -> None:

@@ -15,6 +15,11 @@ def statuses(manifest: list[ManifestRow]) -> dict[str, str]:
     return {entry.slide_id: entry.status for entry in manifest}
 
 
+def seen(output: Path) -> list[str]:
+    """Names of what a user sees in the folder: all but the lock."""
+    return sorted(path.name for path in output.iterdir() if not path.name.startswith("."))
+
+
 def encode(slides: Path, output: Path, **options: object) -> list[ManifestRow]:
     return encode_slides(slides, output, MeanEncoder, **options)
 
@@ -49,7 +54,7 @@ def test_one_bad_slide_does_not_stop_the_others(mixed: Path, tmp_path: Path) -> 
     assert "c_broken.tif: cannot be read" in rows[2]["error"]
     assert rows[0]["error"] == rows[3]["error"] == ""
     assert float(rows[0]["seconds"]) > 0
-    assert sorted(path.name for path in output.iterdir()) == ["a_good.h5", "d_good.h5", "manifest.csv"]
+    assert seen(output) == ["a_good.h5", "d_good.h5", "manifest.csv"]
     with pytest.raises(SlideError, match=r"1 of 4 slides failed.*manifest\.csv"):
         require_complete(manifest, output)
 
@@ -75,7 +80,7 @@ def test_the_manifest_is_written_after_every_slide(mixed: Path, tmp_path: Path) 
         encode_slides(mixed, tmp_path / "out", Killed)
     with open(tmp_path / "out" / "manifest.csv", newline="") as file:
         assert [row["status"] for row in csv.DictReader(file)] == ["done", "empty", "failed"]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a_good.h5", "manifest.csv"]
+    assert seen(tmp_path / "out") == ["a_good.h5", "manifest.csv"]
     assert statuses(encode(mixed, tmp_path / "out")) == {
         "a_good": "skipped",
         "b_glass": "empty",
@@ -92,7 +97,7 @@ def test_an_error_halfway_is_that_slides_failure(mixed: Path, tmp_path: Path) ->
     manifest = encode_slides(mixed, tmp_path / "out", FullDisk)
     assert statuses(manifest) == {"a_good": "failed", "b_glass": "empty", "c_broken": "failed", "d_good": "failed"}
     assert "no space left" in manifest[0].error
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["manifest.csv"]
+    assert seen(tmp_path / "out") == ["manifest.csv"]
 
 
 def features_of(output: Path) -> np.ndarray:
@@ -160,7 +165,7 @@ def test_a_slide_that_lost_its_tissue_loses_its_file(tmp_path: Path) -> None:
     output = tmp_path / "out"
     encode(write_painted_slide(tmp_path / "case.tif"), output)
     encode(write_tiff(tmp_path / "case.tif", [np.full((160, 160, 3), 244, dtype=np.uint8)]), output)
-    assert [path.name for path in output.iterdir()] == ["manifest.csv"]
+    assert seen(output) == ["manifest.csv"]
 
 
 def test_the_table_is_copied_with_paths_that_resolve(mixed: Path, tmp_path: Path) -> None:

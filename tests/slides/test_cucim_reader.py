@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from scripts.common.errors import SlideError
-from scripts.slides.cucim_reader import CucimReader, _native_messages_to_log, read_options
+from scripts.slides.cucim_reader import DECODING_FAILED, CucimReader, _native_messages, read_options
 
 pytest.importorskip("cucim")
 
@@ -47,9 +47,14 @@ def test_image_that_is_not_rgb_is_refused(make_tiff, pixels):
         CucimReader(path)
 
 
-def test_native_messages_go_to_the_debug_log(capfd, caplog):
-    with caplog.at_level(logging.DEBUG), _native_messages_to_log():
+def test_native_messages_go_to_the_debug_log_and_others_where_they_were_meant_to_go(capfd, caplog):
+    with caplog.at_level(logging.DEBUG), _native_messages() as messages:
         os.write(2, b"nvJPEG is not here\n")
+        os.write(2, b"a progress bar\n")
+        assert not messages.match(DECODING_FAILED)
+        os.write(2, b"ERROR in line 183 while reading JPEG header:\n")
+        assert messages.match(DECODING_FAILED)
+        assert not messages.match(DECODING_FAILED), "it is new only once"
     os.write(2, b"after\n")
     assert "nvJPEG is not here" in caplog.text
-    assert capfd.readouterr().err == "after\n"
+    assert capfd.readouterr().err == "a progress bar\nafter\n"

@@ -19,11 +19,11 @@ class FakeReader(SlideReader):
         super().__init__(Path("fake"), level_sizes_xy_px=sizes, mpp_xy=(0.5, 0.5))
         self.closed = False
 
-    def _read_level(self, corners_xy, *, size_xy_px, level):
+    def _decode(self, corners_xy, *, size_xy_px, level):
         width, height = size_xy_px
         assert (corners_xy >= 0).all()
         padded = np.pad(self.levels[level], ((0, height), (0, width), (0, 0)))
-        return np.stack([padded[y : y + height, x : x + width] for x, y in corners_xy])
+        yield np.stack([padded[y : y + height, x : x + width] for x, y in corners_xy]), np.ones(len(corners_xy), bool)
 
     def close(self) -> None:
         self.closed = True
@@ -157,7 +157,7 @@ def test_truncated_file_fails_on_opening_or_reading(backend, make_tiff, pixels):
         with open_slide(path, backend=backend) as reader:
             reader.read_patches(np.array([(0, 0), (250, 160)]), size_xy_px=(40, 40), level=0)
 
-    with pytest.raises(SlideError, match=r"slide\.tif.*check that the file is whole"):
+    with pytest.raises(SlideError, match=r"slide\.tif.*(check that the file is whole|expected a whole file)"):
         read()
 
 

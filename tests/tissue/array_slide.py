@@ -20,11 +20,14 @@ class ArraySlide(SlideReader):
         self.levels = levels
         self.levels_read = []
 
-    def _read_level(self, corners_xy, *, size_xy_px, level):
+    def _decode(self, corners_xy, *, size_xy_px, level):
         self.levels_read.append(level)
         width, height = size_xy_px
         pixels = np.pad(self.levels[level], ((height, height), (width, width), (0, 0)), constant_values=255)
-        return np.stack([pixels[y + height : y + 2 * height, x + width : x + 2 * width] for x, y in corners_xy])
+        yield (
+            np.stack([pixels[y + height : y + 2 * height, x + width : x + 2 * width] for x, y in corners_xy]),
+            np.ones(len(corners_xy), bool),
+        )
 
     def close(self):
         pass

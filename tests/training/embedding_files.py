@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 
 from scripts.common.files import write_csv
-from scripts.encoding.store import FORMAT, embedding_writer, write_attributes
+from scripts.encoding.store import FORMAT, append_rows, embedding_writer, write_attributes
 
 STEP_PX = 32
 CHANNELS = 8
@@ -21,14 +21,16 @@ def write_embedding(
     mean: float = 0.0,
     seed: int = 0,
     encoder: str = "Random sha256:0",
+    last: float | None = None,
 ) -> Path:
-    """Write an embedding that was observed everywhere; without a thumbnail where ``levels`` is None."""
+    """Write an embedding that was observed everywhere; without a thumbnail where ``levels`` is None, the last channel ``last``."""
     rng = np.random.default_rng(seed)
     grid_yx = np.argwhere(np.ones(shape_yx, dtype=bool)).astype(np.int32)
     with embedding_writer(path, patches=len(grid_yx), channels=channels) as file:
-        file["features"][:] = rng.normal(mean, 1, (len(grid_yx), channels))
-        file["grid"][:] = grid_yx
-        file["coords"][:] = grid_yx[:, ::-1] * STEP_PX
+        features = rng.normal(mean, 1, (len(grid_yx), channels))
+        if last is not None:
+            features[:, -1] = last
+        append_rows(file, features=features, grid=grid_yx, coords=grid_yx[:, ::-1] * STEP_PX)
         file["coords"].attrs["patch_size_level0"] = STEP_PX
         if levels is not None:
             size = (2 * shape_yx[0], 2 * shape_yx[1], 3 * levels)

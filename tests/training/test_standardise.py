@@ -13,12 +13,9 @@ from scripts.training.standardise import fit_standardisation
 def items(tmp_path: Path) -> list[dict[str, str]]:
     """Three slides of different size and mean; the last channel never varies."""
     paths = [
-        write_embedding(tmp_path / f"{index}.h5", shape_yx=(3 + index, 4), mean=100.0 * index, seed=index)
+        write_embedding(tmp_path / f"{index}.h5", shape_yx=(3 + index, 4), mean=100.0 * index, seed=index, last=5.0)
         for index in range(3)
     ]
-    for path in paths:
-        with h5py.File(path, "r+") as file:
-            file["features"][:, -1] = 5.0
     return [{"embedding": str(path)} for path in paths]
 
 

@@ -8,7 +8,9 @@ from monai.transforms import Compose, RandFlipd, RandRotate90d
 from training.embedding_files import STEP_PX, write_foreign
 
 from scripts.dsnet.packing import unpack
-from scripts.encoding.embed import EncodingSettings, NamedEncoder, embed_slide
+from scripts.encoding.embed import embed_slide
+from scripts.encoding.named_encoder import NamedEncoder
+from scripts.encoding.settings import EncodingSettings
 from scripts.slides.table import SlideRow
 from scripts.training.transforms import LoadEmbeddingd, PackMatricesd, RandTrimd
 

@@ -11,3 +11,7 @@ class NoTissueError(RuntimeError):
 
 class SlideError(RuntimeError):
     """One slide cannot be processed: it is marked ``failed`` in the manifest and the others go on, exit code 1."""
+
+
+class StorageError(RuntimeError):
+    """The outputs cannot be written any more (disk full, quota, mounted read-only): the run stops, exit code 1."""

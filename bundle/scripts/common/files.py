@@ -4,7 +4,7 @@ import csv
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,13 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def remove_partial(folder: str | os.PathLike[str], stems: Container[str]) -> None:
+    """Remove what killed runs left of the outputs ``stems`` in ``folder``; only for the run that holds the folder's lock."""
+    for path in Path(folder).glob(".*.partial*"):
+        if path.name.split(".partial")[0].rpartition(".")[0][1:] in stems:
+            path.unlink(missing_ok=True)
 
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:

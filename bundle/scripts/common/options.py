@@ -21,7 +21,7 @@ from fire.parser import SeparateFlagArgs
 from monai.bundle import ConfigParser, ConfigWorkflow, create_workflow, run, run_workflow
 from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS, ID_SEP_KEY
 
-from .errors import RequestError, SlideError
+from .errors import RequestError, SlideError, StorageError
 
 EXIT_FAILED = 1
 EXIT_WRONG_REQUEST = 2
@@ -94,7 +94,7 @@ def resolve_bundle_root(bundle_root: str) -> str:
 
 
 def install_exit_codes() -> None:
-    """Let an uncaught `RequestError` end the process with code 2 and a `SlideError` with code 1, each with one line.
+    """Let an uncaught `RequestError` end the process with code 2, a `SlideError` or `StorageError` with 1, in one line.
 
     MONAI raises the errors of components again inside a ``RuntimeError`` that quotes the whole component, so the chain
     of causes is searched. Any other error keeps its traceback and Python's code 1.
@@ -102,7 +102,11 @@ def install_exit_codes() -> None:
     previous = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        for expected, code in ((RequestError, EXIT_WRONG_REQUEST), (SlideError, EXIT_FAILED)):
+        for expected, code in (
+            (RequestError, EXIT_WRONG_REQUEST),
+            (SlideError, EXIT_FAILED),
+            (StorageError, EXIT_FAILED),
+        ):
             found = next((cause for cause in _causes(error) if isinstance(cause, expected)), None)
             if found is not None:
                 # Not sys.stderr: torch.distributed replaces it by a buffer while it calls the hook, and drops that when

@@ -1,112 +1,30 @@
-"""Transformation of one slide: patches to V, pyramid to T, tissue mask to O."""
+"""Transformation of one slide: patches to V, tissue mask to O, low magnifications to T."""
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from collections import deque
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import monai
 import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
 
-from ..common.errors import NoTissueError, RequestError
+from ..common.errors import SlideError
 from ..common.version import BUNDLE_VERSION
-from ..slides.geometry import PATCH_PX, PATCH_UM, PatchGrid, ReadPlan, is_read_level, plan_reading, resize_patches
+from ..slides.geometry import PATCH_PX
 from ..slides.reader import SlideReader, open_slide
 from ..slides.table import SlideRow
-from ..tissue.mask import METHODS, find_tissue
 from ..tissue.threshold import TissueMask
-from .store import FORMAT, embedding_writer, write_attributes
-from .thumbnail import PIXELS_PER_PATCH, build_thumbnail
+from .named_encoder import NamedEncoder
+from .prepared import PreparedSlide, on_unreadable_tiles, plan_of, prepare_slide
+from .scan import Spool, scan_slide, serves_all
+from .settings import EncodingSettings, parameters_of
+from .store import FORMAT, append_rows, embedding_writer, write_attributes
+from .thumbnail import PIXELS_PER_PATCH, build_thumbnail, stack_thumbnails
 
-HEAD_BYTES = 65536  # of a slide file, that tell it from another of the same size
-
-
-@dataclass(frozen=True)
-class EncodingSettings:
-    """Everything that decides what an embedding file holds, besides the slide and the encoder.
-
-    Attributes:
-        patch_um: side of a patch on the slide.
-        read_level: "auto", "highest" (level 0, as in the paper) or a level's number.
-        tissue_method: "rle" or "otsu".
-        thumbnail_levels: L.
-
-    Raises:
-        RequestError: a setting lies outside its range.
-    """
-
-    patch_um: float = PATCH_UM
-    read_level: str | int = "auto"
-    tissue_method: str = "rle"
-    thumbnail_levels: int = 3
-
-    def __post_init__(self) -> None:
-        for name, fits, expected in (
-            ("patch_um", self.patch_um > 0, "micrometres, over 0"),
-            ("read_level", is_read_level(self.read_level), "auto, highest or a level's number"),
-            ("tissue_method", self.tissue_method in METHODS, f"one of {', '.join(METHODS)}"),
-            ("thumbnail_levels", self.thumbnail_levels >= 1, "1 or more"),
-        ):
-            if not fits:
-                raise RequestError(f"{name} is {getattr(self, name)!r}, expected {expected}")
-
-
-class NamedEncoder:
-    """A patch encoder with the name and the hash of its weights, on its device.
-
-    Args:
-        network: a :class:`.encoders.PatchEncoder`.
-        device: where it runs.
-        batch_size: patches a batch.
-    """
-
-    def __init__(self, network: nn.Module, *, device: torch.device, batch_size: int = 64) -> None:
-        self.network = network.to(device).eval()
-        self.device = device
-        self.batch_size = batch_size
-        self.input_px = int(network.input_px)  # type: ignore[arg-type]
-        self.channels = int(network.channels)  # type: ignore[arg-type]
-
-    @cached_property
-    def identity(self) -> str:
-        """What :func:`identity_of` says of the network."""
-        return identity_of(self.network)
-
-    @torch.inference_mode()
-    def encode(self, patches: np.ndarray) -> np.ndarray:
-        """Encode patches as read, uint8 (N, h, w, 3), to float32 (N, channels)."""
-        batch = resize_patches(torch.from_numpy(patches).to(self.device), self.input_px) / 255
-        return self.network(batch).float().cpu().numpy()
-
-
-def identity_of(network: nn.Module) -> str:
-    """Class and SHA-256 over all weights, the same whatever file they came from."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(tensor.cpu().numpy()).tobytes())
-    return f"{type(network).__name__} sha256:{digest.hexdigest()}"
-
-
-def parameters_of(row: SlideRow, encoder: NamedEncoder, settings: EncodingSettings) -> str:
-    """State all that an embedding depends on; a file whose statement differs is stale."""
-    with open(row.path, "rb") as slide:
-        head = hashlib.sha256(slide.read(HEAD_BYTES)).hexdigest()
-    return json.dumps(
-        {
-            **asdict(settings),
-            "encoder": encoder.identity,
-            "mpp": row.mpp,
-            "slide_bytes": row.path.stat().st_size,
-            "slide_head_sha256": head,
-            "version": BUNDLE_VERSION,
-        },
-        sort_keys=True,
-    )
+EncodedBatch = tuple[NDArray[np.float32], NDArray[np.bool_]]
+"""Features of the readable ones among n patches, and which of the n are readable."""
 
 
 def embed_slide(
@@ -117,39 +35,116 @@ def embed_slide(
     settings: EncodingSettings,
     num_workers: int = 0,
     decode_device: str = "cpu",
+    unreadable_tiles: str = "fail",
+    prepared: PreparedSlide | None = None,
 ) -> int:
     """Write the embedding file of one slide and return the number of observed patches.
 
+    Args:
+        row: the slide.
+        path: the file.
+        encoder: what encodes its patches.
+        settings: the settings.
+        num_workers: threads that decode.
+        decode_device: "cuda" lets cuCIM decode on the GPU where it can.
+        unreadable_tiles: "fail", or "mask" to leave out the patches on them.
+        prepared: what is known of the slide already.
+
     Raises:
         NoTissueError: the slide holds no tissue; nothing is written.
-        SlideError: the slide cannot be read at the resolution asked for.
+        SlideError: the slide cannot be read at the resolution asked for, or changes meanwhile.
         OSError: the file cannot be written.
     """
-    with open_slide(row.path, num_workers=num_workers, device=decode_device) as reader:
-        plan = plan_reading(
-            reader, patch_um=settings.patch_um, patch_px=PATCH_PX, read_level=settings.read_level, mpp=row.mpp
-        )
-        tissue = find_tissue(reader, plan.grid, method=settings.tissue_method, patch_um=settings.patch_um)
-        row0, column0, rows, columns = tissue.box
-        if not rows:
-            raise NoTissueError(tissue.reason)
-        grid = plan.grid.crop(row0, column0, rows, columns)
-        grid_yx = np.argwhere(tissue.mask[row0 : row0 + rows, column0 : column0 + columns]).astype(np.int32)
-        coords_xy_px = grid.coords_xy_px(grid_yx)
-        with embedding_writer(path, patches=len(grid_yx), channels=encoder.channels) as file:
-            file["grid"][:] = grid_yx
-            file["coords"][:] = coords_xy_px
-            file["coords"].attrs.update({"patch_size_level0": grid.patch_px_level0, "name": row.slide_id})
-            for start in range(0, len(grid_yx), encoder.batch_size):
-                batch = slice(start, start + encoder.batch_size)
-                patches = reader.read_patches(
-                    coords_xy_px[batch], size_xy_px=(plan.read_px, plan.read_px), level=plan.level
-                )
-                file["features"][batch] = encoder.encode(patches)
-            file["thumbnail"] = build_thumbnail(reader, grid, levels=settings.thumbnail_levels)
-            _describe_tissue(file.create_group("tissue"), tissue)
-            write_attributes(file, _attributes(row, reader, plan, grid, len(grid_yx), tissue, encoder, settings))
-    return len(grid_yx)
+    parameters = parameters_of(row, encoder.identity, settings)
+    with open_slide(
+        row.path, num_workers=num_workers, device=decode_device, unreadable_tiles=unreadable_tiles
+    ) as reader:
+        if prepared is None and serves_all(reader, plan := plan_of(reader, row, settings), settings):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with Spool(path.parent, encoder.channels) as spool:
+                prepared = scan_slide(reader, plan, settings, encoder, spool)
+                batches = _spooled(spool, prepared)
+                return write_embedding(row, path, reader, prepared, batches, encoder, settings, parameters)
+        prepared = prepared or prepare_slide(reader, plan, settings)
+        batches = encoded_batches(reader, prepared, encoder)
+        return write_embedding(row, path, reader, prepared, batches, encoder, settings, parameters)
+
+
+def encoded_batches(
+    reader: SlideReader, prepared: PreparedSlide, encoder: NamedEncoder, start: int = 0, stop: int | None = None
+) -> Iterator[EncodedBatch]:
+    """Read and encode the observed patches ``start`` to ``stop``, in order."""
+    coords_xy_px = prepared.coords_xy_px[start:stop]
+    plan = prepared.plan
+    masks: deque[NDArray[np.bool_]] = deque()
+
+    def readable_patches() -> Iterator[NDArray[np.uint8]]:
+        size = (plan.read_px, plan.read_px)
+        batches = reader.iter_patches(coords_xy_px, size_xy_px=size, level=plan.level, batch_size=encoder.batch_size)
+        done = 0
+        for patches in batches:
+            coords = coords_xy_px[done : done + len(patches)]
+            readable = ~on_unreadable_tiles(reader, coords, prepared.grid.patch_px_level0, level=plan.level)
+            done += len(patches)
+            masks.append(readable)
+            yield patches if readable.all() else patches[readable]
+
+    for features in encoder.encode_all(readable_patches()):
+        yield features, masks.popleft()
+
+
+def write_embedding(
+    row: SlideRow,
+    path: Path,
+    reader: SlideReader,
+    prepared: PreparedSlide,
+    batches: Iterable[EncodedBatch],
+    encoder: NamedEncoder,
+    settings: EncodingSettings,
+    parameters: str,
+) -> int:
+    """Write the file from batches that cover the observed patches in order; return the number of patches in it.
+
+    Raises:
+        SlideError: no patch is readable, the pixels cannot be decoded, or the slide changed since ``parameters`` were taken.
+        OSError: the file cannot be written.
+    """
+    grid_yx, coords_xy_px = prepared.grid_yx, prepared.coords_xy_px
+    with embedding_writer(path, patches=len(grid_yx), channels=encoder.channels) as file:
+        done = 0
+        for features, readable in batches:
+            rows = slice(done, done + len(readable))
+            done += len(readable)
+            append_rows(file, features=features, grid=grid_yx[rows][readable], coords=coords_xy_px[rows][readable])
+        patches = len(file["features"])
+        if not patches:
+            raise SlideError(
+                f"{row.path}: every patch of tissue lies on an unreadable tile, expected one that can be read: copy the slide anew"
+            )
+        file["coords"].attrs.update({"patch_size_level0": prepared.grid.patch_px_level0, "name": row.slide_id})
+        file["thumbnail"] = _thumbnail(reader, prepared, levels=settings.thumbnail_levels)
+        _describe_tissue(file.create_group("tissue"), prepared.tissue)
+        attributes = _attributes(row, reader, prepared, patches, encoder, settings)
+        write_attributes(file, {**attributes, "parameters": parameters})
+        if parameters_of(row, encoder.identity, settings) != parameters:
+            raise SlideError(
+                f"{row.path}: changed while it was read, expected a slide at rest: run the same command again"
+            )
+    return patches
+
+
+def _spooled(spool: Spool, prepared: PreparedSlide) -> Iterator[EncodedBatch]:
+    """Yield what a scan has left, as if it were encoded only now."""
+    for features in spool.take(prepared.tissue.mask.ravel()):
+        yield features, np.ones(len(features), dtype=bool)
+
+
+def _thumbnail(reader: SlideReader, prepared: PreparedSlide, *, levels: int) -> NDArray[np.uint8]:
+    """T of the box, from what a scan has seen or else from the pyramid."""
+    if prepared.finest is None:
+        return build_thumbnail(reader, prepared.grid, levels=levels)
+    y, x, height, width = (PIXELS_PER_PATCH * side for side in prepared.tissue.box)
+    return stack_thumbnails(prepared.finest[y : y + height, x : x + width], levels=levels)
 
 
 def _describe_tissue(group: Any, tissue: TissueMask) -> None:
@@ -165,13 +160,12 @@ def _describe_tissue(group: Any, tissue: TissueMask) -> None:
 def _attributes(
     row: SlideRow,
     reader: SlideReader,
-    plan: ReadPlan,
-    grid: PatchGrid,
+    prepared: PreparedSlide,
     patches: int,
-    tissue: TissueMask,
     encoder: NamedEncoder,
     settings: EncodingSettings,
 ) -> dict[str, Any]:
+    plan, grid = prepared.plan, prepared.grid
     rows, columns = grid.shape_yx
     slide_bytes = 3 * reader.level_sizes_xy_px[0][0] * reader.level_sizes_xy_px[0][1]
     levels = settings.thumbnail_levels
@@ -180,6 +174,7 @@ def _attributes(
         "format": FORMAT,
         "slide": row.path.name,
         "patches": patches,
+        "patches_left_out": prepared.left_out + len(prepared.grid_yx) - patches,
         "grid_shape": np.array(grid.shape_yx, dtype=np.int64),
         "origin_xy_px": np.array(grid.origin_xy_px, dtype=np.int64),
         "patch_um": settings.patch_um,
@@ -191,10 +186,10 @@ def _attributes(
         "slide_size_xy_px": np.array(reader.level_sizes_xy_px[0], dtype=np.int64),
         "backend": reader.backend,
         "encoder": encoder.identity,
-        "tissue_threshold": tissue.threshold,
+        "engine": encoder.engine,
+        "tissue_threshold": prepared.tissue.threshold,
         "compression_ratio": compression_ratio(encoder.channels, levels),
         "compression_ratio_bytes": slide_bytes / embedding_bytes,
-        "parameters": parameters_of(row, encoder, settings),
         "version_bundle": BUNDLE_VERSION,
         "version_monai": monai.__version__,
         "version_torch": str(torch.__version__),

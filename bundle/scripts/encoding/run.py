@@ -1,39 +1,38 @@
-"""The stage ``encoding``: a slide set to embedding files and a manifest, whatever happens to single slides."""
+"""The stage ``encoding``: slides to embedding files, and a manifest that says what became of each."""
 
 import csv
 import logging
 import os
-import time
+import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import nn
 
-from ..common.errors import NoTissueError, RequestError, SlideError
-from ..common.files import write_csv
+from ..common.errors import RequestError, SlideError
+from ..common.files import remove_partial, write_csv
+from ..common.lock import folder_lock
 from ..common.progress import track
+from ..slides.reader import UNREADABLE_TILES
 from ..slides.table import SlideRow, read_slides
-from .embed import EncodingSettings, NamedEncoder, embed_slide, parameters_of
+from .job import EncodingJob, ManifestRow
+from .settings import EncodingSettings
 from .store import read_attributes
 
-COLUMNS = ("slide_id", "slide", "status", "patches", "seconds", "output", "error")
+COLUMNS = tuple(field.name for field in fields(ManifestRow))
 _LOGGER = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class ManifestRow:
-    """What became of one slide: status is done, empty (no tissue), failed or skipped (a valid file was there)."""
+class Executor(Protocol):
+    """Encodes slides somewhere else."""
 
-    slide_id: str
-    slide: str
-    status: str
-    patches: int = 0
-    seconds: float = 0.0
-    output: str = ""
-    error: str = ""
+    def encode(self, rows: Sequence[SlideRow], job: EncodingJob) -> Iterable[ManifestRow]:
+        """Yield what became of each slide, in any order."""
+        ...
 
 
 def encode_slides(
@@ -45,57 +44,101 @@ def encode_slides(
     batch_size: int = 64,
     num_workers: int = 0,
     decode_device: str = "cpu",
+    engine: str = "torch",
+    unreadable_tiles: str = "fail",
     resume: bool = True,
     settings: dict[str, object] | None = None,
     keep_table: bool = True,
+    shard: str | None = None,
+    cluster: Executor | None = None,
 ) -> list[ManifestRow]:
     """Encode every slide; write ``<slide_id>.h5``, ``manifest.csv`` (after every slide) and, from a CSV, ``slides.csv``.
 
     Args:
         slides: a slide, a folder or a CSV.
-        output_dir: folder of the outputs.
+        output_dir: folder of the outputs; one run at a time holds it (one a shard).
         encoder_def: makes the patch encoder, once it is known that there are slides.
         device: where it runs.
         batch_size: patches read and encoded at once.
         num_workers: threads that decode.
         decode_device: "cuda" lets cuCIM decode on the GPU where it can.
+        engine: what runs the encoder: "auto", "torch" or "openvino".
+        unreadable_tiles: "fail": a tile that cannot be decoded fails its slide; "mask": the patches on it are left out, and counted.
         resume: keep files that are whole and were made with the same encoder and settings; False encodes all anew.
-        settings: arguments of :class:`.embed.EncodingSettings`.
+        settings: arguments of :class:`.settings.EncodingSettings`.
         keep_table: write ``slides.csv`` beside the embeddings where ``slides`` is a CSV, so that the folder is a dataset.
+        shard: "i/n" takes every n-th slide from the i-th on (1 to n) and writes ``manifest.i-of-n.csv`` instead, for job arrays.
+        cluster: encodes the slides on other processes; by default this one does.
 
     Returns:
-        the manifest.
+        the manifest, in the order of the slides.
 
     Raises:
-        RequestError: there is nothing to encode, or the folder is the dataset of other slides.
+        RequestError: there is nothing to encode, the folder is the dataset of other slides, or another run is writing there.
+        StorageError: nothing more can be written.
     """
     if slides is None:
         raise RequestError("no slides given: name a slide file, a folder or a CSV with --slides")
+    if unreadable_tiles not in UNREADABLE_TILES:
+        raise RequestError(f"unreadable_tiles is {unreadable_tiles!r}, expected one of {', '.join(UNREADABLE_TILES)}")
     rows = read_slides(slides)
-    chosen = EncodingSettings(**(settings or {}))  # type: ignore[arg-type]
-    output = Path(output_dir)
-    if keep_table and Path(slides).suffix.lower() == ".csv":
-        _require_same_dataset(rows, output / "slides.csv")
-    encoder = NamedEncoder(encoder_def(), device=torch.device(device), batch_size=batch_size)
-    output.mkdir(parents=True, exist_ok=True)
-    if keep_table and Path(slides).suffix.lower() == ".csv":
-        _copy_table(Path(slides), output / "slides.csv")
+    index, count = _shard_of(shard)
+    job = EncodingJob(
+        output=Path(output_dir),
+        encoder_def=encoder_def,
+        device=device,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        decode_device=decode_device,
+        engine=engine,
+        unreadable_tiles=unreadable_tiles,
+        resume=resume,
+        settings=EncodingSettings(**(settings or {})),  # type: ignore[arg-type]
+    )
+    is_table = keep_table and Path(slides).suffix.lower() == ".csv"
+    if is_table:
+        _require_same_dataset(rows, job.output / "slides.csv")
+    part = "" if count == 1 else f"{index}-of-{count}"
+    mine = rows[index - 1 :: count]
+    if cluster is None:  # weights that do not serve are refused before anything is written
+        job.encoder  # noqa: B018
+    else:
+        job.encoder_def()
+    lock, manifest = f"encoding{part and '.' + part}", f"manifest{part and '.' + part}"
+    with folder_lock(job.output, lock):
+        remove_partial(job.output, {*(row.slide_id for row in mine), manifest, f".{lock}.owner"})
+        if is_table:
+            _copy_table(Path(slides), job.output / "slides.csv")
+        results = (job.encode(row) for row in mine) if cluster is None else cluster.encode(mine, job)
+        return _kept_in_manifest(mine, results, job.output / f"{manifest}.csv")
 
-    manifest: list[ManifestRow] = []
-    for row in track(rows, total=len(rows), what="encoding", unit="slide"):
-        manifest.append(
-            _encode_one(
-                row, output, encoder, chosen, num_workers=num_workers, decode_device=decode_device, resume=resume
-            )
-        )
-        write_csv(output / "manifest.csv", COLUMNS, (asdict(entry) for entry in manifest))
-    counts = {
-        status: sum(entry.status == status for entry in manifest) for status in ("done", "skipped", "empty", "failed")
-    }
-    _LOGGER.info("encoding: %s", ", ".join(f"{count} {status}" for status, count in counts.items()))
-    backends = Counter(str(read_attributes(output / entry.output)["backend"]) for entry in manifest if entry.output)
+
+def _kept_in_manifest(rows: Sequence[SlideRow], results: Iterable[ManifestRow], manifest: Path) -> list[ManifestRow]:
+    """Draw the results; after each, write what is known so far, in the order of the slides."""
+    entries: dict[str, ManifestRow] = {}
+
+    def ordered() -> list[ManifestRow]:
+        return [entries[row.slide_id] for row in rows if row.slide_id in entries]
+
+    for entry in track(results, total=len(rows), what="encoding", unit="slide"):
+        entries[entry.slide_id] = entry
+        write_csv(manifest, COLUMNS, (asdict(known) for known in ordered()))
+    found = Counter(entry.status for entry in entries.values())
+    _LOGGER.info("encoding: %s", ", ".join(f"{found[name]} {name}" for name in ("done", "skipped", "empty", "failed")))
+    outputs = [manifest.parent / entry.output for entry in entries.values() if entry.output]
+    backends = Counter(str(read_attributes(path)["backend"]) for path in outputs)
     _LOGGER.info("read by: %s", ", ".join(f"{name} {count}" for name, count in backends.items()) or "none")
-    return manifest
+    return ordered()
+
+
+def _shard_of(shard: str | None) -> tuple[int, int]:
+    """Read "i/n"; without it, the one shard there is."""
+    if shard is None:
+        return 1, 1
+    match = re.fullmatch(r"(\d+)/(\d+)", str(shard))
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise RequestError(f"shard is {shard!r}, expected i/n with i from 1 to n, such as 2/8")
+    return int(match[1]), int(match[2])
 
 
 def require_complete(manifest: list[ManifestRow], output_dir: str | Path) -> None:
@@ -105,48 +148,6 @@ def require_complete(manifest: list[ManifestRow], output_dir: str | Path) -> Non
         raise SlideError(
             f"{len(failed)} of {len(manifest)} slides failed, all others are done; {Path(output_dir) / 'manifest.csv'} says why"
         )
-
-
-def _encode_one(
-    row: SlideRow,
-    output: Path,
-    encoder: NamedEncoder,
-    settings: EncodingSettings,
-    *,
-    num_workers: int,
-    decode_device: str,
-    resume: bool,
-) -> ManifestRow:
-    path = output / f"{row.slide_id}.h5"
-    entry = ManifestRow(row.slide_id, str(row.path), "failed")
-    start = time.monotonic()
-    try:
-        if not row.path.is_file():
-            raise SlideError(f"{row.path}: no such file: correct the path or put the slide there")
-        if resume and path.is_file() and _is_current(path, row, encoder, settings):
-            with_patches = read_attributes(path)["patches"]
-            return replace(entry, status="skipped", patches=int(with_patches), output=path.name)
-        patches = embed_slide(
-            row, path, encoder=encoder, settings=settings, num_workers=num_workers, decode_device=decode_device
-        )
-        entry = replace(entry, status="done", patches=patches, output=path.name)
-    except NoTissueError as error:
-        path.unlink(missing_ok=True)
-        entry = replace(entry, status="empty", error=f"no tissue: {error}")
-    except (SlideError, OSError) as error:
-        if row.path.is_file():  # what an earlier run left is stale; of a slide that is gone it is all there is
-            path.unlink(missing_ok=True)
-        _LOGGER.debug("failed: %s", error)
-        entry = replace(entry, error=str(error))
-    return replace(entry, seconds=round(time.monotonic() - start, 3))
-
-
-def _is_current(path: Path, row: SlideRow, encoder: NamedEncoder, settings: EncodingSettings) -> bool:
-    """Whether the file was made from this slide with this encoder and these settings."""
-    try:
-        return read_attributes(path).get("parameters") == parameters_of(row, encoder, settings)
-    except SlideError:
-        return False
 
 
 def _require_same_dataset(rows: Sequence[SlideRow], table: Path) -> None:

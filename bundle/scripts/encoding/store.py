@@ -1,5 +1,6 @@
 """The embedding file ``<slide_id>.h5``: V, O and T of one slide, in the layout that TRIDENT and CLAM read."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -55,12 +56,60 @@ class Embedding:
 
 @contextmanager
 def embedding_writer(path: Path, *, patches: int, channels: int) -> Iterator[h5py.File]:
-    """Open ``path`` for writing with empty ``features``, ``coords`` and ``grid``; it appears under its name only when whole."""
+    """Open ``path`` for writing ``features``, ``coords`` and ``grid`` of at most ``patches`` rows, empty at first.
+
+    The file appears under its name only when whole: with the checksum over its datasets and, last, the mark ``complete``.
+    """
     chunk = max(1, min(patches, CHUNK_ROWS))
     with atomic_path(path) as partial, h5py.File(partial, "w") as file:
         for name, width, dtype in (("features", channels, "float32"), ("coords", 2, "int64"), ("grid", 2, "int32")):
-            file.create_dataset(name, (patches, width), dtype=dtype, chunks=(chunk, width))
+            shape, most = (0, width), (max(1, patches), width)
+            file.create_dataset(name, shape, maxshape=most, dtype=dtype, chunks=(chunk, width))
         yield file
+        file.attrs["checksum"] = _checksum(file)
+        file.attrs["complete"] = True
+
+
+def append_rows(file: h5py.File, **rows: NDArray[Any]) -> None:
+    """Add rows (n, width) to the datasets named."""
+    for name, values in rows.items():
+        dataset = file[name]
+        dataset.resize(len(dataset) + len(values), axis=0)
+        dataset[len(dataset) - len(values) :] = values
+
+
+def require_whole(path: Path) -> dict[str, Any]:
+    """Return the root attributes of a file that is complete and holds what was written.
+
+    Raises:
+        SlideError: the file cannot be read, does not say that it is complete, or its checksum differs.
+    """
+    with _opened(path) as file:
+        try:
+            attributes = dict(file.attrs)
+            whole = bool(attributes.get("complete")) and attributes.get("checksum") == _checksum(file)
+        except (OSError, RuntimeError, KeyError) as error:
+            raise SlideError(
+                f"{path}: damaged ({error}); expected a whole embedding file: encode the slide anew"
+            ) from error
+    if not whole:
+        raise SlideError(
+            f"{path}: its content does not match its checksum, or was never completed: encode the slide anew"
+        )
+    return attributes
+
+
+def _checksum(file: h5py.File) -> str:
+    """SHA-256 over names, shapes, types and values of V, O and T, read by blocks of rows."""
+    digest = hashlib.sha256()
+    for name in ("features", "coords", "grid", "thumbnail"):
+        if name not in file:
+            continue
+        dataset = file[name]
+        digest.update(f"{name} {dataset.shape} {dataset.dtype.str}".encode())
+        for start in range(0, len(dataset), CHUNK_ROWS):
+            digest.update(np.ascontiguousarray(dataset[start : start + CHUNK_ROWS]).tobytes())
+    return f"sha256:{digest.hexdigest()}"
 
 
 def read_attributes(path: Path) -> dict[str, Any]:
@@ -85,14 +134,20 @@ def read_shape(path: Path) -> tuple[int, int | None]:
         return int(features.shape[-1]), levels
 
 
-def read_embedding(path: Path) -> Embedding:
+def read_embedding(path: Path, *, verify: bool = True) -> Embedding:
     """Read an embedding file of ours, or a feature file of another tool (``features`` and ``coords`` alone).
 
     For the latter the grid is rebuilt from the coordinates and cropped to the tightest box; a leading axis of 1 is dropped.
 
+    Args:
+        path: the file.
+        verify: compare a file of ours with its checksum; what reads the same files many times may do without.
+
     Raises:
-        SlideError: the file is not such a file, holds no patch, or its coordinates lie on no regular grid.
+        SlideError: the file is not such a file, is damaged, holds no patch, or its coordinates lie on no regular grid.
     """
+    if verify and read_attributes(path).get("format") == FORMAT:
+        require_whole(path)
     with _opened(path) as file:
         features, coords = _dataset(file, "features", path), _dataset(file, "coords", path)
         patch_px = _patch_px(file)

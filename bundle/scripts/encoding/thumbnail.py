@@ -27,13 +27,23 @@ def build_thumbnail(reader: SlideReader, grid: PatchGrid, *, levels: int = DEFAU
     Returns:
         RGB of each level, the finest first, (2 rows, 2 columns, 3 levels).
     """
-    finest = _finest(reader, grid)
+    return stack_thumbnails(_finest(reader, grid), levels=levels)
+
+
+def stack_thumbnails(finest: torch.Tensor, *, levels: int = DEFAULT_LEVELS) -> NDArray[np.uint8]:
+    """Stack the finest thumbnail (2 rows, 2 columns, 3), float32 in 0..255, and its coarser means: T."""
     stack = [finest]
     for factor in range(2, levels + 1):
         coarse = area_average(finest[None], _steps(finest.shape[0], factor), _steps(finest.shape[1], factor))[0]
         upsampled = coarse.repeat_interleave(factor, dim=0).repeat_interleave(factor, dim=1)
         stack.append(upsampled[: finest.shape[0], : finest.shape[1]])
     return torch.cat(stack, dim=2).round().clamp(0, 255).to(torch.uint8).numpy()
+
+
+def thumbnail_level(reader: SlideReader, grid: PatchGrid) -> int:
+    """Choose the coarsest level at which a patch still has ``MIN_READ_PX`` pixels a side."""
+    sides_px = (grid.patch_px_level0 / downsample for downsample in reader.level_downsamples)
+    return max((index for index, side in enumerate(sides_px) if side >= MIN_READ_PX), default=0)
 
 
 def _steps(size: int, factor: int) -> list[float]:
@@ -43,9 +53,8 @@ def _steps(size: int, factor: int) -> list[float]:
 
 def _finest(reader: SlideReader, grid: PatchGrid) -> torch.Tensor:
     """Read the box block by block; float32 (2 rows, 2 columns, 3)."""
-    sides_px = [grid.patch_px_level0 / downsample for downsample in reader.level_downsamples]
-    level = max((index for index, side in enumerate(sides_px) if side >= MIN_READ_PX), default=0)
-    side_px = sides_px[level]
+    level = thumbnail_level(reader, grid)
+    side_px = grid.patch_px_level0 / reader.level_downsamples[level]
     block = max(1, int(BLOCK_PX // side_px))
     rows, columns = grid.shape_yx
     finest = torch.empty(PIXELS_PER_PATCH * rows, PIXELS_PER_PATCH * columns, 3)

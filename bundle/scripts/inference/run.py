@@ -14,8 +14,9 @@ from ..common.errors import RequestError, SlideError
 from ..common.files import write_csv
 from ..common.progress import track
 from ..dsnet.network import DSNet
-from ..encoding.embed import identity_of
-from ..encoding.run import COLUMNS, ManifestRow, encode_slides, require_complete
+from ..encoding.job import ManifestRow
+from ..encoding.named_encoder import identity_of
+from ..encoding.run import COLUMNS, encode_slides, require_complete
 from ..encoding.store import read_attributes, read_embedding, read_shape
 from ..evaluation.predictions import write_predictions
 from ..slides.table import SlideRow, read_slides
@@ -65,7 +66,7 @@ class InferenceSet:
         elif (self.folder / "slides.csv").is_file():
             rows = read_slides(self.folder / "slides.csv")
         else:  # files of another tool, without a table
-            rows = [SlideRow(path.stem, Path(path.stem)) for path in sorted(self.folder.glob("*.h5"))]
+            rows = [SlideRow(path.stem, Path(path.stem)) for path in sorted(self.folder.glob("[!.]*.h5"))]
         empty = _empty_slides(self.folder / "manifest.csv") if slides is None else {}
         for row in rows:
             if row.slide_id in empty and not (self.folder / f"{row.slide_id}.h5").is_file():

@@ -1,24 +1,38 @@
 """Slides read by cuCIM: tiled TIFF, Aperio SVS and Philips TIFF, many patches a call."""
 
+import ctypes
 import logging
 import os
+import re
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ..common.errors import SlideError
-from .reader import SlideReader
+from .reader import DEFAULT_TILE_XY_PX, Decoded, SlideReader
+from .tile_table import TileTable
 
-MAX_BATCH = 64
+MAX_BATCH = 16
 """Patches that cuCIM decodes ahead; bounds its memory whatever the number asked for."""
 
+DECODING_FAILED = re.compile(rb"ERROR in line|\[Error\]|[Cc]orrupt|Stream does not end", re.MULTILINE)
+DIRECTORY_LOST = re.compile(rb"Failed to read directory|Can not read TIFF directory")
+NATIVE = re.compile(
+    rb"ERROR in line|\[(Error|Warning|warning|error)\]|JPEG|TIFF|compression support is not configured|nvImageCodec|libnv"
+    rb"|[Ff]ailed to (load|open)|Bogus|premature|Premature|Corrupt|^\s*$"
+)
+"""Lines of cuCIM, its codecs and libtiff; the first two are those it writes beside any pixels, or on a file cut off."""
+
+_PRINTING = threading.Lock()
+_LIBC = ctypes.CDLL(None)  # whose streams hold back what they are given until they are flushed
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -42,9 +56,15 @@ class CucimReader(SlideReader):
         except ImportError as error:
             raise SlideError(f"cuCIM is not installed ({error})") from error
         try:
-            with _native_messages_to_log():
+            with _native_messages() as messages:
                 image = CuImage(str(path))
-                channels = image.read_region(location=(0, 0), size=(1, 1), level=0).shape[-1]
+                if messages.match(DIRECTORY_LOST):
+                    raise SlideError("a directory of the TIFF is missing: the file was cut off")
+                level_sizes = tuple((int(w), int(h)) for w, h in image.resolutions["level_dimensions"])
+                tiles = TileTable(path, level_sizes)
+                channels = 3
+                if tiles.whole(np.zeros((1, 2), dtype=np.int64), size_xy_px=(1, 1), level=0).all():
+                    channels = image.read_region(location=(0, 0), size=(1, 1), level=0).shape[-1]
                 mpp_xy = _mpp_xy(image)
         except (RuntimeError, ValueError, KeyError) as error:
             raise SlideError(f"not opened ({error})") from error
@@ -53,41 +73,70 @@ class CucimReader(SlideReader):
             raise SlideError("not a tiled 8-bit RGB image, which cuCIM would load whole")
         super().__init__(
             path,
-            level_sizes_xy_px=tuple((int(w), int(h)) for w, h in image.resolutions["level_dimensions"]),
+            level_sizes_xy_px=level_sizes,
             mpp_xy=mpp_xy,
+            tile_sizes_xy_px=_tile_sizes(image),
         )
         self._image = image
+        self._tiles = tiles
         self._options = read_options(num_workers=num_workers, device=device)
 
-    def _read_level(
+    def _decode(self, corners_xy: NDArray[np.int64], *, size_xy_px: tuple[int, int], level: int) -> Iterator[Decoded]:
+        whole = self._tiles.whole(corners_xy, size_xy_px=size_xy_px, level=level)
+        if not whole.all():
+            yield from self._one_by_one(corners_xy, whole, size_xy_px=size_xy_px, level=level)
+            return
+        done = 0
+        try:
+            with _native_messages() as messages:
+                for batch in self._batches(corners_xy, size_xy_px=size_xy_px, level=level):
+                    if messages.match(DECODING_FAILED):
+                        break
+                    yield batch, np.ones(len(batch), dtype=bool)
+                    done += len(batch)
+        except (RuntimeError, ValueError) as error:
+            _LOGGER.debug("%s: level %d: %s", self.path, level, error)
+        left = corners_xy[done:]
+        if len(left):  # something is wrong with a tile of the batch at hand: find out which
+            yield from self._one_by_one(left, np.ones(len(left), dtype=bool), size_xy_px=size_xy_px, level=level)
+
+    def _batches(
         self, corners_xy: NDArray[np.int64], *, size_xy_px: tuple[int, int], level: int
-    ) -> NDArray[np.uint8]:
+    ) -> Iterator[NDArray[np.uint8]]:
         # cuCIM refuses a region larger than the whole level; what is past the border is the caller's to fill
         level_width, level_height = self.level_sizes_xy_px[level]
         width, height = min(size_xy_px[0], level_width), min(size_xy_px[1], level_height)
         # cuCIM divides a location by the downsample in single precision and cuts: aim at the middle of the pixel
         locations = np.floor((corners_xy + 0.5) * self.level_downsamples[level]).astype(np.int64)
-        patches = np.empty((len(corners_xy), height, width, 3), dtype=np.uint8)
-        done = 0
-        try:
-            batches = self._image.read_region(
-                location=locations.tolist(),
-                size=[width, height],
-                level=level,
-                batch_size=min(MAX_BATCH, len(locations)),
-                **self._options,
-            )
-            for batch in batches:
-                # the batch's memory is used again for the next one: copied at once
-                pixels = _to_host(batch).reshape(-1, height, width, 3)
-                patches[done : done + len(pixels)] = pixels
-                done += len(pixels)
-        except (RuntimeError, ValueError) as error:
-            raise SlideError(
-                f"{self.path}: cuCIM cannot decode level {level} ({error}): check that the file is whole, "
-                "or read it with backend openslide"
-            ) from error
-        return patches
+        batches = self._image.read_region(
+            location=locations.tolist(),
+            size=[width, height],
+            level=level,
+            batch_size=min(MAX_BATCH, len(locations)),
+            **self._options,
+        )
+        left = len(locations)
+        for batch in batches:
+            pixels = _to_host(batch).reshape(-1, height, width, 3)[:left]
+            left -= len(pixels)
+            yield pixels
+
+    def _one_by_one(
+        self, corners_xy: NDArray[np.int64], allowed: NDArray[np.bool_], *, size_xy_px: tuple[int, int], level: int
+    ) -> Iterator[Decoded]:
+        """Decode regions singly, those that are ``allowed``, to know which of them fail."""
+        level_width, level_height = self.level_sizes_xy_px[level]
+        blank = np.zeros((1, min(size_xy_px[1], level_height), min(size_xy_px[0], level_width), 3), dtype=np.uint8)
+        for corner, may_be_read in zip(corners_xy, allowed, strict=True):
+            pixels, readable = blank, False
+            if may_be_read:
+                try:
+                    with _native_messages() as messages:
+                        pixels = next(self._batches(corner[None], size_xy_px=size_xy_px, level=level)).copy()
+                        readable = not messages.match(DECODING_FAILED)
+                except (RuntimeError, ValueError) as error:
+                    _LOGGER.debug("%s: level %d: %s", self.path, level, error)
+            yield pixels, np.array([readable])
 
     def close(self) -> None:
         """Release the file."""
@@ -100,6 +149,12 @@ def read_options(*, num_workers: int, device: str) -> dict[str, Any]:
     if device.startswith("cuda"):
         options["device"] = device
     return options
+
+
+def _tile_sizes(image: Any) -> tuple[tuple[int, int], ...]:
+    """Width and height of the tiles of every level."""
+    sizes = ((int(width), int(height)) for width, height in image.resolutions["level_tile_sizes"])
+    return tuple(size if min(size) > 0 else DEFAULT_TILE_XY_PX for size in sizes)
 
 
 def _to_host(batch: Any) -> NDArray[np.uint8]:
@@ -124,18 +179,49 @@ def _mpp_xy(image: Any) -> tuple[float, float] | None:
     return float(spacing["X"]), float(spacing["Y"])
 
 
+class _Messages:
+    """What native code has printed since the block was entered."""
+
+    def __init__(self, capture: IO[bytes]) -> None:
+        self._capture = capture
+        self._seen = 0
+
+    def match(self, pattern: re.Pattern[bytes]) -> bool:
+        """Whether ``pattern`` is found in what is new since the last question."""
+        _LIBC.fflush(None)
+        size = os.fstat(self._capture.fileno()).st_size
+        if size == self._seen:
+            return False
+        content = os.pread(self._capture.fileno(), size - self._seen, self._seen)
+        self._seen = size
+        return bool(pattern.search(content))
+
+
 @contextmanager
-def _native_messages_to_log() -> Iterator[None]:
-    """Send what native code writes to stderr to the debug log: cuCIM, on opening, lists the GPU codecs it lacks."""
+def _native_messages() -> Iterator[_Messages]:
+    """Catch what is printed: cuCIM tells of a tile that it cannot decode only there, and returns any memory as its pixels.
+
+    Some of it goes to stdout, some to stderr. What cuCIM says goes to the debug log, all else to stderr. One thread at a time.
+    """
+    sys.stdout.flush()
     sys.stderr.flush()
-    with tempfile.TemporaryFile() as capture:
-        kept = os.dup(2)
+    with _PRINTING, tempfile.TemporaryFile(buffering=0) as capture:
+        _LIBC.fflush(None)
+        kept = [os.dup(descriptor) for descriptor in (1, 2)]
         try:
+            os.dup2(capture.fileno(), 1)
             os.dup2(capture.fileno(), 2)
-            yield
+            yield _Messages(capture)
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+            _LIBC.fflush(None)
+            for descriptor, original in zip((1, 2), kept, strict=True):
+                os.dup2(original, descriptor)
+                os.close(original)
             capture.seek(0)
-            if messages := capture.read().decode(errors="replace").strip():
-                _LOGGER.debug("cuCIM: %s", messages)
+            lines = capture.read().splitlines(keepends=True)
+            said = b"".join(line for line in lines if NATIVE.search(line))
+            if said.strip():
+                _LOGGER.debug("cuCIM: %s", said.decode(errors="replace").strip())
+            for line in lines:
+                if not NATIVE.search(line):
+                    os.write(2, line)

@@ -233,6 +233,8 @@ def resize_patches(patches: torch.Tensor, patch_px: int = PATCH_PX) -> torch.Ten
         float32 (B, 3, S, S), on the scale of 0 to 255.
     """
     height, width = patches.shape[1:3]
+    if (height, width) == (patch_px, patch_px):
+        return patches.permute(0, 3, 1, 2).to(torch.float32)
     if min(height, width) < patch_px:
         images = patches.permute(0, 3, 1, 2).to(torch.float32)
         return functional.interpolate(images, size=(patch_px, patch_px), mode="bilinear", align_corners=False)

@@ -1,5 +1,8 @@
 """Slides read by OpenSlide: NDPI, MRXS, SCN, DICOM and the rest that cuCIM does not take."""
 
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,20 +10,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..common.errors import SlideError
-from .reader import WHITE, SlideReader
+from .reader import DEFAULT_TILE_XY_PX, WHITE, Decoded, SlideReader
+
+BATCH = 32
+_LOGGER = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from openslide import OpenSlide
 
 
 class OpenSlideReader(SlideReader):
-    """Reads through ``openslide.OpenSlide``, one patch after the other.
+    """Reads through ``openslide.OpenSlide`` in threads.
 
     On levels whose downsample is not a whole number OpenSlide shifts by the fraction of a pixel and blends neighbours:
     there, its pixels differ slightly from cuCIM's.
 
     Args:
         path: Slide file.
+        num_workers: Threads that decode; OpenSlide lets them share the slide.
 
     Raises:
         SlideError: OpenSlide is not installed or does not read the file.
@@ -28,14 +35,14 @@ class OpenSlideReader(SlideReader):
 
     backend = "openslide"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, num_workers: int = 0) -> None:
         try:
             import openslide
         except (ImportError, OSError) as error:
             raise SlideError(f"OpenSlide is not installed ({error})") from error
-        self._error = openslide.OpenSlideError
+        self._error, self._open = openslide.OpenSlideError, openslide.OpenSlide
         try:
-            slide = openslide.OpenSlide(path)
+            slide = self._open(path)
         except openslide.OpenSlideError as error:
             raise SlideError(f"not opened ({error})") from error
         super().__init__(
@@ -43,27 +50,37 @@ class OpenSlideReader(SlideReader):
             level_sizes_xy_px=tuple(slide.level_dimensions),
             mpp_xy=_mpp_xy(slide),
             bounds_xywh_px=_bounds_xywh_px(slide),
+            tile_sizes_xy_px=tuple(_tile_size(slide, level) for level in range(slide.level_count)),
         )
         self._slide = slide
+        self._pool = ThreadPoolExecutor(max(1, num_workers), thread_name_prefix="openslide")
 
-    def _read_level(
-        self, corners_xy: NDArray[np.int64], *, size_xy_px: tuple[int, int], level: int
-    ) -> NDArray[np.uint8]:
-        width, height = size_xy_px
-        locations = np.rint(corners_xy * self.level_downsamples[level]).astype(np.int64)
-        patches = np.empty((len(corners_xy), height, width, 3), dtype=np.uint8)
-        for patch, (x, y) in zip(patches, locations.tolist(), strict=True):
+    def _decode(self, corners_xy: NDArray[np.int64], *, size_xy_px: tuple[int, int], level: int) -> Iterator[Decoded]:
+        locations = np.rint(corners_xy * self.level_downsamples[level]).astype(np.int64).tolist()
+        for start in range(0, len(locations), BATCH):
+            batch = locations[start : start + BATCH]
             try:
-                rgba = np.asarray(self._slide.read_region((x, y), level, size_xy_px))
-            except self._error as error:
-                raise SlideError(
-                    f"{self.path}: OpenSlide cannot decode level {level} ({error}): check that the file is whole"
-                ) from error
-            patch[:] = on_white(rgba)
-        return patches
+                read = list(self._pool.map(lambda at: self._region(at, size_xy_px, level), batch))
+                yield np.stack(read), np.ones(len(batch), dtype=bool)
+            except self._error as error:  # from now on it fails whatever is asked: opened again, regions one by one
+                _LOGGER.debug("%s: level %d: %s", self.path, level, error)
+                self._slide = self._open(self.path)
+                for at in batch:
+                    yield self._readable_region(at, size_xy_px, level)
+
+    def _region(self, location: tuple[int, int], size_xy_px: tuple[int, int], level: int) -> NDArray[np.uint8]:
+        return on_white(np.asarray(self._slide.read_region(location, level, size_xy_px)))
+
+    def _readable_region(self, location: tuple[int, int], size_xy_px: tuple[int, int], level: int) -> Decoded:
+        try:
+            return self._region(location, size_xy_px, level)[None], np.array([True])
+        except self._error:
+            self._slide = self._open(self.path)
+            return np.zeros((1, size_xy_px[1], size_xy_px[0], 3), dtype=np.uint8), np.array([False])
 
     def close(self) -> None:
         """Release the file."""
+        self._pool.shutdown()
         self._slide.close()
 
 
@@ -74,6 +91,15 @@ def on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return rgba[..., :3]
     blended = (rgba[..., :3] * alpha + WHITE * (255 - alpha) + 127) // 255
     return blended.astype(np.uint8)
+
+
+def _tile_size(slide: "OpenSlide", level: int) -> tuple[int, int]:
+    """Width and height of a level's tiles, where the format tells."""
+    try:
+        width, height = (int(slide.properties[f"openslide.level[{level}].tile-{side}"]) for side in ("width", "height"))
+    except (KeyError, ValueError):
+        return DEFAULT_TILE_XY_PX
+    return width, height
 
 
 def _mpp_xy(slide: "OpenSlide") -> tuple[float, float] | None:

@@ -2,7 +2,8 @@
 
 import abc
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -10,10 +11,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..common.errors import RequestError, SlideError
+from .sweep import WHITE, sweep
 
-WHITE = 255
-BACKENDS = ("cucim", "openslide")
+BACKENDS = ("cucim", "openslide", "tifffile")
+UNREADABLE_TILES = ("fail", "mask")
+DEFAULT_TILE_XY_PX = (512, 512)
+"""Side of what is read at once where a format does not tell its tiles."""
+
+Decoded = tuple[NDArray[np.uint8], NDArray[np.bool_]]
+"""Pixels (m, height, width, 3) of m regions, and which of them could be decoded."""
+
 _LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Region:
+    """A rectangle that could not be decoded at ``level``, in level-0 pixels."""
+
+    level: int
+    x_px: int
+    y_px: int
+    width_px: int
+    height_px: int
 
 
 class SlideReader(abc.ABC):
@@ -24,12 +43,16 @@ class SlideReader(abc.ABC):
 
     Attributes:
         path: File of the slide.
-        backend: ``"cucim"`` or ``"openslide"``.
+        backend: ``"cucim"``, ``"openslide"`` or ``"tifffile"``.
         level_sizes_xy_px: Width and height of every pyramid level, finest first.
         level_downsamples: Size of a pixel of every level in level-0 pixels (mean of x and y).
         mpp_xy: Micrometres a level-0 pixel along x and y as the metadata say; ``None`` where they say nothing.
         bounds_xywh_px: Region that holds the scan: left, top, width, height in level-0 pixels. The whole slide where
             the format has no bounds.
+        tile_sizes_xy_px: Width and height of the tiles of every level.
+        unreadable_tiles: ``"fail"``: a tile that cannot be decoded is an error. ``"mask"``: its pixels become white, and it is
+            listed in ``unreadable_regions``.
+        unreadable_regions: What could not be decoded so far.
     """
 
     backend: str
@@ -41,6 +64,7 @@ class SlideReader(abc.ABC):
         level_sizes_xy_px: tuple[tuple[int, int], ...],
         mpp_xy: tuple[float, float] | None,
         bounds_xywh_px: tuple[int, int, int, int] | None = None,
+        tile_sizes_xy_px: tuple[tuple[int, int], ...] | None = None,
     ) -> None:
         width, height = level_sizes_xy_px[0]
         self.path = path
@@ -48,6 +72,9 @@ class SlideReader(abc.ABC):
         self.level_downsamples = tuple((width / w + height / h) / 2 for w, h in level_sizes_xy_px)
         self.mpp_xy = mpp_xy
         self.bounds_xywh_px = bounds_xywh_px or (0, 0, width, height)
+        self.tile_sizes_xy_px = tile_sizes_xy_px or (DEFAULT_TILE_XY_PX,) * len(level_sizes_xy_px)
+        self.unreadable_tiles = "fail"
+        self.unreadable_regions: list[Region] = []
 
     def read_patches(
         self, coords_xy_px: NDArray[np.int64], *, size_xy_px: tuple[int, int], level: int
@@ -68,13 +95,7 @@ class SlideReader(abc.ABC):
         Raises:
             SlideError: The slide has no such level, or its pixels cannot be decoded.
         """
-        if not 0 <= level < len(self.level_sizes_xy_px):
-            raise SlideError(
-                f"{self.path}: no pyramid level {level}, expected 0 to {len(self.level_sizes_xy_px) - 1}: "
-                "choose read_level auto or highest"
-            )
-        coords_xy_px = np.asarray(coords_xy_px).reshape(-1, 2)
-        corners = np.floor(coords_xy_px / self.level_downsamples[level] + 0.5).astype(np.int64)
+        corners = self._corners(coords_xy_px, level)
         size = np.array(size_xy_px)
         level_size = np.array(self.level_sizes_xy_px[level])
         if len(corners) and ((corners >= 0) & (corners + size <= level_size)).all():
@@ -91,11 +112,92 @@ class SlideReader(abc.ABC):
             patches[index, y : y + height, x : x + width] = source[:height, :width]
         return patches
 
-    @abc.abstractmethod
+    def iter_patches(
+        self, coords_xy_px: NDArray[np.int64], *, size_xy_px: tuple[int, int], level: int, batch_size: int
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Read patches as :meth:`read_patches` does, ``batch_size`` at a time, decoding every tile of the level once.
+
+        Args:
+            coords_xy_px: Top-left corners in level-0 pixels, (N, 2); best in the order of a grid, row by row, for then only two
+                rows of tiles are in memory.
+            size_xy_px: Width and height of a patch in pixels of ``level``.
+            level: Pyramid level, 0 the finest.
+            batch_size: Patches a batch; the last one may hold fewer.
+
+        Yields:
+            RGB, (n, height, width, 3), in the order asked for.
+
+        Raises:
+            SlideError: The slide has no such level, or its pixels cannot be decoded.
+        """
+        tile_xy_px = self.tile_sizes_xy_px[level] if 0 <= level < len(self.tile_sizes_xy_px) else DEFAULT_TILE_XY_PX
+        return sweep(
+            self._corners(coords_xy_px, level),
+            size_xy_px=size_xy_px,
+            tile_xy_px=tile_xy_px,
+            level_xy_px=self.level_sizes_xy_px[level],
+            batch_size=batch_size,
+            decode=lambda corners_xy: self._checked(corners_xy, size_xy_px=tile_xy_px, level=level),
+        )
+
+    def _corners(self, coords_xy_px: NDArray[np.int64], level: int) -> NDArray[np.int64]:
+        """Turn level-0 pixels (N, 2) into the nearest pixels of ``level``."""
+        if not 0 <= level < len(self.level_sizes_xy_px):
+            raise SlideError(
+                f"{self.path}: no pyramid level {level}, expected 0 to {len(self.level_sizes_xy_px) - 1}: "
+                "choose read_level auto or highest"
+            )
+        coords_xy_px = np.asarray(coords_xy_px).reshape(-1, 2)
+        return np.floor(coords_xy_px / self.level_downsamples[level] + 0.5).astype(np.int64)
+
     def _read_level(
         self, corners_xy: NDArray[np.int64], *, size_xy_px: tuple[int, int], level: int
     ) -> NDArray[np.uint8]:
         """Read (M, height, width, 3) at corners (M, 2) inside the level, in its pixels; anything past its border."""
+        batches = self._checked(corners_xy, size_xy_px=size_xy_px, level=level)
+        first = next(batches)
+        if len(first) == len(corners_xy):
+            return first.copy()
+        pixels = np.empty((len(corners_xy), *first.shape[1:]), dtype=np.uint8)
+        pixels[: len(first)] = first
+        done = len(first)
+        for batch in batches:
+            pixels[done : done + len(batch)] = batch
+            done += len(batch)
+        return pixels
+
+    def _checked(
+        self, corners_xy: NDArray[np.int64], *, size_xy_px: tuple[int, int], level: int
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Decode regions as :meth:`_decode` does, and do what ``unreadable_tiles`` says with those that cannot be."""
+        done = 0
+        for pixels, readable in self._decode(corners_xy, size_xy_px=size_xy_px, level=level):
+            if not readable.all():
+                pixels = np.where(readable[:, None, None, None], pixels, np.uint8(WHITE))
+                for corner in corners_xy[done : done + len(pixels)][~readable]:
+                    self._unreadable(corner, size_xy_px, level)
+            done += len(pixels)
+            yield pixels
+
+    def _unreadable(self, corner_xy: NDArray[np.int64], size_xy_px: tuple[int, int], level: int) -> None:
+        """Record a region that could not be decoded, or raise."""
+        x, y, width, height = (round(float(side) * self.level_downsamples[level]) for side in (*corner_xy, *size_xy_px))
+        if self.unreadable_tiles == "fail":
+            raise SlideError(
+                f"{self.path}: level {level} cannot be decoded at x {x}, y {y} ({width} x {height} px of level 0), expected a whole "
+                "file: compare it with its source, or leave out the patches there with --unreadable_tiles mask"
+            )
+        region = Region(level, x, y, width, height)
+        if region not in self.unreadable_regions:
+            self.unreadable_regions.append(region)
+
+    @abc.abstractmethod
+    def _decode(self, corners_xy: NDArray[np.int64], *, size_xy_px: tuple[int, int], level: int) -> Iterator[Decoded]:
+        """Decode regions at corners (M, 2) inside the level, in its pixels, some at a time.
+
+        What is past the level's border may hold anything, or be missing where the region is larger than the level. A batch is
+        valid until the next one is asked for.
+        """
 
     @abc.abstractmethod
     def close(self) -> None:
@@ -110,20 +212,30 @@ class SlideReader(abc.ABC):
         self.close()
 
 
-def open_slide(path: str | Path, *, backend: str = "auto", num_workers: int = 0, device: str = "cpu") -> SlideReader:
+def open_slide(
+    path: str | Path,
+    *,
+    backend: str = "auto",
+    num_workers: int = 0,
+    device: str = "cpu",
+    unreadable_tiles: str = "fail",
+) -> SlideReader:
     """Open a slide with the reader that serves its file.
 
     Args:
         path: Slide file.
-        backend: ``"auto"`` takes cuCIM where it is installed and reads the file, else OpenSlide; ``"cucim"`` and
-            ``"openslide"`` insist.
-        num_workers: Threads that decode patches inside cuCIM; 0 decodes in the calling thread.
+        backend: ``"auto"`` takes cuCIM where it is installed and reads the file, else OpenSlide, else tifffile; their names
+            insist.
+        num_workers: Threads that decode; 0 means one.
         device: ``"cuda"`` lets cuCIM decode on the GPU where it can; the patches come to the host all the same.
+        unreadable_tiles: ``"fail"``, or ``"mask"`` to make them white and list them.
 
     Raises:
         SlideError: The file is missing, damaged or of a format that no reader takes.
-        RequestError: ``backend`` is none of the three.
+        RequestError: ``backend`` or ``unreadable_tiles`` is another word.
     """
+    if unreadable_tiles not in UNREADABLE_TILES:
+        raise RequestError(f"unreadable_tiles {unreadable_tiles!r}: expected one of {', '.join(UNREADABLE_TILES)}")
     path = Path(path)
     openers = _openers(num_workers=num_workers, device=device)
     if backend != "auto" and backend not in openers:
@@ -137,6 +249,7 @@ def open_slide(path: str | Path, *, backend: str = "auto", num_workers: int = 0,
         except SlideError as error:
             reasons.append(f"{name}: {error}")
             continue
+        reader.unreadable_tiles = unreadable_tiles
         _LOGGER.debug("%s is read by %s", path, name)
         return reader
     raise SlideError(
@@ -156,6 +269,11 @@ def _openers(*, num_workers: int, device: str) -> dict[str, Callable[[Path], Sli
     def openslide(path: Path) -> SlideReader:
         from .openslide_reader import OpenSlideReader
 
-        return OpenSlideReader(path)
+        return OpenSlideReader(path, num_workers=num_workers)
 
-    return {"cucim": cucim, "openslide": openslide}
+    def tifffile(path: Path) -> SlideReader:
+        from .tifffile_reader import TifffileReader
+
+        return TifffileReader(path, num_workers=num_workers)
+
+    return {"cucim": cucim, "openslide": openslide, "tifffile": tifffile}

@@ -1,6 +1,6 @@
 """From a slide to its tissue mask."""
 
-import logging
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
@@ -29,8 +29,6 @@ INK_SHARE = 0.5
 
 DARK = 0.6
 """Darkness that the median tissue patch of a stained section does not reach; signal on black does."""
-
-_LOGGER = logging.getLogger(__name__)
 
 
 def find_tissue(
@@ -65,12 +63,24 @@ def find_tissue(
         raise RequestError(f"method {method!r}: expected one of {', '.join(METHODS)}")
     if min_speck_patches < 1:
         raise RequestError(f"min_speck_patches {min_speck_patches}: expected at least 1, which keeps every patch")
+    by_name = slide_scores(reader, grid, scores=score_functions(ink_filter=ink_filter), patch_um=patch_um, um_px=um_px)
+    return tissue_mask(by_name, method=method, min_speck_patches=min_speck_patches)
+
+
+def score_functions(*, ink_filter: bool = False) -> dict[str, Score]:
+    """Name what :func:`tissue_mask` needs to know of every patch."""
     functions: dict[str, Score] = {"rle": partial(rle_scores, dead_band=DEAD_BAND), "otsu": intensity_scores}
     if ink_filter:
         functions["pen"] = pen_colour_scores
-    by_name = slide_scores(reader, grid, scores=functions, patch_um=patch_um, um_px=um_px)
+    return functions
+
+
+def tissue_mask(
+    by_name: Mapping[str, NDArray[np.float32]], *, method: str = "rle", min_speck_patches: int = 3
+) -> TissueMask:
+    """Part tissue from everything else on the scores (rows, cols) of a slide, named as in :func:`score_functions`."""
     scores, darkness = by_name[method], by_name["otsu"]
-    allowed = by_name["pen"] < INK_SHARE if ink_filter else np.ones(grid.shape_yx, dtype=bool)
+    allowed = by_name["pen"] < INK_SHARE if "pen" in by_name else np.ones(scores.shape, dtype=bool)
     glass, threshold = _thresholds(scores[allowed], method)
     mask = without_specks((scores >= threshold) & allowed, min_patches=min_speck_patches)
     reason = ""
@@ -80,8 +90,6 @@ def find_tissue(
         reason = "what has texture is too dark for a stained section in bright field (fluorescence?)"
         mask = np.zeros_like(mask)
     counts, edges = histogram(scores)
-    if reason:
-        _LOGGER.debug("%s: no tissue found: %s", reader.path, reason)
     return TissueMask(
         mask=mask,
         scores=scores,

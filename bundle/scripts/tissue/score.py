@@ -40,12 +40,15 @@ def rle_scores(patches: NDArray[np.uint8], levels: int = 16, *, dead_band: float
     Returns:
         Runs / pixels, (N,), in (0, 1]: long where cells are, short in glass and ink.
     """
-    grey = patches.sum(axis=-1, dtype=np.int32).reshape(len(patches), -1)
-    step = grey * levels // (3 * 255 + 1)
+    grey = patches[..., 0].astype(np.int16)  # the sum of the three, which numpy adds faster than it reduces an axis
+    grey += patches[..., 1]
+    grey += patches[..., 2]
+    grey = grey.reshape(len(patches), -1)
+    step = (np.arange(3 * 255 + 1) * levels // (3 * 255 + 1)).astype(np.uint8)[grey]
     ends = step[:, 1:] != step[:, :-1]
     if dead_band > 0:
         ends &= np.abs(np.diff(grey, axis=1)) >= 3 * dead_band
-    return ((ends.sum(axis=1) + 1) / grey.shape[1]).astype(np.float32)
+    return ((np.count_nonzero(ends, axis=1) + 1) / grey.shape[1]).astype(np.float32)
 
 
 def intensity_scores(patches: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -96,6 +99,16 @@ class RunLengthScored(MapTransform):
         return item
 
 
+def score_level(
+    reader: SlideReader, grid: PatchGrid, *, patch_um: float = PATCH_UM, um_px: float = SCORE_UM_PX
+) -> tuple[int, int]:
+    """Choose the pyramid level that scores are taken from, and the side in its pixels of the squares to average."""
+    level0_um_px = patch_um / grid.patch_px_level0
+    fine = (k for k, d in enumerate(reader.level_downsamples) if level0_um_px * d <= um_px * _LEVEL_SLACK)
+    level = max(fine, default=0)
+    return level, max(1, int(um_px * _LEVEL_SLACK / (level0_um_px * reader.level_downsamples[level])))
+
+
 def slide_scores(
     reader: SlideReader,
     grid: PatchGrid,
@@ -124,12 +137,9 @@ def slide_scores(
         SlideError: The pixels cannot be decoded.
     """
     rows, cols = grid.shape_yx
-    level0_um_px = patch_um / grid.patch_px_level0
-    fine = (k for k, d in enumerate(reader.level_downsamples) if level0_um_px * d <= um_px * _LEVEL_SLACK)
-    level = max(fine, default=0)
+    level, pool = score_level(reader, grid, patch_um=patch_um, um_px=um_px)
     downsample = reader.level_downsamples[level]
     side_px = max(1, round(grid.patch_px_level0 / downsample))
-    pool = max(1, int(um_px * _LEVEL_SLACK / (level0_um_px * downsample)))
     result = {name: np.zeros((rows, cols), dtype=np.float32) for name in scores}
     for row in range(0, rows, BLOCK_PATCHES):
         for col in range(0, cols, BLOCK_PATCHES):
@@ -144,17 +154,25 @@ def slide_scores(
             )[0]
             for i, y in enumerate(corners_yx[0]):
                 strip = np.stack([block[y : y + side_px, x : x + side_px] for x in corners_yx[1]])
-                strip = _pooled(strip, pool)
+                strip = pooled(strip, pool)
                 for name, score in scores.items():
                     result[name][row + i, col : col + shape_yx[1]] = score(strip)
     return result
 
 
-def _pooled(patches: NDArray[np.uint8], pool: int) -> NDArray[np.uint8]:
+def pooled(patches: NDArray[np.uint8], pool: int) -> NDArray[np.uint8]:
     """Average (N, h, w, 3) over squares of ``pool`` pixels; a remainder at the right and bottom is left out."""
     if pool == 1:
         return patches
     count, height, width, _ = patches.shape
     h, w = height // pool, width // pool
-    squares = patches[:, : h * pool, : w * pool].reshape(count, h, pool, w, pool, 3)
-    return np.rint(squares.mean(axis=(2, 4), dtype=np.float32)).astype(np.uint8)
+    # sums of whole numbers, rows before columns: five times faster than the mean over two axes
+    cut = patches[:, : h * pool, : w * pool].reshape(count, h, pool, w * pool * 3)
+    rows = cut[:, :, 0].astype(np.uint32)
+    for k in range(1, pool):
+        rows += cut[:, :, k]
+    columns = rows.reshape(count, h, w, pool, 3)
+    sums = columns[:, :, :, 0].copy()
+    for k in range(1, pool):
+        sums += columns[:, :, :, k]
+    return np.rint(sums / pool**2).astype(np.uint8)

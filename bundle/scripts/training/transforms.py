@@ -29,7 +29,7 @@ class LoadEmbeddingd(MapTransform):
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         """Return ``data`` with ``v`` and ``t``."""
         item = dict(data)
-        embedding = read_embedding(Path(item[self.keys[0]]))
+        embedding = read_embedding(Path(item[self.keys[0]]), verify=False)
         item["v"] = torch.from_numpy(embedding.matrix())
         item["t"] = thumbnail_of(embedding, slide=Path(item["slide"]), levels=item["thumbnail_levels"])
         return item

@@ -1,0 +1,209 @@
+"""The same work on a Dask cluster: a task a slide, and large slides cut into bands of rows.
+
+Dask gives what a cluster needs: it starts a task again elsewhere when its worker dies, and hands results from worker to worker.
+Workers write the embedding files themselves, whole or not at all; the manifest is written by the process that asked.
+"""
+
+import pickle
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..common.errors import RequestError, SlideError
+from ..slides.reader import open_slide
+from ..slides.table import SlideRow
+from .embed import EncodedBatch, embed_slide, encoded_batches, write_embedding
+from .job import EncodingJob, ManifestRow
+from .prepared import PreparedSlide, plan_of, prepare_slide
+from .scan import scan_slide, serves_all
+from .settings import parameters_of
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+SPLIT_PATCHES = 16384
+"""Patches over which a slide is cut into bands of about as many."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """A slide that is encoded in bands: patches ``cuts[i]`` to ``cuts[i + 1]`` of ``prepared``."""
+
+    prepared: PreparedSlide
+    parameters: str
+    cuts: tuple[int, ...]
+
+
+class DaskCluster:
+    """Workers of a Dask cluster, one task at a time each.
+
+    Args:
+        address: of a running scheduler (its workers need this bundle's folder on ``PYTHONPATH`` and the slides under the same
+            paths); None starts workers on this machine.
+        workers: how many to start on this machine.
+        threads: threads that each of them encodes with.
+        split_patches: cut slides of more patches than this into bands.
+
+    Raises:
+        RequestError: Dask is not installed, or a number is under 1.
+    """
+
+    def __init__(
+        self, *, address: str | None = None, workers: int = 1, threads: int = 1, split_patches: int = SPLIT_PATCHES
+    ) -> None:
+        try:
+            import distributed
+        except ImportError as error:
+            raise RequestError(
+                f'Dask is not installed ({error}), expected it for a cluster: pip install "dask[distributed]"'
+            ) from error
+        for name, value in (("workers", workers), ("threads", threads), ("split_patches", split_patches)):
+            if value < 1:
+                raise RequestError(f"{name} is {value}, expected 1 or more")
+        self._distributed = distributed
+        self.address = address
+        self.workers = workers
+        self.threads = threads
+        self.split_patches = split_patches
+
+    def encode(self, rows: Sequence[SlideRow], job: EncodingJob) -> Iterator[ManifestRow]:
+        """Yield what became of each slide, as it is finished.
+
+        Raises:
+            RequestError: the scheduler is not there, or its workers cannot import this bundle.
+            StorageError: nothing more can be written.
+        """
+        job = replace(job, output=job.output.absolute())
+        pickled = pickle.dumps(job)
+        with ExitStack() as stack:
+            client = self._connected(stack)
+            begun = {}
+            for row in rows:
+                task = client.submit(
+                    _begin, pickled, replace(row, path=row.path.absolute()), self.split_patches, pure=False
+                )
+                begun[task] = row
+            yield from self._finished(client, job, begun)
+
+    def _connected(self, stack: ExitStack) -> "Client":
+        """Connect to the scheduler, or start one with workers on this machine, until ``stack`` is left."""
+        import dask
+
+        if self.address is not None:
+            try:
+                return stack.enter_context(self._distributed.Client(self.address))
+            except OSError as error:
+                raise RequestError(
+                    f"no Dask scheduler at {self.address} ({error}): start one, or leave the address out"
+                ) from error
+        threads = {"OMP_NUM_THREADS": str(self.threads)}
+        stack.enter_context(dask.config.set({"distributed.nanny.pre-spawn-environ": threads}))
+        local = self._distributed.LocalCluster(
+            n_workers=self.workers, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0
+        )
+        return stack.enter_context(self._distributed.Client(stack.enter_context(local)))
+
+    def _finished(self, client: "Client", job: EncodingJob, begun: "dict[Future, SlideRow]") -> Iterator[ManifestRow]:
+        """Follow the tasks; a slide that was split gets its bands and what joins them, before slides not begun yet."""
+        pickled = pickle.dumps(job)
+        tasks = self._distributed.as_completed(list(begun))
+        for task in tasks:
+            row = begun.pop(task)
+            try:
+                result = task.result()
+            except self._distributed.KilledWorker as error:
+                yield ManifestRow(row.slide_id, str(row.path), "failed", error=f"its workers were killed: {error}")
+                continue
+            except ModuleNotFoundError as error:
+                raise RequestError(
+                    f"the workers at {self.address} cannot import the bundle ({error}): start them with the bundle's folder on PYTHONPATH"
+                ) from error
+            except (SlideError, OSError) as error:  # of a band: the slide fails as it would in one piece
+                with job.accounted(row) as account:
+                    raise error
+                yield account.entry
+                continue
+            if isinstance(result, ManifestRow):
+                yield replace(result, slide=str(row.path))
+                continue
+            absolute = replace(row, path=row.path.absolute())
+            bands = [
+                client.submit(_band, pickled, absolute, task, index, pure=False, priority=1)
+                for index in range(len(result.cuts) - 1)
+            ]
+            joined = client.submit(_join, pickled, absolute, task, bands, pure=False, priority=2)
+            begun[joined] = row
+            tasks.add(joined)
+
+
+@lru_cache(maxsize=1)
+def _job(pickled: bytes) -> EncodingJob:
+    """The job of this request, one in a process, so that its encoder is made once."""
+    return pickle.loads(pickled)
+
+
+def _begin(pickled: bytes, row: SlideRow, split_patches: int) -> ManifestRow | Split:
+    """Encode a slide; of a large one, only find the tissue."""
+    job = _job(pickled)
+    with job.accounted(row) as account:
+        if job.is_current(row):
+            account.skipped()
+            return account.entry
+        parameters = parameters_of(row, job.encoder.identity, job.settings)
+        prepared = _prepared_if_large(job, row, split_patches)
+        if prepared is not None and len(prepared.grid_yx) > split_patches:
+            return Split(prepared, parameters, row_cuts(prepared.grid_yx, split_patches))
+        path = job.path_of(row)
+        patches = embed_slide(row, path, encoder=job.encoder, settings=job.settings, prepared=prepared, **job.reading)
+        account.done(patches)
+    return account.entry
+
+
+def _prepared_if_large(job: EncodingJob, row: SlideRow, split_patches: int) -> PreparedSlide | None:
+    """Find the tissue of a slide whose grid has more cells than a band; None for a smaller one."""
+    with _opened(job, row) as reader:
+        plan = plan_of(reader, row, job.settings)
+        if plan.grid.shape_yx[0] * plan.grid.shape_yx[1] <= split_patches:
+            return None
+        if serves_all(reader, plan, job.settings):
+            return scan_slide(reader, plan, job.settings, None, None)
+        return prepare_slide(reader, plan, job.settings)
+
+
+def row_cuts(grid_yx: NDArray[np.int32], split_patches: int) -> tuple[int, ...]:
+    """Cut patches (N, 2), row by row, into bands of whole rows with about ``split_patches`` each; 0 and N included."""
+    rows = grid_yx[:, 0]
+    count = -(-len(rows) // split_patches)
+    wanted = np.linspace(0, len(rows), count + 1)[1:-1].astype(int)
+    return tuple(np.unique([0, *np.searchsorted(rows, rows[wanted]), len(rows)]).tolist())
+
+
+def _band(pickled: bytes, row: SlideRow, split: Split, index: int) -> EncodedBatch:
+    """Encode one band."""
+    job = _job(pickled)
+    with _opened(job, row) as reader:
+        start, stop = split.cuts[index : index + 2]
+        batches = list(encoded_batches(reader, split.prepared, job.encoder, start, stop))
+    return np.concatenate([features for features, _ in batches]), np.concatenate([kept for _, kept in batches])
+
+
+def _join(pickled: bytes, row: SlideRow, split: Split, bands: list[EncodedBatch]) -> ManifestRow:
+    """Write the file of a slide from its bands."""
+    job = _job(pickled)
+    with job.accounted(row) as account, _opened(job, row) as reader:
+        path = job.path_of(row)
+        account.done(
+            write_embedding(row, path, reader, split.prepared, bands, job.encoder, job.settings, split.parameters)
+        )
+    return account.entry
+
+
+def _opened(job: EncodingJob, row: SlideRow) -> Any:
+    return open_slide(
+        row.path, num_workers=job.num_workers, device=job.decode_device, unreadable_tiles=job.unreadable_tiles
+    )

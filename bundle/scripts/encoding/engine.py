@@ -1,0 +1,148 @@
+"""What runs a patch encoder, as fast as the machine allows (docs/decisions/0009)."""
+
+import copy
+import threading
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from ..common.errors import RequestError
+from ..common.memory import keep_freed_memory
+from ..slides.geometry import resize_patches
+
+ENGINES = ("auto", "torch", "openvino")
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+CUDA_STREAMS = 2
+"""Calls at once on a GPU: while one batch is computed, the next is copied."""
+
+BATCH_MULTIPLE = 16
+"""Batches are filled up to a multiple of this: oneDNN rounds otherwise in the rest of a batch, by one unit in the last place."""
+
+
+class PatchEngine(Protocol):
+    """Turns patches as read, uint8 (N, h, w, 3), into vectors, float32 (N, C); may be called from several threads at once."""
+
+    name: str
+    streams: int
+
+    def __call__(self, patches: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Encode patches; what a patch becomes does not depend on the others."""
+        ...
+
+
+def make_engine(
+    network: nn.Module, *, device: torch.device, engine: str = "auto", precision: str = "float32"
+) -> PatchEngine:
+    """Choose and build the engine of a patch encoder.
+
+    Args:
+        network: a :class:`.encoders.PatchEncoder`; it is copied.
+        device: where it runs.
+        engine: "torch"; "openvino", on a CPU alone; "auto": openvino on a CPU where it is installed, else torch.
+        precision: of the arithmetic: "float32", "bfloat16", or on CUDA "float16".
+
+    Raises:
+        RequestError: the engine is unknown, not installed or not for this device, or the device lacks the precision.
+    """
+    if engine not in ENGINES:
+        raise RequestError(f"engine is {engine!r}, expected one of {', '.join(ENGINES)}")
+    if precision not in DTYPES:
+        raise RequestError(f"precision is {precision!r}, expected one of {', '.join(DTYPES)}")
+    on_cpu = device.type == "cpu"
+    if on_cpu and precision == "float16":
+        raise RequestError("precision is 'float16', which a CPU does not compute with: expected float32 or bfloat16")
+    if engine == "openvino" and not on_cpu:
+        raise RequestError(
+            f"engine is 'openvino', which runs on a CPU alone, and the device is {device}: expected torch"
+        )
+    folded = fold_batch_norm(network)
+    if on_cpu:
+        keep_freed_memory()
+    if on_cpu and engine != "torch":
+        try:
+            from .openvino_engine import OpenVINOEngine
+
+            return OpenVINOEngine(folded, precision=precision)
+        except ImportError as error:
+            if engine == "openvino":
+                raise RequestError(
+                    f'OpenVINO is not installed ({error}), expected it for engine openvino: pip install "openvino>=2024.4"'
+                ) from error
+    if on_cpu:
+        return TorchEngine(folded, precision=precision)
+    return CudaEngine(folded, device=device, precision=precision)
+
+
+def fold_batch_norm(network: nn.Module) -> nn.Module:
+    """Return a copy in evaluation mode whose batch norms that follow a convolution directly are part of its weights."""
+    copied = copy.deepcopy(network).eval()
+    for sequence in copied.modules():
+        if isinstance(sequence, nn.Sequential):
+            for index, (first, second) in enumerate(pairwise(list(sequence))):
+                if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                    sequence[index] = fuse_conv_bn_eval(first, second)
+                    sequence[index + 1] = nn.Identity()
+    return copied
+
+
+def network_input(patches: Tensor, input_px: int) -> Tensor:
+    """Resize patches (N, h, w, 3) to the network input, float32 (N, 3, S, S) in 0..1."""
+    return resize_patches(patches, input_px) / 255
+
+
+class TorchEngine:
+    """A folded network on the CPU; every call computes in its own thread, with no team of threads that waits for its slowest."""
+
+    name = "torch"
+
+    def __init__(self, network: nn.Module, *, precision: str = "float32") -> None:
+        self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._dtype = DTYPES[precision]
+        self._input_px = int(network.input_px)  # type: ignore[arg-type]
+        self.streams = torch.get_num_threads()
+
+    @torch.inference_mode()
+    def __call__(self, patches: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Encode patches."""
+        if threading.current_thread() is not threading.main_thread():
+            torch.set_num_threads(1)  # of this thread alone
+        count = len(patches)
+        batch = network_input(torch.from_numpy(patches), self._input_px)
+        if missing := -count % BATCH_MULTIPLE:
+            batch = torch.cat([batch, batch[-1:].expand(missing, -1, -1, -1)])
+        batch = batch.contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", dtype=self._dtype, enabled=self._dtype != torch.float32):
+            return self._network(batch)[:count].float().numpy()
+
+
+class CudaEngine:
+    """A folded network on a GPU: pinned memory, copies that do not block, and a stream for every calling thread."""
+
+    name = "torch"
+    streams = CUDA_STREAMS
+
+    def __init__(self, network: nn.Module, *, device: torch.device, precision: str = "float32") -> None:
+        self._network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._device = device
+        self._dtype = DTYPES[precision]
+        self._input_px = int(network.input_px)  # type: ignore[arg-type]
+        self._of_thread = threading.local()
+
+    @torch.inference_mode()
+    def __call__(self, patches: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Encode patches."""
+        if not hasattr(self._of_thread, "stream"):
+            self._of_thread.stream = torch.cuda.Stream(self._device)
+        stream = self._of_thread.stream
+        with torch.cuda.stream(stream), torch.autocast("cuda", self._dtype, enabled=self._dtype != torch.float32):
+            batch = torch.from_numpy(patches).pin_memory().to(self._device, non_blocking=True)
+            batch = network_input(batch, self._input_px).contiguous(memory_format=torch.channels_last)
+            vectors = self._network(batch).float()
+            host = torch.empty(vectors.shape, pin_memory=True).copy_(vectors, non_blocking=True)
+        stream.synchronize()
+        return host.numpy()

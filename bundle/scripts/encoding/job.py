@@ -1,0 +1,160 @@
+"""What a process needs to know to encode any slide of a request: it can be sent to a worker."""
+
+import errno
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..common.errors import NoTissueError, SlideError, StorageError
+from ..slides.table import SlideRow
+from .embed import embed_slide
+from .named_encoder import NamedEncoder
+from .settings import EncodingSettings, parameters_of
+from .store import read_attributes, require_whole
+
+_LOGGER = logging.getLogger(__name__)
+_STORAGE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+
+
+@dataclass(frozen=True)
+class ManifestRow:
+    """What became of one slide; ``status`` is done, empty, failed or skipped (a whole and current file was there)."""
+
+    slide_id: str
+    slide: str
+    status: str
+    patches: int = 0
+    seconds: float = 0.0
+    output: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class EncodingJob:
+    """How slides become embedding files; see :func:`.run.encode_slides` for the fields."""
+
+    output: Path
+    encoder_def: Callable[[], nn.Module]
+    device: torch.device | str = "cpu"
+    batch_size: int = 64
+    num_workers: int = 0
+    decode_device: str = "cpu"
+    engine: str = "torch"
+    unreadable_tiles: str = "fail"
+    resume: bool = True
+    settings: EncodingSettings = field(default_factory=EncodingSettings)
+
+    @cached_property
+    def encoder(self) -> NamedEncoder:
+        """The patch encoder, made once a process."""
+        return NamedEncoder(
+            self.encoder_def(),
+            device=torch.device(self.device),
+            batch_size=self.batch_size,
+            engine=self.engine,
+            precision=self.settings.precision,
+        )
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How slides are read, in the words of :func:`.embed.embed_slide`."""
+        names = ("num_workers", "decode_device", "unreadable_tiles")
+        return {name: getattr(self, name) for name in names}
+
+    def path_of(self, row: SlideRow) -> Path:
+        """Where the embedding of a slide goes."""
+        return self.output / f"{row.slide_id}.h5"
+
+    def encode(self, row: SlideRow) -> ManifestRow:
+        """Encode one slide, unless that is done; whatever is wrong with the slide stands in the row.
+
+        Raises:
+            StorageError: nothing more can be written.
+        """
+        with self.accounted(row) as account:
+            if self.is_current(row):
+                account.skipped()
+            else:
+                path = self.path_of(row)
+                account.done(embed_slide(row, path, encoder=self.encoder, settings=self.settings, **self.reading))
+        return account.entry
+
+    def is_current(self, row: SlideRow) -> bool:
+        """Whether a whole file is there, made from this slide with this encoder and these settings.
+
+        Raises:
+            SlideError: the slide is not there.
+        """
+        path = self.path_of(row)
+        if not row.path.is_file():
+            raise SlideError(f"{row.path}: no such file: correct the path or put the slide there")
+        if not (self.resume and path.is_file()):
+            return False
+        try:
+            attributes = require_whole(path)
+        except SlideError as error:
+            _LOGGER.debug("encoded anew: %s", error)
+            return False
+        if self.unreadable_tiles == "fail" and attributes.get("patches_left_out"):
+            return False
+        return attributes.get("parameters") == parameters_of(row, self.encoder.identity, self.settings)
+
+    @contextmanager
+    def accounted(self, row: SlideRow) -> "Iterator[Account]":
+        """Turn what happens to a slide inside the block, said or raised, into ``account.entry``."""
+        account = Account(row, self.path_of(row))
+        try:
+            yield account
+        except NoTissueError as error:
+            account.stale("empty", f"no tissue: {error}")
+        except OSError as error:
+            if error.errno in _STORAGE_ERRORS:
+                raise StorageError(
+                    f"{self.output}: {error.strerror or error}; slides finished so far are kept: make room there and run the same "
+                    "command again"
+                ) from error
+            account.stale("failed", str(error))
+        except SlideError as error:
+            account.stale("failed", str(error))
+
+
+class Account:
+    """Keeps the time of one slide and writes its row of the manifest."""
+
+    def __init__(self, row: SlideRow, path: Path) -> None:
+        self.entry = ManifestRow(row.slide_id, str(row.path), "failed")
+        self._row, self._path = row, path
+        self._start_s = time.monotonic()
+
+    def done(self, patches: int) -> None:
+        """Say that the file was written now."""
+        self._enter("done", patches=patches, output=self._path.name, error=self._left_out())
+
+    def skipped(self) -> None:
+        """Say that the file was there."""
+        patches = int(read_attributes(self._path)["patches"])
+        self._enter("skipped", patches=patches, output=self._path.name, error=self._left_out())
+
+    def stale(self, status: str, error: str) -> None:
+        """Say that there is no embedding; what an earlier run left is removed, unless the slide is gone and it is all there is."""
+        if self._row.path.is_file():
+            self._path.unlink(missing_ok=True)
+        _LOGGER.debug("%s: %s", status, error)
+        self._enter(status, error=error)
+
+    def _left_out(self) -> str:
+        """Tell what unreadable tiles cost; an empty string where there are none."""
+        left_out = int(read_attributes(self._path)["patches_left_out"])
+        return f"{left_out} patches lie on unreadable tiles and were left out" if left_out else ""
+
+    def _enter(self, status: str, *, patches: int = 0, output: str = "", error: str = "") -> None:
+        seconds = round(time.monotonic() - self._start_s, 3)
+        self.entry = replace(self.entry, status=status, patches=patches, seconds=seconds, output=output, error=error)

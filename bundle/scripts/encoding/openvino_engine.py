@@ -1,0 +1,54 @@
+"""A patch encoder in OpenVINO, which is installed on demand."""
+
+import sys
+import threading
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from .engine import network_input
+
+# OpenVINO reports its use to a server as soon as it is imported, unless the package that does so is not there
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+import openvino  # noqa: E402
+
+PRECISION_HINTS = {"float32": "f32", "bfloat16": "bf16"}
+
+
+class OpenVINOEngine:
+    """A folded network, compiled for the CPU; every calling thread has a request, and so a stream, of its own.
+
+    Args:
+        network: the patch encoder.
+        precision: "float32" or "bfloat16".
+    """
+
+    name = "openvino"
+
+    def __init__(self, network: nn.Module, *, precision: str = "float32") -> None:
+        self.streams = torch.get_num_threads()
+        self._input_px = int(network.input_px)  # type: ignore[arg-type]
+        example = torch.zeros(2, 3, self._input_px, self._input_px)
+        with torch.inference_mode(False):
+            model = openvino.convert_model(network, example_input=example)
+        model.reshape([-1, 3, self._input_px, self._input_px])
+        options = {
+            "INFERENCE_PRECISION_HINT": PRECISION_HINTS[precision],
+            "INFERENCE_NUM_THREADS": self.streams,
+            "NUM_STREAMS": self.streams,
+            "ENABLE_CPU_PINNING": False,  # every process would pin itself to the first core
+        }
+        self._compiled = openvino.Core().compile_model(model, "CPU", options)
+        self._of_thread = threading.local()
+
+    @torch.inference_mode()
+    def __call__(self, patches: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Encode patches."""
+        if not hasattr(self._of_thread, "request"):
+            self._of_thread.request = self._compiled.create_infer_request()
+            if threading.current_thread() is not threading.main_thread():
+                torch.set_num_threads(1)  # of this thread alone
+        batch = network_input(torch.from_numpy(patches), self._input_px).contiguous().numpy()
+        return np.array(self._of_thread.request.infer([batch])[0], dtype=np.float32)

@@ -1,0 +1,73 @@
+"""What an embedding file depends on, besides the slide's pixels and the encoder's weights."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+
+from ..common.errors import RequestError
+from ..common.version import BUNDLE_VERSION
+from ..slides.geometry import PATCH_UM, is_read_level
+from ..slides.table import SlideRow
+from ..tissue.mask import METHODS
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+HEAD_BYTES = 65536  # of a slide file, that tell it from another of the same size
+
+
+@dataclass(frozen=True)
+class EncodingSettings:
+    """Everything that decides what an embedding file holds, besides the slide and the encoder.
+
+    Attributes:
+        patch_um: side of a patch on the slide.
+        read_level: "auto", "highest" (level 0, as in the paper) or a level's number.
+        tissue_method: "rle" or "otsu".
+        thumbnail_levels: L.
+        precision: of the encoder's arithmetic: "float32", "bfloat16" or "float16".
+
+    Raises:
+        RequestError: a setting lies outside its range.
+    """
+
+    patch_um: float = PATCH_UM
+    read_level: str | int = "auto"
+    tissue_method: str = "rle"
+    thumbnail_levels: int = 3
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        for name, fits, expected in (
+            ("patch_um", self.patch_um > 0, "micrometres, over 0"),
+            ("read_level", is_read_level(self.read_level), "auto, highest or a level's number"),
+            ("tissue_method", self.tissue_method in METHODS, f"one of {', '.join(METHODS)}"),
+            ("thumbnail_levels", self.thumbnail_levels >= 1, "1 or more"),
+            ("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
+        ):
+            if not fits:
+                raise RequestError(f"{name} is {getattr(self, name)!r}, expected {expected}")
+
+
+def parameters_of(row: SlideRow, encoder: str, settings: EncodingSettings) -> str:
+    """State all that an embedding depends on; a file whose statement differs is stale.
+
+    Args:
+        row: the slide; its size and first ``HEAD_BYTES`` bytes stand for its content.
+        encoder: name and hash of the patch encoder.
+        settings: the settings.
+
+    Raises:
+        OSError: the slide cannot be read.
+    """
+    with open(row.path, "rb") as slide:
+        head = hashlib.sha256(slide.read(HEAD_BYTES)).hexdigest()
+    return json.dumps(
+        {
+            **asdict(settings),
+            "encoder": encoder,
+            "mpp": row.mpp,
+            "slide_bytes": row.path.stat().st_size,
+            "slide_head_sha256": head,
+            "version": BUNDLE_VERSION,
+        },
+        sort_keys=True,
+    )

@@ -1,0 +1,155 @@
+"""Files that are really damaged, read by every backend that takes them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from scripts.common.errors import RequestError, SlideError
+from scripts.slides.reader import Region, open_slide
+from scripts.slides.tile_table import is_whole_codestream
+
+TILE_PX = 64
+BAD = (1, 2)  # row and column of the damaged tile
+GRID = np.array([(x, y) for y in range(0, 256, 32) for x in range(0, 320, 32)])
+READ = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+from scripts.slides.reader import open_slide
+with open_slide(sys.argv[2], backend="cucim", unreadable_tiles="mask") as reader:
+    grid = np.array([(x, y) for y in range(0, 256, 32) for x in range(0, 320, 32)])
+    list(reader.iter_patches(grid, size_xy_px=(32, 32), level=0, batch_size=8))
+    print([(region.x_px, region.y_px) for region in reader.unreadable_regions])
+"""
+
+
+@pytest.fixture(params=["cucim", "openslide", "tifffile"])
+def backend(request):
+    if request.param == "cucim":
+        pytest.importorskip("cucim")
+    return request.param
+
+
+def write(path, *, compression="jpeg", levels=2):
+    picture = np.random.default_rng(0).integers(60, 220, (32, 40, 3)).astype(np.uint8).repeat(8, 0).repeat(8, 1)
+    with tifffile.TiffWriter(path) as file:
+        for level in range(levels):
+            file.write(
+                picture[:: 2**level, :: 2**level],
+                tile=(TILE_PX, TILE_PX),
+                photometric="rgb",
+                compression=compression,
+                subfiletype=int(level > 0),
+                metadata=None,
+            )
+    return picture
+
+
+def damage(path, kind):
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        tile = BAD[0] * (page.imagewidth // TILE_PX) + BAD[1]
+        offset, count = page.dataoffsets[tile], page.databytecounts[tile]
+    with open(path, "r+b") as file:
+        file.seek(offset + (count // 2 if kind == "half" else 0))
+        length = count - count // 2 if kind == "half" else count
+        file.write(np.random.default_rng(1).bytes(length) if kind == "noise" else bytes(length))
+
+
+@pytest.mark.parametrize("kind", ["zeros", "noise", "half"])
+def test_a_damaged_tile_fails_or_is_masked(tmp_path, backend, kind, capfd):
+    picture = write(tmp_path / "slide.tif")
+    with open_slide(tmp_path / "slide.tif", backend=backend) as reader:
+        whole = np.concatenate(list(reader.iter_patches(GRID, size_xy_px=(32, 32), level=0, batch_size=8)))
+    damage(tmp_path / "slide.tif", kind)
+    with (
+        open_slide(tmp_path / "slide.tif", backend=backend) as reader,
+        pytest.raises(
+            SlideError, match=r"slide\.tif: level 0 cannot be decoded at x 128, y 64 .*--unreadable_tiles mask"
+        ),
+    ):
+        list(reader.iter_patches(GRID, size_xy_px=(32, 32), level=0, batch_size=8))
+    with open_slide(tmp_path / "slide.tif", backend=backend, unreadable_tiles="mask", num_workers=2) as reader:
+        masked = np.concatenate(list(reader.iter_patches(GRID, size_xy_px=(32, 32), level=0, batch_size=8)))
+        assert reader.unreadable_regions == [Region(0, 128, 64, TILE_PX, TILE_PX)]
+        again = reader.read_patches(np.array([(128, 64), (0, 0)]), size_xy_px=(32, 32), level=0)
+        low = reader.read_patches(np.array([(0, 0)]), size_xy_px=(160, 128), level=1)
+    hit = (BAD[::-1] == GRID // TILE_PX).all(axis=1)
+    assert hit.sum() == 4
+    assert (masked[hit] == 255).all()
+    np.testing.assert_array_equal(masked[~hit], whole[~hit])
+    assert (again[0] == 255).all() and not (again[1] == 255).all()
+    assert np.abs(low[0].astype(int) - picture[::2, ::2]).mean() < 20, "other levels are not concerned"
+    printed = capfd.readouterr()
+    assert "JPEG" not in printed.out + printed.err, "native messages are kept from the user"
+
+
+def test_a_file_cut_off_is_refused_or_masked(tmp_path, backend):
+    path = tmp_path / "slide.tif"
+    write(path, levels=1)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+
+    def read(policy):
+        with open_slide(path, backend=backend, unreadable_tiles=policy) as reader:
+            list(reader.iter_patches(GRID, size_xy_px=(32, 32), level=0, batch_size=8))
+            return reader.unreadable_regions
+
+    with pytest.raises(SlideError, match=r"slide\.tif"):
+        read("fail")
+    if backend == "openslide":
+        with pytest.raises(SlideError, match="cannot be read"):
+            read("mask")
+    else:
+        assert 3 < len(read("mask")) < 15
+
+
+def test_a_pyramid_that_lost_its_lower_levels_is_refused(tmp_path):
+    """cuCIM would take it for a slide of one level."""
+    pytest.importorskip("cucim")
+    path = tmp_path / "slide.tif"
+    write(path, levels=2)
+    with tifffile.TiffFile(path) as file:
+        second = file.pages[1].offset
+    path.write_bytes(path.read_bytes()[: second + 4])
+    with pytest.raises(SlideError, match=r"cucim: .*cut off"):
+        open_slide(path, backend="cucim")
+
+
+@pytest.mark.parametrize(("start", "length"), [(0, 300), (2, 40), (90, 400), (-60, 60)])
+def test_a_damaged_jpeg_2000_tile_does_not_end_the_process(tmp_path, data_dir, start, length):
+    """cuCIM calls terminate on a broken header."""
+    pytest.importorskip("cucim")
+    path = tmp_path / "slide.svs"
+    path.write_bytes((data_dir / "slides" / "tcga-cr-7395-01a-01-ts1.svs").read_bytes())
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        offset, count = page.dataoffsets[0], page.databytecounts[0]
+    with open(path, "r+b") as file:
+        file.seek(offset + (start if start >= 0 else count + start))
+        file.write(np.random.default_rng(1).bytes(min(length, count - max(0, start))))
+    bundle = Path(__file__).parents[2] / "bundle"
+    done = subprocess.run(
+        [sys.executable, "-c", READ, str(bundle), str(path)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "[(0, 0)]"), done.stderr
+
+
+def test_the_tiles_of_a_real_jpeg_2000_slide_are_whole(data_dir):
+    with tifffile.TiffFile(data_dir / "slides" / "tcga-cr-7395-01a-01-ts1.svs") as file:
+        page = file.pages[0]
+        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+            file.filehandle.seek(offset)
+            content = file.filehandle.read(count)
+            assert is_whole_codestream(content)
+    assert not is_whole_codestream(content[:-1])
+    assert not is_whole_codestream(content[:2] + b"\0" + content[3:])
+    assert not is_whole_codestream(b"")
+
+
+def test_an_unknown_policy_is_refused(tmp_path):
+    with pytest.raises(RequestError, match="unreadable_tiles 'skip': expected one of fail, mask"):
+        open_slide(tmp_path / "slide.tif", unreadable_tiles="skip")
