@@ -71,7 +71,9 @@ def write_mirax(
         for row in range(0, rows, step):
             for column in range(0, columns, step):
                 if scanned[row : row + step, column : column + step].any():
-                    covered = pixels[row * tile_px :, column * tile_px :][: step * tile_px : step, : step * tile_px : step]
+                    covered = pixels[row * tile_px :, column * tile_px :][
+                        : step * tile_px : step, : step * tile_px : step
+                    ]
                     image = np.full((tile_px, tile_px, 3), 255, np.uint8)
                     image[: covered.shape[0], : covered.shape[1]] = covered
                     encoded = io.BytesIO()
@@ -96,5 +98,7 @@ def _index(entries: list[list[tuple[int, int, int, int]]]) -> bytes:
     for images in entries:
         begin = table + 4 * len(entries) + len(body)
         pages.append(begin)
-        body += struct.pack("<4i", 0, begin + 8, len(images), 0) + b"".join(struct.pack("<4i", *image) for image in images)
+        body += struct.pack("<4i", 0, begin + 8, len(images), 0) + b"".join(
+            struct.pack("<4i", *image) for image in images
+        )
     return head + struct.pack("<2i", table, 0) + struct.pack(f"<{len(pages)}i", *pages) + body
