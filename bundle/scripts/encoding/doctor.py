@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import tifffile
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from ..common.errors import SlideError
 from ..slides.geometry import plan_reading
-from ..slides.reader import BACKENDS, open_slide
-from ..slides.table import read_slides
+from ..slides.reader import BACKENDS, SlideReader, open_slide
+from ..slides.table import SlideRow, read_slides
 
 PACKAGES = (
     "torch",
@@ -30,9 +31,12 @@ PACKAGES = (
     "openvino",
     "distributed",
 )
-SAMPLE_PX, TILE_PX = 256, 128
-BY_OPENSLIDE_ALONE = "NDPI, MRXS, SCN, BIF, DICOM, VMS"
+SAMPLE_PX, TILE_PX, LEVELS = 512, 128, 2
+APERIO = "Aperio Image Library v12\n512x512 [0,0 512x512] (128x128)|AppMag = 20|MPP = 0.5"
+APERIO_JPEG2000_RGB = 33005  # TIFF's code of the compression
+BY_OPENSLIDE_ALONE = "NDPI, MRXS, SCN, BIF, DICOM, VMS, Philips"
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+MAX_DIFFERENCE = 10.0  # mean grey levels: lossy compression stays far below, a wrong image far above
 
 
 def examine(slides: str | Path | None = None) -> list[str]:
@@ -51,23 +55,25 @@ def examine(slides: str | Path | None = None) -> list[str]:
     _section("installed", _installed())
     _section("machine", _machine())
     with tempfile.TemporaryDirectory() as folder:
-        _section("formats, read by", _formats(Path(folder)))
-    unreadable = []
-    if rows:
-        print("\nslides")
-    for row in rows:
-        try:
-            with open_slide(row.path) as reader:
-                plan = plan_reading(reader, mpp=row.mpp)
-                levels = ", ".join(f"{width} x {height}" for width, height in reader.level_sizes_xy_px)
-                print(
-                    f"  {row.slide_id}: {reader.backend}; {plan.mpp_x:.4g} um/px; levels {levels}; patches of {plan.read_px} px from "
-                    f"level {plan.level}"
-                )
-        except SlideError as error:
-            unreadable.append(str(error))
-            print(f"  {row.slide_id}: {error}")
+        _section("formats, and what reads them here", _formats(Path(folder)))
+    unreadable: list[str] = []
+    _section("slides", ((row.slide_id, _reading_of(row, unreadable)) for row in rows))
     return unreadable
+
+
+def _reading_of(row: SlideRow, unreadable: list[str]) -> str:
+    """Say how a slide would be read; where it cannot be, say why and add that to ``unreadable``."""
+    try:
+        with open_slide(row.path) as reader:
+            plan = plan_reading(reader, mpp=row.mpp)
+            levels = ", ".join(f"{width} x {height}" for width, height in reader.level_sizes_xy_px)
+            # one patch: a file may be opened whose pixels cannot be decoded
+            middle = plan.grid.coords_xy_px(np.array([plan.grid.shape_yx], dtype=np.int32) // 2)
+            reader.read_patches(middle, size_xy_px=(plan.read_px, plan.read_px), level=plan.level)
+    except SlideError as error:
+        unreadable.append(str(error))
+        return str(error)
+    return f"{reader.backend}; {plan.mpp_x:.4g} um/px; levels {levels}; patches of {plan.read_px} px from level {plan.level}"
 
 
 def require_readable(unreadable: list[str]) -> None:
@@ -77,9 +83,11 @@ def require_readable(unreadable: list[str]) -> None:
 
 
 def _section(title: str, lines: Iterator[tuple[str, str]]) -> None:
-    print(f"\n{title}")
-    for name, value in lines:
-        print(f"  {name:<34} {value}")
+    """Print lines as they come, below a title, if there are any."""
+    for index, (name, value) in enumerate(lines):
+        if not index:
+            print(f"\n{title}")
+        print(f"  {name:<42} {value}", flush=True)
 
 
 def _installed() -> Iterator[tuple[str, str]]:
@@ -89,10 +97,20 @@ def _installed() -> Iterator[tuple[str, str]]:
             yield name, version(name)
         except PackageNotFoundError:
             yield name, "not installed"
+    yield "OpenSlide's library", _openslide_version() or "does not load"
+
+
+def _openslide_version() -> str | None:
+    try:
+        import openslide
+    except (ImportError, OSError):
+        return None
+    return str(openslide.__library_version__)
 
 
 def _machine() -> Iterator[tuple[str, str]]:
     yield "processors", str(os.cpu_count())
+    yield "memory", f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB"
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         words = set(cpuinfo.read_text(encoding="utf-8").split())
@@ -109,87 +127,122 @@ def _installed_module(name: str) -> bool:
 
 
 def _formats(folder: Path) -> Iterator[tuple[str, str]]:
-    """Write a small file of each format and open it with every backend."""
-    for name, write in _SAMPLES.items():
-        path = folder / f"sample{len(list(folder.iterdir()))}{'.png' if name == 'PNG' else '.tif'}"
-        write(path)
-        readers = [backend for backend in BACKENDS if _reads(path, backend)]
-        device = "CPU" if not torch.cuda.is_available() else "CPU, or the GPU with --decode_device cuda"
-        yield (
-            name,
-            f"{', '.join(readers)} ({device if 'cucim' in readers else 'CPU'})" if readers else "none: convert it",
-        )
-    yield (
-        BY_OPENSLIDE_ALONE,
-        "openslide (CPU)" if _installed_module("openslide") else "none: OpenSlide is not installed",
-    )
+    """Write a small file of each format and read it with every backend, the one that serves it first."""
+    for index, (name, (suffix, write)) in enumerate(SAMPLES.items()):
+        path = folder / f"sample{index}{suffix}"  # cuCIM goes by the suffix
+        try:
+            write(path)
+        except (ImportError, KeyError, ValueError, RuntimeError) as error:  # a codec that is not installed
+            yield name, f"not tried, no sample can be written ({error})"
+            continue
+        levels = {backend: _levels_read(path, backend) for backend in (*BACKENDS, "auto")}
+        serving = _serving(path) if levels["auto"] else None
+        if serving is None:
+            yield name, "nothing: convert it to a tiled pyramidal TIFF"
+            continue
+        most = max(levels.values())
+        others = [
+            f"{backend}{'' if levels[backend] == most else ' (level 0 alone)'}"
+            for backend in BACKENDS
+            if levels[backend] and backend != serving
+        ]
+        note = "" if levels[serving] == most else ", level 0 alone"
+        yield name, f"{serving} on {_devices(path, serving)}{note}" + (f"; also {', '.join(others)}" if others else "")
+    loads = _openslide_version() is not None
+    yield BY_OPENSLIDE_ALONE, "openslide on CPU (not tried)" if loads else "nothing: OpenSlide does not load"
 
 
-def _reads(path: Path, backend: str) -> bool:
-    """Whether a backend gives the sample's pixels, about."""
+def _serving(path: Path) -> str:
+    with open_slide(path) as reader:
+        return reader.backend
+
+
+def _devices(path: Path, backend: str) -> str:
+    on_gpu = backend == "cucim" and torch.cuda.is_available() and _levels_read(path, backend, device="cuda")
+    return "CPU, and on CUDA with --decode_device cuda" if on_gpu else "CPU"
+
+
+def _levels_read(path: Path, backend: str, *, device: str = "cpu") -> int:
+    """Levels that a backend gives with the sample's pixels, about; 0 where it refuses the file or gives others."""
     try:
-        with open_slide(path, backend=backend) as reader:
-            patch = reader.read_patches(np.array([[64, 32]]), size_xy_px=(96, 96), level=0)[0]
+        with open_slide(path, backend=backend, device=device) as reader:
+            return sum(_is_sample(reader, level) for level in range(len(reader.level_sizes_xy_px)))
     except SlideError:
-        return False
-    return float(np.abs(patch.astype(int) - _picture()[32:128, 64:160]).mean()) < 10
+        return 0
 
 
-def _picture() -> np.ndarray:
-    y, x = np.mgrid[:SAMPLE_PX, :SAMPLE_PX]
+def _is_sample(reader: SlideReader, level: int) -> bool:
+    step = 2**level
+    patch = reader.read_patches(np.array([[128, 64]]), size_xy_px=(64, 64), level=level)[0]
+    expected = _picture()[64:, 128:][: 64 * step : step, : 64 * step : step]
+    return float(np.abs(patch.astype(int) - expected).mean()) < MAX_DIFFERENCE
+
+
+def _picture() -> NDArray[np.uint8]:
+    y, x = np.mgrid[:SAMPLE_PX, :SAMPLE_PX] // 2
     return np.stack([x, y, 255 - (x + y) // 2], axis=-1).astype(np.uint8)
 
 
-def _tiled(compression: str | None, description: str | None = None) -> Callable[[Path], None]:
+def _tiled(compression: str | int | None, description: str | None = None) -> Callable[[Path], None]:
+    """A pyramid whose levels follow each other."""
+
     def write(path: Path) -> None:
-        tifffile.imwrite(
-            path,
-            _picture(),
-            tile=(TILE_PX, TILE_PX),
-            photometric="rgb",
-            compression=compression,
-            description=description,
-            metadata=None,
-        )
+        with tifffile.TiffWriter(path) as file:
+            for level in range(LEVELS):
+                file.write(
+                    _picture()[:: 2**level, :: 2**level],
+                    tile=(TILE_PX, TILE_PX),
+                    photometric="rgb",
+                    compression=compression,
+                    description=description,
+                    subfiletype=int(level > 0),
+                    metadata=None,
+                )
 
     return write
 
 
-def _ome(path: Path, *, planar: bool) -> None:
-    picture = _picture()
-    tile, photometric = (TILE_PX, TILE_PX), "rgb"
-    with tifffile.TiffWriter(path, ome=True) as file:
-        for level in range(2):
-            pixels = picture[:: 2**level, :: 2**level]
-            first = (
-                {"subifds": 1, "metadata": {"axes": "CYX" if planar else "YXS"}} if level == 0 else {"subfiletype": 1}
-            )
-            file.write(
-                np.moveaxis(pixels, -1, 0) if planar else pixels,
-                tile=tile,
-                photometric=photometric,
-                planarconfig="separate" if planar else "contig",
-                compression="zlib",
-                **first,
-            )
+def _ome(axes: str) -> Callable[[Path], None]:
+    """A pyramid whose lower levels hang on the first; axes CYX: a page a colour, SYX: a plane of the page a colour."""
+
+    def write(path: Path) -> None:
+        with tifffile.TiffWriter(path, ome=True) as file:
+            for level in range(LEVELS):
+                pixels = _picture()[:: 2**level, :: 2**level]
+                file.write(
+                    pixels if axes == "YXS" else np.ascontiguousarray(np.moveaxis(pixels, -1, 0)),
+                    tile=(TILE_PX, TILE_PX),
+                    photometric="minisblack" if axes == "CYX" else "rgb",
+                    planarconfig="separate" if axes == "SYX" else None,
+                    compression="zlib",
+                    subifds=LEVELS - 1 if level == 0 else 0,
+                    subfiletype=int(level > 0),
+                    metadata={"axes": axes} if level == 0 else None,
+                )
+
+    return write
 
 
-def _flat(path: Path) -> None:
+def _strips(path: Path) -> None:
     tifffile.imwrite(path, _picture(), photometric="rgb", metadata=None)
 
 
 def _png(path: Path) -> None:
-    Image.fromarray(_picture()).save(path)
+    Image.fromarray(_picture()).save(path, "png")
 
 
-_SAMPLES: dict[str, Callable[[Path], None]] = {
-    "tiled TIFF, JPEG": _tiled("jpeg"),
-    "tiled TIFF, deflate": _tiled("zlib"),
-    "tiled TIFF, LZW": _tiled("lzw"),
-    "tiled TIFF, JPEG 2000": _tiled("jpeg2000"),
-    "Aperio SVS, JPEG": _tiled("jpeg", "Aperio Image Library v12\n256x256|AppMag = 20|MPP = 0.5"),
-    "OME-TIFF, RGB": lambda path: _ome(path, planar=False),
-    "OME-TIFF, a plane a colour": lambda path: _ome(path, planar=True),
-    "TIFF in strips": _flat,
-    "PNG": _png,
+SAMPLES: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "tiled TIFF, JPEG": (".tif", _tiled("jpeg")),
+    "tiled TIFF, deflate": (".tif", _tiled("zlib")),
+    "tiled TIFF, LZW": (".tif", _tiled("lzw")),
+    "tiled TIFF, zstd": (".tif", _tiled("zstd")),
+    "tiled TIFF, JPEG 2000": (".tif", _tiled("jpeg2000")),
+    "Aperio SVS, JPEG": (".svs", _tiled("jpeg", APERIO)),
+    "Aperio SVS, JPEG 2000": (".svs", _tiled(APERIO_JPEG2000_RGB, APERIO)),
+    "OME-TIFF, RGB": (".ome.tif", _ome("YXS")),
+    "OME-TIFF, RGB, a plane a colour": (".ome.tif", _ome("SYX")),
+    "OME-TIFF, RGB, a page a colour": (".ome.tif", _ome("CYX")),
+    "TIFF in strips": (".tif", _strips),
+    "PNG": (".png", _png),
 }
+"""Suffix of each format's files, and what writes a small one."""
