@@ -6,6 +6,7 @@ import pytest
 
 from scripts.common.errors import SlideError
 from scripts.slides.cucim_reader import DECODING_FAILED, CucimReader, _native_messages, read_options
+from scripts.slides.reader import open_slide
 
 pytest.importorskip("cucim")
 
@@ -45,6 +46,15 @@ def test_image_that_is_not_rgb_is_refused(make_tiff, pixels):
     path = make_tiff(pixels.astype(np.uint16), compression=None)
     with pytest.raises(SlideError, match="not a tiled 8-bit RGB image"):
         CucimReader(path)
+
+
+def test_deflate_is_refused(make_tiff, pixels):
+    """cuCIM ends the process on a damaged tile of it."""
+    path = make_tiff(pixels, compression="deflate")
+    with pytest.raises(SlideError, match="compressed by deflate"):
+        CucimReader(path)
+    with open_slide(path) as reader:
+        assert reader.backend == "openslide"
 
 
 def test_native_messages_go_to_the_debug_log_and_others_where_they_were_meant_to_go(capfd, caplog):

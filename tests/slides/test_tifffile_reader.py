@@ -62,6 +62,25 @@ def test_layouts(layout, num_workers, tmp_path, pixels):
         assert_levels(reader, pixels)
 
 
+@pytest.mark.parametrize("name", ["slide.ome.tif", "slide.TIFF"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_auto_reads_the_planes_and_the_pyramid(layout, name, tmp_path, pixels):
+    """The other readers would give level 0 alone, without its resolution, and of a page a colour the first colour."""
+    with open_slide(write_ome(tmp_path / name, pixels, layout=layout)) as reader:
+        assert (reader.backend, reader.mpp_xy) == ("tifffile", (0.5, 0.5))
+        assert_levels(reader, pixels)
+
+
+@pytest.mark.parametrize(("shape", "axes"), [((5, 200, 300), "CYX"), ((4, 200, 300, 3), "ZYXS")])
+def test_auto_refuses_what_is_no_plane_of_rgb(shape, axes, tmp_path):
+    """OpenSlide would take the first plane for the slide."""
+    path = tmp_path / "slide.ome.tif"
+    photometric = "rgb" if "S" in axes else "minisblack"
+    tifffile.imwrite(path, np.zeros(shape, "uint8"), tile=(64, 64), photometric=photometric, metadata={"axes": axes})
+    with pytest.raises(SlideError, match="expected 8-bit RGB in one plane"):
+        open_slide(path)
+
+
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_compressions(compression, tmp_path, pixels):
     path = write_ome(tmp_path / "slide.ome.tif", pixels, compression=compression)

@@ -14,6 +14,7 @@ from ..common.errors import RequestError, SlideError
 from .sweep import WHITE, sweep
 
 BACKENDS = ("cucim", "openslide", "tifffile")
+TIFF_SUFFIXES = (".tif", ".tiff", ".tf2", ".tf8", ".btf")
 UNREADABLE_TILES = ("fail", "mask")
 DEFAULT_TILE_XY_PX = (512, 512)
 """Side of what is read at once where a format does not tell its tiles."""
@@ -224,8 +225,8 @@ def open_slide(
 
     Args:
         path: Slide file.
-        backend: ``"auto"`` takes cuCIM where it is installed and reads the file, else OpenSlide, else tifffile; their names
-            insist.
+        backend: ``"auto"`` takes cuCIM where it is installed and reads the file, else OpenSlide, else tifffile; for an OME-TIFF
+            tifffile alone, as the others know neither its planes nor its pyramid. Their names insist.
         num_workers: Threads that decode; 0 means one.
         device: ``"cuda"`` lets cuCIM decode on the GPU where it can; the patches come to the host all the same.
         unreadable_tiles: ``"fail"``, or ``"mask"`` to make them white and list them.
@@ -243,7 +244,7 @@ def open_slide(
     if not path.is_file():
         raise SlideError(f"{path}: no such file: correct the path or put the slide there")
     reasons = []
-    for name in openers if backend == "auto" else [backend]:
+    for name in _served_by(path) if backend == "auto" else [backend]:
         try:
             reader = openers[name](path)
         except SlideError as error:
@@ -258,8 +259,18 @@ def open_slide(
     )
 
 
+def _served_by(path: Path) -> tuple[str, ...]:
+    """Name the backends that may open a file, in order of preference."""
+    if path.suffix.lower() in TIFF_SUFFIXES:
+        from .tifffile_reader import is_ome_tiff
+
+        if is_ome_tiff(path):
+            return ("tifffile",)
+    return BACKENDS
+
+
 def _openers(*, num_workers: int, device: str) -> dict[str, Callable[[Path], SlideReader]]:
-    """Name the backends in order of preference; their native libraries are imported only when a slide is opened."""
+    """Return what opens a slide with each backend; their native libraries are imported only when a slide is opened."""
 
     def cucim(path: Path) -> SlideReader:
         from .cucim_reader import CucimReader

@@ -105,6 +105,15 @@ class TifffileReader(SlideReader):
         self._content.close()
 
 
+def is_ome_tiff(path: Path) -> bool:
+    """Whether a file is a TIFF whose description is OME's metadata."""
+    try:
+        with open(path, "rb") as content, tifffile.TiffFile(content) as file:
+            return bool(file.is_ome)
+    except (*_DAMAGED, *_MALFORMED):
+        return False
+
+
 class _Level:
     """One level of a pyramid: a page of RGB pixels, or three pages or planes of one colour each.
 

@@ -1,6 +1,7 @@
 """A look at the tiles of a TIFF before cuCIM decodes them: on some damage it ends the whole process instead of raising.
 
-It does so where a tile lies past the end of the file, and where the header of a JPEG 2000 tile is broken.
+It does so where a tile lies past the end of the file, where the header of a JPEG 2000 tile is broken, and on any damage to a
+deflate tile. The last could only be found by inflating every tile, so that such files are left to the other readers.
 """
 
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from ..common.errors import SlideError
 
 JPEG2000 = frozenset({33003, 33004, 33005, 34712})
 """TIFF's codes of the compression: Aperio's three, and JPEG 2000."""
+
+DEFLATE = frozenset({8, 32946})
 
 _START_OF_CODESTREAM, _START_OF_TILE_PART, _END_OF_CODESTREAM = 0xFF4F, 0xFF90, 0xFFD9
 _TILE_PART_BYTES = 10  # length of the segment that begins a tile part
@@ -36,7 +39,7 @@ class TileTable:
         level_sizes_xy_px: its levels; their directories are found by size, and a level without one is not checked.
 
     Raises:
-        SlideError: the directories cannot be read.
+        SlideError: the directories cannot be read, or a level is compressed by deflate.
     """
 
     def __init__(self, path: Path, level_sizes_xy_px: tuple[tuple[int, int], ...]) -> None:
@@ -57,6 +60,8 @@ class TileTable:
                     in_file = offsets + counts <= size_bytes
                     level = _Level(offsets, counts, in_file, tile, int(page.compression) in JPEG2000)
                     self._levels.setdefault(level_sizes_xy_px.index(size), level)
+                    if int(page.compression) in DEFLATE:
+                        raise SlideError("compressed by deflate: a damaged tile would end the process")
         except (tifffile.TiffFileError, OSError, ValueError, IndexError) as error:
             raise SlideError(f"its TIFF directories cannot be read ({error})") from error
 
