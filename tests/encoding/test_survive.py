@@ -76,6 +76,17 @@ def test_a_full_disk_stops_the_run_and_room_lets_it_go_on(small_disk: Path, tmp_
     assert contents(output) == contents(tmp_path / "whole")
 
 
+def test_a_disk_without_room_for_the_manifest_stops_the_run(small_disk: Path, tmp_path: Path) -> None:
+    output = small_disk / "out"
+    encode(write_painted_slide(tmp_path / "a.tif"), output)
+    with open(small_disk / "ballast", "wb", buffering=0) as ballast, pytest.raises(OSError, match="No space left"):
+        while True:
+            ballast.write(bytes(4096))
+    with pytest.raises(StorageError, match=r"out: No space left on device; .* make room there"):
+        encode(tmp_path / "a.tif", output)
+    assert list(contents(output)) == ["a.h5"]
+
+
 def test_an_output_that_cannot_be_written_is_a_wrong_request(small_disk: Path, tmp_path: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(RequestError, match=r"out: cannot be written \(Read-only file system\)"):

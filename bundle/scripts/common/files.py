@@ -1,6 +1,7 @@
 """Outputs that are either whole or absent."""
 
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -8,6 +9,10 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from .errors import StorageError
+
+_STORAGE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
 @contextmanager
@@ -27,6 +32,19 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing_to(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn an error that ends all writing to ``folder`` (disk full, quota, mounted read-only) into a StorageError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _STORAGE_ERRORS:
+            raise
+        raise StorageError(
+            f"{folder}: {error.strerror or error}; slides finished so far are kept: make room there and run the same command again"
+        ) from error
 
 
 def remove_partial(folder: str | os.PathLike[str], stems: Container[str]) -> None:

@@ -11,8 +11,8 @@ _KEPT_BYTES = 1 << 30
 def keep_freed_memory() -> None:
     """Let glibc keep up to 1 GiB of freed memory instead of returning it to the system; does nothing elsewhere.
 
-    Batches of one size come and go: what is returned has to be cleared by the system when it is asked for again, which took a
-    fifth of the time of a convolutional network on a CPU (`benchmarks/transformation.py`).
+    Batches of one size come and go: what is returned has to be cleared by the system when it is asked for again, page by page,
+    which costs a convolutional network on a CPU a good part of its time.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -1,6 +1,5 @@
 """What a process needs to know to encode any slide of a request: it can be sent to a worker."""
 
-import errno
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..common.errors import NoTissueError, SlideError, StorageError
+from ..common.errors import NoTissueError, SlideError
+from ..common.files import writing_to
 from ..slides.table import SlideRow
 from .embed import embed_slide
 from .named_encoder import NamedEncoder
@@ -21,7 +21,6 @@ from .settings import EncodingSettings, parameters_of
 from .store import read_attributes, require_whole
 
 _LOGGER = logging.getLogger(__name__)
-_STORAGE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
 @dataclass(frozen=True)
@@ -112,17 +111,11 @@ class EncodingJob:
         """Turn what happens to a slide inside the block, said or raised, into ``account.entry``."""
         account = Account(row, self.path_of(row))
         try:
-            yield account
+            with writing_to(self.output):
+                yield account
         except NoTissueError as error:
             account.stale("empty", f"no tissue: {error}")
-        except OSError as error:
-            if error.errno in _STORAGE_ERRORS:
-                raise StorageError(
-                    f"{self.output}: {error.strerror or error}; slides finished so far are kept: make room there and run the same "
-                    "command again"
-                ) from error
-            account.stale("failed", str(error))
-        except SlideError as error:
+        except (SlideError, OSError) as error:
             account.stale("failed", str(error))
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ..common.errors import RequestError, SlideError
-from ..common.files import remove_partial, write_csv
+from ..common.files import remove_partial, write_csv, writing_to
 from ..common.lock import folder_lock
 from ..common.progress import track
 from ..slides.reader import UNREADABLE_TILES
@@ -105,7 +105,7 @@ def encode_slides(
     else:
         job.encoder_def()
     lock, manifest = f"encoding{part and '.' + part}", f"manifest{part and '.' + part}"
-    with folder_lock(job.output, lock):
+    with writing_to(job.output), folder_lock(job.output, lock):
         remove_partial(job.output, {*(row.slide_id for row in mine), manifest, f".{lock}.owner"})
         if is_table:
             _copy_table(Path(slides), job.output / "slides.csv")

@@ -32,7 +32,6 @@ NATIVE = re.compile(
 """Lines of cuCIM, its codecs and libtiff; the first two are those it writes beside any pixels, or on a file cut off."""
 
 _PRINTING = threading.Lock()
-_LIBC = ctypes.CDLL(None)  # whose streams hold back what they are given until they are flushed
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -179,6 +178,11 @@ def _mpp_xy(image: Any) -> tuple[float, float] | None:
     return float(spacing["X"]), float(spacing["Y"])
 
 
+def _flush_native() -> None:
+    """Let the streams of the C library give out what they hold back."""
+    ctypes.CDLL(None).fflush(None)
+
+
 class _Messages:
     """What native code has printed since the block was entered."""
 
@@ -188,7 +192,7 @@ class _Messages:
 
     def match(self, pattern: re.Pattern[bytes]) -> bool:
         """Whether ``pattern`` is found in what is new since the last question."""
-        _LIBC.fflush(None)
+        _flush_native()
         size = os.fstat(self._capture.fileno()).st_size
         if size == self._seen:
             return False
@@ -206,14 +210,14 @@ def _native_messages() -> Iterator[_Messages]:
     sys.stdout.flush()
     sys.stderr.flush()
     with _PRINTING, tempfile.TemporaryFile(buffering=0) as capture:
-        _LIBC.fflush(None)
+        _flush_native()
         kept = [os.dup(descriptor) for descriptor in (1, 2)]
         try:
             os.dup2(capture.fileno(), 1)
             os.dup2(capture.fileno(), 2)
             yield _Messages(capture)
         finally:
-            _LIBC.fflush(None)
+            _flush_native()
             for descriptor, original in zip((1, 2), kept, strict=True):
                 os.dup2(original, descriptor)
                 os.close(original)
