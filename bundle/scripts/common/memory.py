@@ -12,7 +12,7 @@ def keep_freed_memory() -> None:
     """Let glibc keep up to 1 GiB of freed memory instead of returning it to the system; does nothing elsewhere.
 
     Batches of one size come and go: what is returned has to be cleared by the system when it is asked for again, page by page,
-    which costs a convolutional network on a CPU a good part of its time.
+    which costs a convolutional network on a CPU, and the decoding of tiles, a good part of their time.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..common.errors import SlideError
+from ..common.memory import keep_freed_memory
 from .reader import DEFAULT_TILE_XY_PX, Decoded, SlideReader
 from .tile_table import TileTable
 
@@ -32,6 +33,7 @@ NATIVE = re.compile(
 """Lines of cuCIM, its codecs and libtiff; the first two are those it writes beside any pixels, or on a file cut off."""
 
 _PRINTING = threading.Lock()
+_C_LIBRARY = ctypes.CDLL(None)
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -54,6 +56,7 @@ class CucimReader(SlideReader):
             from cucim.clara import CuImage
         except ImportError as error:
             raise SlideError(f"cuCIM is not installed ({error})") from error
+        keep_freed_memory()
         try:
             with _native_messages() as messages:
                 image = CuImage(str(path))
@@ -180,7 +183,7 @@ def _mpp_xy(image: Any) -> tuple[float, float] | None:
 
 def _flush_native() -> None:
     """Let the streams of the C library give out what they hold back."""
-    ctypes.CDLL(None).fflush(None)
+    _C_LIBRARY.fflush(None)
 
 
 class _Messages:

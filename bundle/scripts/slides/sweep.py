@@ -6,29 +6,18 @@ the tiles are decoded in the file's order, row by row, and each is copied into t
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from itertools import pairwise
-from typing import NamedTuple
+from itertools import chain, islice, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-CHUNK_TILES = 1024
-"""Tiles asked for in one call: the decoder's threads start anew with every call, and what it gives waits in memory."""
+CHUNK_BYTES = 192 << 20
+"""Pixels asked for in one call: the decoder's threads start anew with every call, and what it gives waits in memory."""
 
 WHITE = 255
 
-
-class Piece(NamedTuple):
-    """A rectangle that a tile shares with a patch: index of the patch, size, corner in the tile, corner in the patch."""
-
-    patch: int
-    height: int
-    width: int
-    tile_y: int
-    tile_x: int
-    patch_y: int
-    patch_x: int
-
+PIECE = 7
+"""Numbers of a rectangle that a tile shares with a patch: patch (its index), height, width, tile_y, tile_x, patch_y, patch_x."""
 
 Decode = Callable[[NDArray[np.int64]], Iterable[NDArray[np.uint8]]]
 """Decodes tiles, given by their corners x, y in the level's pixels, in order; yields them in batches that live until the next."""
@@ -56,17 +45,16 @@ def sweep(
         decode: gives the tiles' pixels, at least as far as the level reaches.
     """
     batches = _Batches(corners_xy, size_xy_px=size_xy_px, level_xy_px=level_xy_px, batch_size=batch_size)
-    tiles: list[tuple[int, int]] = []
-    pieces: list[list[Piece]] = []
-    for corner, shared in tiles_in_order(corners_xy, size_xy_px, tile_xy_px, level_xy_px):
-        tiles.append(corner)
-        pieces.append(shared)
-        if len(tiles) == CHUNK_TILES:
-            batches.fill(decode(np.array(tiles)), pieces)
-            yield from batches.full()
-            tiles, pieces = [], []
-    if tiles:
-        batches.fill(decode(np.array(tiles)), pieces)
+    plan = tiles_in_order(corners_xy, size_xy_px, tile_xy_px, level_xy_px)
+    chunk_tiles = max(1, CHUNK_BYTES // (3 * tile_xy_px[0] * tile_xy_px[1]))
+    chunk = list(islice(plan, chunk_tiles))
+    while chunk:
+        tiles = iter(decode(np.array([corner for corner, _ in chunk])))
+        first = next(tiles)  # from here on the decoder's threads are at work, so the next chunk is laid out meanwhile
+        following = list(islice(plan, chunk_tiles))
+        batches.fill(chain([first], tiles), [pieces for _, pieces in chunk])
+        yield from batches.full()
+        chunk = following
     yield from batches.full()
 
 
@@ -75,8 +63,11 @@ def tiles_in_order(
     size_xy_px: tuple[int, int],
     tile_xy_px: tuple[int, int],
     level_xy_px: tuple[int, int],
-) -> Iterator[tuple[tuple[int, int], list[Piece]]]:
-    """Yield the corner x, y of each tile that a patch touches, row by row, and what it shares with patches."""
+) -> Iterator[tuple[tuple[int, int], list[int]]]:
+    """Yield the corner x, y of each tile that a patch touches, row by row, and what it shares with patches, `PIECE` numbers each.
+
+    They stand in one flat list a tile: millions of small lists would keep Python's garbage collector busy.
+    """
     tile, level, size = np.array(tile_xy_px), np.array(level_xy_px), np.array(size_xy_px)
     low, high = np.maximum(corners_xy, 0), np.minimum(corners_xy + size, level)
     first, last = low // tile, (high - 1) // tile  # x, y of the first and last tile of each patch
@@ -103,7 +94,7 @@ def _tiles_of_row(
     first: NDArray[np.int64],
     last: NDArray[np.int64],
     tile: NDArray[np.int64],
-) -> Iterator[tuple[tuple[int, int], list[Piece]]]:
+) -> Iterator[tuple[tuple[int, int], list[int]]]:
     counts = last[active, 0] - first[active, 0] + 1
     patches = np.repeat(active, counts)
     columns = np.arange(len(patches)) - np.repeat(np.cumsum(counts) - counts, counts) + first[patches, 0]
@@ -113,10 +104,10 @@ def _tiles_of_row(
     begin = np.maximum(low[patches], corner)
     extent = np.minimum(high[patches], corner + tile) - begin
     in_tile, in_patch = begin - corner, begin - corners_xy[patches]
-    table = np.column_stack([patches, extent[:, ::-1], in_tile[:, ::-1], in_patch[:, ::-1]]).tolist()
+    pieces = np.column_stack([patches, extent[:, ::-1], in_tile[:, ::-1], in_patch[:, ::-1]]).ravel().tolist()
     borders = [0, *(np.flatnonzero(np.diff(columns)) + 1).tolist(), len(columns)]
     for start, stop in pairwise(borders):
-        yield (int(corner[start, 0]), int(corner[start, 1])), [Piece(*entry) for entry in table[start:stop]]
+        yield (int(corner[start, 0]), int(corner[start, 1])), pieces[PIECE * start : PIECE * stop]
 
 
 class _Memory:
@@ -159,12 +150,14 @@ class _Batches:
         self._memory = _Memory((batch_size, size_xy_px[1], size_xy_px[0], 3))
         self._next = 0
 
-    def fill(self, decoded: Iterable[NDArray[np.uint8]], pieces: list[list[Piece]]) -> None:
+    def fill(self, decoded: Iterable[NDArray[np.uint8]], pieces: list[list[int]]) -> None:
         """Copy tiles into the patches that share them."""
         of_tile = iter(pieces)
         for tiles in decoded:
             for pixels in tiles:
-                for patch, height, width, tile_y, tile_x, patch_y, patch_x in next(of_tile):
+                shared = next(of_tile)
+                for start in range(0, len(shared), PIECE):
+                    patch, height, width, tile_y, tile_x, patch_y, patch_x = shared[start : start + PIECE]
                     batch, slot = divmod(patch, self._batch_size)
                     target = self._buffers.get(batch)
                     if target is None:
