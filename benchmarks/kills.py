@@ -21,7 +21,7 @@ REPO = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(REPO / "bundle"), str(REPO / "benchmarks")]
 
 import torch
-from transformation import RandomEncoder
+from transformation_speed import RandomEncoder
 
 from scripts.encoding.run import encode_slides
 from scripts.encoding.store import require_whole

@@ -27,6 +27,7 @@ QUALITY = 85
 GLASS = 243
 MOTIF_PX = 4096  # side of the picture that is repeated
 TISSUE_SHARE = 0.5
+SIDES_PX = {"1e8": 9984, "1e9": 31744, "1e10": 99840}  # of squares of about so many pixels
 
 
 def motif(seed: int = 0) -> NDArray[np.uint8]:
