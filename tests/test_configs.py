@@ -30,6 +30,7 @@ ENTRIES = {
     "evaluate.yaml": ("evaluating", "run"),
     "multi_gpu_train.yaml": ("training", "run"),
     "inference.yaml": ("inference", "run"),
+    "compare.yaml": ("comparing", "run"),
 }
 """Ids that each file offers to run, overlays with the file they lie on."""
 
@@ -54,6 +55,7 @@ COMMON_OPTIONS = {
     "inference.yaml": {
         "slides", "dataset_dir", "output_dir", "batch_size", "num_workers", "device", "seed", "encoder", "resume",
     },
+    "compare.yaml": {"slides", "output_dir", "seed"},
 }  # fmt: skip
 """Names that mean the same in every stage."""
 
