@@ -20,6 +20,7 @@ pytest_plugins = ["tiny_flow_fixture"]
 
 ENTRIES = {
     "demo_data.yaml": ("generating",),
+    "split.yaml": ("splitting", "run"),
     "sample.yaml": ("sampling",),
     "train_scae.yaml": ("training", "run"),
     "encode.yaml": ("encoding", "run"),
@@ -55,6 +56,7 @@ COMMON_OPTIONS = {
     "inference.yaml": {
         "slides", "dataset_dir", "output_dir", "batch_size", "num_workers", "device", "seed", "encoder", "resume",
     },
+    "split.yaml": {"slides", "output_dir", "seed"},
     "compare.yaml": {"slides", "output_dir", "seed"},
 }  # fmt: skip
 """Names that mean the same in every stage."""

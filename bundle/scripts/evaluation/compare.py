@@ -106,7 +106,7 @@ def compare_files(
     for path, table in (pair for group in tables for pair in group):
         _require_same_slides(reference_path, reference, path, table)
     ids = [prediction.slide_id for prediction in reference.predictions]
-    labels = [prediction.label for prediction in reference.predictions]
+    labels = np.array([prediction.label for prediction in reference.predictions])
     runs = [[_aligned(table, ids) for _, table in group] for group in tables]
     patients = None if slides is None else _patients(slides, ids)
     report: dict[str, Any] = {
@@ -114,7 +114,7 @@ def compare_files(
         "second_files": names[1],
         "slides": len(ids),
         "patients": None if patients is None else len({name or (index,) for index, name in enumerate(patients)}),
-        **compare(np.array(labels), *runs, patients=patients, resamples=resamples, seed=seed),
+        **compare(labels, *runs, patients=patients, resamples=resamples, seed=seed),
         "delong": None,
     }
     if len(reference.class_names) == 2 and len(runs[0]) == len(runs[1]) == 1:

@@ -1,0 +1,1 @@
+"""From a table of slides to cohorts: splits that do not leak."""
