@@ -1,1 +1,1 @@
-"""From a table of slides to cohorts: splits that do not leak."""
+"""Cohorts: slide tables of data sets, and their splits."""

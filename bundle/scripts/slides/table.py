@@ -1,14 +1,13 @@
 """The slides of a request: a slide file, a folder or a CSV table."""
 
 import csv
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..common.errors import RequestError
-from ..common.files import write_csv
+from ..common.files import relative_to, write_csv
 
 SLIDE_SUFFIXES = frozenset(
     {".bif", ".dcm", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".tif", ".tiff", ".vms", ".vmu"}
@@ -124,20 +123,12 @@ def copy_table(source: Path, target: Path, cells: Mapping[str, Sequence[str]] | 
         reader.fieldnames = columns
         rows = list(reader)
     for row in rows:
-        row["slide"] = _relative(source.parent / row["slide"].strip(), target.parent)
+        row["slide"] = relative_to(source.parent / row["slide"].strip(), target.parent)
     for name, column in (cells or {}).items():
         columns += [] if name in columns else [name]
         for row, cell in zip(rows, column, strict=True):
             row[name] = cell
     write_csv(target, columns, rows)
-
-
-def _relative(path: Path, folder: Path) -> str:
-    """``path`` relative to ``folder``; absolute where they lie on different drives."""
-    try:
-        return os.path.relpath(path, folder)
-    except ValueError:
-        return str(path.resolve())
 
 
 def _read_table(table: Path) -> list[SlideRow]:
