@@ -32,6 +32,7 @@ ENTRIES = {
     "multi_gpu_train.yaml": ("training", "run"),
     "inference.yaml": ("inference", "run"),
     "compare.yaml": ("comparing", "run"),
+    "kfold.yaml": ("cross_validating", "run"),
 }
 """Ids that each file offers to run, overlays with the file they lie on."""
 
@@ -58,6 +59,9 @@ COMMON_OPTIONS = {
     },
     "split.yaml": {"slides", "output_dir", "seed"},
     "compare.yaml": {"slides", "output_dir", "seed"},
+    "kfold.yaml": {
+        "dataset_dir", "output_dir", "max_epochs", "batch_size", "learning_rate", "num_workers", "device", "seed",
+    },
 }  # fmt: skip
 """Names that mean the same in every stage."""
 

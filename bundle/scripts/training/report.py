@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common.files import atomic_path, write_json
-from ..evaluation.bootstrap import evaluate
+from ..evaluation.bootstrap import Run, evaluate, resampled_metrics, value_and_interval
 from ..evaluation.calibration import calibrated_predictions, reliability
 from ..evaluation.metrics import METRICS
 from ..evaluation.predictions import write_predictions
@@ -39,22 +39,23 @@ def write_evaluation(
     predictions = calibrated_predictions(collector.predictions, temperature)
     probabilities = [prediction.probabilities for prediction in predictions]
     write_predictions(output / "predictions.csv", predictions, class_names=names, threshold=threshold)
-    metrics, before = (
-        evaluate(
-            labels,
-            rows,
-            threshold=threshold,
-            threshold_from=card["threshold_from"],
-            patients=collector.patients,
-            seed=seed,
-        )
-        for rows in (probabilities, raw)
+    metrics = evaluate(
+        labels,
+        probabilities,
+        threshold=threshold,
+        threshold_from=card["threshold_from"],
+        patients=collector.patients,
+        seed=seed,
     )
     write_json(output / "metrics.json", metrics)
+    before = resampled_metrics(labels, [Run(raw, threshold)], patients=collector.patients, seed=seed)
     bins = {"before": reliability(labels, raw), "after": reliability(labels, probabilities)}
     calibration: dict[str, Any] = {"temperature": temperature, "fitted_on": card["temperature_from"]}
-    for when, figures in (("before", before), ("after", metrics)):
-        calibration[when] = {"brier": figures["brier"], "ece": figures["ece"], "bins": [asdict(b) for b in bins[when]]}
+    for when in ("before", "after"):
+        calibration[when] = {"bins": [asdict(one) for one in bins[when]]}
+    for name in ("brier", "ece"):
+        calibration["before"][name] = value_and_interval(before.values[name], before.spread[name])
+        calibration["after"][name] = metrics[name]
     write_json(output / "calibration.json", calibration)
     titles = {"before": "as trained", "after": f"temperature {temperature:.2f}"}
     write_reliability_plot(
