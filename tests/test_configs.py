@@ -211,6 +211,8 @@ def test_a_missing_input_writes_nothing(
     options: dict[str, Any] = {name: value for name, value in available.items() if name in parsed(files[-1]).config}
     if files == ("inference.yaml",):
         del options["dataset_dir"]
+    if files[0] == "train.yaml":
+        del options["slides"]
     options[missing] = None if missing == "slides" else str(tmp_path / "gone" / "x.pt")
     with pytest.raises(RuntimeError) as caught:
         run_config(*files, run_id=run_id, output_dir=tmp_path / "out", **options, **ON_CPU)

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
@@ -12,7 +13,7 @@ LABELS = [0, 0, 0, 0, 0, 1, 2, 2]
 
 
 def test_weights_are_those_of_scikit_learn() -> None:
-    expected = compute_class_weight("balanced", classes=[0, 1, 2], y=LABELS)
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=LABELS)
     loss = BalancedCrossEntropy(LABELS, 3)
     torch.testing.assert_close(loss.weight, torch.tensor(expected, dtype=torch.float32))
     assert loss.weight[LABELS].mean().item() == pytest.approx(1)
