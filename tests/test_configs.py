@@ -20,6 +20,7 @@ pytest_plugins = ["tiny_flow_fixture"]
 
 ENTRIES = {
     "demo_data.yaml": ("generating",),
+    "split.yaml": ("splitting", "run"),
     "sample.yaml": ("sampling",),
     "train_scae.yaml": ("training", "run"),
     "encode.yaml": ("encoding", "run"),
@@ -30,6 +31,8 @@ ENTRIES = {
     "evaluate.yaml": ("evaluating", "run"),
     "multi_gpu_train.yaml": ("training", "run"),
     "inference.yaml": ("inference", "run"),
+    "compare.yaml": ("comparing", "run"),
+    "kfold.yaml": ("cross_validating", "run"),
 }
 """Ids that each file offers to run, overlays with the file they lie on."""
 
@@ -53,6 +56,11 @@ COMMON_OPTIONS = {
     },
     "inference.yaml": {
         "slides", "dataset_dir", "output_dir", "batch_size", "num_workers", "device", "seed", "encoder", "resume",
+    },
+    "split.yaml": {"slides", "output_dir", "seed"},
+    "compare.yaml": {"slides", "output_dir", "seed"},
+    "kfold.yaml": {
+        "dataset_dir", "output_dir", "max_epochs", "batch_size", "learning_rate", "num_workers", "device", "seed",
     },
 }  # fmt: skip
 """Names that mean the same in every stage."""
@@ -203,6 +211,8 @@ def test_a_missing_input_writes_nothing(
     options: dict[str, Any] = {name: value for name, value in available.items() if name in parsed(files[-1]).config}
     if files == ("inference.yaml",):
         del options["dataset_dir"]
+    if files[0] == "train.yaml":
+        del options["slides"]
     options[missing] = None if missing == "slides" else str(tmp_path / "gone" / "x.pt")
     with pytest.raises(RuntimeError) as caught:
         run_config(*files, run_id=run_id, output_dir=tmp_path / "out", **options, **ON_CPU)

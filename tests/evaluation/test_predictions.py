@@ -32,7 +32,7 @@ def test_header_and_decisions(tmp_path: Path) -> None:
 
 
 def test_every_digit_comes_back(tmp_path: Path) -> None:
-    assert read_predictions(write(tmp_path / "p.csv")) == PredictionTable(some(), NAMES, 0.3)
+    assert read_predictions(write(tmp_path / "p.csv")) == PredictionTable(some(), NAMES, (0.3, 0.3, 0.3))
 
 
 def test_more_classes_have_no_threshold(tmp_path: Path) -> None:
@@ -40,6 +40,13 @@ def test_more_classes_have_no_threshold(tmp_path: Path) -> None:
     write_predictions(tmp_path / "p.csv", rows, class_names="012", threshold=None)
     assert (tmp_path / "p.csv").read_text().splitlines()[1] == "a,2,1,0.2,0.5,0.3,0.5,"
     assert read_predictions(tmp_path / "p.csv") == PredictionTable(rows, ("0", "1", "2"), None)
+
+
+def test_every_slide_may_have_its_own_threshold(tmp_path: Path) -> None:
+    write_predictions(tmp_path / "p.csv", some(), class_names=NAMES, threshold=[0.3, 0.05, 0.5])
+    table = read_predictions(tmp_path / "p.csv")
+    assert table.thresholds == (0.3, 0.05, 0.5)
+    assert (tmp_path / "p.csv").read_text().splitlines()[2] == 'b,normal,"tumour, any",0.9,0.1,,0.05'
 
 
 def test_missing_file_is_refused(tmp_path: Path) -> None:
@@ -56,7 +63,7 @@ def test_missing_file_is_refused(tmp_path: Path) -> None:
         (",0.9,", ",high,", "line 3: .*high"),
         ("0.9,0.1,,0.3", "0.9", "line 3: "),
         ("\nb,", "\na,", "line 3: slide a a second time"),
-        ("0.1,,0.3", "0.1,,0.4", "more than one threshold"),
+        ("0.1,,0.3", "0.1,,", "2 of 3 slides have a threshold, expected 3"),
     ],
 )
 def test_damaged_table_is_refused_by_name(tmp_path: Path, old: str, new: str, message: str) -> None:

@@ -22,6 +22,7 @@ CARD = {
     "class_names": ["normal", "tumour"],
     "threshold": 0.4,
     "threshold_from": "val",
+    "temperature": 1.0,
     "encoder": "unknown",
     "network": {"num_classes": 2, "embedding_channels": 6, "thumbnail_levels": 3, "thumbnail_stream": True},
 }

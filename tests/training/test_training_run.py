@@ -1,5 +1,6 @@
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from training.embedding_files import CHANNELS, write_dataset, write_embedding, w
 
 from scripts.common.errors import RequestError
 from scripts.dsnet.network import DSNet
+from scripts.evaluation.calibration import calibrated, fit_temperature
 from scripts.evaluation.metrics import choose_threshold
 from scripts.training.card import load_model, read_card
 
@@ -80,7 +82,9 @@ def test_the_card_comes_from_the_validation_slides_alone(dataset: Path, trained:
     predictions = stage.parser.get_parsed_content("validate#collector").predictions
     labels = [prediction.label for prediction in predictions]
     assert labels == [0, 1, 0, 1]
-    assert card["threshold"] == choose_threshold(labels, [prediction.probabilities[1] for prediction in predictions])
+    raw = [prediction.probabilities for prediction in predictions]
+    assert card["temperature"] == fit_temperature(labels, raw)
+    assert card["threshold"] == choose_threshold(labels, calibrated(raw, card["temperature"])[:, 1])
     assert card["threshold_from"] in ("val", "default")  # four slides: whether it separates them is chance
     assert card["validation"]["slides"] == 4
     assert card["validation"]["auc"] == json.loads((tmp_path / "metrics.json").read_text())["auc"]
@@ -150,8 +154,8 @@ def test_resume_without_a_checkpoint(dataset: Path, tmp_path: Path) -> None:
 def test_one_stream_where_there_is_no_thumbnail(tmp_path: Path) -> None:
     """Feature files of another tool and no slides: trained, evaluated and classified on V alone."""
     dataset = write_dataset(tmp_path / "data")
-    for path in dataset.glob("*.h5"):
-        write_foreign(path, np.argwhere(np.ones((5, 4), dtype=bool)))
+    for seed, path in enumerate(dataset.glob("*.h5")):
+        write_foreign(path, np.argwhere(np.ones((5, 4), dtype=bool)), seed=seed)
     train(dataset, tmp_path)
     card = read_card(tmp_path / "model.pt")
     assert card["network"]["thumbnail_stream"] is False
@@ -170,20 +174,91 @@ def test_one_stream_where_there_is_no_thumbnail(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "test_0" / "cam.png").is_file()
 
 
-def test_three_classes(tmp_path: Path) -> None:
-    dataset = tmp_path / "data"
-    dataset.mkdir()
-    rows = []
-    for split in ("train", "val", "test"):
-        for label in ("benign", "in situ", "invasive"):
-            name = f"{split}_{label.replace(' ', '')}"
-            write_embedding(dataset / f"{name}.h5", seed=len(rows))
-            rows.append({"slide": f"{name}.tif", "label": label, "split": split})
-    write_table(dataset, rows)
-    train(dataset, tmp_path, max_epochs=1)
-    metrics = evaluate(dataset, tmp_path)
-    assert metrics["threshold"] is None
-    assert list(read_rows(tmp_path / "eval" / "predictions.csv")[0])[3:6] == ["p_benign", "p_in situ", "p_invasive"]
+def test_selection_never_reads_the_test_slides(trained: Path, tmp_path: Path) -> None:
+    """Their embeddings gone, or noise: byte for byte the same weights and card, so the same epoch, threshold and temperature."""
+    gone, noise = write_dataset(tmp_path / "gone"), write_dataset(tmp_path / "noise")
+    for index in range(2):
+        (gone / f"test_{index}.h5").unlink()
+        write_embedding(noise / f"test_{index}.h5", shape_yx=(9, 9), mean=1e6, seed=100 + index)
+    train(gone, tmp_path / "a", allow_missing=True)
+    train(noise, tmp_path / "b")
+    for output in (tmp_path / "a", tmp_path / "b"):
+        for name in ("model.pt", "model.json"):
+            assert (output / name).read_bytes() == (trained / name).read_bytes(), (output, name)
+
+
+def test_a_model_is_not_tested_on_slides_of_its_training(dataset: Path, trained: Path, tmp_path: Path) -> None:
+    """Another split of the same slides, as another fold would be."""
+    rows = read_rows(dataset / "slides.csv")
+    turned = {"train": "test", "test": "train", "val": "val"}
+    table = write_table(
+        tmp_path, [{**row, "slide": dataset / row["slide"], "split": turned[row["split"]]} for row in rows]
+    )
+    with pytest.raises(RuntimeError) as caught:
+        run_config(
+            "train.yaml",
+            "evaluate.yaml",
+            run_id="evaluating",
+            dataset_dir=dataset,
+            slides=table / "slides.csv",
+            model=trained / "model.pt",
+            output_dir=tmp_path / "eval",
+            **ON_CPU,
+        )
+    assert "slide train_0 is in split test, but was in train" in str(cause_of(caught.value))
+    assert not (tmp_path / "eval").exists()
+
+
+def test_one_slide_under_two_names_is_not_trained_on(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "data")
+    shutil.copy(dataset / "train_1.h5", dataset / "test_1.h5")
+    with pytest.raises(RuntimeError) as caught:
+        train(dataset, tmp_path / "out")
+    assert "slides train_1 (split train) and test_1 (split test) have the same embedding" in str(cause_of(caught.value))
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_an_evaluation_leaves(dataset: Path, trained: Path, tmp_path: Path) -> None:
+    """Predictions are the calibrated ones, on whose scale the threshold is; the calibration stands beside them."""
+    shutil.copytree(trained, tmp_path / "model")
+    card_file = tmp_path / "model" / "model.json"
+    plain = json.loads(card_file.read_text()) | {"temperature": 1.0, "threshold": 0.5}
+    figures, tables = [], []
+    for temperature in (1.0, 0.5):
+        card_file.write_text(json.dumps(plain | {"temperature": temperature}))
+        figures.append(evaluate(dataset, tmp_path / "model"))
+        out = tmp_path / "model" / "eval"
+        tables.append([float(row["p_1"]) for row in read_rows(out / "predictions.csv")])
+        calibration = json.loads((out / "calibration.json").read_text())
+        assert calibration["temperature"] == temperature
+        assert calibration["after"]["brier"] == figures[-1]["brier"]
+        assert calibration["before"]["brier"] == figures[0]["brier"]
+        assert sum(part["slides"] for part in calibration["after"]["bins"]) == 2
+        assert f"temperature {temperature:.3f}" in (out / "report.md").read_text()
+    names = ["calibration.json", "metrics.json", "predictions.csv", "reliability.png", "report.md"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    raw, sharper = (np.array(values) for values in tables)
+    np.testing.assert_allclose(sharper, raw**2 / (raw**2 + (1 - raw) ** 2), rtol=1e-6)
+    assert figures[0]["auc"] == figures[1]["auc"]
+
+
+def test_inference_reports_the_same_probabilities(dataset: Path, trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "model")
+    card_file = tmp_path / "model" / "model.json"
+    card_file.write_text(json.dumps(json.loads(card_file.read_text()) | {"temperature": 0.5}))
+    evaluate(dataset, tmp_path / "model")
+    run_config(
+        "inference.yaml",
+        run_id="inference",
+        dataset_dir=dataset,
+        output_dir=tmp_path / "out",
+        model=tmp_path / "model" / "model.pt",
+        heat_maps=False,
+        **ON_CPU,
+    )
+    inferred = {row["slide_id"]: row for row in read_rows(tmp_path / "out" / "predictions.csv")}
+    for row in read_rows(tmp_path / "model" / "eval" / "predictions.csv"):
+        assert {**inferred[row["slide_id"]], "label": row["label"]} == row
 
 
 def test_a_wrong_dataset_writes_nothing(tmp_path: Path) -> None:

@@ -1,8 +1,6 @@
 """The stage ``encoding``: slides to embedding files, and a manifest that says what became of each."""
 
-import csv
 import logging
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +16,7 @@ from ..common.files import remove_partial, write_csv, writing_to
 from ..common.lock import folder_lock
 from ..common.progress import track
 from ..slides.reader import UNREADABLE_TILES
-from ..slides.table import SlideRow, read_slides
+from ..slides.table import SlideRow, copy_table, read_slides
 from .job import EncodingJob, ManifestRow
 from .settings import EncodingSettings
 from .store import read_attributes
@@ -108,7 +106,7 @@ def encode_slides(
     with writing_to(job.output), folder_lock(job.output, lock):
         remove_partial(job.output, {*(row.slide_id for row in mine), manifest, f".{lock}.owner"})
         if is_table:
-            _copy_table(Path(slides), job.output / "slides.csv")
+            copy_table(Path(slides), job.output / "slides.csv")
         results = (job.encode(row) for row in mine) if cluster is None else cluster.encode(mine, job)
         return _kept_in_manifest(mine, results, job.output / f"{manifest}.csv")
 
@@ -160,25 +158,3 @@ def _require_same_dataset(rows: Sequence[SlideRow], table: Path) -> None:
             f"{table}: lists {len(others)} slides that this request does not name, and would be replaced; expected a new folder, or a "
             "table that lists them too: name another --output_dir"
         )
-
-
-def _copy_table(source: Path, target: Path) -> None:
-    """Put the slide table beside the embeddings, so that the folder is a dataset; slide paths are made relative to it."""
-    if target.exists() and source.samefile(target):
-        return
-    with open(source, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        columns = [name.strip() for name in reader.fieldnames or ()]
-        reader.fieldnames = columns
-        rows = list(reader)
-    for row in rows:
-        row["slide"] = _relative(source.parent / row["slide"].strip(), target.parent)
-    write_csv(target, columns, rows)
-
-
-def _relative(path: Path, folder: Path) -> str:
-    """``path`` relative to ``folder``; absolute where they lie on different drives."""
-    try:
-        return os.path.relpath(path, folder)
-    except ValueError:
-        return str(path.resolve())

@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..common.errors import RequestError
-from .metrics import METRICS, UNDEFINED_BECAUSE, Floats, Ints, weighted_metrics
+from .metrics import METRICS, UNDEFINED_BECAUSE, Floats, Ints, Threshold, weighted_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -17,11 +18,39 @@ CI95_PERCENTILES = (2.5, 97.5)
 _CHUNK_ELEMENTS = 4_000_000  # resamples times slides computed at once: bounds memory to some 100 MB
 
 
+@dataclass(frozen=True)
+class Run:
+    """What one trained network says of N slides.
+
+    Attributes:
+        probabilities: (N, classes).
+        threshold: decision threshold on P(class 1), one or one a slide; ``None`` for more than two classes.
+    """
+
+    probabilities: ArrayLike
+    threshold: Threshold
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """Every metric of `METRICS`, as the mean over the runs.
+
+    Attributes:
+        values: on the slides as they are; NaN where undefined.
+        spread: on the resamples that hold every class, (R,); NaN where undefined.
+        degenerate: number of resamples left out because they lack a class.
+    """
+
+    values: dict[str, float]
+    spread: dict[str, Floats]
+    degenerate: int
+
+
 def evaluate(
     labels: ArrayLike,
     probabilities: ArrayLike,
     *,
-    threshold: float | None,
+    threshold: Threshold,
     threshold_from: str | None,
     patients: Sequence[str | None] | None = None,
     resamples: int = RESAMPLES,
@@ -37,8 +66,8 @@ def evaluate(
     Args:
         labels: (N,) class indices.
         probabilities: (N, classes).
-        threshold: decision threshold on P(class 1); ``None`` for more than two classes, where the highest probability
-            decides.
+        threshold: decision threshold on P(class 1), one or one a slide (then reported as ``None``); ``None`` for more than
+            two classes, where the highest probability decides.
         threshold_from: where the threshold comes from, such as ``"val"``.
         patients: (N,) patient of each slide; one without (``None`` or empty) stands for itself.
         resamples: number of bootstrap resamples.
@@ -48,33 +77,78 @@ def evaluate(
         RequestError: there is no slide.
         ValueError: shapes do not fit, a label is no class, or a probability is not in [0, 1].
     """
+    run = Run(probabilities, threshold)
+    result = resampled_metrics(labels, [run], patients=patients, resamples=resamples, seed=seed)
     label_of, probability = _checked(labels, probabilities)
-    point = weighted_metrics(label_of, probability, np.ones((1, len(label_of))), threshold=threshold)
-    weights = resample_weights(len(label_of), patients=patients, resamples=resamples, seed=seed)
-    complete = np.all([weights @ (label_of == index) > 0 for index in np.unique(label_of)], axis=0)
-    chunks = np.array_split(weights[complete], max(1, weights.size // _CHUNK_ELEMENTS))
-    parts = [weighted_metrics(label_of, probability, chunk, threshold=threshold) for chunk in chunks]
-
     report: dict[str, Any] = {}
     for name in METRICS:
-        value, spread = float(point[name][0]), np.concatenate([part[name] for part in parts])
-        spread = spread[np.isfinite(spread)]
+        value = result.values[name]
         if not np.isfinite(value):
             logger.warning("%s is undefined: %s", name, UNDEFINED_BECAUSE[name])
-        interval = [float(end) for end in np.percentile(spread, CI95_PERCENTILES)] if len(spread) else [None, None]
-        report[name] = {"value": value if np.isfinite(value) else None, "ci95": interval}
+        report[name] = value_and_interval(value, result.spread[name])
     two_classes = probability.shape[1] == 2
     report["n_positive"] = int((label_of == 1).sum()) if two_classes else None
     report["n_negative"] = int((label_of == 0).sum()) if two_classes else None
-    report["threshold"] = threshold
+    report["threshold"] = threshold if threshold is None or np.isscalar(threshold) else None
     report["threshold_from"] = threshold_from
     report["seed"] = seed
-    report["bootstrap"] = {
-        "resamples": resamples,
-        "unit": "patient" if patients and any(patients) else "slide",
-        "degenerate": int((~complete).sum()),
-    }
+    report["bootstrap"] = described(patients, resamples=resamples, degenerate=result.degenerate)
     return report
+
+
+def resampled_metrics(
+    labels: ArrayLike,
+    runs: Sequence[Run],
+    *,
+    patients: Sequence[str | None] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Resampled:
+    """Compute every metric, as the mean over runs of one method, on the slides and on bootstrap resamples of them.
+
+    A resample draws patients (see `resample_weights`) and, of several runs, as many runs with replacement, so that its
+    spread holds the uncertainty of the slides and that of further seeds. Calls that agree in labels, patients, number of
+    runs and seed draw alike: their spreads may be subtracted (run i of one is then paired with run i of the other).
+
+    Args:
+        labels: (N,) class indices.
+        runs: predictions of one or more networks for the same slides, such as one a seed.
+        patients: as for `evaluate`.
+        resamples: number of resamples.
+        seed: seed of the resampling.
+
+    Raises:
+        RequestError: there is no slide.
+        ValueError: as for `evaluate`.
+    """
+    checked = [_checked(labels, run.probabilities) for run in runs]
+    label_of = checked[0][0]
+    weights = resample_weights(len(label_of), patients=patients, resamples=resamples, seed=seed)
+    complete = np.all([weights @ (label_of == index) > 0 for index in np.unique(label_of)], axis=0)
+    of_run = np.random.default_rng((seed, 1)).multinomial(len(runs), np.full(len(runs), 1 / len(runs)), size=resamples)
+    chunks = np.array_split(weights[complete], max(1, weights.size // _CHUNK_ELEMENTS))
+    values, spread = dict.fromkeys(METRICS, 0.0), {name: np.zeros(int(complete.sum())) for name in METRICS}
+    for run, (_, probability), drawn in zip(runs, checked, of_run[complete].T, strict=True):
+        point = weighted_metrics(label_of, probability, np.ones((1, len(label_of))), threshold=run.threshold)
+        parts = [weighted_metrics(label_of, probability, chunk, threshold=run.threshold) for chunk in chunks]
+        for name in METRICS:
+            values[name] += float(point[name][0]) / len(runs)
+            of_resample = np.concatenate([part[name] for part in parts])
+            spread[name] += np.where(drawn > 0, drawn * of_resample, 0) / len(runs)
+    return Resampled(values, spread, int((~complete).sum()))
+
+
+def value_and_interval(value: float, spread: Floats) -> dict[str, Any]:
+    """Return ``{"value": ., "ci95": [., .]}`` from a value and its resamples; what is undefined is ``None``."""
+    spread = spread[np.isfinite(spread)]
+    interval = [float(end) for end in np.percentile(spread, CI95_PERCENTILES)] if len(spread) else [None, None]
+    return {"value": float(value) if np.isfinite(value) else None, "ci95": interval}
+
+
+def described(patients: Sequence[str | None] | None, *, resamples: int, degenerate: int) -> dict[str, Any]:
+    """Say what was drawn, for a report."""
+    unit = "patient" if patients and any(patients) else "slide"
+    return {"resamples": resamples, "unit": unit, "degenerate": degenerate}
 
 
 def resample_weights(

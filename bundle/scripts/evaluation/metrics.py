@@ -5,6 +5,7 @@ thousands of bootstrap resamples (rows of counts) share one implementation.
 """
 
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +16,8 @@ logger = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Threshold = float | Sequence[float] | None
+"""On P(class 1), one for all slides or one a slide; ``None`` for more than two classes."""
 
 METRICS = ("auc", "accuracy", "precision", "recall", "f1", "specificity", "brier", "ece")
 ECE_BINS = 15
@@ -32,10 +35,10 @@ UNDEFINED_BECAUSE = {
 }
 
 
-def predicted_classes(probabilities: ArrayLike, threshold: float | None) -> Ints:
+def predicted_classes(probabilities: ArrayLike, threshold: Threshold) -> Ints:
     """Return the decision (N,) for probabilities (N, classes).
 
-    Two classes: 1 where P(class 1) >= ``threshold``, which must be given. More: the class of highest probability, and
+    Two classes: 1 where P(class 1) >= ``threshold``, which must be given (one, or one a slide). More: the class of highest probability, and
     ``threshold`` must be ``None``.
     """
     probabilities = np.asarray(probabilities, dtype=np.float64)
@@ -43,7 +46,7 @@ def predicted_classes(probabilities: ArrayLike, threshold: float | None) -> Ints
         raise ValueError(f"{probabilities.shape[1]} classes and threshold {threshold}: two classes need one, more none")
     if threshold is None:
         return probabilities.argmax(axis=1).astype(np.int64)
-    return (probabilities[:, 1] >= threshold).astype(np.int64)
+    return (probabilities[:, 1] >= np.asarray(threshold)).astype(np.int64)
 
 
 def choose_threshold(labels: ArrayLike, p: ArrayLike) -> float:
@@ -82,7 +85,7 @@ def choose_threshold(labels: ArrayLike, p: ArrayLike) -> float:
 
 
 def weighted_metrics(
-    labels: Ints, probabilities: Floats, weights: Floats, *, threshold: float | None
+    labels: Ints, probabilities: Floats, weights: Floats, *, threshold: Threshold
 ) -> dict[str, Floats]:
     """Compute every metric of `METRICS` for R weightings of N slides.
 
@@ -99,7 +102,7 @@ def weighted_metrics(
         labels: (N,) class indices.
         probabilities: (N, classes), rows sum to 1.
         weights: (R, N), non-negative.
-        threshold: decision threshold on P(class 1), ``None`` for more than two classes.
+        threshold: decision threshold on P(class 1), one or one a slide; ``None`` for more than two classes.
 
     Returns:
         (R,) values by metric name, NaN where undefined.

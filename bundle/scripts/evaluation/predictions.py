@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..common.errors import RequestError
 from ..common.files import write_csv
-from .metrics import predicted_classes
+from .metrics import Threshold, predicted_classes
 
 _BEFORE = ("slide_id", "label", "predicted")
 _AFTER = ("stream_score", "threshold")
@@ -34,11 +34,14 @@ class Prediction:
 
 @dataclass(frozen=True)
 class PredictionTable:
-    """A whole ``predictions.csv``: the slides, the names of the classes, and the threshold on P(class 1)."""
+    """A whole ``predictions.csv``: the slides, the names of the classes, and the threshold on P(class 1) of each slide.
+
+    One model has one threshold for all its slides; in the pooled predictions of k folds each slide has its fold's.
+    """
 
     predictions: tuple[Prediction, ...]
     class_names: tuple[str, ...]
-    threshold: float | None
+    thresholds: tuple[float, ...] | None
 
 
 def write_predictions(
@@ -46,25 +49,26 @@ def write_predictions(
     predictions: Sequence[Prediction],
     *,
     class_names: Sequence[str],
-    threshold: float | None,
+    threshold: Threshold,
 ) -> None:
     """Write ``predictions.csv``; the file is whole or absent.
 
     Columns: slide_id, label, predicted, p_<class> in the order of ``class_names``, stream_score, threshold. Classes are
     written by name, never by index, so that no reader can confuse their order. Numbers keep every digit; what is
-    missing is an empty field.
+    missing is an empty field. ``threshold`` is one for all slides, one a slide, or none (more than two classes).
     """
+    thresholds = threshold if isinstance(threshold, Sequence) else [threshold] * len(predictions)
     columns = [*_BEFORE, *(f"{_P}{name}" for name in class_names), *_AFTER]
     rows = []
-    for prediction in predictions:
-        decision = int(predicted_classes([prediction.probabilities], threshold)[0])
+    for prediction, of_slide in zip(predictions, thresholds, strict=True):
+        decision = int(predicted_classes([prediction.probabilities], of_slide)[0])
         fields = [
             prediction.slide_id,
             "" if prediction.label is None else class_names[prediction.label],
             class_names[decision],
             *(_text(p) for p in prediction.probabilities),
             _text(prediction.stream_score),
-            _text(threshold),
+            _text(of_slide),
         ]
         rows.append(dict(zip(columns, fields, strict=True)))
     write_csv(path, columns, rows)
@@ -91,7 +95,7 @@ def read_predictions(path: str | os.PathLike[str]) -> PredictionTable:
         )
     class_names = tuple(column.removeprefix(_P) for column in p_columns)
     predictions: dict[str, Prediction] = {}
-    thresholds = set()
+    thresholds: list[float] = []
     for line, row in enumerate(rows, start=2):
         try:
             prediction = Prediction(
@@ -100,7 +104,7 @@ def read_predictions(path: str | os.PathLike[str]) -> PredictionTable:
                 probabilities=tuple(float(row[column]) for column in p_columns),
                 stream_score=_number(row["stream_score"]),
             )
-            thresholds.add(_number(row["threshold"]))
+            thresholds += [] if row["threshold"] == "" else [float(row["threshold"])]
         except (ValueError, TypeError) as error:
             raise RequestError(
                 f"{path}, line {line}: {error}; expected numbers and one of the classes {', '.join(class_names)}; "
@@ -111,9 +115,13 @@ def read_predictions(path: str | os.PathLike[str]) -> PredictionTable:
                 f"{path}, line {line}: slide {prediction.slide_id} a second time; remove one of its lines"
             )
         predictions[prediction.slide_id] = prediction
-    if len(thresholds) > 1:
-        raise RequestError(f"{path}: more than one threshold, expected one for all slides; write the file anew")
-    return PredictionTable(tuple(predictions.values()), class_names, thresholds.pop() if thresholds else None)
+    expected = len(rows) if len(class_names) == 2 else 0
+    if len(thresholds) != expected:
+        raise RequestError(
+            f"{path}: {len(thresholds)} of {len(rows)} slides have a threshold, expected {expected} for {len(class_names)} classes; write "
+            "the file anew"
+        )
+    return PredictionTable(tuple(predictions.values()), class_names, tuple(thresholds) if expected else None)
 
 
 def _text(value: float | None) -> str:

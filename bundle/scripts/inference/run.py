@@ -18,6 +18,7 @@ from ..encoding.job import ManifestRow
 from ..encoding.named_encoder import identity_of
 from ..encoding.run import COLUMNS, encode_slides, require_complete
 from ..encoding.store import read_attributes, read_embedding, read_shape
+from ..evaluation.calibration import calibrated_predictions
 from ..evaluation.predictions import write_predictions
 from ..slides.table import SlideRow, read_slides
 from ..training.card import require_encoder
@@ -186,18 +187,19 @@ def write_results(
         network: the trained network.
         output_dir: folder of the outputs.
         device: where the network runs.
-        threshold: decision threshold on P(class 1) instead of the model card's.
+        threshold: decision threshold on the calibrated P(class 1) instead of the model card's.
         heat_maps: whether to write them.
     """
     card, output = slides.card, Path(output_dir)
     names = card["class_names"]
     chosen = card["threshold"] if threshold is None else threshold
-    write_predictions(output / "predictions.csv", collector.predictions, class_names=names, threshold=chosen)
+    predictions = calibrated_predictions(collector.predictions, card["temperature"])
+    write_predictions(output / "predictions.csv", predictions, class_names=names, threshold=chosen)
     if not heat_maps:
         return
     load, pack = LoadEmbeddingd(), PackMatricesd()
     network.eval()
-    pairs = list(zip(slides.items, collector.predictions, strict=True))
+    pairs = list(zip(slides.items, predictions, strict=True))
     for item, prediction in track(pairs, total=len(pairs), what="heat maps", unit="slide"):
         shown = 1 if len(names) == 2 else max(range(len(names)), key=prediction.probabilities.__getitem__)
         embedding = read_embedding(Path(item["embedding"]))

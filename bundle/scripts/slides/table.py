@@ -2,11 +2,12 @@
 
 import csv
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..common.errors import RequestError
+from ..common.files import relative_to, write_csv
 
 SLIDE_SUFFIXES = frozenset(
     {".bif", ".dcm", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".tif", ".tiff", ".vms", ".vmu"}
@@ -104,6 +105,30 @@ def label_index(row: SlideRow, names: Sequence[str]) -> int:
         what = "no label" if row.label is None else f"label {row.label!r}"
         raise RequestError(f"{row.path}: {what}, expected one of {', '.join(names)}: correct the column label")
     return list(names).index(row.label)
+
+
+def copy_table(source: Path, target: Path, cells: Mapping[str, Sequence[str]] | None = None) -> None:
+    """Write the CSV ``source`` as ``target`` with all its columns; slide paths are made relative to the new place.
+
+    Args:
+        source: A table that `read_slides` takes.
+        target: The copy; where it is ``source`` itself and no cells are given, nothing is done.
+        cells: Columns to set, or to add behind the others: one cell a row.
+    """
+    if not cells and target.exists() and source.samefile(target):
+        return
+    with open(source, newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        columns = [name.strip() for name in reader.fieldnames or ()]
+        reader.fieldnames = columns
+        rows = list(reader)
+    for row in rows:
+        row["slide"] = relative_to(source.parent / row["slide"].strip(), target.parent)
+    for name, column in (cells or {}).items():
+        columns += [] if name in columns else [name]
+        for row, cell in zip(rows, column, strict=True):
+            row[name] = cell
+    write_csv(target, columns, rows)
 
 
 def _read_table(table: Path) -> list[SlideRow]:

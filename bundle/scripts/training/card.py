@@ -14,11 +14,14 @@ from ..common.version import BUNDLE_VERSION
 from ..dsnet.network import DSNet
 from ..encoding.encoders import read_weights
 from ..evaluation.bootstrap import evaluate
+from ..evaluation.calibration import calibrated, fit_temperature
 from ..evaluation.metrics import choose_threshold
 from .evaluation import PredictionCollector
+from .leakage import fingerprints
 from .table import EmbeddingTable
 
 FORMAT = "dsnet-model/1"
+UNCALIBRATED = {"temperature": 1.0, "temperature_from": None}
 
 
 def card_path(model: str | Path) -> Path:
@@ -35,8 +38,11 @@ def write_card(
     *,
     seed: int,
     max_epochs: int,
+    calibrate: bool = True,
 ) -> dict[str, Any]:
-    """Load the best weights, choose the threshold on the validation slides and write the card.
+    """Load the best weights, fit the temperature and choose the threshold on the validation slides, and write the card.
+
+    The threshold is one on the calibrated probabilities.
 
     Args:
         model: weights that training wrote (the epoch of highest validation AUC).
@@ -46,6 +52,7 @@ def write_card(
         collector: attached to it.
         seed: of the training.
         max_epochs: of the training.
+        calibrate: fit a temperature; otherwise it is 1.
 
     Returns:
         the card.
@@ -56,9 +63,11 @@ def write_card(
         )
     network.load_state_dict(read_weights(model, network=network, made_by="train.yaml"))
     evaluator.run()
-    labels, probabilities = collector.labels, collector.probabilities
+    labels, raw = collector.labels, collector.probabilities
+    temperature = fit_temperature(labels, raw) if calibrate else 1.0
+    probabilities = calibrated(raw, temperature)
     two_classes = len(table.class_names) == 2
-    threshold = choose_threshold(labels, [row[1] for row in probabilities]) if two_classes else None
+    threshold = choose_threshold(labels, probabilities[:, 1]) if two_classes else None
     validation = evaluate(
         labels, probabilities, threshold=threshold, threshold_from="val", patients=collector.patients, seed=seed
     )
@@ -69,6 +78,8 @@ def write_card(
         "class_names": table.class_names,
         "threshold": threshold,
         "threshold_from": "val" if chosen else "default",
+        "temperature": temperature,
+        "temperature_from": "val" if calibrate else None,
         "encoder": table.encoder,
         "network": network.arguments,
         "weights_sha256": sha256_of(model),
@@ -79,6 +90,7 @@ def write_card(
             "max_epochs": max_epochs,
             "selection": "epoch of highest validation AUC, the later one of equals",
         },
+        "seen": {split: " ".join(fingerprints(table, split)) for split in ("train", "val")},  # a test slide must not be
         "versions": {"bundle": BUNDLE_VERSION, "monai": monai.__version__, "torch": str(torch.__version__)},
         "intended_use": "research only; not a medical device and not for diagnosis",
     }
@@ -98,6 +110,7 @@ def read_card(model: str | Path) -> dict[str, Any]:
             "class_names": ["0", "1"],
             "threshold": 0.5,
             "threshold_from": None,
+            **UNCALIBRATED,
             "encoder": None,
             "network": DSNet().arguments,
         }
@@ -109,7 +122,7 @@ def read_card(model: str | Path) -> dict[str, Any]:
         ) from error
     if card.get("format") != FORMAT:
         raise RequestError(f"{path}: format {card.get('format')!r}, expected {FORMAT!r}: train anew with this version")
-    return card
+    return {**UNCALIBRATED, **card}  # a card of version 0.1.0 has no temperature
 
 
 def network_from_card(card: dict[str, Any]) -> DSNet:

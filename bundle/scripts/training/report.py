@@ -1,13 +1,16 @@
-"""Files that an evaluation leaves: ``predictions.csv``, ``metrics.json`` and ``report.md``."""
+"""Files that an evaluation leaves: predictions, metrics, calibration with its plot, and a page that sums them up."""
 
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..common.files import atomic_path, write_json
-from ..evaluation.bootstrap import evaluate
+from ..evaluation.bootstrap import Run, evaluate, resampled_metrics, value_and_interval
+from ..evaluation.calibration import calibrated_predictions, reliability
 from ..evaluation.metrics import METRICS
 from ..evaluation.predictions import write_predictions
+from ..evaluation.reliability import write_reliability_plot
 from .evaluation import PredictionCollector
 
 _LOGGER = logging.getLogger(__name__)
@@ -16,35 +19,61 @@ _LOGGER = logging.getLogger(__name__)
 def write_evaluation(
     collector: PredictionCollector, card: dict[str, Any], output_dir: str | Path, *, seed: int = 0
 ) -> dict[str, Any]:
-    """Write the predictions that ``collector`` holds and their metrics; return the metrics.
+    """Write what the model of ``card`` says of the slides that ``collector`` holds, and how good that is.
+
+    ``predictions.csv`` and ``metrics.json`` are about the calibrated probabilities, whose scale the card's threshold is on;
+    ``calibration.json`` and ``reliability.png`` compare them with those before calibration; ``report.md`` is a page to read.
 
     Args:
         collector: attached to an evaluator that has run.
-        card: the model card, which holds the classes and the threshold from validation.
-        output_dir: folder of both files.
+        card: the model card, which holds the classes, and threshold and temperature from validation.
+        output_dir: folder of the files.
         seed: of the bootstrap.
+
+    Returns:
+        the metrics.
     """
     output = Path(output_dir)
-    predictions = collector.predictions
-    threshold = card["threshold"]
-    write_predictions(output / "predictions.csv", predictions, class_names=card["class_names"], threshold=threshold)
+    temperature, threshold, names = card["temperature"], card["threshold"], card["class_names"]
+    labels, raw = collector.labels, collector.probabilities
+    predictions = calibrated_predictions(collector.predictions, temperature)
+    probabilities = [prediction.probabilities for prediction in predictions]
+    write_predictions(output / "predictions.csv", predictions, class_names=names, threshold=threshold)
     metrics = evaluate(
-        collector.labels,
-        collector.probabilities,
+        labels,
+        probabilities,
         threshold=threshold,
         threshold_from=card["threshold_from"],
         patients=collector.patients,
         seed=seed,
     )
     write_json(output / "metrics.json", metrics)
-    _write_summary(output / "report.md", metrics, card, slides=len(predictions))
+    before = resampled_metrics(labels, [Run(raw, threshold)], patients=collector.patients, seed=seed)
+    bins = {"before": reliability(labels, raw), "after": reliability(labels, probabilities)}
+    calibration: dict[str, Any] = {"temperature": temperature, "fitted_on": card["temperature_from"]}
+    for when in ("before", "after"):
+        calibration[when] = {"bins": [asdict(one) for one in bins[when]]}
+    for name in ("brier", "ece"):
+        calibration["before"][name] = value_and_interval(before.values[name], before.spread[name])
+        calibration["after"][name] = metrics[name]
+    write_json(output / "calibration.json", calibration)
+    titles = {"before": "as trained", "after": f"temperature {temperature:.2f}"}
+    write_reliability_plot(
+        output / "reliability.png",
+        [(title, bins[when]) for when, title in titles.items() if when == "before" or temperature != 1],
+        probability=f"P({names[1]})" if len(names) == 2 else "highest probability",
+        event=f"share of {names[1]}" if len(names) == 2 else "share of right ones",
+    )
+    _write_summary(output / "report.md", metrics, calibration, card, slides=len(predictions))
     auc = metrics["auc"]
     if auc["value"] is not None:
         _LOGGER.info("AUC %.3f (95 %% interval %.3f to %.3f), %d slides", auc["value"], *auc["ci95"], len(predictions))
     return metrics
 
 
-def _write_summary(path: Path, metrics: dict[str, Any], card: dict[str, Any], *, slides: int) -> None:
+def _write_summary(
+    path: Path, metrics: dict[str, Any], calibration: dict[str, Any], card: dict[str, Any], *, slides: int
+) -> None:
     """Write the metrics and where the model comes from as one page of Markdown."""
     rows = []
     for name in METRICS:
@@ -74,6 +103,15 @@ def _write_summary(path: Path, metrics: dict[str, Any], card: dict[str, Any], *,
         "",
         f"Decision: {threshold}, chosen on the split {card['threshold_from']!r}. Intervals: percentile bootstrap over "
         f"{metrics['bootstrap']['unit']}s, {metrics['bootstrap']['resamples']} resamples, seed {metrics['seed']}.",
+        "",
+        f"Calibration: temperature {card['temperature']:.3f} ({card['temperature_from'] or 'not fitted'}); "
+        + "; ".join(
+            f"{name} {calibration['before'][name]['value']:.3f} before, {calibration['after'][name]['value']:.3f} after"
+            for name in ("brier", "ece")
+        )
+        + ".",
+        "",
+        "![Reliability diagram](reliability.png)",
         "",
         f"Weights sha256 `{card.get('weights_sha256', 'unknown')}`; patch encoder `{card['encoder']}`.",
         "",

@@ -20,6 +20,7 @@ class EmbeddingTable:
 
     Args:
         dataset_dir: folder with ``slides.csv`` and ``<slide_id>.h5``.
+        slides: another table of the same slides, such as one of a fold; None takes ``slides.csv``.
         classes: class names in the order of the network's outputs; by default numbers in order, else the alphabet.
         allow_missing: leave slides without an embedding out (with their number in the log) instead of refusing.
 
@@ -28,11 +29,16 @@ class EmbeddingTable:
     """
 
     def __init__(
-        self, dataset_dir: str | Path, *, classes: Sequence[str] | None = None, allow_missing: bool = False
+        self,
+        dataset_dir: str | Path,
+        *,
+        slides: str | Path | None = None,
+        classes: Sequence[str] | None = None,
+        allow_missing: bool = False,
     ) -> None:
         self.folder = Path(dataset_dir)
-        table = self.folder / "slides.csv"
-        if not table.is_file():
+        self.source = table = self.folder / "slides.csv" if slides is None else Path(slides)
+        if slides is None and not table.is_file():
             raise RequestError(
                 f"{table}: no such file; expected the slide table beside the embeddings: encode with --slides slides.csv "
                 "--output_dir DIR first, then name that DIR with --dataset_dir"
@@ -71,7 +77,7 @@ class EmbeddingTable:
             rows = [row for row in rows if row.label is not None]
         if not rows:
             raise RequestError(
-                f"{self.folder / 'slides.csv'}: no {'labelled ' if labelled else ''}slide in split {split!r}; expected a column split "
+                f"{self.source}: no {'labelled ' if labelled else ''}slide in split {split!r}; expected a column split "
                 f"with {', '.join(SPLITS)}: assign the slides to splits, all slides of a patient to one"
             )
         return [
@@ -98,7 +104,7 @@ class EmbeddingTable:
             absent = [name for index, name in enumerate(self.class_names) if not counts[index]]
             if len(self.class_names) < 2 or absent:
                 raise RequestError(
-                    f"{self.folder / 'slides.csv'}: split {split!r} holds no slide of class {', '.join(absent) or 'two'}; expected "
+                    f"{self.source}: split {split!r} holds no slide of class {', '.join(absent) or 'two'}; expected "
                     "slides of every class in it: move slides between the splits"
                 )
 

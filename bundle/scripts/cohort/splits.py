@@ -1,0 +1,244 @@
+"""The stage ``splitting``: train, validation and test, or k folds, by label and patient; made once and kept."""
+
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedGroupKFold
+
+from ..common.errors import RequestError
+from ..common.files import sha256_of, write_json
+from ..slides.table import SPLITS, SlideRow, class_names, copy_table, label_index, read_slides
+
+_LOGGER = logging.getLogger(__name__)
+
+FORMAT = "dsnet-split/1"
+MAX_PARTS = 20  # a share is rounded to parts of at most this many: 0.15 is 3 of 20
+
+Indices = NDArray[np.int64]
+
+
+def split_slides(
+    slides: str | Path | None,
+    output_dir: str | Path,
+    *,
+    folds: int | None = None,
+    test_share: float = 0.2,
+    val_share: float = 0.2,
+    keep_test: bool = False,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write ``split.csv``, or ``fold0.csv`` ... ``fold<k-1>.csv``, and ``split.json``; keep what the same request made before.
+
+    Each file is the table with the column ``split`` set (slide paths are made relative to it), as ``train.yaml --slides``
+    takes it. A slide without a label is in no split.
+
+    Args:
+        slides: CSV with the columns ``slide``, ``label`` and, where a patient has several slides, ``patient``.
+        output_dir: folder of the files.
+        folds: number of folds; None makes one split.
+        test_share: share of the slides, of one split; 0 leaves the test split empty. With folds it is 1 / folds.
+        val_share: share of all slides that chooses epoch and threshold.
+        keep_test: slides that are in the split ``test`` already stay there (an official test set); the others are divided.
+        seed: of the draw.
+        overwrite: replace splits of another request.
+
+    Returns:
+        the files.
+
+    Raises:
+        RequestError: shares or folds that cannot be, too few patients of a class, or splits of another request.
+    """
+    if slides is None or Path(slides).suffix.lower() != ".csv":
+        raise RequestError(
+            f"slides is {slides}, expected a CSV with the columns slide and label: name it with --slides"
+        )
+    source, output = Path(slides), Path(output_dir)
+    rows = read_slides(source)
+    request: dict[str, Any] = {
+        "table": _digest(rows, keep_test=keep_test),
+        "folds": folds,
+        "test_share": None if folds or keep_test else test_share,
+        "val_share": val_share,
+        "keep_test": keep_test,
+        "seed": seed,
+    }
+    names = ["split.csv"] if folds is None else [f"fold{index}.csv" for index in range(folds)]
+    splits = assign_splits(
+        rows, folds=folds, test_share=test_share, val_share=val_share, keep_test=keep_test, seed=seed
+    )
+    if _made_before(output, request, names, overwrite=overwrite):
+        _LOGGER.info("%s: made with the same request before, kept", output)
+        return [output / name for name in names]
+    report: dict[str, Any] = {"format": FORMAT, "request": request, "files": {}, "splits": {}}
+    for name, split_of in zip(names, splits, strict=True):
+        copy_table(source, output / name, {"split": split_of})
+        read_slides(output / name)  # checks once more that no patient is in two splits
+        report["files"][name] = sha256_of(output / name)
+        report["splits"][name] = counts = _counts(rows, split_of)
+        _LOGGER.info("%s: %s", name, ", ".join(f"{split} {n['slides']}" for split, n in counts.items()))
+    write_json(output / "split.json", report)
+    return [output / name for name in names]
+
+
+def assign_splits(
+    rows: Sequence[SlideRow],
+    *,
+    folds: int | None = None,
+    test_share: float = 0.2,
+    val_share: float = 0.2,
+    keep_test: bool = False,
+    seed: int = 0,
+) -> list[list[str]]:
+    """Return, for every fold (or once), the split of every slide; "" for slides without a label.
+
+    scikit-learn's ``StratifiedGroupKFold`` draws: all slides of a patient go together, whatever their classes, and each class is
+    spread evenly. A slide without a patient stands for itself.
+
+    Raises:
+        RequestError: as for `split_slides`.
+    """
+    if folds is not None and (folds < 2 or keep_test):
+        raise RequestError(
+            f"folds is {folds}{' with keep_test' if keep_test else ''}, expected 2 or more, and every slide tested once: correct --folds"
+        )
+    test_share = 1 / folds if folds else 0.0 if keep_test else test_share
+    if not (0 <= test_share < 1 and 0 < val_share < 1 and test_share + val_share < 1):
+        raise RequestError(
+            f"test_share {test_share:g} and val_share {val_share:g}: expected shares of all slides that leave some to train on: "
+            "correct --test_share or --val_share"
+        )
+    names = class_names(rows)
+    kept = {row.patient for row in rows if keep_test and row.split == "test"}
+    if keep_test and not kept:
+        raise RequestError(
+            "keep_test: no slide is in split test; expected some: fill the column split, or leave --keep_test out"
+        )
+    for row in rows:
+        if row.patient and row.patient in kept and row.split != "test":
+            raise RequestError(
+                f"{row.path}: patient {row.patient} is in split test with other slides, which leaks; expected all slides of a "
+                "patient in it: put them into split test too"
+            )
+    free = np.array(
+        [i for i, row in enumerate(rows) if row.label is not None and not (keep_test and row.split == "test")]
+    )
+    if len(names) < 2 or not len(free):
+        raise RequestError(f"{len(names)} classes in {len(rows)} slides, expected two or more: fill the column label")
+    labels = np.array([label_index(rows[index], names) for index in free])
+    groups = _groups([rows[index] for index in free])
+    mixed = sum(len(set(labels[groups == group])) > 1 for group in set(groups))
+    if mixed:
+        _LOGGER.info("%d patients have slides of several classes; they stay together", mixed)
+
+    if folds is not None:
+        _require_patients(names, labels, groups, folds)
+        drawn = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(free, labels, groups)
+        tests = [test for _, test in drawn]
+    else:
+        everything = np.arange(len(free))
+        tests = [_draw(everything, names, labels, groups, test_share, seed)] if test_share else [everything[:0]]
+    splits = []
+    for test in tests:
+        rest = np.setdiff1d(np.arange(len(free)), test)
+        val = _draw(rest, names, labels, groups, val_share / (1 - test_share), seed)
+        split_of = ["test" if keep_test and row.split == "test" else "" for row in rows]
+        for split, chosen in (("train", np.setdiff1d(rest, val)), ("val", val), ("test", test)):
+            for index in free[chosen]:
+                split_of[index] = split
+            absent = [name for index, name in enumerate(names) if index not in labels[chosen]]
+            if absent and len(chosen):
+                raise RequestError(
+                    f"split {split} would hold no slide of class {', '.join(absent)}: too few patients; expected every class in every "
+                    "split: ask for fewer --folds, for larger shares, or for another --seed"
+                )
+        splits.append(split_of)
+    return splits
+
+
+def _draw(among: Indices, names: Sequence[str], labels: Indices, groups: Indices, share: float, seed: int) -> Indices:
+    """Draw about ``share`` of the slides ``among``: m of n equal parts, with m / n near the share."""
+    fewest = _require_patients(names, labels[among], groups[among], 2)
+    most = min(MAX_PARTS, fewest)
+    part = Fraction(share).limit_denominator(most)
+    part = min(max(part, Fraction(1, most)), Fraction(most - 1, most))
+    parts = StratifiedGroupKFold(part.denominator, shuffle=True, random_state=seed)
+    drawn = [test for _, test in parts.split(among, labels[among], groups[among])]
+    return np.sort(among[np.concatenate(drawn[: part.numerator])])
+
+
+def _require_patients(names: Sequence[str], labels: Indices, groups: Indices, needed: int) -> int:
+    """Return how many patients the class with the fewest has, or raise."""
+    counts = {name: len(set(groups[labels == index])) for index, name in enumerate(names)}
+    fewest = min(counts, key=counts.__getitem__)
+    if counts[fewest] < needed:
+        raise RequestError(
+            f"class {fewest}: slides of {counts[fewest]} patients to divide, expected {needed} or more, one a part at least: ask for "
+            "fewer --folds, or add patients"
+        )
+    return counts[fewest]
+
+
+def _groups(rows: Sequence[SlideRow]) -> Indices:
+    """Number of each slide's patient; a pair cannot collide with a patient's name."""
+    keys = [("patient", row.patient) if row.patient else ("slide", row.slide_id) for row in rows]
+    number = {key: index for index, key in enumerate(dict.fromkeys(keys))}
+    return np.array([number[key] for key in keys])
+
+
+def _digest(rows: Sequence[SlideRow], *, keep_test: bool) -> str:
+    """Hash of what a split depends on."""
+    cells = [[row.slide_id, row.label, row.patient, row.split if keep_test else None] for row in rows]
+    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
+
+
+def _made_before(output: Path, request: dict[str, Any], names: Sequence[str], *, overwrite: bool) -> bool:
+    """Whether ``output`` holds the splits of this very request; splits of another one are removed if that is asked.
+
+    Raises:
+        RequestError: they are of another request, or were changed since, and are not to be replaced.
+    """
+    card = output / "split.json"
+    made = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {"request": {}, "files": {}}
+    found = {path.name for name in {*names, *made["files"]} if (path := output / name).is_file()}
+    other = [name for name in request if made["request"].get(name) != request[name]]
+    changed = [
+        name for name, digest in made["files"].items() if name not in found or sha256_of(output / name) != digest
+    ]
+    if card.is_file() and not other and not changed:
+        return True
+    if found and not overwrite:
+        reason = (
+            f"{changed[0]} was changed or removed since"
+            if changed and not other
+            else f"made with another {', '.join(other)}"
+        )
+        raise RequestError(
+            f"{output}: holds splits already, {reason}; expected those of this request, so that results stay comparable: name another "
+            "--output_dir, or replace them with --overwrite true"
+        )
+    for name in found:
+        (output / name).unlink()
+    card.unlink(missing_ok=True)
+    return False
+
+
+def _counts(rows: Sequence[SlideRow], split_of: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Slides, patients and slides a class of every split."""
+    counts: dict[str, dict[str, Any]] = {}
+    for split in SPLITS:
+        chosen = [row for row, own in zip(rows, split_of, strict=True) if own == split]
+        counts[split] = {
+            "slides": len(chosen),
+            "patients": len(set(_groups(chosen))) if chosen else 0,
+            "classes": dict(sorted(Counter(row.label or "" for row in chosen).items())),
+        }
+    return counts

@@ -1,0 +1,223 @@
+"""The stage ``comparing``: two methods on the same slides, with intervals of the difference."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..common.errors import RequestError
+from ..common.files import atomic_path, write_json
+from ..slides.table import read_slides
+from .bootstrap import RESAMPLES, Run, described, resampled_metrics, value_and_interval
+from .delong import delong
+from .metrics import METRICS
+from .predictions import PredictionTable, read_predictions
+
+_LOGGER = logging.getLogger(__name__)
+
+Paths = str | Path | Sequence[str | Path]
+
+
+def compare(
+    labels: ArrayLike,
+    first: Sequence[Run],
+    second: Sequence[Run],
+    *,
+    patients: Sequence[str | None] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Compare two methods on the same N slides by the paired bootstrap: each resample is drawn once and serves both.
+
+    Args:
+        labels: (N,) class indices.
+        first: what the first method says, one run or one a seed.
+        second: what the second says. Of as many runs, run i is paired with run i of the first.
+        patients: (N,) patient of each slide; all slides of a drawn patient enter together.
+        resamples: number of resamples.
+        seed: seed of the resampling.
+
+    Returns:
+        for each metric ``first`` and ``second`` (the mean over the runs), and ``difference`` (second - first) with its
+        interval and two-sided bootstrap p (twice the smaller share of resamples on one side of 0, counting one more of
+        each); ``bootstrap`` says what was drawn. More than two classes: auc is the mean of one class against the rest.
+
+    Raises:
+        RequestError: there is no slide.
+    """
+    results = [
+        resampled_metrics(labels, runs, patients=patients, resamples=resamples, seed=seed) for runs in (first, second)
+    ]
+    report: dict[str, Any] = {}
+    for name in METRICS:
+        (before, spread_before), (after, spread_after) = ((found.values[name], found.spread[name]) for found in results)
+        difference = value_and_interval(after - before, spread_after - spread_before)
+        report[name] = {
+            "first": value_and_interval(before, spread_before),
+            "second": value_and_interval(after, spread_after),
+            "difference": {**difference, "p": _two_sided(spread_after - spread_before)},
+        }
+    report["seed"] = seed
+    report["bootstrap"] = described(patients, resamples=resamples, degenerate=results[0].degenerate)
+    return report
+
+
+def _two_sided(spread: np.ndarray) -> float | None:
+    spread = spread[np.isfinite(spread)]
+    if not len(spread):
+        return None
+    tail = min((spread <= 0).sum(), (spread >= 0).sum())
+    return float(min(1.0, 2 * (tail + 1) / (len(spread) + 1)))
+
+
+def compare_files(
+    first: Paths,
+    second: Paths,
+    output_dir: str | Path,
+    *,
+    slides: str | Path | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Compare two ``predictions.csv``, or two lists of them (one a seed); write ``comparison.json`` and ``comparison.md``.
+
+    Args:
+        first: predictions of the first method.
+        second: predictions of the second, for the same slides.
+        output_dir: folder of both files.
+        slides: table with the column ``patient``; without it each slide stands for itself.
+        resamples: number of resamples.
+        seed: seed of the resampling.
+
+    Raises:
+        RequestError: the files do not hold the same slides with the same labels and classes, or a slide has no label.
+    """
+    names = [[str(path) for path in ([given] if isinstance(given, str | Path) else given)] for given in (first, second)]
+    tables = [[(path, read_predictions(path)) for path in group] for group in names]
+    if not all(tables):
+        raise RequestError(
+            "nothing to compare: name a predictions.csv, or a list of them, with --first and with --second"
+        )
+    reference_path, reference = tables[0][0]
+    for path, table in (pair for group in tables for pair in group):
+        _require_same_slides(reference_path, reference, path, table)
+    ids = [prediction.slide_id for prediction in reference.predictions]
+    labels = np.array([prediction.label for prediction in reference.predictions])
+    runs = [[_aligned(table, ids) for _, table in group] for group in tables]
+    patients = None if slides is None else _patients(slides, ids)
+    report: dict[str, Any] = {
+        "first_files": names[0],
+        "second_files": names[1],
+        "slides": len(ids),
+        "patients": None if patients is None else len({name or (index,) for index, name in enumerate(patients)}),
+        **compare(labels, *runs, patients=patients, resamples=resamples, seed=seed),
+        "delong": None,
+    }
+    if len(reference.class_names) == 2 and len(runs[0]) == len(runs[1]) == 1:
+        found = delong(labels, *(np.asarray(group[0].probabilities)[:, 1] for group in runs))
+        report["delong"] = found and asdict(found)
+    write_json(Path(output_dir) / "comparison.json", report)
+    _write_summary(Path(output_dir) / "comparison.md", report)
+    difference = report["auc"]["difference"]
+    if difference["value"] is not None and difference["ci95"][0] is not None:
+        _LOGGER.info(
+            "AUC second - first: %+.3f (95 %% interval %+.3f to %+.3f)", difference["value"], *difference["ci95"]
+        )
+    return report
+
+
+def _require_same_slides(reference_path: str, reference: PredictionTable, path: str, table: PredictionTable) -> None:
+    """Refuse tables that are not about the same slides, naming what differs."""
+    if table.class_names != reference.class_names:
+        raise RequestError(
+            f"{path}: classes {', '.join(table.class_names)}, but {reference_path} has {', '.join(reference.class_names)}; expected "
+            "the same in the same order: evaluate both models on one data set"
+        )
+    mine, theirs = ({p.slide_id: p.label for p in t.predictions} for t in (table, reference))
+    for here, there, lacking in ((mine, theirs, reference_path), (theirs, mine, path)):
+        missing = [name for name in here if name not in there]
+        if missing:
+            raise RequestError(
+                f"{lacking}: lacks {len(missing)} slides that the other file has (the first is {missing[0]}); expected the same slides "
+                "in both: evaluate both models on one split"
+            )
+    for name, label in mine.items():
+        if label is None or label != theirs[name]:
+            labels = ("none" if of[name] is None else table.class_names[of[name] or 0] for of in (mine, theirs))
+            raise RequestError(
+                f"{path}: slide {name} has the label {next(labels)}, in {reference_path} {next(labels)}; expected one label, the same "
+                "in both: correct slides.csv and evaluate again"
+            )
+
+
+def _aligned(table: PredictionTable, ids: Sequence[str]) -> Run:
+    """Put the rows of a table in the order of ``ids``."""
+    place = {prediction.slide_id: index for index, prediction in enumerate(table.predictions)}
+    order = [place[name] for name in ids]
+    thresholds = None if table.thresholds is None else [table.thresholds[index] for index in order]
+    return Run(np.array([table.predictions[index].probabilities for index in order]), thresholds)
+
+
+def _patients(slides: str | Path, ids: Sequence[str]) -> list[str | None]:
+    """Patient of every slide, from a table."""
+    patient_of = {row.slide_id: row.patient for row in read_slides(slides)}
+    missing = [name for name in ids if name not in patient_of]
+    if missing:
+        raise RequestError(
+            f"{slides}: does not list {len(missing)} of the {len(ids)} predicted slides (the first is {missing[0]}); expected the table "
+            "that they were predicted from: name it with --slides"
+        )
+    return [patient_of[name] for name in ids]
+
+
+def _write_summary(path: Path, report: dict[str, Any]) -> None:
+    """Write the comparison as one page of Markdown."""
+    rows = [
+        f"| {name} | {_text(report[name]['first'])} | {_text(report[name]['second'])} | "
+        f"{_text(report[name]['difference'], sign='+')} | {_p(report[name]['difference']['p'])} |"
+        for name in METRICS
+    ]
+    unit, drawn = report["bootstrap"]["unit"], report["bootstrap"]["resamples"]
+    runs = len(report["first_files"]), len(report["second_files"])
+    lines = [
+        "# Comparison",
+        "",
+        f"First: {', '.join(f'`{name}`' for name in report['first_files'])}.",
+        f"Second: {', '.join(f'`{name}`' for name in report['second_files'])}.",
+        "",
+        f"{report['slides']} slides, the same in both; research only, not for diagnosis.",
+        "",
+        "| metric | first | second | second - first | p |",
+        "|---|---|---|---|---|",
+        *rows,
+        "",
+        f"Intervals and p: paired percentile bootstrap over {unit}s"
+        + (f" and over {runs[0]} and {runs[1]} runs" if max(runs) > 1 else "")
+        + f", {drawn} resamples, seed {report['seed']}. Eight metrics are compared: no p is corrected for that.",
+        "",
+    ]
+    found = report["delong"]
+    if found:
+        low, high = found["ci95"]
+        lines += [
+            f"DeLong's test of the two AUC (slides taken as independent, patients ignored): difference {found['difference']:+.3f} "
+            f"({low:+.3f} to {high:+.3f}), p {_p(found['p'])}.",
+            "",
+        ]
+    with atomic_path(path) as partial:
+        partial.write_text("\n".join(lines), encoding="utf-8")
+
+
+def _text(figure: dict[str, Any], sign: str = "") -> str:
+    if figure["value"] is None or figure["ci95"][0] is None:
+        return "undefined"
+    low, high = figure["ci95"]
+    return f"{figure['value']:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
+
+
+def _p(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"

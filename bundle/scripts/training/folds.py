@@ -1,0 +1,137 @@
+"""The stage ``cross_validating``: every fold trained and tested by the bundle's own commands, then summed up."""
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..common.errors import RequestError, SlideError
+from ..common.files import sha256_of, write_json
+from ..common.options import EXIT_WRONG_REQUEST
+from ..evaluation.folds import summarise_folds
+from ..slides.table import SlideRow, read_slides
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def cross_validate(
+    folds: str | Path,
+    dataset_dir: str | Path,
+    output_dir: str | Path,
+    *,
+    bundle_root: str | Path,
+    options: Mapping[str, Any],
+    overlays: Sequence[str | Path] = (),
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Train and test a network a fold, then sum up; a run that was stopped goes on where it stopped.
+
+    Args:
+        folds: folder with ``fold0.csv``, ``fold1.csv`` ... that split.yaml wrote.
+        dataset_dir: folder of the embeddings.
+        output_dir: a folder a fold, and the summary.
+        bundle_root: of the bundle whose train.yaml and evaluate.yaml are run.
+        options: of train.yaml, for every fold; those that are ``None`` keep its default.
+        overlays: configs laid over train.yaml, such as an ablation.
+        seed: of every training and of the bootstrap.
+
+    Returns:
+        see :func:`..evaluation.folds.summarise_folds`.
+
+    Raises:
+        RequestError: there are no folds, they do not test every slide once, the output is of another request, or a fold's command
+            was refused.
+        SlideError: a fold's command failed.
+    """
+    output = Path(output_dir).resolve()
+    tables = sorted(Path(folds).glob("fold*.csv"), key=lambda path: (len(path.name), path.name))
+    rows = _require_folds(Path(folds), tables)
+    given = {name: value for name, value in options.items() if value is not None}
+    files = [Path(bundle_root) / "configs" / "train.yaml", *overlays]
+    request = {
+        "folds": {table.name: sha256_of(table) for table in tables},
+        "dataset_dir": str(Path(dataset_dir).resolve()),
+        "overlays": {str(path): sha256_of(path) for path in overlays},
+        "options": given,
+        "seed": seed,
+    }
+    _keep_request(output / "request.json", request)
+    folders = [output / table.stem for table in tables]
+    for table, folder in zip(tables, folders, strict=True):
+        if (folder / "report.md").is_file():  # the last that an evaluation writes
+            _LOGGER.info("%s: done before, kept", table.stem)
+            continue
+        common = {
+            "bundle_root": bundle_root,
+            "dataset_dir": dataset_dir,
+            "slides": table,
+            "model": folder / "model.pt",
+            "seed": seed,
+            **given,
+        }
+        log = folder / "log"
+        begun = {"resume": True} if (log / "last.pt").is_file() else {}
+        run_stage("training", files, {**common, "output_dir": log, **begun})
+        evaluation = Path(bundle_root) / "configs" / "evaluate.yaml"
+        run_stage("evaluating", [*files, evaluation], {**common, "output_dir": folder})
+    report = summarise_folds(folders, output, patient_of={row.slide_id: row.patient for row in rows}, seed=seed)
+    if report["auc"]["mean"] is not None:
+        _LOGGER.info("AUC of %d folds: mean %.3f; see %s", len(tables), report["auc"]["mean"], output / "report.md")
+    return report
+
+
+def run_stage(run_id: str, config_files: Sequence[str | Path], options: Mapping[str, Any]) -> None:
+    """Run a stage as its own process, as a user would.
+
+    Raises:
+        RequestError: it was refused (exit code 2).
+        SlideError: it failed otherwise.
+    """
+    command = [sys.executable, "-m", "monai.bundle", "run", run_id]
+    command += ["--config_file", str([str(path) for path in config_files])]
+    for name, value in options.items():
+        command += [f"--{name}", str(value)]
+    code = subprocess.run(command, check=False).returncode
+    if code:
+        kind = RequestError if code == EXIT_WRONG_REQUEST else SlideError
+        raise kind(
+            f"{options['slides']}: {run_id} ended with code {code}, its own error stands above; correct that and run the same command "
+            "again: folds that are done are kept"
+        )
+
+
+def _require_folds(folder: Path, tables: Sequence[Path]) -> list[SlideRow]:
+    """Return the slides, or refuse folds that do not test each labelled slide exactly once."""
+    if len(tables) < 2:
+        raise RequestError(
+            f"{folder}: {len(tables)} files fold<i>.csv, expected two or more: make them with split.yaml --folds 5"
+        )
+    tested: dict[str, Path] = {}
+    for table in tables:
+        rows = read_slides(table)
+        for row in rows:
+            if row.split == "test" and tested.setdefault(row.slide_id, table) != table:
+                raise RequestError(
+                    f"{table}: slide {row.slide_id} is in split test, as in {tested[row.slide_id].name}; expected every slide tested "
+                    "once: make the folds with split.yaml"
+                )
+    untested = [row.slide_id for row in rows if row.label is not None and row.slide_id not in tested]
+    if untested:
+        raise RequestError(
+            f"{folder}: slide {untested[0]} is tested in no fold; expected every slide tested once: is a file fold<i>.csv missing?"
+        )
+    return rows
+
+
+def _keep_request(path: Path, request: Mapping[str, Any]) -> None:
+    """Write the request, or refuse to mix it with another one's outputs."""
+    stated = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else request
+    other = [name for name in request if stated.get(name) != request[name]]
+    if other:
+        raise RequestError(
+            f"{path.parent}: holds a run with another {', '.join(other)}; expected the same, to go on with it: name another --output_dir"
+        )
+    write_json(path, request)

@@ -1,0 +1,78 @@
+"""A slide that is on both sides of a split, under whatever name, is refused."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from ..common.errors import RequestError
+from ..encoding.store import read_attributes
+from .table import EmbeddingTable
+
+DIGITS = 16
+CHECKED_ROWS = 64  # of a file of another tool, which has no checksum
+
+
+def fingerprint(path: Path) -> str:
+    """Return what tells one slide's embedding from any other's, whatever it is called, in 16 hexadecimal digits.
+
+    Made of the checksum of V, O and T that our files hold; of files of other tools, of the coordinates and the first vectors. It
+    does not tell the slide's or patient's name.
+
+    Raises:
+        SlideError: the file cannot be read.
+    """
+    checksum = read_attributes(path).get("checksum")
+    if checksum is not None:
+        return str(checksum).removeprefix("sha256:")[:DIGITS]
+    digest = hashlib.sha256()
+    with h5py.File(path, "r") as file:
+        features = file["features"]
+        for values in (file["coords"][()], (features[0] if features.ndim == 3 else features)[:CHECKED_ROWS]):
+            digest.update(f"{values.shape} {values.dtype.str}".encode())
+            digest.update(values.tobytes())
+    return digest.hexdigest()[:DIGITS]
+
+
+def fingerprints(table: EmbeddingTable, split: str) -> list[str]:
+    """Fingerprints of the slides of a split, sorted."""
+    return sorted(fingerprint(table.path_of(row)) for row in table.rows if row.split == split)
+
+
+def refuse_duplicates(table: EmbeddingTable) -> None:
+    """Refuse a table in which one slide stands in two splits under two names (the reader refuses patients in two splits).
+
+    Raises:
+        RequestError: it does.
+    """
+    first_of: dict[str, Any] = {}
+    for row in table.rows:
+        if row.split is None:
+            continue
+        known = first_of.setdefault(fingerprint(table.path_of(row)), row)
+        if known.split != row.split:
+            raise RequestError(
+                f"{table.source}: slides {known.slide_id} (split {known.split}) and {row.slide_id} (split {row.split}) have the same "
+                "embedding, so they are one slide under two names, which leaks from one split to the other: remove one of them"
+            )
+
+
+def refuse_seen(card: dict[str, Any], table: EmbeddingTable) -> None:
+    """Refuse to judge a network by test slides that it was trained or chosen on, as with the table of another fold.
+
+    Args:
+        card: the model card.
+        table: the slides of the evaluation.
+
+    Raises:
+        RequestError: a test slide was in train or val when the model was trained.
+    """
+    split_of = {print_: split for split, prints in card.get("seen", {}).items() for print_ in prints.split()}
+    for row in table.rows if split_of else ():
+        seen_in = split_of.get(fingerprint(table.path_of(row))) if row.split == "test" else None
+        if seen_in is not None:
+            raise RequestError(
+                f"{table.source}: slide {row.slide_id} is in split test, but was in {seen_in} when the model was trained; expected test "
+                "slides that the model never saw: name the table (fold) that it was trained with by --slides"
+            )

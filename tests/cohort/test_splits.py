@@ -1,0 +1,201 @@
+import csv
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_flow import run_config
+
+from scripts.cohort.splits import assign_splits, split_slides
+from scripts.common.errors import RequestError
+from scripts.slides.table import SlideRow, read_slides
+
+
+def rows_of(patients: int = 60, *, classes: int = 2, mixed: bool = False, seed: int = 0) -> list[SlideRow]:
+    """One to three slides a patient; with ``mixed`` some patients have slides of several classes."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for patient in range(patients):
+        own = patient % classes
+        for slide in range(rng.integers(1, 4)):
+            label = rng.integers(classes) if mixed and patient % 5 == 0 else own
+            name = f"p{patient}_{slide}"
+            rows.append(SlideRow(name, Path(f"{name}.tif"), label=f"c{label}", patient=f"p{patient}"))
+    return rows
+
+
+def write(folder: Path, rows: list[SlideRow], **columns: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "slides.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["slide", "label", "patient", *columns])
+        writer.writerows([row.path, row.label or "", row.patient or "", *columns.values()] for row in rows)
+    return folder / "slides.csv"
+
+
+def share_of_classes(rows: list[SlideRow], split_of: list[str], split: str) -> dict[str | None, float]:
+    counts = Counter(row.label for row, own in zip(rows, split_of, strict=True) if own == split)
+    return {name: count / counts.total() for name, count in counts.items()}
+
+
+@pytest.mark.parametrize("folds", [None, 5])
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_patients_stay_together_and_classes_are_spread(folds: int | None, classes: int, mixed: bool) -> None:
+    rows = rows_of(90, classes=classes, mixed=mixed)
+    whole = share_of_classes(rows, ["all"] * len(rows), "all")
+    for split_of in assign_splits(rows, folds=folds):
+        splits_of_patient: dict[str | None, set[str]] = {}
+        for row, split in zip(rows, split_of, strict=True):
+            splits_of_patient.setdefault(row.patient, set()).add(split)
+        assert {len(splits) for splits in splits_of_patient.values()} == {1}
+        for split, share in (("train", 0.6), ("val", 0.2), ("test", 0.2)):
+            assert split_of.count(split) / len(rows) == pytest.approx(share, abs=0.05)
+            for name, of_class in share_of_classes(rows, split_of, split).items():
+                assert of_class == pytest.approx(whole[name], abs=0.08)
+
+
+def test_every_slide_is_tested_once() -> None:
+    rows = rows_of()
+    tested = np.array([[split == "test" for split in split_of] for split_of in assign_splits(rows, folds=4)])
+    assert (tested.sum(axis=0) == 1).all()
+    assert tested.sum(axis=1) == pytest.approx(len(rows) / 4, abs=4)
+
+
+def test_a_slide_without_patient_stands_for_itself_and_one_without_label_in_no_split() -> None:
+    rows = [SlideRow(f"s{i}", Path(f"s{i}.tif"), label=None if i == 7 else str(i % 2)) for i in range(40)]
+    (split_of,) = assign_splits(rows)
+    assert Counter(split_of) == {"train": 23, "val": 8, "test": 8, "": 1}
+    assert split_of[7] == ""
+
+
+@pytest.mark.parametrize(("test_share", "val_share"), [(0.1, 0.15), (0.5, 0.25), (0, 0.3)])
+def test_shares(test_share: float, val_share: float) -> None:
+    rows = [SlideRow(f"s{i}", Path(f"s{i}.tif"), label=str(i % 2)) for i in range(200)]
+    (split_of,) = assign_splits(rows, test_share=test_share, val_share=val_share)
+    assert split_of.count("test") == pytest.approx(200 * test_share, abs=3)
+    assert split_of.count("val") == pytest.approx(200 * val_share, abs=3)
+
+
+def test_three_patients_a_class_are_enough() -> None:
+    for seed in range(20):
+        rows = [SlideRow(f"s{i}", Path(f"s{i}.tif"), label=str(i % 2)) for i in range(6)]
+        assert Counter(assign_splits(rows, seed=seed)[0]) == {"train": 2, "val": 2, "test": 2}
+
+
+def test_the_seed_draws() -> None:
+    rows = rows_of()
+    assert assign_splits(rows, seed=1) == assign_splits(rows, seed=1)
+    assert assign_splits(rows, seed=1) != assign_splits(rows, seed=2)
+
+
+def test_an_official_test_set_stays() -> None:
+    rows = [
+        SlideRow(f"s{i}", Path(f"s{i}.tif"), str(i % 2), f"p{i // 2}", "test" if i < 20 else "train") for i in range(60)
+    ]
+    (split_of,) = assign_splits(rows, keep_test=True, val_share=0.25)
+    assert split_of[:20] == ["test"] * 20
+    assert Counter(split_of[20:]) == {"train": 30, "val": 10}
+    with pytest.raises(RequestError, match="patient p0 is in split test with other slides, which leaks"):
+        assign_splits([*rows, SlideRow("late", Path("late.tif"), "0", "p0")], keep_test=True)
+    with pytest.raises(RequestError, match="no slide is in split test"):
+        assign_splits(rows_of(), keep_test=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"folds": 1}, "folds is 1, expected 2 or more"),
+        ({"folds": 4, "keep_test": True}, "folds is 4 with keep_test, expected"),
+        ({"test_share": 0.6, "val_share": 0.4}, "test_share 0.6 and val_share 0.4: expected shares"),
+        ({"folds": 2, "val_share": 0.5}, "test_share 0.5 and val_share 0.5: expected shares"),
+        ({"val_share": 0}, "val_share 0: expected shares"),
+        ({"folds": 31}, "class c0: slides of 30 patients to divide, expected 31 or more.*fewer --folds"),
+    ],
+)
+def test_wrong_requests(options: dict, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        assign_splits(rows_of(), **options)
+
+
+def test_too_few_patients_of_a_class() -> None:
+    """Many slides of two patients: not enough for three splits."""
+    rows = [
+        SlideRow(f"s{i}", Path(f"s{i}.tif"), "0" if i < 20 else "1", f"p{i}" if i < 20 else f"q{i % 2}")
+        for i in range(40)
+    ]
+    with pytest.raises(RequestError, match="class 1: slides of 1 patients to divide, expected 2 or more"):
+        assign_splits(rows)
+    with pytest.raises(RequestError, match="1 classes in 20 slides, expected two or more"):
+        assign_splits(rows[:20])
+
+
+def test_files_keep_every_column(tmp_path: Path) -> None:
+    table = write(tmp_path / "data", rows_of(), mpp="0.5", site="north", split="train")
+    paths = split_slides(table, tmp_path / "splits", folds=3)
+    assert [path.name for path in paths] == ["fold0.csv", "fold1.csv", "fold2.csv"]
+    for path in paths:
+        written = read_slides(path)
+        assert [row.slide_id for row in written] == [row.slide_id for row in read_slides(table)]
+        assert [row.path.resolve() for row in written] == [row.path.resolve() for row in read_slides(table)]
+        assert {row.mpp for row in written} == {0.5}
+        assert {row.extra["site"] for row in written} == {"north"}
+        assert {row.split for row in written} == {"train", "val", "test"}
+    card = json.loads((tmp_path / "splits" / "split.json").read_text())
+    assert card["request"]["folds"] == 3
+    counts = card["splits"]["fold0.csv"]
+    assert sum(counts[split]["slides"] for split in counts) == len(rows_of())
+    assert sum(counts[split]["patients"] for split in counts) == 60
+
+
+def test_the_same_request_keeps_what_is_there(tmp_path: Path) -> None:
+    table = write(tmp_path, rows_of())
+    (path,) = split_slides(table, tmp_path / "splits", seed=1)
+    before, stamp = path.read_bytes(), path.stat().st_mtime_ns
+    write(tmp_path, rows_of(), split="train")  # what the table says of splits does not count
+    split_slides(table, tmp_path / "splits", seed=1)
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == (before, stamp)
+
+
+def test_another_request_is_refused_unless_asked(tmp_path: Path) -> None:
+    table, output = write(tmp_path, rows_of()), tmp_path / "splits"
+    split_slides(table, output, folds=5)
+    for options, what in (
+        ({"folds": 5, "seed": 1}, "seed"),
+        ({"folds": 3}, "folds"),
+        ({"folds": 5, "val_share": 0.1}, "val_share"),
+    ):
+        with pytest.raises(RequestError, match=f"holds splits already, made with another {what};.*--overwrite true"):
+            split_slides(table, output, **options)
+    with pytest.raises(RequestError, match="made with another table"):
+        split_slides(write(tmp_path / "more", rows_of(61)), output, folds=5)
+    split_slides(table, output, folds=3, overwrite=True)
+    assert sorted(path.name for path in output.iterdir()) == ["fold0.csv", "fold1.csv", "fold2.csv", "split.json"]
+
+
+def test_a_split_changed_by_hand_is_noticed(tmp_path: Path) -> None:
+    table, output = write(tmp_path, rows_of()), tmp_path / "splits"
+    (path,) = split_slides(table, output)
+    first = path.read_text()
+    path.write_text(first.replace(",test", ",train"))
+    with pytest.raises(RequestError, match=r"split\.csv was changed or removed since"):
+        split_slides(table, output)
+    split_slides(table, output, overwrite=True)
+    assert path.read_text() == first
+    path.unlink()
+    split_slides(table, output)
+    assert path.read_text() == first
+    (output / "split.json").unlink()
+    path.write_text("slide\n")
+    with pytest.raises(RequestError, match="holds splits already, made with another table"):
+        split_slides(table, output)
+
+
+def test_as_a_stage(tmp_path: Path) -> None:
+    table = write(tmp_path, rows_of())
+    run_config("split.yaml", run_id="splitting", slides=table, output_dir=tmp_path / "splits", folds=2)
+    assert (tmp_path / "splits" / "fold1.csv").is_file()
+    with pytest.raises(RuntimeError) as caught:
+        run_config("split.yaml", run_id="splitting", output_dir=tmp_path / "none")
+    assert "expected a CSV with the columns slide and label" in str(caught.value.__cause__)

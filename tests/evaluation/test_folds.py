@@ -1,0 +1,76 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from scripts.common.errors import RequestError
+from scripts.common.files import write_json
+from scripts.evaluation.bootstrap import evaluate
+from scripts.evaluation.folds import summarise_folds
+from scripts.evaluation.predictions import Prediction, read_predictions, write_predictions
+
+
+def write_folds(root: Path, *, folds: int = 3, slides: int = 20, classes: int = 2) -> list[Path]:
+    rng = np.random.default_rng(0)
+    folders = []
+    for fold in range(folds):
+        labels = np.arange(slides) % classes
+        logits = np.eye(classes)[labels] + rng.normal(size=(slides, classes))
+        p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        threshold = 0.3 + 0.1 * fold if classes == 2 else None
+        rows = [Prediction(f"f{fold}s{i}", int(labels[i]), tuple(map(float, p[i])), 0.5) for i in range(slides)]
+        folder = root / f"fold{fold}"
+        names = [str(index) for index in range(classes)]
+        write_predictions(folder / "predictions.csv", rows, class_names=names, threshold=threshold)
+        write_json(
+            folder / "metrics.json", evaluate(labels, p, threshold=threshold, threshold_from="val", resamples=10)
+        )
+        folders.append(folder)
+    return folders
+
+
+def patients(folds: int = 3, slides: int = 20) -> dict[str, str | None]:
+    return {f"f{fold}s{i}": f"p{fold}-{i // 2}" for fold in range(folds) for i in range(slides)}
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_summary(tmp_path: Path, classes: int) -> None:
+    folders = write_folds(tmp_path, classes=classes)
+    report = summarise_folds(folders, tmp_path, patient_of=patients(), seed=4)
+    aucs = [json.loads((folder / "metrics.json").read_text())["auc"]["value"] for folder in folders]
+    assert [fold["auc"] for fold in report["folds"]] == aucs
+    assert report["auc"] == {"mean": pytest.approx(np.mean(aucs)), "sd": pytest.approx(np.std(aucs, ddof=1))}
+    assert report == json.loads((tmp_path / "folds.json").read_text())
+
+    table = read_predictions(tmp_path / "predictions.csv")
+    assert len(table.predictions) == 60
+    labels = [prediction.label for prediction in table.predictions]
+    scores = np.array([prediction.probabilities for prediction in table.predictions])
+    pooled = json.loads((tmp_path / "metrics.json").read_text())
+    expected = roc_auc_score(labels, scores[:, 1] if classes == 2 else scores, multi_class="ovr")
+    assert pooled["auc"]["value"] == pytest.approx(expected)
+    assert (pooled["bootstrap"]["unit"], pooled["seed"]) == ("patient", 4)
+    # every fold is decided by its own threshold, so the pooled accuracy is the mean of theirs
+    assert pooled["accuracy"]["value"] == pytest.approx(report["accuracy"]["mean"])
+    if classes == 2:
+        assert table.thresholds == tuple(np.repeat([0.3, 0.4, 0.5], 20))
+        assert pooled["threshold"] is None
+    text = (tmp_path / "report.md").read_text()
+    assert f"| auc | {aucs[0]:.3f} |" in text and "over patients" in text
+
+
+def test_an_undefined_figure_has_no_mean(tmp_path: Path) -> None:
+    folders = write_folds(tmp_path)
+    figures = json.loads((folders[1] / "metrics.json").read_text())
+    write_json(folders[1] / "metrics.json", {**figures, "precision": {"value": None, "ci95": [None, None]}})
+    report = summarise_folds(folders, tmp_path, patient_of=patients())
+    assert report["precision"] == {"mean": None, "sd": None}
+    assert "| precision |" in (tmp_path / "report.md").read_text()
+
+
+def test_a_slide_tested_twice_is_refused(tmp_path: Path) -> None:
+    folders = write_folds(tmp_path)
+    with pytest.raises(RequestError, match="slide f0s0 was tested in two folds"):
+        summarise_folds([*folders, folders[0]], tmp_path, patient_of=patients())

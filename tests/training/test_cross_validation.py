@@ -1,0 +1,193 @@
+"""Three classes through every stage after encoding: splitting, k folds, comparison, inference."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_flow import BUNDLE, ON_CPU, read_rows, run_command, run_config
+from training.embedding_files import write_embedding, write_table
+
+from scripts.common.errors import RequestError
+from scripts.training import folds as folds_module
+
+NAMES = ("benign", "in situ", "invasive")
+RECIPE = {"max_epochs": 1, "batch_size": 4, "learning_rate": 1e-3, "device": "cpu", "num_workers": 0}
+
+
+def run_here(run_id: str, config_files: Sequence[str | Path], options: Mapping[str, Any]) -> None:
+    """Run a stage in this process: starting one takes longer than the tiny training."""
+    run_config(*[Path(path).name for path in config_files], run_id=run_id, **options)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight patients a class, the first of each with two slides."""
+    folder = tmp_path_factory.mktemp("three")
+    rows = []
+    for index, label in enumerate(NAMES):
+        for patient in range(8):
+            for copy in range(2 if patient == 0 else 1):
+                name = f"c{index}p{patient}s{copy}"
+                write_embedding(folder / f"{name}.h5", mean=0.3 * index, seed=len(rows))
+                rows.append({"slide": f"{name}.tif", "label": label, "patient": f"c{index}p{patient}"})
+    return write_table(folder, rows)
+
+
+@pytest.fixture(scope="module")
+def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Output of two folds; splits lie in ``splits``."""
+    root = tmp_path_factory.mktemp("kfold")
+    run_config(
+        "split.yaml",
+        run_id="splitting",
+        slides=dataset / "slides.csv",
+        output_dir=root / "splits",
+        folds=2,
+        val_share=0.2,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folds_module, "run_stage", run_here)
+        cross_validate(dataset, root)
+    return root
+
+
+def cross_validate(dataset: Path, root: Path, **options: Any) -> None:
+    arguments = {"folds": root / "splits", "dataset_dir": dataset, "output_dir": root / "out", **RECIPE, **options}
+    run_config("kfold.yaml", run_id="cross_validating", **arguments)
+
+
+def cause_of(error: BaseException | None) -> RequestError:
+    while error is not None and not isinstance(error, RequestError):
+        error = error.__cause__ or error.__context__
+    assert error is not None, "expected a RequestError"
+    return error
+
+
+def test_every_slide_is_predicted_by_a_network_that_never_saw_it(dataset: Path, run: Path) -> None:
+    pooled = read_rows(run / "out" / "predictions.csv")
+    labels = {Path(row["slide"]).stem: row["label"] for row in read_rows(dataset / "slides.csv")}
+    assert {row["slide_id"]: row["label"] for row in pooled} == labels
+    assert list(pooled[0]) == [
+        "slide_id",
+        "label",
+        "predicted",
+        *(f"p_{name}" for name in NAMES),
+        "stream_score",
+        "threshold",
+    ]
+    assert {row["threshold"] for row in pooled} == {""}
+    for fold in ("fold0", "fold1"):
+        tested = {
+            Path(row["slide"]).stem for row in read_rows(run / "splits" / f"{fold}.csv") if row["split"] == "test"
+        }
+        assert {row["slide_id"] for row in read_rows(run / "out" / fold / "predictions.csv")} == tested
+        card = json.loads((run / "out" / fold / "model.json").read_text())
+        assert (card["class_names"], card["threshold"], card["threshold_from"]) == (list(NAMES), None, "val")
+        assert card["temperature"] > 0
+        assert (run / "out" / fold / "reliability.png").is_file()
+
+
+def test_figures(run: Path) -> None:
+    metrics = json.loads((run / "out" / "metrics.json").read_text())
+    assert metrics["bootstrap"]["unit"] == "patient"
+    assert (metrics["n_positive"], metrics["threshold"]) == (None, None)
+    assert 0 <= metrics["auc"]["ci95"][0] <= metrics["auc"]["value"] <= metrics["auc"]["ci95"][1] <= 1
+    folds = json.loads((run / "out" / "folds.json").read_text())
+    assert len(folds["folds"]) == 2 and folds["auc"]["mean"] is not None
+
+
+def test_comparison(dataset: Path, run: Path, tmp_path: Path) -> None:
+    """Of the pooled predictions with themselves, the first class moved to the last in one copy."""
+    first = run / "out" / "predictions.csv"
+    run_config(
+        "compare.yaml",
+        run_id="comparing",
+        first=first,
+        second=first,
+        slides=dataset / "slides.csv",
+        output_dir=tmp_path,
+    )
+    report = json.loads((tmp_path / "comparison.json").read_text())
+    assert (report["slides"], report["patients"], report["delong"]) == (27, 24, None)
+    assert report["auc"]["difference"] == {"value": 0.0, "ci95": [0.0, 0.0], "p": 1.0}
+
+
+def test_inference(dataset: Path, run: Path, tmp_path: Path) -> None:
+    model = run / "out" / "fold1" / "model.pt"
+    options = {"dataset_dir": dataset, "output_dir": tmp_path, "model": model, "heat_maps": False, **ON_CPU}
+    run_config("inference.yaml", run_id="inference", **options)
+    inferred = {row["slide_id"]: row for row in read_rows(tmp_path / "predictions.csv")}
+    assert len(inferred) == 27
+    for row in read_rows(run / "out" / "fold1" / "predictions.csv"):
+        assert inferred[row["slide_id"]] == row
+
+
+def test_folds_that_are_done_are_kept(dataset: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+    monkeypatch.setattr(folds_module, "run_stage", lambda run_id, files, options: started.append(run_id))
+    before = (run / "out" / "folds.json").read_bytes()
+    cross_validate(dataset, run)
+    assert started == []
+    assert (run / "out" / "folds.json").read_bytes() == before
+
+
+def test_another_request_is_refused(dataset: Path, run: Path) -> None:
+    for options, what in (
+        ({"max_epochs": 2}, "options"),
+        ({"seed": 1}, "seed"),
+        ({"more": {"balance": True}}, "options"),
+    ):
+        with pytest.raises(RuntimeError) as caught:
+            cross_validate(dataset, run, **options)
+        assert f"holds a run with another {what}; expected the same" in str(cause_of(caught.value))
+
+
+def test_a_stopped_fold_goes_on(dataset: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was stopped in its first epoch, or before its evaluation: the training is resumed."""
+    calls = []
+
+    def stop(run_id: str, files: Sequence[str | Path], options: Mapping[str, Any]) -> None:
+        calls.append((run_id, options.get("resume", False)))
+        raise RequestError("stopped")
+
+    monkeypatch.setattr(folds_module, "run_stage", stop)
+    for expected in (False, True):
+        with pytest.raises(RuntimeError):
+            cross_validate(dataset, run, output_dir=tmp_path)
+        assert calls[-1] == ("training", expected)
+        (tmp_path / "fold0" / "log").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "fold0" / "log" / "last.pt").touch()
+
+
+def test_folds_that_are_none(dataset: Path, run: Path, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        cross_validate(dataset, run, folds=tmp_path, output_dir=tmp_path / "out")
+    assert "0 files fold<i>.csv, expected two or more" in str(cause_of(caught.value))
+    for name in ("fold0.csv", "fold1.csv"):
+        (tmp_path / name).write_bytes((run / "splits" / "fold0.csv").read_bytes())
+    with pytest.raises(RuntimeError) as caught:
+        cross_validate(dataset, run, folds=tmp_path, output_dir=tmp_path / "out")
+    assert "fold1.csv: slide c0p" in str(cause_of(caught.value)) and "as in fold0.csv" in str(cause_of(caught.value))
+    (tmp_path / "fold1.csv").write_text("slide,label,split\n" + "x.tif,benign,test\ny.tif,benign,train\n")
+    with pytest.raises(RuntimeError) as caught:
+        cross_validate(dataset, run, folds=tmp_path, output_dir=tmp_path / "out")
+    assert "slide y is tested in no fold" in str(cause_of(caught.value))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_of_a_fold_is_checked_like_any_other(dataset: Path, run: Path, tmp_path: Path) -> None:
+    options = {
+        "folds": run / "splits",
+        "dataset_dir": dataset,
+        "output_dir": tmp_path / "out",
+        "more": "{'ballance': True}",
+    }
+    result = run_command("cross_validating", "kfold.yaml", cwd=tmp_path, options=options)
+    assert result.returncode == 2, result.stderr
+    assert "error: unknown option --ballance, the nearest known one is --balance" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith(
+        f"error: {run / 'splits' / 'fold0.csv'}: training ended with code 2"
+    )
+    assert BUNDLE.is_dir()

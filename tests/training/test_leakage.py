@@ -1,0 +1,67 @@
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from training.embedding_files import write_dataset, write_embedding, write_foreign, write_table
+
+from scripts.common.errors import RequestError
+from scripts.training.leakage import fingerprint, fingerprints, refuse_duplicates, refuse_seen
+from scripts.training.table import EmbeddingTable
+
+GRID = np.argwhere(np.ones((5, 4), dtype=bool))
+
+
+def test_a_fingerprint_tells_slides_apart_and_not_names(tmp_path: Path) -> None:
+    prints = [fingerprint(write_embedding(tmp_path / f"{seed}.h5", seed=seed)) for seed in range(3)]
+    prints += [fingerprint(write_foreign(tmp_path / f"f{seed}.h5", GRID, seed=seed)) for seed in range(3)]
+    assert len(set(prints)) == 6
+    assert all(re.fullmatch("[0-9a-f]{16}", text) for text in prints)
+    for name, expected in (("0", prints[0]), ("f1", prints[4])):
+        assert fingerprint(Path(shutil.copy(tmp_path / f"{name}.h5", tmp_path / "other.h5"))) == expected
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_one_slide_under_two_names_is_refused(tmp_path: Path, foreign: bool) -> None:
+    write_dataset(tmp_path)
+    if foreign:
+        for seed, path in enumerate(sorted(tmp_path.glob("*.h5"))):
+            write_foreign(path, GRID, seed=seed)
+    refuse_duplicates(EmbeddingTable(tmp_path))
+    shutil.copy(tmp_path / "train_1.h5", tmp_path / "test_1.h5")
+    with pytest.raises(
+        RequestError,
+        match=r"slides\.csv: slides train_1 \(split train\) and test_1 \(split test\) have the same embedding.*remove one",
+    ):
+        refuse_duplicates(EmbeddingTable(tmp_path))
+
+
+def test_copies_within_a_split_and_outside_all_may_stay(tmp_path: Path) -> None:
+    rows = []
+    for name, split in (("a", "train"), ("b", "train"), ("c", "")):
+        write_embedding(tmp_path / f"{name}.h5")
+        rows.append({"slide": f"{name}.tif", "label": 1, "split": split})
+    refuse_duplicates(EmbeddingTable(write_table(tmp_path, rows)))
+
+
+def test_a_patient_in_two_splits_is_named_whatever_table_is_given(tmp_path: Path) -> None:
+    """Also that of a fold, and also where the slides have no embedding yet."""
+    write_dataset(tmp_path / "data")
+    fold = tmp_path / "fold0.csv"
+    fold.write_text("slide,label,split,patient\ndata/train_0.tif,0,train,ann\ndata/test_0.tif,0,test,ann\n")
+    with pytest.raises(RequestError, match=r"fold0\.csv, line 3: patient ann is in split test and in train"):
+        EmbeddingTable(tmp_path / "data", slides=fold)
+
+
+def test_a_test_slide_that_the_model_was_trained_on(tmp_path: Path) -> None:
+    table = EmbeddingTable(write_dataset(tmp_path / "data"))
+    card = {"seen": {split: " ".join(fingerprints(table, split)) for split in ("train", "val")}}
+    refuse_seen(card, table)
+    refuse_seen({}, table)  # a card of before says nothing
+    fold = tmp_path / "fold1.csv"
+    fold.write_text("slide,label,split\ndata/train_0.tif,0,train\ndata/test_0.tif,0,test\ndata/val_1.tif,1,test\n")
+    with pytest.raises(
+        RequestError, match=r"fold1\.csv: slide val_1 is in split test, but was in val when the model was trained"
+    ):
+        refuse_seen(card, EmbeddingTable(tmp_path / "data", slides=fold))
