@@ -71,6 +71,7 @@ def write_card(
         "threshold_from": "val" if chosen else "default",
         "encoder": table.encoder,
         "network": network.arguments,
+        "channel_range": table.channel_range,  # of v; null: all
         "weights_sha256": sha256_of(model),
         "validation": {"slides": len(labels), "auc": validation["auc"]},
         "training": {
@@ -100,6 +101,7 @@ def read_card(model: str | Path) -> dict[str, Any]:
             "threshold_from": None,
             "encoder": None,
             "network": DSNet().arguments,
+            "channel_range": None,
         }
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
@@ -109,7 +111,7 @@ def read_card(model: str | Path) -> dict[str, Any]:
         ) from error
     if card.get("format") != FORMAT:
         raise RequestError(f"{path}: format {card.get('format')!r}, expected {FORMAT!r}: train anew with this version")
-    return card
+    return {"channel_range": None, **card}  # a card of version 0.1.0 has no such entry
 
 
 def network_from_card(card: dict[str, Any]) -> DSNet:

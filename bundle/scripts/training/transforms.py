@@ -9,6 +9,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform
 from torch import Tensor
 
+from ..common.errors import SlideError
 from ..dsnet.packing import T_PIXELS_PER_PATCH, pack
 from ..encoding.store import Embedding, read_embedding
 from ..encoding.thumbnail import DEFAULT_LEVELS, build_thumbnail
@@ -19,7 +20,8 @@ from ..slides.reader import open_slide
 class LoadEmbeddingd(MapTransform):
     """Read ``item["embedding"]`` and set ``v`` (C, H, W) and ``t`` (3L, 2H, 2W).
 
-    T is 1 - intensity, so that white is zero; where the file has none it is made from ``item["slide"]`` if that file exists, else it is
+    ``item["channel_range"]`` says which channels of v are used, ``item["thumbnail_levels"]`` how many levels of T. T is
+    1 - intensity, so that white is zero; where the file has none it is made from ``item["slide"]`` if that file exists, else it is
     white. Keys: the key of the embedding's path.
     """
 
@@ -27,10 +29,20 @@ class LoadEmbeddingd(MapTransform):
         super().__init__(keys)
 
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
-        """Return ``data`` with ``v`` and ``t``."""
+        """Return ``data`` with ``v`` and ``t``.
+
+        Raises:
+            SlideError: the file is damaged, or v is zero in the channels used.
+        """
         item = dict(data)
         embedding = read_embedding(Path(item[self.keys[0]]), verify=False)
-        item["v"] = torch.from_numpy(embedding.matrix())
+        v = embedding.matrix(item["channel_range"])
+        if not v.any():
+            raise SlideError(
+                f"{item[self.keys[0]]}: no observed patch in the channels {list(item['channel_range'])}, expected at least one: leave "
+                "this slide out or use more channels"
+            )
+        item["v"] = torch.from_numpy(v)
         item["t"] = thumbnail_of(embedding, slide=Path(item["slide"]), levels=item["thumbnail_levels"])
         return item
 
@@ -38,13 +50,13 @@ class LoadEmbeddingd(MapTransform):
 def thumbnail_of(embedding: Embedding, *, slide: Path, levels: int) -> Tensor:
     """T as the network takes it: float32 (3L, 2H, 2W), 0 for white to 1 for black.
 
-    ``levels`` 0 says that the network runs on V alone: T is then white.
+    ``levels`` are the first L that are used; 0 says that the network runs on V alone: T is then white.
     """
     rows, columns = embedding.shape_yx
     if not levels:
         return torch.zeros(3 * DEFAULT_LEVELS, T_PIXELS_PER_PATCH * rows, T_PIXELS_PER_PATCH * columns)
     if embedding.thumbnail is not None:
-        pixels = embedding.thumbnail
+        pixels = embedding.thumbnail[:, :, : 3 * levels]
     elif slide.is_file():
         grid = PatchGrid(embedding.patch_px_level0, embedding.origin_xy_px, embedding.shape_yx)
         with open_slide(slide) as reader:
