@@ -1,13 +1,16 @@
 """MONAI transforms from an embedding file to DSNet's ``image``; V, O and T always move together."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from monai.config import KeysCollection
+from monai.data import list_data_collate
 from monai.transforms import MapTransform, RandomizableTransform
+from monai.utils import convert_to_tensor
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..common.errors import SlideError
 from ..dsnet.packing import T_PIXELS_PER_PATCH, pack
@@ -105,7 +108,7 @@ class RandTrimd(MapTransform, RandomizableTransform):
 
 
 class PackMatricesd(MapTransform):
-    """Join ``v`` and ``t`` into ``image`` (C + 12L, H, W) and drop both; see :func:`..dsnet.packing.pack`."""
+    """Join ``v`` and ``t`` into ``image`` (C + 12L, H, W), a plain tensor, and drop both; see :func:`..dsnet.packing.pack`."""
 
     def __init__(self, keys: KeysCollection = ("v", "t"), output_key: str = "image") -> None:
         super().__init__(keys)
@@ -114,6 +117,29 @@ class PackMatricesd(MapTransform):
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         """Return ``data`` with ``image``."""
         item = dict(data)
-        v, t = (torch.as_tensor(item.pop(key)) for key in self.keys)
+        v, t = (convert_to_tensor(item.pop(key), track_meta=False) for key in self.keys)
         item[self.output_key] = pack(v, t).contiguous()
         return item
+
+
+class PadCollate:
+    """Collate slides of different size: ``image`` gets zeros on the right and at the bottom, which DSNet ignores.
+
+    Like MONAI's ``PadListDataCollate(method="end")``, but of plain tensors: a MetaTensor looks at every operator of the network, which
+    takes longer than many of them. Channels last, the order in which convolutions are fastest.
+    """
+
+    def __init__(self, key: str = "image") -> None:
+        self.key = key
+
+    def __call__(self, batch: Sequence[Mapping[Any, Any]]) -> dict[Any, Any]:
+        """Return the batch."""
+        height, width = (max(item[self.key].shape[axis] for item in batch) for axis in (-2, -1))
+        items = []
+        for item in batch:
+            image = item[self.key]
+            margins = (0, width - image.shape[-1], 0, height - image.shape[-2])
+            items.append({**item, self.key: F.pad(image, margins)})
+        collated: dict[Any, Any] = list_data_collate(items)
+        collated[self.key] = collated[self.key].contiguous(memory_format=torch.channels_last)
+        return collated
