@@ -109,6 +109,8 @@ def execute_all(runs: Sequence[Run], *, jobs: int) -> Iterator[tuple[Run, bool]]
 
     A run never shares a process with another. Whatever ends the caller ends the runs under way, too; they are done anew next time.
     """
+    if not runs:
+        return
     for name in (*_IMPORTED_BEFORE, *(f"{__package__.rpartition('.')[0]}.training.{name}" for name in _STAGE_MODULES)):
         importlib.import_module(name)
     torch.set_num_threads(1)  # before any operator: a pool of threads does not survive a fork
