@@ -22,7 +22,7 @@ BENCH ?= transformation
 ARGS ?= --output_dir bench
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint type-check format bench doctor package clean
+.PHONY: help install demo test lint type-check format bench ablations doctor package clean
 
 help: ## list the targets
 	@echo "make <target>   (VENV=$(VENV) EXTRAS=$(EXTRAS))"
@@ -57,6 +57,9 @@ format: install ## let ruff format and repair what it can
 
 bench: install ## speed of Transformation against its limits and peers (15 minutes); BENCH=<name> ARGS="..." runs another
 	$(PYTHON) benchmarks/$(BENCH).py $(ARGS)
+
+ablations: install ## the paper's Tables III to V: ARGS="--dataset_dir DIR --output_dir OUT --jobs 2"; docs/ablations.md
+	PYTHONPATH=bundle $(PYTHON) -m scripts.ablations $(ARGS)
 
 doctor: install ## what this machine can read and encode with
 	$(PYTHON) -m monai.bundle run doctor --bundle_root bundle --config_file bundle/configs/doctor.yaml

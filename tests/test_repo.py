@@ -31,6 +31,7 @@ STAGES = [
     "evaluation",
     "training",
     "inference",
+    "ablations",
 ]
 MODULES = sorted(SCRIPTS.rglob("*.py"))
 MAX_FILE_BYTES = 2_000_000

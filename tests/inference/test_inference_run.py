@@ -25,6 +25,7 @@ CARD = {
     "temperature": 1.0,
     "encoder": "unknown",
     "network": {"num_classes": 2, "embedding_channels": 6, "thumbnail_levels": 3, "thumbnail_stream": True},
+    "channel_range": None,
 }
 
 
@@ -105,15 +106,15 @@ def test_embeddings_with_and_without_a_table(scans: Path, tmp_path: Path) -> Non
 def test_an_embedding_that_does_not_serve_fails_alone(tmp_path: Path) -> None:
     write_embedding(tmp_path / "good.h5", channels=6)
     write_embedding(tmp_path / "wide.h5", channels=7)
-    write_embedding(tmp_path / "deep.h5", channels=6, levels=5)
+    write_embedding(tmp_path / "shallow.h5", channels=6, levels=2)
     (tmp_path / "junk.h5").write_bytes(b"no HDF5")
-    (tmp_path / "slides.csv").write_text("slide\ngood.tif\nwide.tif\ndeep.tif\njunk.tif\nabsent.tif\nglass.tif\n")
+    (tmp_path / "slides.csv").write_text("slide\ngood.tif\nwide.tif\nshallow.tif\njunk.tif\nabsent.tif\nglass.tif\n")
     (tmp_path / "manifest.csv").write_text("slide_id,status,error\nglass,empty,no tissue\n")
     slides = slide_set(None, tmp_path)
     assert [item["slide_id"] for item in slides.items] == ["good"]
     assert {entry.slide_id: entry.status for entry in slides.manifest} == {
         "wide": "failed",
-        "deep": "failed",
+        "shallow": "failed",
         "junk": "failed",
         "absent": "failed",
         "glass": "empty",
@@ -122,7 +123,7 @@ def test_an_embedding_that_does_not_serve_fails_alone(tmp_path: Path) -> None:
         slides.require_complete(tmp_path / "out")
     with open(tmp_path / "out" / "manifest.csv", newline="") as file:
         errors = {row["slide_id"]: row["error"] for row in csv.DictReader(file)}
-    assert "7 channels" in errors["wide"] and "5 levels" in errors["deep"]
+    assert "7 channels" in errors["wide"] and "2 levels" in errors["shallow"]
 
 
 def test_slides_without_thumbnail_are_announced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

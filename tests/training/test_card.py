@@ -40,6 +40,10 @@ def test_an_ablation_is_rebuilt_from_its_card(tmp_path: Path, name: str) -> None
     assert network.arguments[name] is False
 
 
+def test_a_card_of_before_uses_all_channels(tmp_path: Path) -> None:
+    assert read_card(trained(tmp_path))["channel_range"] is None
+
+
 def test_weights_without_their_card_are_refused(tmp_path: Path) -> None:
     model = trained(tmp_path)
     card = read_card(model)
@@ -69,7 +73,9 @@ def written(folder: Path, scores: list[float], *, best_epoch: int = 1, calibrate
     collector = PredictionCollector()
     collector.predictions = [Prediction(str(i), i % 2, (1 - p, p), 0.5) for i, p in enumerate(scores)]
     collector.patients = [None] * len(scores)
-    table = SimpleNamespace(class_names=["0", "1"], encoder="A sha256:1", items=lambda split: [{}] * 3, rows=[])
+    table = SimpleNamespace(
+        class_names=["0", "1"], encoder="A sha256:1", channel_range=None, items=lambda split: [{}] * 3, rows=[]
+    )
     evaluator = SimpleNamespace(state=SimpleNamespace(best_metric_epoch=best_epoch), run=lambda: None)
     network = DSNet(embedding_channels=6)
     return write_card(model, table, network, evaluator, collector, seed=0, max_epochs=2, calibrate=calibrate)

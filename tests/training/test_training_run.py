@@ -261,6 +261,26 @@ def test_inference_reports_the_same_probabilities(dataset: Path, trained: Path, 
         assert {**inferred[row["slide_id"]], "label": row["label"]} == row
 
 
+def test_fewer_levels_and_channels_from_training_to_inference(tmp_path: Path) -> None:
+    """Files of five levels and eight channels, a model on one level and five channels: the card tells the later stages."""
+    dataset = write_dataset(tmp_path / "data")
+    for index, path in enumerate(sorted(dataset.glob("*.h5"))):
+        write_embedding(path, levels=5, seed=index)
+    train(dataset, tmp_path, thumbnail_levels=1, channel_range=[2, 7])
+    card = read_card(tmp_path / "model.pt")
+    assert (card["network"]["embedding_channels"], card["network"]["thumbnail_levels"]) == (5, 1)
+    assert card["channel_range"] == [2, 7]
+    evaluate(dataset, tmp_path)
+    options = {"dataset_dir": dataset, "output_dir": tmp_path / "out", "model": tmp_path / "model.pt", **ON_CPU}
+    run_config("inference.yaml", run_id="inference", heat_maps=False, **options)
+    evaluated, inferred = (
+        {row["slide_id"]: row["p_1"] for row in read_rows(tmp_path / folder / "predictions.csv")}
+        for folder in ("eval", "out")
+    )
+    assert len(evaluated) == 2
+    assert evaluated == {name: inferred[name] for name in evaluated}
+
+
 def test_a_wrong_dataset_writes_nothing(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "data", val=1)
     with pytest.raises(RuntimeError) as caught:

@@ -115,6 +115,27 @@ def test_different_thumbnails(pair: Path) -> None:
         _ = EmbeddingTable(pair).thumbnail_levels
 
 
+def test_fewer_levels_than_the_files_hold(pair: Path) -> None:
+    write_embedding(pair / "b.h5", levels=5)
+    table = EmbeddingTable(pair, levels=2)
+    assert table.thumbnail_levels == table.items()[0]["thumbnail_levels"] == 2
+    with pytest.raises(
+        RequestError, match=r"4 thumbnail levels asked for, the embeddings hold 3.*--thumbnail_levels 4"
+    ):
+        _ = EmbeddingTable(pair, levels=4).thumbnail_levels
+    write_embedding(pair / "b.h5", levels=None)
+    assert EmbeddingTable(pair, levels=2).thumbnail_levels == 0
+
+
+def test_a_range_of_channels(pair: Path) -> None:
+    table = EmbeddingTable(pair, channel_range=[2, 5])
+    assert (table.channels, table.items()[0]["channel_range"]) == (3, [2, 5])
+    assert EmbeddingTable(pair).items()[0]["channel_range"] == [0, 8]
+    for wrong in ([2, 9], [3, 3], [-1, 2]):
+        with pytest.raises(RequestError, match=r"the embeddings have \[0, 8\)"):
+            _ = EmbeddingTable(pair, channel_range=wrong).channels
+
+
 def test_a_file_that_is_no_embedding_is_named(pair: Path) -> None:
     (pair / "b.h5").write_text("nothing")
     with pytest.raises(SlideError, match=r"b\.h5: not a readable HDF5 file"):

@@ -5,8 +5,10 @@ import pytest
 import torch
 from encoding.painted import MeanEncoder, paint, quarter_colours, write_tiff
 from monai.transforms import Compose, RandFlipd, RandRotate90d
-from training.embedding_files import STEP_PX, write_foreign
+from training.embedding_files import CHANNELS as CHANNELS_OF_FILE
+from training.embedding_files import STEP_PX, write_embedding, write_foreign
 
+from scripts.common.errors import SlideError
 from scripts.dsnet.packing import unpack
 from scripts.encoding.embed import embed_slide
 from scripts.encoding.named_encoder import NamedEncoder
@@ -126,9 +128,24 @@ def painted(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def load(folder: Path, name: str = "case", *, slide: str = "", levels: int = 3) -> dict[str, torch.Tensor]:
+def load(
+    folder: Path, name: str = "case", *, slide: str = "", levels: int = 3, channel_range: tuple[int, int] = (0, 6)
+) -> dict[str, torch.Tensor]:
     item = {"embedding": str(folder / f"{name}.h5"), "slide": slide, "thumbnail_levels": levels}
-    return LoadEmbeddingd()(item)
+    return LoadEmbeddingd()({**item, "channel_range": channel_range})
+
+
+def test_fewer_levels_and_channels(painted: Path) -> None:
+    whole, part = load(painted), load(painted, levels=1, channel_range=(2, 5))
+    assert torch.equal(part["t"], whole["t"][:3])
+    assert torch.equal(part["v"], whole["v"][2:5])
+
+
+def test_a_slide_without_a_patch_in_the_range(tmp_path: Path) -> None:
+    write_embedding(tmp_path / "case.h5", last=0.0)
+    assert load(tmp_path, channel_range=(6, CHANNELS_OF_FILE))["v"].shape[0] == 2
+    with pytest.raises(SlideError, match=r"case\.h5: no observed patch in the channels \[7, 8\]"):
+        load(tmp_path, channel_range=(7, CHANNELS_OF_FILE))
 
 
 def test_loading(painted: Path) -> None:

@@ -1,7 +1,7 @@
 """The embedding file ``<slide_id>.h5``: V, O and T of one slide, in the layout that TRIDENT and CLAM read."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,10 +47,11 @@ class Embedding:
         x, y = self.coords_xy_px[0] - self.grid_yx[0, ::-1].astype(np.int64) * self.patch_px_level0
         return int(x), int(y)
 
-    def matrix(self) -> NDArray[np.float32]:
-        """V, float32 (C, rows, columns): zero where nothing was observed."""
-        v = np.zeros((self.features.shape[1], *self.shape_yx), dtype=np.float32)
-        v[:, self.grid_yx[:, 0], self.grid_yx[:, 1]] = self.features.T
+    def matrix(self, channel_range: Sequence[int | None] = (0, None)) -> NDArray[np.float32]:
+        """V, float32 (C, rows, columns), of the channels [first, last): zero where nothing was observed."""
+        features = self.features[:, slice(*channel_range)]
+        v = np.zeros((features.shape[1], *self.shape_yx), dtype=np.float32)
+        v[:, self.grid_yx[:, 0], self.grid_yx[:, 1]] = features.T
         return v
 
 

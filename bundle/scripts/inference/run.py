@@ -98,6 +98,7 @@ class InferenceSet:
                 "patient": row.patient or "",
                 "label": names.index(row.label) if row.label in names else -1,
                 "thumbnail_levels": network["thumbnail_levels"] if network["thumbnail_stream"] else 0,
+                "channel_range": self.card["channel_range"] or [0, network["embedding_channels"]],
             }
         )
 
@@ -105,21 +106,25 @@ class InferenceSet:
         """Check an embedding against the model.
 
         Raises:
-            SlideError: it cannot be read, holds no observed patch, or has other channels or thumbnail levels.
+            SlideError: it cannot be read, holds no observed patch, or has other channels or too few thumbnail levels.
         """
-        network = self.card["network"]
+        network, channel_range = self.card["network"], self.card["channel_range"]
         channels, levels = read_shape(path)
-        if channels != network["embedding_channels"]:
+        first, last = channel_range or (0, network["embedding_channels"])
+        if channels < last or (channel_range is None and channels > last):
             raise SlideError(
-                f"{path}: {channels} channels, expected the {network['embedding_channels']} that the model was trained on: encode the "
+                f"{path}: {channels} channels, expected the channels {first} to {last} that the model was trained on: encode the "
                 "slide with the model's encoder"
             )
-        if network["thumbnail_stream"] and levels not in (None, network["thumbnail_levels"]):
+        if network["thumbnail_stream"] and levels is not None and levels < network["thumbnail_levels"]:
             raise SlideError(
                 f"{path}: a thumbnail of {levels} levels, expected the {network['thumbnail_levels']} that the model was trained on: "
                 "encode the slide anew"
             )
-        read_embedding(path)
+        if not read_embedding(path).matrix((first, last)).any():
+            raise SlideError(
+                f"{path}: no observed patch in the channels {first} to {last}, expected at least one: leave this slide out"
+            )
         if network["thumbnail_stream"] and levels is None and not slide.is_file():
             self._without_thumbnail += 1
 

@@ -82,6 +82,7 @@ def write_card(
         "temperature_from": "val" if calibrate else None,
         "encoder": table.encoder,
         "network": network.arguments,
+        "channel_range": table.channel_range,  # of v; null: all
         "weights_sha256": sha256_of(model),
         "validation": {"slides": len(labels), "auc": validation["auc"]},
         "training": {
@@ -113,6 +114,7 @@ def read_card(model: str | Path) -> dict[str, Any]:
             **UNCALIBRATED,
             "encoder": None,
             "network": DSNet().arguments,
+            "channel_range": None,
         }
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
@@ -122,7 +124,7 @@ def read_card(model: str | Path) -> dict[str, Any]:
         ) from error
     if card.get("format") != FORMAT:
         raise RequestError(f"{path}: format {card.get('format')!r}, expected {FORMAT!r}: train anew with this version")
-    return {**UNCALIBRATED, **card}  # a card of version 0.1.0 has no temperature
+    return {**UNCALIBRATED, "channel_range": None, **card}  # a card of version 0.1.0 has neither
 
 
 def network_from_card(card: dict[str, Any]) -> DSNet:

@@ -14,13 +14,16 @@ from ..encoding.store import read_embedding
 def fit_standardisation(network: DSNet, items: Sequence[dict[str, Any]], *, enabled: bool = True) -> DSNet:
     """Set the network's channel means and deviations to those of all observed patches of ``items``; return the network.
 
-    Slides are read one at a time and merged (Chan et al. 1983), in float64. A channel that never varies keeps deviation 1.
+    Slides are read one at a time and merged (Chan et al. 1983), in float64. A channel that never varies keeps deviation 1. A patch
+    whose used channels are all zero is not observed.
     """
     if not enabled:
         return network
     count, mean, squares = 0, np.zeros(network.embedding_channels), np.zeros(network.embedding_channels)
     for item in items:
-        features = read_embedding(Path(item["embedding"])).features.astype(np.float64)
+        embedding = read_embedding(Path(item["embedding"]))
+        features = embedding.features[:, slice(*item["channel_range"])].astype(np.float64)
+        features = features[features.any(axis=1)]
         n = len(features)
         slide_mean = features.mean(axis=0)
         difference = slide_mean - mean

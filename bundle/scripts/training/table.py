@@ -23,6 +23,9 @@ class EmbeddingTable:
         slides: another table of the same slides, such as one of a fold; None takes ``slides.csv``.
         classes: class names in the order of the network's outputs; by default numbers in order, else the alphabet.
         allow_missing: leave slides without an embedding out (with their number in the log) instead of refusing.
+        levels: L, the first levels of T that are used (Table IV); by default all that the files hold.
+        channel_range: the channels [first, last) of v that are used (Table V: foreground or background of a separated v); by
+            default all.
 
     Raises:
         RequestError: no table, or slides without embedding.
@@ -35,8 +38,12 @@ class EmbeddingTable:
         slides: str | Path | None = None,
         classes: Sequence[str] | None = None,
         allow_missing: bool = False,
+        levels: int | None = None,
+        channel_range: Sequence[int] | None = None,
     ) -> None:
         self.folder = Path(dataset_dir)
+        self.levels = levels
+        self.channel_range = None if channel_range is None else list(channel_range)
         self.source = table = self.folder / "slides.csv" if slides is None else Path(slides)
         if slides is None and not table.is_file():
             raise RequestError(
@@ -88,6 +95,7 @@ class EmbeddingTable:
                 "patient": row.patient or "",
                 "label": -1 if row.label is None else label_index(row, self.class_names),
                 "thumbnail_levels": self.thumbnail_levels,
+                "channel_range": self.channel_range or [0, self.channels],
             }
             for row in rows
         ]
@@ -110,10 +118,10 @@ class EmbeddingTable:
 
     @cached_property
     def channels(self) -> int:
-        """C of every embedding.
+        """C, the channels of v that are used.
 
         Raises:
-            RequestError: the embeddings come from encoders of different width.
+            RequestError: the embeddings come from encoders of different width, or have no such range of channels.
         """
         widths = Counter(read_shape(self.path_of(row))[0] for row in self.rows)
         if len(widths) > 1:
@@ -121,25 +129,45 @@ class EmbeddingTable:
                 f"{self.folder}: embeddings of different width ({', '.join(map(str, sorted(widths)))} channels), expected one encoder: "
                 "encode all slides anew with the same one"
             )
-        return next(iter(widths))
+        width = next(iter(widths))
+        if self.channel_range is None:
+            return width
+        first, last = self.channel_range
+        if not 0 <= first < last <= width:
+            raise RequestError(
+                f"{self.folder}: channels [{first}, {last}) asked for, the embeddings have [0, {width}); expected a range inside it: "
+                "correct --channel_range"
+            )
+        return last - first
 
     @cached_property
     def thumbnail_levels(self) -> int:
-        """L; 0 where some slide has neither a thumbnail nor its slide file, so that the network runs on V alone."""
+        """L; 0 where some slide has neither a thumbnail nor its slide file, so that the network runs on V alone.
+
+        Raises:
+            RequestError: thumbnails of different levels, or of fewer than asked for.
+        """
         levels = set()
         for row in self.rows:
             found = read_shape(self.path_of(row))[1]
-            levels.add(found if found is not None else DEFAULT_LEVELS if row.path.is_file() else 0)
+            made = self.levels or DEFAULT_LEVELS  # from the slide, on loading
+            levels.add(found if found is not None else made if row.path.is_file() else 0)
         if 0 in levels:
             _LOGGER.warning(
                 "some slides have no thumbnail and no slide file: the network runs on the embedding stream alone"
             )
             return 0
-        if len(levels) > 1:
+        if self.levels is None and len(levels) > 1:
             raise RequestError(
-                f"{self.folder}: thumbnails of {sorted(levels)} levels, expected one number: encode all slides anew"
+                f"{self.folder}: thumbnails of {sorted(levels)} levels, expected one number: encode all slides anew, or name a "
+                "number that all have with --thumbnail_levels"
             )
-        return levels.pop()
+        if self.levels is not None and not 1 <= self.levels <= min(levels):
+            raise RequestError(
+                f"{self.folder}: {self.levels} thumbnail levels asked for, the embeddings hold {min(levels)}; expected 1 to "
+                f"{min(levels)}: encode with --thumbnail_levels {self.levels}, or ask for fewer"
+            )
+        return self.levels or levels.pop()
 
     @cached_property
     def encoder(self) -> str:

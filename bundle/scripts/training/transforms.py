@@ -1,14 +1,18 @@
 """MONAI transforms from an embedding file to DSNet's ``image``; V, O and T always move together."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from monai.config import KeysCollection
+from monai.data import list_data_collate
 from monai.transforms import MapTransform, RandomizableTransform
+from monai.utils import convert_to_tensor
 from torch import Tensor
+from torch.nn import functional as F
 
+from ..common.errors import SlideError
 from ..dsnet.packing import T_PIXELS_PER_PATCH, pack
 from ..encoding.store import Embedding, read_embedding
 from ..encoding.thumbnail import DEFAULT_LEVELS, build_thumbnail
@@ -19,7 +23,8 @@ from ..slides.reader import open_slide
 class LoadEmbeddingd(MapTransform):
     """Read ``item["embedding"]`` and set ``v`` (C, H, W) and ``t`` (3L, 2H, 2W).
 
-    T is 1 - intensity, so that white is zero; where the file has none it is made from ``item["slide"]`` if that file exists, else it is
+    ``item["channel_range"]`` says which channels of v are used, ``item["thumbnail_levels"]`` how many levels of T. T is
+    1 - intensity, so that white is zero; where the file has none it is made from ``item["slide"]`` if that file exists, else it is
     white. Keys: the key of the embedding's path.
     """
 
@@ -27,10 +32,20 @@ class LoadEmbeddingd(MapTransform):
         super().__init__(keys)
 
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
-        """Return ``data`` with ``v`` and ``t``."""
+        """Return ``data`` with ``v`` and ``t``.
+
+        Raises:
+            SlideError: the file is damaged, or v is zero in the channels used.
+        """
         item = dict(data)
         embedding = read_embedding(Path(item[self.keys[0]]), verify=False)
-        item["v"] = torch.from_numpy(embedding.matrix())
+        v = embedding.matrix(item["channel_range"])
+        if not v.any():
+            raise SlideError(
+                f"{item[self.keys[0]]}: no observed patch in the channels {list(item['channel_range'])}, expected at least one: leave "
+                "this slide out or use more channels"
+            )
+        item["v"] = torch.from_numpy(v)
         item["t"] = thumbnail_of(embedding, slide=Path(item["slide"]), levels=item["thumbnail_levels"])
         return item
 
@@ -38,13 +53,13 @@ class LoadEmbeddingd(MapTransform):
 def thumbnail_of(embedding: Embedding, *, slide: Path, levels: int) -> Tensor:
     """T as the network takes it: float32 (3L, 2H, 2W), 0 for white to 1 for black.
 
-    ``levels`` 0 says that the network runs on V alone: T is then white.
+    ``levels`` are the first L that are used; 0 says that the network runs on V alone: T is then white.
     """
     rows, columns = embedding.shape_yx
     if not levels:
         return torch.zeros(3 * DEFAULT_LEVELS, T_PIXELS_PER_PATCH * rows, T_PIXELS_PER_PATCH * columns)
     if embedding.thumbnail is not None:
-        pixels = embedding.thumbnail
+        pixels = embedding.thumbnail[:, :, : 3 * levels]
     elif slide.is_file():
         grid = PatchGrid(embedding.patch_px_level0, embedding.origin_xy_px, embedding.shape_yx)
         with open_slide(slide) as reader:
@@ -93,7 +108,7 @@ class RandTrimd(MapTransform, RandomizableTransform):
 
 
 class PackMatricesd(MapTransform):
-    """Join ``v`` and ``t`` into ``image`` (C + 12L, H, W) and drop both; see :func:`..dsnet.packing.pack`."""
+    """Join ``v`` and ``t`` into ``image`` (C + 12L, H, W), a plain tensor, and drop both; see :func:`..dsnet.packing.pack`."""
 
     def __init__(self, keys: KeysCollection = ("v", "t"), output_key: str = "image") -> None:
         super().__init__(keys)
@@ -102,6 +117,29 @@ class PackMatricesd(MapTransform):
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         """Return ``data`` with ``image``."""
         item = dict(data)
-        v, t = (torch.as_tensor(item.pop(key)) for key in self.keys)
+        v, t = (convert_to_tensor(item.pop(key), track_meta=False) for key in self.keys)
         item[self.output_key] = pack(v, t).contiguous()
         return item
+
+
+class PadCollate:
+    """Collate slides of different size: ``image`` gets zeros on the right and at the bottom, which DSNet ignores.
+
+    Like MONAI's ``PadListDataCollate(method="end")``, but of plain tensors: a MetaTensor looks at every operator of the network, which
+    takes longer than many of them. Channels last, the order in which convolutions are fastest.
+    """
+
+    def __init__(self, key: str = "image") -> None:
+        self.key = key
+
+    def __call__(self, batch: Sequence[Mapping[Any, Any]]) -> dict[Any, Any]:
+        """Return the batch."""
+        height, width = (max(item[self.key].shape[axis] for item in batch) for axis in (-2, -1))
+        items = []
+        for item in batch:
+            image = item[self.key]
+            margins = (0, width - image.shape[-1], 0, height - image.shape[-2])
+            items.append({**item, self.key: F.pad(image, margins)})
+        collated: dict[Any, Any] = list_data_collate(items)
+        collated[self.key] = collated[self.key].contiguous(memory_format=torch.channels_last)
+        return collated

@@ -1,0 +1,1 @@
+"""The paper's Tables III to V on any dataset: ``make ablations``."""

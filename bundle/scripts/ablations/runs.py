@@ -1,0 +1,164 @@
+"""One training and its evaluation, each in a fresh process that starts with everything imported."""
+
+import hashlib
+import importlib
+import json
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigWorkflow
+
+from ..common.errors import RequestError
+from ..common.files import sha256_of, write_json
+from ..encoding.store import read_attributes
+from ..training.table import EmbeddingTable
+from .rows import BUNDLE, CONFIGS, Row
+
+_LOGGER = logging.getLogger(__name__)
+
+# what a training imports on its way, some of it only when it is under way: imported once, before the first fork
+_IMPORTED_BEFORE = ("monai.engines", "monai.handlers", "monai.transforms", "torch._dynamo", "torch.utils.tensorboard")
+_STAGE_MODULES = ("evaluation", "handlers", "outputs", "report", "schedule", "standardise", "transforms")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training with one seed, and its evaluation on the test slides.
+
+    Attributes:
+        row: what is trained.
+        seed: of the training and of the bootstrap in its ``metrics.json``.
+        dataset_dir: its dataset.
+        dataset_digest: names the content of the dataset, see :func:`digest_of`.
+        folder: where its outputs go: ``model.pt``, ``predictions.csv``, ``log.txt`` and, last, ``run.json``.
+        options: further options of train.yaml.
+    """
+
+    row: Row
+    seed: int
+    dataset_dir: Path
+    dataset_digest: str
+    folder: Path
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """Everything that the result depends on; the recipe as its merged config."""
+        recipe = json.dumps(self.row.config(**self.options), sort_keys=True, default=str)
+        return {
+            "row": self.row.name,
+            "seed": self.seed,
+            "dataset_dir": str(self.dataset_dir),
+            "dataset_sha256": self.dataset_digest,
+            "options": self.options,
+            "recipe_sha256": hashlib.sha256(recipe.encode()).hexdigest(),
+        }
+
+    def is_done(self) -> bool:
+        """Whether this very run was finished before.
+
+        Raises:
+            RequestError: another run was finished in its folder.
+        """
+        done = self.folder / "run.json"
+        if not done.is_file():
+            return False
+        stated = json.loads(done.read_text(encoding="utf-8"))["request"]
+        differing = [name for name, value in self.request.items() if stated.get(name) != value]
+        if differing:
+            raise RequestError(
+                f"{done}: a finished run with other {', '.join(differing)}; expected the same request: name another --output_dir, or "
+                "remove that folder"
+            )
+        return True
+
+    def execute(self) -> None:
+        """Train and evaluate through the bundle's configs."""
+        start_s = time.monotonic()
+        common = {"dataset_dir": str(self.dataset_dir), "model": str(self.folder / "model.pt"), "seed": self.seed}
+        training = {**self.options, **common, "output_dir": str(self.folder / "log")}
+        evaluation = {**self.options, **common, "output_dir": str(self.folder)}
+        _run_stage("training", self.row.files, training)
+        _run_stage("evaluating", [*self.row.files, str(CONFIGS / "evaluate.yaml")], evaluation)
+        write_json(self.folder / "run.json", {"request": self.request, "seconds": round(time.monotonic() - start_s, 1)})
+
+
+def digest_of(table: EmbeddingTable) -> str:
+    """SHA-256 over the slide table and the checksum (of files of other tools: the size) of every embedding."""
+    digest = hashlib.sha256(sha256_of(table.folder / "slides.csv").encode())
+    for row in table.rows:
+        path = table.path_of(row)
+        digest.update(f"{row.slide_id} {read_attributes(path).get('checksum', path.stat().st_size)}".encode())
+    return digest.hexdigest()
+
+
+def execute_all(runs: Sequence[Run], *, jobs: int) -> Iterator[tuple[Run, bool]]:
+    """Execute runs, ``jobs`` at a time in processes of one thread each, and yield each with whether it succeeded.
+
+    A run never shares a process with another. Whatever ends the caller ends the runs under way, too; they are done anew next time.
+    """
+    if not runs:
+        return
+    for name in (*_IMPORTED_BEFORE, *(f"{__package__.rpartition('.')[0]}.training.{name}" for name in _STAGE_MODULES)):
+        importlib.import_module(name)
+    torch.set_num_threads(1)  # before any operator: a pool of threads does not survive a fork
+    fork = multiprocessing.get_context("fork")
+    waiting, under_way = list(reversed(runs)), dict[int, tuple[Run, ForkProcess]]()
+    try:
+        while waiting or under_way:
+            while waiting and len(under_way) < jobs:
+                run = waiting.pop()
+                process = fork.Process(target=_execute, args=(run,))
+                process.start()
+                under_way[process.sentinel] = (run, process)
+            ended = wait(list(under_way))
+            for sentinel in [sentinel for sentinel in under_way if sentinel in ended]:
+                run, process = under_way.pop(sentinel)
+                process.join()
+                if process.exitcode:
+                    _LOGGER.error("%s failed (%s); %s says why", run.folder, process.exitcode, run.folder / "log.txt")
+                yield run, process.exitcode == 0
+    finally:
+        for _, process in under_way.values():
+            process.terminate()
+        for _, process in under_way.values():
+            process.join()
+
+
+def _execute(run: Run) -> None:
+    """Body of a process."""
+    for kind in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(kind, signal.SIG_DFL)
+    shutil.rmtree(run.folder, ignore_errors=True)  # what a killed run left
+    run.folder.mkdir(parents=True)
+    with open(run.folder / "log.txt", "w", encoding="utf-8") as log:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(log.fileno(), stream.fileno())
+    run.execute()
+
+
+def _run_stage(run_id: str, files: Sequence[str], options: dict[str, Any]) -> None:
+    workflow = ConfigWorkflow(
+        config_file=list(files),
+        meta_file=str(CONFIGS / "metadata.json"),
+        logging_file=str(CONFIGS / "logging.conf"),
+        run_id=run_id,
+        workflow_type="train",
+        bundle_root=str(BUNDLE),
+        **options,
+    )
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
