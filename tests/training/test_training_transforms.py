@@ -14,7 +14,7 @@ from scripts.encoding.embed import embed_slide
 from scripts.encoding.named_encoder import NamedEncoder
 from scripts.encoding.settings import EncodingSettings
 from scripts.slides.table import SlideRow
-from scripts.training.transforms import LoadEmbeddingd, PackMatricesd, RandTrimd
+from scripts.training.transforms import LoadEmbeddingd, PackMatricesd, PadCollate, RandTrimd
 
 HEIGHT, WIDTH, CHANNELS, LEVELS = 30, 20, 5, 3
 QUARTERS = {(0, 0): 1.0, (0, 1): 2.0, (1, 0): 3.0, (1, 1): 4.0}
@@ -139,6 +139,22 @@ def test_fewer_levels_and_channels(painted: Path) -> None:
     whole, part = load(painted), load(painted, levels=1, channel_range=(2, 5))
     assert torch.equal(part["t"], whole["t"][:3])
     assert torch.equal(part["v"], whole["v"][2:5])
+
+
+def test_batches_are_padded_and_plain() -> None:
+    """Zeros on the right and at the bottom; no MetaTensor, which the augmentations make, reaches the network."""
+    augment = Compose([RandFlipd(keys=["v", "t"], prob=1.0, spatial_axis=0), PackMatricesd()])
+    items = [
+        augment({"v": torch.ones(2, *size), "t": torch.ones(3, 2 * size[0], 2 * size[1])}) for size in ((3, 4), (5, 2))
+    ]
+    batch = PadCollate()([{**item, "label": index} for index, item in enumerate(items)])
+    image = batch["image"]
+    assert type(image) is torch.Tensor
+    assert image.is_contiguous(memory_format=torch.channels_last)
+    expected = torch.zeros(2, 14, 5, 4)
+    expected[0, :, :3, :4] = expected[1, :, :5, :2] = 1
+    assert torch.equal(image, expected)
+    assert batch["label"].tolist() == [0, 1]
 
 
 def test_a_slide_without_a_patch_in_the_range(tmp_path: Path) -> None:
