@@ -71,3 +71,11 @@ def write_csv(path: str | os.PathLike[str], columns: Sequence[str], rows: Iterab
 def sha256_of(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of a file as 64 hexadecimal digits."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def relative_to(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> str:
+    """Return ``path`` relative to ``folder``; absolute where they lie on different drives."""
+    try:
+        return os.path.relpath(path, folder)
+    except ValueError:
+        return str(Path(path).resolve())

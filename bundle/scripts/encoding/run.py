@@ -2,7 +2,6 @@
 
 import csv
 import logging
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -14,7 +13,7 @@ import torch
 from torch import nn
 
 from ..common.errors import RequestError, SlideError
-from ..common.files import remove_partial, write_csv, writing_to
+from ..common.files import relative_to, remove_partial, write_csv, writing_to
 from ..common.lock import folder_lock
 from ..common.progress import track
 from ..slides.reader import UNREADABLE_TILES
@@ -172,13 +171,5 @@ def _copy_table(source: Path, target: Path) -> None:
         reader.fieldnames = columns
         rows = list(reader)
     for row in rows:
-        row["slide"] = _relative(source.parent / row["slide"].strip(), target.parent)
+        row["slide"] = relative_to(source.parent / row["slide"].strip(), target.parent)
     write_csv(target, columns, rows)
-
-
-def _relative(path: Path, folder: Path) -> str:
-    """``path`` relative to ``folder``; absolute where they lie on different drives."""
-    try:
-        return os.path.relpath(path, folder)
-    except ValueError:
-        return str(path.resolve())
