@@ -20,6 +20,7 @@ pytest_plugins = ["tiny_flow_fixture"]
 
 ENTRIES = {
     "demo_data.yaml": ("generating",),
+    "datalist.yaml": ("listing", "run"),
     "sample.yaml": ("sampling",),
     "train_scae.yaml": ("training", "run"),
     "encode.yaml": ("encoding", "run"),

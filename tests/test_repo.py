@@ -19,7 +19,19 @@ REPO = Path(__file__).resolve().parents[1]
 CONFIGS = REPO / "bundle" / "configs"
 SCRIPTS = REPO / "bundle" / "scripts"
 SCHEMA = REPO / "tests" / "schema" / "meta_schema_20240725.json"
-STAGES = ["common", "slides", "tissue", "patches", "scae", "encoding", "dsnet", "evaluation", "training", "inference"]
+STAGES = [
+    "common",
+    "slides",
+    "cohort",
+    "tissue",
+    "patches",
+    "scae",
+    "encoding",
+    "dsnet",
+    "evaluation",
+    "training",
+    "inference",
+]
 MODULES = sorted(SCRIPTS.rglob("*.py"))
 MAX_FILE_BYTES = 2_000_000
 SKIPPED_FOLDERS = {

@@ -1,0 +1,1 @@
+"""Cohorts: slide tables of data sets, and their splits."""
