@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import RequestError
-from ..encoding.store import read_attributes, read_shape
+from ..encoding.store import read_encoder, read_shape
 from ..encoding.thumbnail import DEFAULT_LEVELS
 from ..slides.table import SPLITS, SlideRow, class_names, label_index, read_slides
 
@@ -19,7 +19,8 @@ class EmbeddingTable:
     """The slides of a dataset folder that have an embedding, by split.
 
     Args:
-        dataset_dir: folder with ``slides.csv`` and ``<slide_id>.h5``.
+        dataset_dir: folder with ``slides.csv`` and, unless ``features_dir`` is given, ``<slide_id>.h5``.
+        features_dir: folder of the feature files, where another tool keeps them elsewhere.
         classes: class names in the order of the network's outputs; by default numbers in order, else the alphabet.
         allow_missing: leave slides without an embedding out (with their number in the log) instead of refusing.
 
@@ -28,28 +29,39 @@ class EmbeddingTable:
     """
 
     def __init__(
-        self, dataset_dir: str | Path, *, classes: Sequence[str] | None = None, allow_missing: bool = False
+        self,
+        dataset_dir: str | Path,
+        *,
+        classes: Sequence[str] | None = None,
+        allow_missing: bool = False,
+        features_dir: str | Path | None = None,
     ) -> None:
-        self.folder = Path(dataset_dir)
-        table = self.folder / "slides.csv"
-        if not table.is_file():
+        self.table = Path(dataset_dir) / "slides.csv"
+        self.folder = Path(dataset_dir if features_dir is None else features_dir)
+        if not self.table.is_file():
             raise RequestError(
-                f"{table}: no such file; expected the slide table beside the embeddings: encode with --slides slides.csv "
+                f"{self.table}: no such file; expected the slide table beside the embeddings: encode with --slides slides.csv "
                 "--output_dir DIR first, then name that DIR with --dataset_dir"
             )
-        rows = read_slides(table)
+        rows = read_slides(self.table)
         missing = [row.slide_id for row in rows if not self.path_of(row).is_file()]
         if missing and not allow_missing:
+            tensors = sum((self.folder / f"{slide_id}.pt").is_file() for slide_id in missing)
+            hint = (
+                f"; {tensors} have a .pt file, which holds no coordinates: name the folder of the .h5 files"
+                if tensors
+                else ""
+            )
             raise RequestError(
-                f"{table}: {len(missing)} of {len(rows)} slides have no embedding in {self.folder} (the first is {missing[0]}.h5); "
-                "encode them, see manifest.csv for slides that failed or hold no tissue, or leave them out with "
+                f"{self.table}: {len(missing)} of {len(rows)} slides have no embedding in {self.folder} (the first is {missing[0]}.h5)"
+                f"{hint}; encode them, see manifest.csv for slides that failed or hold no tissue, or leave them out with "
                 "--allow_missing true"
             )
         if missing:
             _LOGGER.warning("%d of %d slides have no embedding and are left out", len(missing), len(rows))
         self.rows = [row for row in rows if row.slide_id not in set(missing)]
         if not self.rows:
-            raise RequestError(f"{table}: no slide has an embedding in {self.folder}: encode the slides first")
+            raise RequestError(f"{self.table}: no slide has an embedding in {self.folder}: encode the slides first")
         self.class_names = class_names(self.rows, classes)
 
     def path_of(self, row: SlideRow) -> Path:
@@ -71,7 +83,7 @@ class EmbeddingTable:
             rows = [row for row in rows if row.label is not None]
         if not rows:
             raise RequestError(
-                f"{self.folder / 'slides.csv'}: no {'labelled ' if labelled else ''}slide in split {split!r}; expected a column split "
+                f"{self.table}: no {'labelled ' if labelled else ''}slide in split {split!r}; expected a column split "
                 f"with {', '.join(SPLITS)}: assign the slides to splits, all slides of a patient to one"
             )
         return [
@@ -98,7 +110,7 @@ class EmbeddingTable:
             absent = [name for index, name in enumerate(self.class_names) if not counts[index]]
             if len(self.class_names) < 2 or absent:
                 raise RequestError(
-                    f"{self.folder / 'slides.csv'}: split {split!r} holds no slide of class {', '.join(absent) or 'two'}; expected "
+                    f"{self.table}: split {split!r} holds no slide of class {', '.join(absent) or 'two'}; expected "
                     "slides of every class in it: move slides between the splits"
                 )
 
@@ -137,12 +149,12 @@ class EmbeddingTable:
 
     @cached_property
     def encoder(self) -> str:
-        """Name and hash of the encoder, "unknown" for files of other tools.
+        """Name and hash of the encoder; of files of other tools the name or, where they state none, "unknown".
 
         Raises:
             RequestError: the embeddings were made by different encoders.
         """
-        names = {str(read_attributes(self.path_of(row)).get("encoder", "unknown")) for row in self.rows}
+        names = {read_encoder(self.path_of(row)) for row in self.rows}
         if len(names) > 1:
             raise RequestError(
                 f"{self.folder}: embeddings of {len(names)} different encoders, expected one: encode all slides anew with the same"
