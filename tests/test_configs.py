@@ -25,6 +25,7 @@ ENTRIES = {
     "train_scae.yaml": ("training", "run"),
     "encode.yaml": ("encoding", "run"),
     "encode_nic.yaml": ("encoding", "run"),
+    "encode_resnet50.yaml": ("encoding", "run"),
     "cluster.yaml": ("encoding", "run"),
     "doctor.yaml": ("doctor", "run"),
     "train.yaml": ("training", "run"),
@@ -37,6 +38,7 @@ ENTRIES = {
 OVERLAYS = {
     "evaluate.yaml": "train.yaml",
     "encode_nic.yaml": "encode.yaml",
+    "encode_resnet50.yaml": "encode.yaml",
     "cluster.yaml": "encode.yaml",
     "multi_gpu_train.yaml": "train.yaml",
 }

@@ -71,6 +71,10 @@ def list_table(
             f"{table}: no column {', '.join(missing)} (it has {', '.join(header) or 'none'}), expected it: name its columns with "
             "--columns \"{'slide': ..., 'label': ...}\""
         )
+    if twice := [our for our, name in theirs.items() if our != name and our in header]:
+        raise RequestError(
+            f"{table}: columns {theirs[twice[0]]} and {twice[0]} would both be {twice[0]}: rename the latter"
+        )
     ours = {name: our for our, name in theirs.items()}
     place = None if slide_folder is None else _Places(slide_folder)
     cohort = Cohort()
@@ -80,7 +84,8 @@ def list_table(
             raise RequestError(f"{where}: {len(cells)} cells, expected {len(header)}: quote cells that hold a comma")
         row = parse_row(dict(zip((ours.get(name, name) for name in header), cells, strict=True)), table.parent, where)
         if place is not None:
-            row = replace(row, path=place.of(row.path.name))
+            path = place.of(row.path.name)
+            row = replace(row, slide_id=path.stem, path=path)
         cohort.rows.append(replace(row, patient=row.patient or row.path.stem))
     return cohort
 
