@@ -20,11 +20,13 @@ pytest_plugins = ["tiny_flow_fixture"]
 
 ENTRIES = {
     "demo_data.yaml": ("generating",),
+    "datalist.yaml": ("listing", "run"),
     "split.yaml": ("splitting", "run"),
     "sample.yaml": ("sampling",),
     "train_scae.yaml": ("training", "run"),
     "encode.yaml": ("encoding", "run"),
     "encode_nic.yaml": ("encoding", "run"),
+    "encode_resnet50.yaml": ("encoding", "run"),
     "cluster.yaml": ("encoding", "run"),
     "doctor.yaml": ("doctor", "run"),
     "train.yaml": ("training", "run"),
@@ -39,6 +41,7 @@ ENTRIES = {
 OVERLAYS = {
     "evaluate.yaml": "train.yaml",
     "encode_nic.yaml": "encode.yaml",
+    "encode_resnet50.yaml": "encode.yaml",
     "cluster.yaml": "encode.yaml",
     "multi_gpu_train.yaml": "train.yaml",
 }

@@ -83,7 +83,9 @@ def test_of_two_patches_in_a_cell_the_first_is_kept(tmp_path: Path) -> None:
 def test_overlapping_patches_are_refused(tmp_path: Path) -> None:
     coords = coords_of(np.argwhere(np.ones((4, 4), dtype=bool))) // 2
     path = write_foreign(tmp_path / "a.h5", coords, patch_px=STEP_PX)
-    with pytest.raises(SlideError, match=r"a\.h5: \d+ of 16 patches share a cell of a grid of 256 px.*without overlap"):
+    with pytest.raises(
+        SlideError, match=r"a\.h5: \d+ of 16 patches share a cell of a grid of 256 px.*overlap and patch_size of coords"
+    ):
         read_embedding(path)
 
 

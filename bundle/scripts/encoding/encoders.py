@@ -53,29 +53,45 @@ def read_weights(path: str | Path, *, network: nn.Module, made_by: str) -> dict[
     Raises:
         RequestError: the file is missing, is no checkpoint, or does not fit.
     """
+    expected = f"the weights that {made_by} writes"
+    state = read_state(path, expected=expected)
+    require_fit(path, state, network=network, expected="weights trained with the same settings")
+    return state
+
+
+def read_state(path: str | Path, *, expected: str) -> dict[str, Tensor]:
+    """Read a bare state dict, or a checkpoint's entry ``model``; ``expected`` says in errors what the file should be.
+
+    Raises:
+        RequestError: the file is missing or is no checkpoint.
+    """
     path = Path(path)
     if not path.is_file():
-        raise RequestError(
-            f"{path}: no such file; expected the weights that {made_by} writes: train first or name another file"
-        )
+        raise RequestError(f"{path}: no such file; expected {expected}: train first or name another file")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
         raise RequestError(
-            f"{path}: not a checkpoint of tensors ({type(error).__name__}); expected the weights that {made_by} writes"
+            f"{path}: not a checkpoint of tensors ({type(error).__name__}); expected {expected}"
         ) from error
     state = content.get("model", content) if isinstance(content, dict) else {}
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise RequestError(
-            f"{path}: not a checkpoint of tensors by name; expected the weights that {made_by} writes: name that file"
-        )
-    expected = network.state_dict()
-    wrong = sorted(set(expected) ^ set(state)) + sorted(
-        name for name in expected if name in state and expected[name].shape != state[name].shape
+        raise RequestError(f"{path}: not a checkpoint of tensors by name; expected {expected}: name that file")
+    return state
+
+
+def require_fit(path: str | Path, state: dict[str, Tensor], *, network: nn.Module, expected: str) -> None:
+    """Check that ``state``, read from ``path``, has the names and shapes of ``network``.
+
+    Raises:
+        RequestError: it has not.
+    """
+    own = network.state_dict()
+    wrong = sorted(set(own) ^ set(state)) + sorted(
+        name for name in own if name in state and own[name].shape != state[name].shape
     )
     if wrong:
         raise RequestError(
             f"{path}: does not fit {type(network).__name__} ({len(wrong)} entries differ, the first is {wrong[0]}); "
-            "expected weights trained with the same settings: check the strategy or the network's arguments"
+            f"expected {expected}: check the strategy or the network's arguments"
         )
-    return state

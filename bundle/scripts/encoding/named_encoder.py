@@ -67,9 +67,9 @@ class NamedEncoder:
 
 
 def identity_of(network: nn.Module) -> str:
-    """Class and SHA-256 over all weights, the same whatever file they came from."""
+    """Name (that the network states, else its class) and SHA-256 over all weights, the same whatever file they came from."""
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(tensor.cpu().numpy()).tobytes())
-    return f"{type(network).__name__} sha256:{digest.hexdigest()}"
+    return f"{getattr(network, 'name', type(network).__name__)} sha256:{digest.hexdigest()}"

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from ..common.errors import SlideError
 from ..common.files import atomic_path
+from .foreign import common_step, snap_to_grid, stated_px
 
 FORMAT = "dsnet-embedding/1"
-MAX_COLLISIONS = 0.1
 CHUNK_ROWS = 4096  # a chunk of one row makes a file load thirty times slower
 
 
@@ -28,7 +28,7 @@ class Embedding:
         coords_xy_px: their top-left corners in level-0 pixels, (N, 2).
         grid_yx: their row and column in V, (N, 2).
         shape_yx: rows and columns of V, the tightest box of the observed patches.
-        patch_px_level0: side of a patch in level-0 pixels.
+        patch_px_level0: side of a cell of V in level-0 pixels: of a patch, or of the step between patches that overlap.
         thumbnail: T, uint8 (2 rows, 2 columns, 3 L); None where the file has none.
         attributes: the root attributes.
     """
@@ -123,14 +123,27 @@ def read_attributes(path: Path) -> dict[str, Any]:
         return dict(file.attrs)
 
 
-def read_shape(path: Path) -> tuple[int, int | None]:
-    """Read C and L without loading the features; L is None where the file has no thumbnail.
+def read_encoder(path: Path) -> str:
+    """Read what made the features: of a file of ours the encoder's name and hash, of TRIDENT's the name, else "unknown".
 
     Raises:
         SlideError: the file is no feature file.
     """
     with _opened(path) as file:
+        stated = file.attrs.get("encoder", _dataset(file, "features", path).attrs.get("encoder", "None"))
+        return "unknown" if stated == "None" else str(stated)
+
+
+def read_shape(path: Path) -> tuple[int, int | None]:
+    """Read C and L without loading the features; L is None where the file has no thumbnail.
+
+    Raises:
+        SlideError: the file is no feature file, or holds no patch.
+    """
+    with _opened(path) as file:
         features = _dataset(file, "features", path)
+        if not features.size:
+            raise _no_patch(path)
         levels = file["thumbnail"].shape[2] // 3 if "thumbnail" in file else None
         return int(features.shape[-1]), levels
 
@@ -138,7 +151,9 @@ def read_shape(path: Path) -> tuple[int, int | None]:
 def read_embedding(path: Path, *, verify: bool = True) -> Embedding:
     """Read an embedding file of ours, or a feature file of another tool (``features`` and ``coords`` alone).
 
-    For the latter the grid is rebuilt from the coordinates and cropped to the tightest box; a leading axis of 1 is dropped.
+    For the latter the grid is rebuilt from the coordinates and cropped to the tightest box; a leading axis of 1 is dropped. Where
+    patches overlap by what the file states (``overlap`` and ``patch_size``, as TRIDENT writes them), a cell of V is the middle of a
+    patch, one step wide. Patches off a common grid go to the nearest cell.
 
     Args:
         path: the file.
@@ -151,20 +166,18 @@ def read_embedding(path: Path, *, verify: bool = True) -> Embedding:
         require_whole(path)
     with _opened(path) as file:
         features, coords = _dataset(file, "features", path), _dataset(file, "coords", path)
-        patch_px = _patch_px(file)
+        stated = stated_px(file)
         arrays = [array[0] if array.ndim == 3 and array.shape[0] == 1 else array[()] for array in (features, coords)]
-        feature_rows, coords_xy_px = arrays[0], arrays[1].astype(np.int64)
+        feature_rows, coords_xy_px = arrays[0], np.rint(arrays[1]).astype(np.int64)
         thumbnail = file["thumbnail"][()] if "thumbnail" in file else None
         grid_yx = file["grid"][()] if "grid" in file and "grid_shape" in file.attrs else None
         attributes = dict(file.attrs)
+    if not feature_rows.size:
+        raise _no_patch(path)
     if feature_rows.ndim != 2 or coords_xy_px.shape != (len(feature_rows), 2):
         raise SlideError(
             f"{path}: features {feature_rows.shape} and coords {coords_xy_px.shape}, expected (N, C) and (N, 2): "
             "write the file anew"
-        )
-    if not len(feature_rows):
-        raise SlideError(
-            f"{path}: no observed patch, expected at least one: leave this slide out or check its tissue mask"
         )
     if not np.isfinite(feature_rows).all():
         raise SlideError(f"{path}: features hold NaN or infinity, expected finite numbers: write the file anew")
@@ -173,18 +186,19 @@ def read_embedding(path: Path, *, verify: bool = True) -> Embedding:
             f"{path}: no observed patch (every vector is zero), expected at least one: leave this slide out or check its encoder"
         )
     if grid_yx is None:
-        step_px = patch_px or _common_step(coords_xy_px)
-        grid_yx, kept = _snap_to_grid(coords_xy_px, step_px, path)
-        feature_rows, coords_xy_px, patch_px = feature_rows[kept], coords_xy_px[kept], step_px
+        patch_px, step_px = stated or (common_step(coords_xy_px, path),) * 2
+        grid_yx, kept = snap_to_grid(coords_xy_px, step_px, path)
+        feature_rows, coords_xy_px = feature_rows[kept], coords_xy_px[kept] + (patch_px - step_px) // 2
         rows, columns = (int(size) for size in grid_yx.max(axis=0) + 1)
     else:
+        step_px = stated[0] if stated else common_step(coords_xy_px, path)
         rows, columns = (int(size) for size in attributes["grid_shape"])
     return Embedding(
         features=feature_rows,
         coords_xy_px=coords_xy_px,
         grid_yx=grid_yx.astype(np.int32),
         shape_yx=(rows, columns),
-        patch_px_level0=patch_px or _common_step(coords_xy_px),
+        patch_px_level0=step_px,
         thumbnail=thumbnail,
         attributes=attributes,
     )
@@ -211,39 +225,10 @@ def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
     return file[name]
 
 
-def _patch_px(file: h5py.File) -> int | None:
-    """Side of a patch in level-0 pixels where the file says so (on ``coords``, or at the root)."""
-    for attributes in (file["coords"].attrs, file.attrs):
-        if "patch_size_level0" in attributes:
-            return int(attributes["patch_size_level0"])
-    return None
-
-
-def _common_step(coords_xy_px: NDArray[np.int64]) -> int:
-    """Most frequent distance between neighbours in x or y: the step of a grid that the file does not state."""
-    distances = [np.diff(np.unique(coords_xy_px[:, axis])) for axis in (0, 1)]
-    steps, counts = np.unique(np.concatenate(distances), return_counts=True)
-    return int(steps[counts.argmax()]) if len(steps) else 1
-
-
-def _snap_to_grid(
-    coords_xy_px: NDArray[np.int64], step_px: int, path: Path
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row and column of every patch, the smallest being 0, and which patches are kept.
-
-    Tools that start a grid anew in every piece of tissue leave patches off a common grid: each goes to the nearest cell, and of
-    two in one cell the first is kept, as long as that is rare.
-    """
-    offsets = coords_xy_px - coords_xy_px.min(axis=0)
-    grid_yx = np.rint(offsets[:, ::-1] / step_px).astype(np.int64)
-    _, kept = np.unique(grid_yx, axis=0, return_index=True)
-    if len(kept) < (1 - MAX_COLLISIONS) * len(grid_yx):
-        raise SlideError(
-            f"{path}: {len(grid_yx) - len(kept)} of {len(grid_yx)} patches share a cell of a grid of {step_px} px; expected patches "
-            "that do not overlap: extract them without overlap, or state patch_size_level0"
-        )
-    kept.sort()
-    return grid_yx[kept], kept
+def _no_patch(path: Path) -> SlideError:
+    return SlideError(
+        f"{path}: no observed patch, expected at least one: leave this slide out or check its tissue mask"
+    )
 
 
 def write_attributes(file: h5py.File, attributes: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from ..dsnet.network import DSNet
 from ..encoding.job import ManifestRow
 from ..encoding.named_encoder import identity_of
 from ..encoding.run import COLUMNS, encode_slides, require_complete
-from ..encoding.store import read_attributes, read_embedding, read_shape
+from ..encoding.store import read_embedding, read_encoder, read_shape
 from ..evaluation.calibration import calibrated_predictions
 from ..evaluation.predictions import write_predictions
 from ..slides.table import SlideRow, read_slides
@@ -135,7 +135,7 @@ class InferenceSet:
         Raises:
             RequestError: the embeddings were made by different encoders.
         """
-        names = {str(read_attributes(Path(item["embedding"])).get("encoder", "unknown")) for item in self.items}
+        names = {read_encoder(Path(item["embedding"])) for item in self.items}
         if len(names) > 1:
             raise RequestError(
                 f"{self.folder}: embeddings of {len(names)} different encoders, expected one: encode all anew"

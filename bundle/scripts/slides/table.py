@@ -68,7 +68,7 @@ def read_slides(slides: str | Path) -> list[SlideRow]:
             f"{slides}: no slides, expected at least one: list slides in it, or put files there that end in "
             f"{', '.join(sorted(SLIDE_SUFFIXES))}"
         )
-    return _with_unique_ids(rows)
+    return with_unique_ids(rows)
 
 
 def class_names(rows: Sequence[SlideRow], classes: Sequence[str] | None = None) -> list[str]:
@@ -148,7 +148,7 @@ def _read_table(table: Path) -> list[SlideRow]:
             splits: dict[str, str] = {}
             for cells in reader:
                 where = f"{table}, line {reader.line_num}"
-                row = _parse_row(cells, table.parent, where)
+                row = parse_row(cells, table.parent, where)
                 identity = row.path.resolve()
                 if identity in lines:
                     raise RequestError(
@@ -167,8 +167,12 @@ def _read_table(table: Path) -> list[SlideRow]:
     return rows
 
 
-def _parse_row(cells: dict[str, str], folder: Path, where: str) -> SlideRow:
-    """Check the cells of one line; ``where`` names it in errors."""
+def parse_row(cells: dict[str, str], folder: Path, where: str) -> SlideRow:
+    """Check the cells of one line by column; paths are relative to ``folder``, and ``where`` names the line in errors.
+
+    Raises:
+        RequestError: a cell is missing or is not what its column holds.
+    """
     if None in cells or None in cells.values():
         raise RequestError(f"{where}: more or fewer cells than the header has columns: quote cells that hold a comma")
     values = {name: value.strip() for name, value in cells.items()}
@@ -203,7 +207,7 @@ def _parse_mpp(text: str, where: str) -> float | None:
     return mpp
 
 
-def _with_unique_ids(rows: list[SlideRow]) -> list[SlideRow]:
+def with_unique_ids(rows: list[SlideRow]) -> list[SlideRow]:
     """Tell apart ids that several slides share: by the suffix within a folder, else by as many parents as it takes."""
     beside = Counter(row.path.with_suffix("") for row in rows)
     rows = [

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import RequestError
-from ..encoding.store import read_attributes, read_shape
+from ..encoding.store import read_encoder, read_shape
 from ..encoding.thumbnail import DEFAULT_LEVELS
 from ..slides.table import SPLITS, SlideRow, class_names, label_index, read_slides
 
@@ -19,8 +19,8 @@ class EmbeddingTable:
     """The slides of a dataset folder that have an embedding, by split.
 
     Args:
-        dataset_dir: folder with ``slides.csv`` and ``<slide_id>.h5``.
-        slides: another table of the same slides, such as one of a fold; None takes ``slides.csv``.
+        dataset_dir: folder with ``<slide_id>.h5``, this bundle's or another tool's, and unless ``slides`` is given ``slides.csv``.
+        slides: another table of the slides, such as one of a fold; None takes ``slides.csv``.
         classes: class names in the order of the network's outputs; by default numbers in order, else the alphabet.
         allow_missing: leave slides without an embedding out (with their number in the log) instead of refusing.
         levels: L, the first levels of T that are used (Table IV); by default all that the files hold.
@@ -44,25 +44,31 @@ class EmbeddingTable:
         self.folder = Path(dataset_dir)
         self.levels = levels
         self.channel_range = None if channel_range is None else list(channel_range)
-        self.source = table = self.folder / "slides.csv" if slides is None else Path(slides)
-        if slides is None and not table.is_file():
+        self.source = self.folder / "slides.csv" if slides is None else Path(slides)
+        if slides is None and not self.source.is_file():
             raise RequestError(
-                f"{table}: no such file; expected the slide table beside the embeddings: encode with --slides slides.csv "
+                f"{self.source}: no such file; expected the slide table beside the embeddings: encode with --slides slides.csv "
                 "--output_dir DIR first, then name that DIR with --dataset_dir"
             )
-        rows = read_slides(table)
+        rows = read_slides(self.source)
         missing = [row.slide_id for row in rows if not self.path_of(row).is_file()]
         if missing and not allow_missing:
+            tensors = sum((self.folder / f"{slide_id}.pt").is_file() for slide_id in missing)
+            hint = (
+                f"; {tensors} have a .pt file, which holds no coordinates: name the folder of the .h5 files"
+                if tensors
+                else ""
+            )
             raise RequestError(
-                f"{table}: {len(missing)} of {len(rows)} slides have no embedding in {self.folder} (the first is {missing[0]}.h5); "
-                "encode them, see manifest.csv for slides that failed or hold no tissue, or leave them out with "
+                f"{self.source}: {len(missing)} of {len(rows)} slides have no embedding in {self.folder} (the first is {missing[0]}.h5)"
+                f"{hint}; encode them, see manifest.csv for slides that failed or hold no tissue, or leave them out with "
                 "--allow_missing true"
             )
         if missing:
             _LOGGER.warning("%d of %d slides have no embedding and are left out", len(missing), len(rows))
         self.rows = [row for row in rows if row.slide_id not in set(missing)]
         if not self.rows:
-            raise RequestError(f"{table}: no slide has an embedding in {self.folder}: encode the slides first")
+            raise RequestError(f"{self.source}: no slide has an embedding in {self.folder}: encode the slides first")
         self.class_names = class_names(self.rows, classes)
 
     def path_of(self, row: SlideRow) -> Path:
@@ -171,12 +177,12 @@ class EmbeddingTable:
 
     @cached_property
     def encoder(self) -> str:
-        """Name and hash of the encoder, "unknown" for files of other tools.
+        """Name and hash of the encoder; of files of other tools the name or, where they state none, "unknown".
 
         Raises:
             RequestError: the embeddings were made by different encoders.
         """
-        names = {str(read_attributes(self.path_of(row)).get("encoder", "unknown")) for row in self.rows}
+        names = {read_encoder(self.path_of(row)) for row in self.rows}
         if len(names) > 1:
             raise RequestError(
                 f"{self.folder}: embeddings of {len(names)} different encoders, expected one: encode all slides anew with the same"

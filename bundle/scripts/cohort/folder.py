@@ -1,0 +1,114 @@
+"""Any data set: a folder a class, or a table with other column names."""
+
+import re
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+from ..common.errors import RequestError
+from ..slides.table import SPLITS, SlideRow, parse_row
+from .found import Cohort, read_cells, slide_files
+
+COLUMNS = ("slide", "label", "patient", "split", "mpp")
+
+
+def list_folder(slides: str | Path, *, patient_pattern: str | None = None) -> Cohort:
+    """List a folder with a sub-folder a class, or with sub-folders train, val and test that hold those.
+
+    Args:
+        slides: the folder.
+        patient_pattern: regular expression, searched in a file's name without suffix, whose first group (or whole match) is the
+            patient; by default every slide is its own.
+
+    Raises:
+        RequestError: a slide lies in no class's folder, or the pattern is none or does not fit a name.
+    """
+    try:
+        pattern = None if patient_pattern is None else re.compile(patient_pattern)
+    except re.error as error:
+        raise RequestError(f"patient_pattern {patient_pattern!r}: not a regular expression ({error})") from error
+    cohort = Cohort()
+    for path in slide_files(slides):
+        *folders, _name = path.relative_to(slides).parts
+        split = folders.pop(0) if folders and folders[0] in SPLITS else None
+        if not folders:
+            raise RequestError(
+                f"{path}: lies in no class's folder, expected {slides}/CLASS/{path.name}: move it, or use --cohort table"
+            )
+        patient = path.stem
+        if pattern is not None:
+            match = pattern.search(path.stem)
+            if match is None:
+                raise RequestError(f"{path}: patient_pattern {patient_pattern!r} is not found in its name: correct it")
+            patient = match[1] if pattern.groups else match[0]
+        cohort.rows.append(SlideRow(path.stem, path, folders[0], patient=patient, split=split))
+    return cohort
+
+
+def list_table(
+    slides: str | Path, *, columns: dict[str, str] | None = None, slide_folder: str | Path | None = None
+) -> Cohort:
+    """List a CSV whose columns have other names.
+
+    Args:
+        slides: the CSV.
+        columns: its name of any of slide, label, patient, split and mpp; other columns are kept as they are.
+        slide_folder: folder with the files, at any depth, that the slide column names by file name, with or without suffix; by
+            default the column holds paths relative to the CSV.
+
+    Raises:
+        RequestError: it is no such table, lacks a column, or names a slide that is not there or that several files may be.
+    """
+    table = Path(slides)
+    if not table.is_file():
+        raise RequestError(f"{table}: no such file, expected a CSV: correct --slides")
+    theirs = {"slide": "slide", **(columns or {})}
+    if unknown := sorted(set(theirs) - set(COLUMNS)):
+        raise RequestError(f"columns name {', '.join(unknown)}, expected any of {', '.join(COLUMNS)}")
+    header, *lines = read_cells(table) or [[]]
+    if missing := [name for name in theirs.values() if name not in header]:
+        raise RequestError(
+            f"{table}: no column {', '.join(missing)} (it has {', '.join(header) or 'none'}), expected it: name its columns with "
+            "--columns \"{'slide': ..., 'label': ...}\""
+        )
+    if twice := [our for our, name in theirs.items() if our != name and our in header]:
+        raise RequestError(
+            f"{table}: columns {theirs[twice[0]]} and {twice[0]} would both be {twice[0]}: rename the latter"
+        )
+    ours = {name: our for our, name in theirs.items()}
+    place = None if slide_folder is None else _Places(slide_folder)
+    cohort = Cohort()
+    for number, cells in enumerate(lines, 1):
+        where = f"{table}, slide {number}"
+        if len(cells) != len(header):
+            raise RequestError(f"{where}: {len(cells)} cells, expected {len(header)}: quote cells that hold a comma")
+        row = parse_row(dict(zip((ours.get(name, name) for name in header), cells, strict=True)), table.parent, where)
+        if place is not None:
+            path = place.of(row.path.name)
+            row = replace(row, slide_id=path.stem, path=path)
+        cohort.rows.append(replace(row, patient=row.patient or row.path.stem))
+    return cohort
+
+
+class _Places:
+    """Finds slide files by name below a folder."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self._folder = folder
+        self._paths: defaultdict[str, list[Path]] = defaultdict(list)
+        for path in slide_files(folder):
+            for name in {path.name, path.stem}:
+                self._paths[name].append(path)
+
+    def of(self, name: str) -> Path:
+        """Return the file of that name, with or without suffix.
+
+        Raises:
+            RequestError: there is none, or there are several.
+        """
+        found = self._paths[name]
+        if len(found) != 1:
+            raise RequestError(
+                f"{self._folder}: {len(found)} files for slide {name}, expected one: correct the table or --slide_folder"
+            )
+        return found[0]

@@ -1,0 +1,89 @@
+"""What lies in a data set's folder: slides that are listed, files that are left out, tables of labels."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..common.errors import RequestError
+from ..slides.table import SLIDE_SUFFIXES, SlideRow
+
+
+@dataclass
+class Cohort:
+    """The slides of a data set.
+
+    Attributes:
+        rows: what is listed; ``extra`` says what is special about a slide.
+        left_out: slide files that are not, each with the reason.
+    """
+
+    rows: list[SlideRow] = field(default_factory=list)
+    left_out: list[tuple[Path, str]] = field(default_factory=list)
+
+    def leave_out(self, path: Path, why: str) -> None:
+        """Note that a file is not listed."""
+        self.left_out.append((path, why))
+
+
+def slide_files(folder: str | Path) -> list[Path]:
+    """Return the slide files at any depth of ``folder``, in order of their paths; hidden files and folders do not count.
+
+    Raises:
+        RequestError: there is no such folder, or no slide in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise RequestError(f"{folder}: no such folder, expected the data set's: correct --slides")
+    paths = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SLIDE_SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
+    if not paths:
+        raise RequestError(f"{folder}: no slides, expected files that end in {', '.join(sorted(SLIDE_SUFFIXES))}")
+    return paths
+
+
+def label_file(folder: str | Path, names: Iterable[str], given: str | Path | None) -> Path | None:
+    """Return the table of labels: ``given``, else the one file of these names at any depth of ``folder``, else None.
+
+    Raises:
+        RequestError: ``given`` is not there, or several files have such a name.
+    """
+    if given is not None:
+        if not Path(given).is_file():
+            raise RequestError(f"{given}: no such file, expected the data set's table of labels: correct --reference")
+        return Path(given)
+    wanted = {name.lower() for name in names}
+    found = sorted(path for path in Path(folder).rglob("*.csv") if path.name.lower() in wanted)
+    if len(found) > 1:
+        raise RequestError(
+            f"{folder}: {len(found)} tables of labels ({found[0]}, {found[1]}), expected one: name it with --reference"
+        )
+    return found[0] if found else None
+
+
+def read_cells(table: Path) -> list[list[str]]:
+    """Return the cells of a CSV line by line, the header among them; empty lines do not count.
+
+    Raises:
+        RequestError: it is not a CSV.
+    """
+    try:
+        with open(table, newline="", encoding="utf-8-sig") as file:
+            return [[cell.strip() for cell in line] for line in csv.reader(file, strict=True) if any(line)]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise RequestError(f"{table}: not a CSV in UTF-8 ({error}): fetch it anew") from error
+
+
+def require_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Refuse an option that is none of ``choices``.
+
+    Raises:
+        RequestError: it is another.
+    """
+    if value not in choices:
+        raise RequestError(f"{name} is {value!r}, expected one of {', '.join(choices)}")

@@ -1,0 +1,149 @@
+import logging
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cohort.empty_files import tcga_name, touch, write_camelyon16, write_lines, write_tcga
+from tiny_flow import read_rows, run_command, run_config
+
+from scripts.cohort.camelyon16 import list_camelyon16
+from scripts.cohort.folder import list_folder, list_table
+from scripts.cohort.found import Cohort
+from scripts.cohort.listing import write_listing
+from scripts.cohort.tcga import list_tcga
+from scripts.common.errors import RequestError
+from scripts.slides.table import read_slides
+
+BUILDERS: dict[str, Callable[[Any], Cohort]] = {
+    "camelyon16": list_camelyon16, "tcga_lusc": list_tcga, "folder": list_folder, "table": list_table,
+}  # fmt: skip
+
+
+def listed(cohort: str, slides: Path, output_dir: Path, **options: Any) -> list[dict[str, str]]:
+    write_listing(cohort, slides, output_dir, builders=BUILDERS, **options)
+    return read_rows(output_dir / "slides.csv")
+
+
+def test_a_table_that_the_other_stages_read(tmp_path: Path) -> None:
+    rows = listed("tcga_lusc", write_tcga(tmp_path / "slides"), tmp_path / "out")
+    assert list(rows[0]) == ["slide", "label", "patient", "split", "section", "sample_type", "site", "barcode"]
+    read = read_slides(tmp_path / "out" / "slides.csv")
+    assert len(read) == len(rows) == 68
+    assert all(row.path.is_file() for row in read)
+    assert {row.split for row in read} == {"train", "val", "test"}
+    left_out = read_rows(tmp_path / "out" / "left_out.csv")
+    assert Counter(row["reason"] for row in left_out) == {"diagnostic section": 40}
+    assert (tmp_path / "out" / left_out[0]["slide"]).is_file()
+
+
+def test_summary_names_no_slide(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        listed("camelyon16", write_camelyon16(tmp_path / "slides", layout="first"), tmp_path / "out")
+    messages = [record.getMessage().strip() for record in caplog.records]
+    assert messages == [
+        "listing: 399 slides of 399 patients",
+        "train: normal 127, tumor 89",
+        "val: normal 32, tumor 22",
+        "test: normal 105, tumor 24",
+        "listed with a note: 1 (holds tumour; released again as tumor_111)",
+        "listed with a note: 21 (outlines not exhaustive)",
+        "left out: 1 (duplicate of another slide)",
+    ]
+
+
+def test_official_test_slides_stay_apart(tmp_path: Path) -> None:
+    rows = listed("camelyon16", write_camelyon16(tmp_path / "slides"), tmp_path / "out", seed=3)
+    assert {Path(row["slide"]).stem.split("_")[0] for row in rows if row["split"] == "test"} == {"test"}
+    assert "test" not in {Path(row["slide"]).stem.split("_")[0] for row in rows if row["split"] != "test"}
+
+
+def test_the_split_may_be_left_to_others(tmp_path: Path) -> None:
+    slides = write_tcga(tmp_path / "slides")
+    rows = listed("tcga_lusc", slides, tmp_path / "none", test_share=0, val_share=0)
+    assert {row["split"] for row in rows} == {""}
+    rows = listed("tcga_lusc", slides, tmp_path / "test", test_share=0.25, val_share=0)
+    assert Counter((row["label"], row["split"]) for row in rows) == {
+        ("tumor", "train"): 36, ("tumor", "test"): 12, ("normal", "train"): 15, ("normal", "test"): 5,
+    }  # fmt: skip
+
+
+def test_the_papers_400_and_100(tmp_path: Path) -> None:
+    """250 slides of each class, of which 200 train and 50 do not (IV-A.b), whatever patients they are of."""
+    names = [tcga_name(p, "01A", section) for p in range(150) for section in ("TS1", "BS1")]
+    names += [tcga_name(p, "11A", section) for p in range(150) for section in ("TS1", "BS1")]
+    slides = touch(tmp_path / "slides", names)
+    rows = listed("tcga_lusc", slides, tmp_path / "out", slides_per_class=250, val_share=0)
+    assert Counter((row["label"], row["split"]) for row in rows) == {
+        ("tumor", "train"): 200, ("normal", "train"): 200, ("tumor", "test"): 50, ("normal", "test"): 50,
+    }  # fmt: skip
+    patients = {split: {row["patient"] for row in rows if row["split"] == split} for split in ("train", "test")}
+    assert not patients["train"] & patients["test"]
+
+
+def test_same_seed_same_split(tmp_path: Path) -> None:
+    """Wherever the slides lie."""
+    tables = []
+    for index, seed in enumerate((0, 0, 1)):
+        rows = listed("tcga_lusc", write_tcga(tmp_path / f"s{index}"), tmp_path / f"o{index}", seed=seed)
+        tables.append([(row["barcode"], row["split"]) for row in rows])
+    assert tables[0] == tables[1] != tables[2]
+
+
+def test_a_patient_in_two_splits_is_named(tmp_path: Path) -> None:
+    table = write_lines(tmp_path / "t.csv", ["slide,label,patient,split", "a.svs,0,p7,train", "b.svs,1,p7,test"])
+    with pytest.raises(RequestError, match=r"patient p7: .*a\.svs is in split train and .*b\.svs in test, which leaks"):
+        listed("table", table, tmp_path / "out")
+    slides = touch(tmp_path / "slides", ["train/x/p7_1.svs", "val/y/p7_2.svs"])
+    with pytest.raises(RequestError, match="patient p7"):
+        write_listing(
+            "folder", slides, tmp_path / "out", builders={"folder": lambda root: list_folder(root, patient_pattern=r"^p\d+")},
+            test_share=0,
+        )  # fmt: skip
+    assert not (tmp_path / "out").exists()
+
+
+def test_requests_that_are_wrong(tmp_path: Path) -> None:
+    table = write_lines(tmp_path / "t.csv", ["slide,split", "a.svs,train", "b.svs,"])
+    for cohort, slides, options, message in (
+        ("camelyon", table, {}, "cohort is 'camelyon', expected one of camelyon16, tcga_lusc, folder, table"),
+        ("table", None, {}, "no slides given"),
+        ("table", table, {}, "some slides have a split and some have none"),
+        ("table", write_lines(tmp_path / "e.csv", ["slide"]), {}, "no slide is left to list"),
+        (
+            "camelyon16", write_camelyon16(tmp_path / "c"), {"slides_per_class": 5},
+            "the data set has its own split, which is taken whole",
+        ),
+    ):  # fmt: skip
+        with pytest.raises(RequestError, match=message):
+            write_listing(cohort, slides, tmp_path / "out", builders=BUILDERS, **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_table_that_is_there_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "slides.csv").write_text("slide\nmine.svs\n")
+    with pytest.raises(RequestError, match=r"slides\.csv: is there already"):
+        listed("tcga_lusc", write_tcga(tmp_path / "slides"), tmp_path)
+    assert (tmp_path / "slides.csv").read_text() == "slide\nmine.svs\n"
+
+
+@pytest.mark.parametrize("cohort", ["camelyon16", "tcga_lusc"])
+def test_the_config_lists(tmp_path: Path, cohort: str) -> None:
+    slides = (write_camelyon16 if cohort == "camelyon16" else write_tcga)(tmp_path / "slides")
+    run_config(
+        "datalist.yaml", run_id="listing", cohort=cohort, slides=slides, output_dir=tmp_path / "out", val_share=0.1
+    )
+    assert len(read_rows(tmp_path / "out" / "slides.csv")) == (399 if cohort == "camelyon16" else 68)
+
+
+def test_exit_codes(tmp_path: Path) -> None:
+    touch(tmp_path / "slides", ["a/1.svs", "b/2.svs"])
+    options = {"cohort": "folder", "slides": "slides", "output_dir": "out"}
+    result = run_command("listing", "datalist.yaml", cwd=tmp_path, options=options)
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].startswith("error: test_share is 0.2, which leaves no slide of class a")
+    result = run_command("listing", "datalist.yaml", cwd=tmp_path, options={**options, "test_share": 0, "val_share": 0})
+    assert result.returncode == 0, result.stderr
+    assert "listing: 2 slides of 2 patients" in result.stdout
+    assert (tmp_path / "out" / "slides.csv").read_text().splitlines()[1] == "../slides/a/1.svs,a,1,"
