@@ -34,7 +34,23 @@ PACKAGES = (
 SAMPLE_PX, TILE_PX, LEVELS = 512, 128, 2
 APERIO = "Aperio Image Library v12\n512x512 [0,0 512x512] (128x128)|AppMag = 20|MPP = 0.5"
 APERIO_JPEG2000_RGB = 33005  # TIFF's code of the compression
-BY_OPENSLIDE_ALONE = "NDPI, MRXS, SCN, BIF, DICOM, VMS, Philips"
+PHILIPS = """<?xml version="1.0" encoding="UTF-8" ?>
+<DataObject ObjectType="DPUfsImport"><Attribute Name="PIM_DP_SCANNED_IMAGES"><Array>
+<DataObject ObjectType="DPScannedImage"><Attribute Name="PIM_DP_IMAGE_TYPE">WSI</Attribute>
+<Attribute Name="PIIM_PIXEL_DATA_REPRESENTATION_SEQUENCE"><Array>
+<DataObject ObjectType="PixelDataRepresentation"><Attribute Name="DICOM_PIXEL_SPACING">"0.0005" "0.0005"</Attribute></DataObject>
+<DataObject ObjectType="PixelDataRepresentation"><Attribute Name="DICOM_PIXEL_SPACING">"0.001" "0.001"</Attribute></DataObject>
+</Array></Attribute></DataObject></Array></Attribute></DataObject>
+"""
+SCN = """<?xml version="1.0"?>
+<scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01"><collection sizeX="512000" sizeY="512000"><image>
+<pixels><dimension sizeX="512" sizeY="512" ifd="0"/><dimension sizeX="256" sizeY="256" ifd="1"/></pixels>
+<view sizeX="256000" sizeY="256000" offsetX="0" offsetY="0"/>
+<scanSettings><objectiveSettings><objective>20</objective></objectiveSettings>
+<illuminationSettings><illuminationSource>brightfield</illuminationSource></illuminationSettings></scanSettings>
+</image></collection></scn>
+"""
+BY_OPENSLIDE_ALONE = "NDPI, MRXS, BIF, DICOM, VMS"
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 MAX_DIFFERENCE = 10.0  # mean grey levels: lossy compression stays far below, a wrong image far above
 
@@ -183,7 +199,9 @@ def _picture() -> NDArray[np.uint8]:
     return np.stack([x, y, 255 - (x + y) // 2], axis=-1).astype(np.uint8)
 
 
-def _tiled(compression: str | int | None, description: str | None = None) -> Callable[[Path], None]:
+def _tiled(
+    compression: str | int | None, description: str | None = None, software: str | None = None
+) -> Callable[[Path], None]:
     """A pyramid whose levels follow each other."""
 
     def write(path: Path) -> None:
@@ -195,6 +213,7 @@ def _tiled(compression: str | int | None, description: str | None = None) -> Cal
                     photometric="rgb",
                     compression=compression,
                     description=description,
+                    software=software,
                     subfiletype=int(level > 0),
                     metadata=None,
                 )
@@ -239,6 +258,8 @@ SAMPLES: dict[str, tuple[str, Callable[[Path], None]]] = {
     "tiled TIFF, JPEG 2000": (".tif", _tiled("jpeg2000")),
     "Aperio SVS, JPEG": (".svs", _tiled("jpeg", APERIO)),
     "Aperio SVS, JPEG 2000": (".svs", _tiled(APERIO_JPEG2000_RGB, APERIO)),
+    "Philips TIFF": (".tiff", _tiled("jpeg", PHILIPS, "Philips DP")),
+    "Leica SCN": (".scn", _tiled("jpeg", SCN)),
     "OME-TIFF, RGB": (".ome.tif", _ome("YXS")),
     "OME-TIFF, RGB, a plane a colour": (".ome.tif", _ome("SYX")),
     "OME-TIFF, RGB, a page a colour": (".ome.tif", _ome("CYX")),

@@ -2,16 +2,20 @@
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from ..common.errors import RequestError
 from ..common.version import BUNDLE_VERSION
+from ..slides.companions import companions_of
 from ..slides.geometry import PATCH_UM, is_read_level
 from ..slides.table import SlideRow
 from ..tissue.mask import METHODS
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 HEAD_BYTES = 65536  # of a slide file, that tell it from another of the same size
+COMPANION_HEAD_BYTES = 4096  # of each of its companions, which may be thousands
 
 
 @dataclass(frozen=True)
@@ -51,23 +55,32 @@ def parameters_of(row: SlideRow, encoder: str, settings: EncodingSettings) -> st
     """State all that an embedding depends on; a file whose statement differs is stale.
 
     Args:
-        row: the slide; its size and first ``HEAD_BYTES`` bytes stand for its content.
+        row: the slide; its size and first ``HEAD_BYTES`` bytes stand for its content, and names, sizes and first
+            ``COMPANION_HEAD_BYTES`` bytes for those of the other files that it is made of. No times: a copy is the same slide.
         encoder: name and hash of the patch encoder.
         settings: the settings.
 
     Raises:
         OSError: the slide cannot be read.
     """
-    with open(row.path, "rb") as slide:
-        head = hashlib.sha256(slide.read(HEAD_BYTES)).hexdigest()
+    companions = hashlib.sha256()
+    for file in companions_of(row.path):
+        name = os.path.relpath(file, row.path.parent)
+        companions.update(f"{name} {file.stat().st_size} {_head_sha256(file, COMPANION_HEAD_BYTES)}\n".encode())
     return json.dumps(
         {
             **asdict(settings),
+            "companions_sha256": companions.hexdigest(),
             "encoder": encoder,
             "mpp": row.mpp,
             "slide_bytes": row.path.stat().st_size,
-            "slide_head_sha256": head,
+            "slide_head_sha256": _head_sha256(row.path, HEAD_BYTES),
             "version": BUNDLE_VERSION,
         },
         sort_keys=True,
     )
+
+
+def _head_sha256(path: Path, count: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read(count)).hexdigest()

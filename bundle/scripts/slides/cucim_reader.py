@@ -166,7 +166,10 @@ def _to_host(batch: Any) -> NDArray[np.uint8]:
 
 
 def _mpp_xy(image: Any) -> tuple[float, float] | None:
-    """Return the resolution along x and y; cuCIM gives Aperio's only as text, and an empty unit where it knows none."""
+    """Return the resolution along x and y.
+
+    cuCIM gives Aperio's only as text, Philips' as millimetres along y and x, and an empty unit where it knows none.
+    """
     aperio = image.metadata.get("aperio")
     if aperio is not None:
         try:
@@ -174,6 +177,13 @@ def _mpp_xy(image: Any) -> tuple[float, float] | None:
         except (KeyError, ValueError):
             return None
         return mpp, mpp
+    philips = image.metadata.get("philips")
+    if philips is not None:
+        try:
+            y_mm, x_mm = philips["DICOM_PIXEL_SPACING"]
+        except (KeyError, ValueError):
+            return None
+        return 1e3 * float(x_mm), 1e3 * float(y_mm)
     spacing = dict(zip(image.dims, image.spacing(), strict=True))
     units = dict(zip(image.dims, image.spacing_units(), strict=True))
     if units["X"] != "micrometer" or units["Y"] != "micrometer":

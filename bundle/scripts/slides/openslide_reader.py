@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,10 @@ from ..common.errors import SlideError
 from .reader import DEFAULT_TILE_XY_PX, WHITE, Decoded, SlideReader
 
 BATCH = 32
+THIN_PX, READ_PX = 32, 256
+"""Tiles of a side under the first, such as the 8 rows of NDPI and VMS, are read by so many at once that they make the second: a call
+costs more than such a tile. No others, because what is read at once is what a damaged tile costs."""
+
 _LOGGER = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
@@ -48,6 +53,7 @@ class OpenSlideReader(SlideReader):
         super().__init__(
             path,
             level_sizes_xy_px=tuple(slide.level_dimensions),
+            level_downsamples=tuple(slide.level_downsamples),
             mpp_xy=_mpp_xy(slide),
             bounds_xywh_px=_bounds_xywh_px(slide),
             tile_sizes_xy_px=tuple(_tile_size(slide, level) for level in range(slide.level_count)),
@@ -94,11 +100,12 @@ def on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _tile_size(slide: "OpenSlide", level: int) -> tuple[int, int]:
-    """Width and height of a level's tiles, where the format tells."""
+    """Width and height of a level's tiles, where the format tells, or of several thin ones."""
     try:
-        width, height = (int(slide.properties[f"openslide.level[{level}].tile-{side}"]) for side in ("width", "height"))
+        sides = [int(slide.properties[f"openslide.level[{level}].tile-{side}"]) for side in ("width", "height")]
     except (KeyError, ValueError):
         return DEFAULT_TILE_XY_PX
+    width, height = (side * ceil(READ_PX / side) if side < THIN_PX else side for side in sides)
     return width, height
 
 

@@ -46,11 +46,11 @@ class SlideReader(abc.ABC):
         path: File of the slide.
         backend: ``"cucim"``, ``"openslide"`` or ``"tifffile"``.
         level_sizes_xy_px: Width and height of every pyramid level, finest first.
-        level_downsamples: Size of a pixel of every level in level-0 pixels (mean of x and y).
+        level_downsamples: Size of a pixel of every level in level-0 pixels: as the format tells, else the mean of x and y of the sizes.
         mpp_xy: Micrometres a level-0 pixel along x and y as the metadata say; ``None`` where they say nothing.
         bounds_xywh_px: Region that holds the scan: left, top, width, height in level-0 pixels. The whole slide where
             the format has no bounds.
-        tile_sizes_xy_px: Width and height of the tiles of every level.
+        tile_sizes_xy_px: Width and height of what is read at once at every level: a tile, or several that are thin.
         unreadable_tiles: ``"fail"``: a tile that cannot be decoded is an error. ``"mask"``: its pixels become white, and it is
             listed in ``unreadable_regions``.
         unreadable_regions: What could not be decoded so far.
@@ -64,13 +64,14 @@ class SlideReader(abc.ABC):
         *,
         level_sizes_xy_px: tuple[tuple[int, int], ...],
         mpp_xy: tuple[float, float] | None,
+        level_downsamples: tuple[float, ...] | None = None,
         bounds_xywh_px: tuple[int, int, int, int] | None = None,
         tile_sizes_xy_px: tuple[tuple[int, int], ...] | None = None,
     ) -> None:
         width, height = level_sizes_xy_px[0]
         self.path = path
         self.level_sizes_xy_px = level_sizes_xy_px
-        self.level_downsamples = tuple((width / w + height / h) / 2 for w, h in level_sizes_xy_px)
+        self.level_downsamples = level_downsamples or tuple((width / w + height / h) / 2 for w, h in level_sizes_xy_px)
         self.mpp_xy = mpp_xy
         self.bounds_xywh_px = bounds_xywh_px or (0, 0, width, height)
         self.tile_sizes_xy_px = tile_sizes_xy_px or (DEFAULT_TILE_XY_PX,) * len(level_sizes_xy_px)

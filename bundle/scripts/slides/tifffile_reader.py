@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ..common.errors import SlideError
 from .geometry import MPP_RANGE
 from .reader import WHITE, Decoded, SlideReader
+from .tiff_vendors import require_directories_that_tell
 
 BATCH = 32
 BATCH_PX = 2**24
@@ -39,7 +40,8 @@ class TifffileReader(SlideReader):
         num_workers: Threads that decode.
 
     Raises:
-        SlideError: The file is no TIFF, or its first series is not a tiled 8-bit RGB image in this file.
+        SlideError: The file is no TIFF, its first series is not a tiled 8-bit RGB image in this file, or its directories do not tell
+            where the pixels lie.
     """
 
     backend = "tifffile"
@@ -48,6 +50,7 @@ class TifffileReader(SlideReader):
         content = open(path, "rb")  # noqa: SIM115 (closed with the reader)
         try:
             file = tifffile.TiffFile(content)
+            require_directories_that_tell(file)
             series = file.series[0]
             levels = [_Level(level, file) for level in series.levels]
             super().__init__(

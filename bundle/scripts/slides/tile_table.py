@@ -12,6 +12,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from ..common.errors import SlideError
+from .tiff_vendors import require_directories_that_tell
 
 JPEG2000 = frozenset({33003, 33004, 33005, 34712})
 """TIFF's codes of the compression: Aperio's three, and JPEG 2000."""
@@ -36,10 +37,11 @@ class TileTable:
 
     Args:
         path: the file.
-        level_sizes_xy_px: its levels; their directories are found by size, and a level without one is not checked.
+        level_sizes_xy_px: its levels; their directories are found by size, which a vendor may have padded to whole tiles, and a level
+            without one is not checked.
 
     Raises:
-        SlideError: the directories cannot be read, or a level is compressed by deflate.
+        SlideError: the directories cannot be read or do not tell where the pixels lie, or a level is compressed by deflate.
     """
 
     def __init__(self, path: Path, level_sizes_xy_px: tuple[tuple[int, int], ...]) -> None:
@@ -48,18 +50,19 @@ class TileTable:
         size_bytes = path.stat().st_size
         try:
             with open(path, "rb") as content, tifffile.TiffFile(content) as file:
+                require_directories_that_tell(file)
                 pages = [page.aspage() for page in file.pages if page.is_tiled]  # type: ignore[union-attr]
                 for page in pages:
-                    size = (page.imagewidth, page.imagelength)
                     tile = np.array((page.tilewidth, page.tilelength))
                     shape = -(-page.imagelength // page.tilelength), -(-page.imagewidth // page.tilewidth)
-                    if size not in level_sizes_xy_px or len(page.dataoffsets) != shape[0] * shape[1]:
+                    number = _level_of((page.imagewidth, page.imagelength), tile, level_sizes_xy_px)
+                    if number is None or len(page.dataoffsets) != shape[0] * shape[1]:
                         continue
                     offsets = np.array(page.dataoffsets, dtype=np.int64).reshape(shape)
                     counts = np.array(page.databytecounts, dtype=np.int64).reshape(shape)
                     in_file = offsets + counts <= size_bytes
                     level = _Level(offsets, counts, in_file, tile, int(page.compression) in JPEG2000)
-                    self._levels.setdefault(level_sizes_xy_px.index(size), level)
+                    self._levels.setdefault(number, level)
                     if int(page.compression) in DEFLATE:
                         raise SlideError("compressed by deflate: a damaged tile would end the process")
         except (tifffile.TiffFileError, OSError, ValueError, IndexError) as error:
@@ -85,6 +88,17 @@ class TileTable:
                         file.seek(offset)
                         result[index] &= is_whole_codestream(file.read(count))
         return result
+
+
+def _level_of(
+    size_xy_px: tuple[int, int], tile_xy_px: NDArray[np.int64], level_sizes_xy_px: tuple[tuple[int, int], ...]
+) -> int | None:
+    """Find the level of a directory: of the same size, else of the size that was padded to the directory's."""
+    if size_xy_px in level_sizes_xy_px:
+        return level_sizes_xy_px.index(size_xy_px)
+    padded = -(-np.array(level_sizes_xy_px) // tile_xy_px) * tile_xy_px
+    fitting = np.flatnonzero((padded == size_xy_px).all(axis=1))
+    return int(fitting[0]) if len(fitting) == 1 else None
 
 
 def is_whole_codestream(content: bytes) -> bool:
