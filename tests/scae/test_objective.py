@@ -9,7 +9,7 @@ from torch import nn
 
 from scripts.common.errors import RequestError
 from scripts.scae.network import SCAE
-from scripts.scae.objective import ExtendedLoss, make_recipe
+from scripts.scae.objective import DARKER, ExtendedLoss, darkness, make_recipe
 from scripts.scae.views import StainViews
 
 
@@ -62,6 +62,28 @@ def test_the_contrast_is_lower_for_views_of_one_patch() -> None:
     same = loss(parts._replace(vector=torch.cat([vectors, vectors])), image)
     other = loss(parts._replace(vector=torch.cat([vectors, vectors.roll(1, 0)])), image)
     assert same < other - 1
+
+
+def test_darkness_is_in_deviations_of_the_patch() -> None:
+    patches = torch.ones(2, 3, 16, 16)
+    patches[:, :, :8] = 0.1  # the upper half is dark
+    upper = torch.zeros(2, 1, 4, 4)
+    upper[:, :, :2] = 1
+    torch.testing.assert_close(darkness(upper, patches), torch.ones(2), atol=0.05, rtol=0)
+    torch.testing.assert_close(darkness(1 - upper, patches), -torch.ones(2), atol=0.05, rtol=0)
+    assert darkness(torch.zeros(2, 1, 4, 4), patches).tolist() == [0, 0]
+
+
+def test_the_prior_turns_a_mask_away_from_light_and_then_asks_no_more() -> None:
+    torch.manual_seed(0)
+    loss, views = ExtendedLoss(16, weight=0.0, temperature=0.1, dark_weight=1.0), random_textures(4, side_px=16)
+    parts = SCAE().eval().decompose(random_textures(1))._replace(vector=torch.randn(4, 16), reconstruction=views)
+    logits = (20 * views.mean(1, keepdim=True)[..., ::4, ::4] - 10).requires_grad_()  # light is active
+    light = loss(parts._replace(mask=logits.sigmoid()), views)
+    light.backward()
+    assert light > DARKER and (logits.grad * (logits.detach() - logits.detach().mean())).sum() > 0
+    dark = loss(parts._replace(mask=(-logits).sigmoid()), views)
+    assert dark.item() == pytest.approx(0, abs=0.2)
 
 
 def test_contrast_falls_in_a_few_steps() -> None:

@@ -13,7 +13,7 @@ def trials(
 
     def try_rate(rate: float) -> Measured:
         tried.append(rate)
-        return Measured(density(rate), error(rate), 1 - rate / 100)
+        return Measured(density(rate), error(rate), 1 - rate / 100, 1.0)
 
     return tried, try_rate
 
@@ -38,7 +38,7 @@ def test_a_large_error_turns_it_to_lower_rates() -> None:
 def test_a_smaller_error_met_later_tightens_the_bound() -> None:
     errors = iter([0.02, 0.01, 0.0105])
     _, try_rate = trials(lambda rate: 2000.0, lambda rate: next(errors))
-    steps = search(try_rate, nuclei_per_mm2=1000, low=60, high=99, max_steps=3)
+    steps = search(try_rate, nuclei_per_mm2=1000, low=60, high=99, error_margin=0.1, max_steps=3)
     assert [step.most_error for step in steps] == pytest.approx([0.022, 0.011, 0.011])
     assert chosen(steps, nuclei_per_mm2=1000) == steps[1]
 

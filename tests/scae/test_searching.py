@@ -45,7 +45,7 @@ def test_log_plot_choice_and_the_weights_of_every_step(
     def measured(network: SCAE, subset: Sized, **_: object) -> Measured:
         assert len(subset) == 8
         trained.append(network)
-        return Measured(5000.0 - 1000 * len(trained), 0.01, 0.1)
+        return Measured(5000.0 - 1000 * len(trained), 0.01, 0.1, 1.0)
 
     monkeypatch.setattr(searching, "measure", measured)
     run_search(patches, tmp_path, objective=objective, nuclei_per_mm2=1000)
@@ -86,6 +86,7 @@ def test_density_is_maxima_over_area() -> None:
     assert measured.nuclei_per_mm2 == pytest.approx(3 / 0.064**2)
     assert measured.active_share == pytest.approx(3 / 28**2)
     assert measured.error == 0
+    assert measured.darkness < 0  # the peaks are bright
 
 
 def test_mixed_has_no_rate() -> None:

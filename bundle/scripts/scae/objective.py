@@ -12,8 +12,11 @@ from torch.nn import functional as F
 
 from ..common.errors import RequestError
 from .network import SCAE, Decomposition
+from .views import optical_density
 
 OBJECTIVES = ("paper", "extended")
+DARKER = 0.5
+"""Standard deviations by which active locations are to be darker than their patch: met by nuclei, so that it then asks no more."""
 
 
 class Recipe(NamedTuple):
@@ -32,17 +35,19 @@ def make_recipe(
     decoded: int = 8,
     weight: float = 0.1,
     temperature: float = 0.1,
+    dark_weight: float = 0.1,
 ) -> Recipe:
     """Choose what the S-CAE is trained for.
 
     Args:
-        objective: "paper": reconstruct the patch through crosswise sparse maps. "extended": the same, and tell by v which two
-            views are of one patch. Both are blind to labels.
+        objective: "paper": reconstruct the patch through crosswise sparse maps. "extended": the same, tell by v which two views
+            are of one patch, and keep the active locations on what is dark. Both are blind to labels.
         channels: C, the length of v.
         views: makes two views of every patch, see :class:`.views.StainViews`; extended only.
         decoded: views of a batch that are reconstructed; extended only.
         weight: of the contrastive term beside the mean squared error; extended only.
         temperature: of the contrastive term; extended only.
+        dark_weight: of the term that keeps active locations on what is dark; extended only.
 
     Raises:
         RequestError: an unknown objective.
@@ -53,7 +58,7 @@ def make_recipe(
         return Recipe(
             PrepareViews(views),
             PartsInferer(decoded),
-            ExtendedLoss(channels, weight=weight, temperature=temperature),
+            ExtendedLoss(channels, weight=weight, temperature=temperature, dark_weight=dark_weight),
         )
     raise RequestError(f"unknown objective {objective!r}: expected one of {', '.join(OBJECTIVES)}")
 
@@ -85,20 +90,25 @@ class PartsInferer(Inferer):
 
 
 class ExtendedLoss(nn.Module):
-    """Mean squared error of the reconstruction, and NT-Xent (Chen et al. 2020, SimCLR) between projections of v.
+    """Mean squared error of the reconstruction, NT-Xent (Chen et al. 2020, SimCLR) between projections of v, and a prior.
 
-    The projector serves the loss alone: v itself is what encoding gives, and the S-CAE keeps its size.
+    The projector serves the loss alone: v itself is what encoding gives, and the S-CAE keeps its size. The prior says what sparsity
+    leaves open: nuclei are dark, and gaps in tissue are as sparse as nuclei are.
 
     Args:
         channels: C, the length of v.
         weight: of the contrastive term.
         temperature: of the contrastive term.
+        dark_weight: of the prior.
         projected: length of a projection.
     """
 
-    def __init__(self, channels: int, *, weight: float, temperature: float, projected: int = 64) -> None:
+    def __init__(
+        self, channels: int, *, weight: float, temperature: float, dark_weight: float = 0.0, projected: int = 64
+    ) -> None:
         super().__init__()
         self.weight = weight
+        self.dark_weight = dark_weight
         self.project = nn.Sequential(
             nn.BatchNorm1d(channels),  # the channels of v vary by hundredths around means of their own
             nn.Linear(channels, channels),
@@ -111,5 +121,26 @@ class ExtendedLoss(nn.Module):
     def forward(self, parts: Decomposition, views: Tensor) -> Tensor:
         """Return the loss of the parts of views (2B, 3, side, side), of which i and B + i are of one patch."""
         first, second = self.project(parts.vector).float().chunk(2)
-        error = F.mse_loss(parts.reconstruction, views[: len(parts.reconstruction)])
-        return error + self.weight * self.contrast(first, second)
+        loss = F.mse_loss(parts.reconstruction, views[: len(parts.reconstruction)])
+        loss = loss + self.weight * self.contrast(first, second)
+        if parts.mask is not None:
+            loss = loss + self.dark_weight * F.relu(DARKER - darkness(parts.mask, views)).mean()
+        return loss
+
+
+def darkness(mask: Tensor, patches: Tensor) -> Tensor:
+    """How much darker active locations are than their patch.
+
+    Args:
+        mask: soft or hard, (B, 1, h, w).
+        patches: (B, 3, H, W) in [0, 1].
+
+    Returns:
+        Optical density under the mask less that of the whole patch, in standard deviations within the patch, (B,); 0 without an active
+        location.
+    """
+    density = optical_density(patches).mean(dim=1, keepdim=True)
+    density = F.adaptive_avg_pool2d(density, mask.shape[2:])
+    deviation, mean = torch.std_mean(density, dim=(1, 2, 3), keepdim=True)
+    excess = (density - mean) / deviation.clamp(min=1e-3)
+    return (mask * excess).sum(dim=(1, 2, 3)) / mask.sum(dim=(1, 2, 3)).clamp(min=1e-3)

@@ -16,6 +16,7 @@ class Measured:
     nuclei_per_mm2: float
     error: float  # mean squared error of the reconstruction through the hard mask
     active_share: float  # of the locations
+    darkness: float  # of the active locations against their patches, in standard deviations; nuclei are over 0
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Step:
     error: float
     most_error: float
     active_share: float
+    darkness: float
     low: float
     high: float
     verdict: str
@@ -39,7 +41,7 @@ def search(
     nuclei_per_mm2: float,
     low: float,
     high: float,
-    error_margin: float = 0.1,
+    error_margin: float = 0.5,
     tolerance: float = 0.05,
     max_steps: int = 7,
 ) -> list[Step]:
@@ -98,6 +100,7 @@ def search(
                 error=measured.error,
                 most_error=most_error,
                 active_share=measured.active_share,
+                darkness=measured.darkness,
                 low=low,
                 high=high,
                 verdict=verdict,
@@ -107,6 +110,11 @@ def search(
             "step %d: rho %.2f: %.0f nuclei/mm2, error %.5f (at most %.5f): %s",
             *(len(steps) - 1, rate, measured.nuclei_per_mm2, measured.error, most_error, verdict),
         )
+        if measured.darkness <= 0:
+            _LOGGER.warning(
+                "step %d: what is active is lighter than its surroundings, so it is not nuclei that are counted",
+                len(steps) - 1,
+            )
         if verdict == "met" or low == high or len(steps) == max_steps:
             return steps
         rate = (low + high) / 2

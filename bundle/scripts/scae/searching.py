@@ -16,6 +16,7 @@ from ..common.errors import RequestError
 from ..common.files import atomic_path, write_csv, write_json
 from .detections import local_maxima
 from .network import SCAE
+from .objective import darkness
 from .search import Measured, Step, chosen, search
 
 _LOGGER = logging.getLogger(__name__)
@@ -93,17 +94,21 @@ def measure(network: SCAE, patches: Dataset[Any], *, patch_um: float, device: to
     counts: list[int] = []
     errors: list[float] = []
     active: list[float] = []
+    dark: list[float] = []
     for batch in DataLoader(patches, batch_size=64):
         images = (batch["image"].to(device) / 255).contiguous(memory_format=torch.channels_last)
         trunk = network.trunk(images)
         maxima = local_maxima(network.detect.detection(trunk), threshold=network.detect.threshold)
         counts += maxima.sum(dim=(1, 2, 3)).tolist()
         errors += (network(images) - images).square().mean(dim=(1, 2, 3)).tolist()
-        active += network.detect.hard(trunk).mean(dim=(1, 2, 3)).tolist()
+        mask = network.detect.hard(trunk)
+        active += mask.mean(dim=(1, 2, 3)).tolist()
+        dark += darkness(mask, images).tolist()
     return Measured(
         nuclei_per_mm2=float(np.mean(counts)) / (patch_um / 1000) ** 2,
         error=float(np.mean(errors)),
         active_share=float(np.mean(active)),
+        darkness=float(np.mean(dark)),
     )
 
 

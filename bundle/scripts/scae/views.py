@@ -60,8 +60,7 @@ class StainViews:
     def _stained(self, views: Tensor) -> Tensor:
         gain = 1 + self.gain * (2 * torch.rand(len(views), 3, 1, 1) - 1)
         bias = self.bias * (2 * torch.rand(len(views), 3, 1, 1) - 1)
-        density = -torch.log10(((_WHITE - 1) * views + 1) / _WHITE)
-        density = density * gain.to(views.device) + bias.to(views.device)
+        density = optical_density(views) * gain.to(views.device) + bias.to(views.device)
         return ((_WHITE * 10**-density - 1) / (_WHITE - 1)).clamp(0, 1)
 
     def _blurred(self, views: Tensor) -> Tensor:
@@ -70,6 +69,11 @@ class StainViews:
         kernel = (line / line.sum()).expand(3, 1, 1, -1)
         padded = F.pad(views, (reach,) * 4, mode="replicate")
         return F.conv2d(F.conv2d(padded, kernel, groups=3), kernel.transpose(2, 3), groups=3)
+
+
+def optical_density(patches: Tensor) -> Tensor:
+    """Return the optical density (log10) of every channel of patches in [0, 1], at most 2.4."""
+    return -torch.log10(((_WHITE - 1) * patches + 1) / _WHITE)
 
 
 def _each(values: Tensor, like: Tensor) -> Tensor:
