@@ -140,7 +140,7 @@ def darkness(mask: Tensor, patches: Tensor) -> Tensor:
         location.
     """
     density = optical_density(patches).mean(dim=1, keepdim=True)
-    density = F.adaptive_avg_pool2d(density, mask.shape[2:])
+    density = F.adaptive_avg_pool2d(density, (mask.shape[2], mask.shape[3]))
     deviation, mean = torch.std_mean(density, dim=(1, 2, 3), keepdim=True)
     excess = (density - mean) / deviation.clamp(min=1e-3)
     return (mask * excess).sum(dim=(1, 2, 3)) / mask.sum(dim=(1, 2, 3)).clamp(min=1e-3)
