@@ -41,6 +41,13 @@ def patches(dataset: Path, masks: Path, split: str, *, most: int, seed: int) -> 
     return np.concatenate(features), np.concatenate(labels)
 
 
+def patch_auc(x: np.ndarray, y: np.ndarray, x_test: np.ndarray, y_test: np.ndarray) -> float:
+    """Fit a linear probe on standardised features and return its AUC on others."""
+    scaler = StandardScaler().fit(x)
+    probe = LogisticRegression(C=0.1, max_iter=1000).fit(scaler.transform(x), y)
+    return float(roc_auc_score(y_test, probe.decision_function(scaler.transform(x_test))))
+
+
 def main() -> None:
     """Fit and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -57,11 +64,8 @@ def main() -> None:
     print("| channels | patch AUC | median deviation of a channel |\n|---|---|---|")
     for part in ["all", *arguments.parts]:
         columns = slice(None) if part == "all" else slice(*(int(end) for end in part.split(":")))
-        scaler = StandardScaler().fit(x[:, columns])
-        probe = LogisticRegression(C=0.1, max_iter=1000).fit(scaler.transform(x[:, columns]), y)
-        scores = probe.decision_function(scaler.transform(x_test[:, columns]))
-        spread = np.median(x[:, columns].std(axis=0))
-        print(f"| {part} | {roc_auc_score(y_test, scores):.3f} | {spread:.4f} |")
+        auc = patch_auc(x[:, columns], y, x_test[:, columns], y_test)
+        print(f"| {part} | {auc:.3f} | {np.median(x[:, columns].std(axis=0)):.4f} |")
 
 
 if __name__ == "__main__":

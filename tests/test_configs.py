@@ -24,6 +24,7 @@ ENTRIES = {
     "split.yaml": ("splitting", "run"),
     "sample.yaml": ("sampling",),
     "train_scae.yaml": ("training", "run"),
+    "search_sparsity.yaml": ("searching", "run"),
     "encode.yaml": ("encoding", "run"),
     "encode_nic.yaml": ("encoding", "run"),
     "encode_resnet50.yaml": ("encoding", "run"),
@@ -52,6 +53,7 @@ COMMON_OPTIONS = {
         "dataset_dir", "output_dir", "max_epochs", "batch_size", "learning_rate", "num_workers", "device", "seed",
         "encoder", "resume",
     },
+    "search_sparsity.yaml": {"dataset_dir", "output_dir", "num_workers", "device", "seed"},
     "encode.yaml": {"slides", "output_dir", "batch_size", "num_workers", "device", "encoder", "resume"},
     "train.yaml": {
         "dataset_dir", "output_dir", "max_epochs", "batch_size", "learning_rate", "num_workers", "device", "seed",
@@ -137,8 +139,11 @@ def test_common_options_are_at_the_top(name: str) -> None:
 def test_defaults_of_the_paper() -> None:
     train = parsed("train.yaml").config
     assert (train["max_epochs"], train["learning_rate"], train["weight_decay"]) == (200, 1e-4, 1e-5)
-    scae = parsed("train_scae.yaml").config
-    assert (scae["max_epochs"], scae["batch_size"], scae["learning_rate"]) == (6, 8, 0.03)
+    scae = parsed("train_scae.yaml")
+    scae_of_paper = [
+        scae.get_parsed_content(name) for name in ("objective", "max_epochs", "batch_size", "learning_rate")
+    ]
+    assert scae_of_paper == ["paper", 6, 8, 0.03]
     sample = parsed("sample.yaml").config
     assert (sample["slides_per_class"], sample["patches_per_slide"], sample["rich_share"]) == (20, 600, 0.9)
 
@@ -201,6 +206,7 @@ def test_missing_slides_are_a_wrong_request(flow: TinyFlow, tmp_path: Path) -> N
         (("train.yaml",), "training", "dataset_dir", "expected the slide table beside the embeddings"),
         (("train.yaml", "evaluate.yaml"), "evaluating", "model", "expected the weights that train.yaml writes"),
         (("train_scae.yaml",), "training", "dataset_dir", "expected a file of patches"),
+        (("search_sparsity.yaml",), "searching", "dataset_dir", "expected a file of patches"),
     ],
 )
 def test_a_missing_input_writes_nothing(
@@ -208,7 +214,7 @@ def test_a_missing_input_writes_nothing(
 ) -> None:
     available = {
         "slides": str(flow.slides),
-        "dataset_dir": str(flow.patches if files == ("train_scae.yaml",) else flow.dataset),
+        "dataset_dir": str(flow.patches if files[0] in ("train_scae.yaml", "search_sparsity.yaml") else flow.dataset),
         **flow.trained,
     }
     options: dict[str, Any] = {name: value for name, value in available.items() if name in parsed(files[-1]).config}

@@ -44,7 +44,7 @@ class CrosswiseMask(nn.Module):
         """Return the mask (B, 1, H, W): soft in training, zeros and ones in evaluation."""
         if not self.training:
             return self.hard(trunk)
-        detection = self.norm(self.detect(trunk))
+        detection = self.detection(trunk)
         with torch.no_grad():
             percentile = torch.quantile(detection.detach().float().flatten(), self.sparsity_rate / 100)
             kept = torch.where(
@@ -56,5 +56,8 @@ class CrosswiseMask(nn.Module):
 
     def hard(self, trunk: Tensor) -> Tensor:
         """Return the mask of zeros and ones."""
-        detection = self.norm(self.detect(trunk))
-        return (detection > self.threshold).to(trunk.dtype)
+        return (self.detection(trunk) > self.threshold).to(trunk.dtype)
+
+    def detection(self, trunk: Tensor) -> Tensor:
+        """Return the detection map D' (B, 1, H, W)."""
+        return self.norm(self.detect(trunk))

@@ -22,6 +22,7 @@ class Decomposition(NamedTuple):
     foreground: Tensor | None  # decoded foreground, (B, 3, 112, 112)
     background: Tensor  # decoded background (the whole of it for "mixed"), (B, 3, 112, 112)
     mask: Tensor | None  # crosswise mask, (B, 1, 28, 28)
+    vector: Tensor  # v, (B, C); of the soft mask in training
 
 
 class Bottleneck(nn.Module):
@@ -67,6 +68,11 @@ def _decoder(widths: tuple[int, ...], upsample_after: tuple[int, ...]) -> nn.Seq
         if index in upsample_after:
             layers.append(nn.Upsample(scale_factor=2, mode="nearest"))
     return nn.Sequential(*layers)
+
+
+def _first(maps: Tensor, count: int | None) -> Tensor:
+    """Return the maps of the first ``count`` patches; where it is None all, unsliced: a slice changes the gradient's memory layout."""
+    return maps if count is None else maps[:count]
 
 
 class SCAE(nn.Module):
@@ -126,24 +132,34 @@ class SCAE(nn.Module):
         """Reconstruct patches (B, 3, 112, 112) in [0, 1]."""
         return self.decompose(patches).reconstruction
 
-    def decompose(self, patches: Tensor) -> Decomposition:
-        """Reconstruct patches and keep the parts (Fig. 2)."""
+    def decompose(self, patches: Tensor, *, decoded: int | None = None) -> Decomposition:
+        """Reconstruct patches and keep the parts (Fig. 2); ``decoded``: decode that many of them, the first."""
         trunk = self.trunk(patches)
-        background = self.decode_background(torch.sigmoid(self.to_background(trunk)))
+        dense = torch.sigmoid(self.to_background(trunk))
+        background = self.decode_background(_first(dense, decoded))
         if self.strategy == "mixed":
-            return Decomposition(background, None, background, None)
+            return Decomposition(background, None, background, None, self._pool(dense, None, None))
         mask = self.detect(trunk)
-        foreground = self.decode_foreground(torch.sigmoid(self.to_foreground(trunk)) * mask)
-        return Decomposition(foreground + background, foreground, background, mask)
+        sparse = torch.sigmoid(self.to_foreground(trunk)) * mask
+        foreground = self.decode_foreground(_first(sparse, decoded))
+        return Decomposition(foreground + background, foreground, background, mask, self._pool(dense, sparse, mask))
 
     def encode(self, patches: Tensor) -> Tensor:
         """Encode patches (B, 3, 112, 112) in [0, 1] to v (B, C), in [0, 1]; no active location gives zeros in the foreground part."""
         trunk = self.trunk(patches)
-        parts = []
+        sparse = mask = dense = None
         if self.strategy in ("separated", "foreground"):
             mask = self.detect.hard(trunk)
-            active = mask.sum(dim=(2, 3)).clamp(min=1.0)
-            parts.append((torch.sigmoid(self.to_foreground(trunk)) * mask).sum(dim=(2, 3)) / active)
+            sparse = torch.sigmoid(self.to_foreground(trunk)) * mask
         if self.strategy != "foreground":
-            parts.append(torch.sigmoid(self.to_background(trunk)).mean(dim=(2, 3)))
+            dense = torch.sigmoid(self.to_background(trunk))
+        return self._pool(dense, sparse, mask)
+
+    def _pool(self, dense: Tensor | None, sparse: Tensor | None, mask: Tensor | None) -> Tensor:
+        """Return v: the mean of F over its active locations, and that of B over all."""
+        parts = []
+        if self.strategy in ("separated", "foreground") and sparse is not None and mask is not None:
+            parts.append(sparse.sum(dim=(2, 3)) / mask.sum(dim=(2, 3)).clamp(min=1.0))
+        if self.strategy != "foreground" and dense is not None:
+            parts.append(dense.mean(dim=(2, 3)))
         return torch.cat(parts, dim=1)

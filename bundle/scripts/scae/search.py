@@ -1,0 +1,128 @@
+"""The binary search for the sparsity rate rho (III-B: "the optimal rho can be decided from a binary search")."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..common.errors import RequestError
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What an S-CAE trained at one rate does on a set of patches."""
+
+    nuclei_per_mm2: float
+    error: float  # mean squared error of the reconstruction through the hard mask
+    active_share: float  # of the locations
+    darkness: float  # of the active locations against their patches, in standard deviations; nuclei are over 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """One rate that was tried, a row of ``sparsity.csv``; ``verdict`` says which side of the rate is searched next."""
+
+    step: int
+    sparsity_rate: float
+    nuclei_per_mm2: float
+    error: float
+    most_error: float
+    active_share: float
+    darkness: float
+    low: float
+    high: float
+    verdict: str
+
+
+def search(
+    try_rate: Callable[[float], Measured],
+    *,
+    nuclei_per_mm2: float,
+    low: float,
+    high: float,
+    error_margin: float = 0.5,
+    tolerance: float = 0.05,
+    max_steps: int = 7,
+) -> list[Step]:
+    """Search for the rate whose detected nuclei per area meet a prior, among those that reconstruct well enough.
+
+    Few active locations find few nuclei and reconstruct worse, so both decide on which side to go on: a rate with too large an
+    error or too few nuclei is too high, one with too many nuclei too low. The lowest rate is tried first; its error, and any
+    smaller one met on the way, is what others are compared with.
+
+    Args:
+        try_rate: trains and measures.
+        nuclei_per_mm2: the prior.
+        low: lowest rate, in percent.
+        high: highest rate, in percent.
+        error_margin: an error may exceed the smallest one by this share.
+        tolerance: the search ends where the density is this close to the prior, as a share of it.
+        max_steps: most rates tried, the lowest included.
+
+    Returns:
+        The steps in their order.
+
+    Raises:
+        RequestError: a value outside its range.
+    """
+    for name, value, fits, expected in (
+        ("low and high", (low, high), 0 < low < high < 100, "0 < low < high < 100 percent"),
+        ("nuclei_per_mm2", nuclei_per_mm2, nuclei_per_mm2 > 0, "a density over 0"),
+        ("error_margin", error_margin, error_margin >= 0, "a share, 0 or more"),
+        ("tolerance", tolerance, tolerance > 0, "a share over 0"),
+        ("max_steps", max_steps, max_steps >= 1, "1 or more"),
+    ):
+        if not fits:
+            raise RequestError(f"the sparsity rate cannot be searched with {name} = {value}; give {expected}")
+    steps: list[Step] = []
+    rate = low
+    while True:
+        measured = try_rate(rate)
+        most_error = (1 + error_margin) * min([measured.error, *(step.error for step in steps)])
+        if measured.error > most_error:
+            verdict = "error too large: lower"
+        elif abs(measured.nuclei_per_mm2 - nuclei_per_mm2) <= tolerance * nuclei_per_mm2:
+            verdict = "met"
+        elif measured.nuclei_per_mm2 < nuclei_per_mm2:
+            verdict = "too few: lower"
+        else:
+            verdict = "too many: higher"
+        if verdict.endswith("higher"):
+            low = rate
+        elif verdict.endswith("lower"):
+            high = rate
+        steps.append(
+            Step(
+                step=len(steps),
+                sparsity_rate=rate,
+                nuclei_per_mm2=measured.nuclei_per_mm2,
+                error=measured.error,
+                most_error=most_error,
+                active_share=measured.active_share,
+                darkness=measured.darkness,
+                low=low,
+                high=high,
+                verdict=verdict,
+            )
+        )
+        _LOGGER.info(
+            "step %d: rho %.2f: %.0f nuclei/mm2, error %.5f (at most %.5f): %s",
+            *(len(steps) - 1, rate, measured.nuclei_per_mm2, measured.error, most_error, verdict),
+        )
+        if measured.darkness <= 0:
+            _LOGGER.warning(
+                "step %d: what is active is lighter than its surroundings, so it is not nuclei that are counted",
+                len(steps) - 1,
+            )
+        if verdict == "met" or low == high or len(steps) == max_steps:
+            return steps
+        rate = (low + high) / 2
+
+
+def chosen(steps: list[Step], *, nuclei_per_mm2: float) -> Step:
+    """Return the step whose density is nearest to the prior, of those whose error is within that of the last step's bound."""
+    bound = min(step.most_error for step in steps)
+    return min(
+        (step for step in steps if step.error <= bound), key=lambda step: abs(step.nuclei_per_mm2 - nuclei_per_mm2)
+    )
