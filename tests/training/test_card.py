@@ -69,7 +69,7 @@ def written(folder: Path, scores: list[float], *, best_epoch: int = 1) -> dict:
     collector.predictions = [Prediction(str(i), i % 2, (1 - p, p), 0.5) for i, p in enumerate(scores)]
     collector.patients = [None] * len(scores)
     table = SimpleNamespace(class_names=["0", "1"], encoder="A sha256:1", items=lambda split: [{}] * 3)
-    evaluator = SimpleNamespace(state=SimpleNamespace(best_metric_epoch=best_epoch), run=lambda: None)
+    evaluator = SimpleNamespace(state=SimpleNamespace(best_metric_epoch=best_epoch), run=lambda epoch: None)
     return write_card(model, table, DSNet(embedding_channels=6), evaluator, collector, seed=0, max_epochs=2)
 
 

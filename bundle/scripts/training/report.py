@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common.files import atomic_path, write_json
+from ..common.ranks import is_first
 from ..evaluation.bootstrap import evaluate
 from ..evaluation.metrics import METRICS
 from ..evaluation.predictions import write_predictions
@@ -16,7 +17,7 @@ _LOGGER = logging.getLogger(__name__)
 def write_evaluation(
     collector: PredictionCollector, card: dict[str, Any], output_dir: str | Path, *, seed: int = 0
 ) -> dict[str, Any]:
-    """Write the predictions that ``collector`` holds and their metrics; return the metrics.
+    """Write the predictions that ``collector`` holds and their metrics; return the metrics (of several processes the first does).
 
     Args:
         collector: attached to an evaluator that has run.
@@ -24,6 +25,8 @@ def write_evaluation(
         output_dir: folder of both files.
         seed: of the bootstrap.
     """
+    if not is_first():
+        return {}
     output = Path(output_dir)
     predictions = collector.predictions
     threshold = card["threshold"]

@@ -1,12 +1,14 @@
 """MONAI transforms from an embedding file to DSNet's ``image``; V, O and T always move together."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform
+from monai.transforms.croppad.batch import PadListDataCollate
+from monai.utils import convert_to_tensor
 from torch import Tensor
 
 from ..dsnet.packing import T_PIXELS_PER_PATCH, pack
@@ -105,3 +107,19 @@ class PackMatricesd(MapTransform):
         v, t = (torch.as_tensor(item.pop(key)) for key in self.keys)
         item[self.output_key] = pack(v, t).contiguous()
         return item
+
+
+class PadSlides(PadListDataCollate):
+    """Batch slides of different size: zeros on the right and at the bottom, which DSNet ignores.
+
+    ``image`` leaves as a plain tensor: MONAI's keeps the records of its slides with every result of the network.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(method="end")
+
+    def __call__(self, batch: Sequence[Any]) -> dict[str, Any]:
+        """Return the batch."""
+        collated = dict(super().__call__(batch))
+        collated["image"] = convert_to_tensor(collated["image"], track_meta=False)
+        return collated
