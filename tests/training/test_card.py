@@ -76,7 +76,7 @@ def written(folder: Path, scores: list[float], *, best_epoch: int = 1, calibrate
     table = SimpleNamespace(
         class_names=["0", "1"], encoder="A sha256:1", channel_range=None, items=lambda split: [{}] * 3, rows=[]
     )
-    evaluator = SimpleNamespace(state=SimpleNamespace(best_metric_epoch=best_epoch), run=lambda: None)
+    evaluator = SimpleNamespace(state=SimpleNamespace(best_metric_epoch=best_epoch), run=lambda epoch: None)
     network = DSNet(embedding_channels=6)
     return write_card(model, table, network, evaluator, collector, seed=0, max_epochs=2, calibrate=calibrate)
 

@@ -5,9 +5,14 @@ exactly zero wherever ``o`` is zero. ``extent`` (B, 1, H, W) marks the slide's o
 under a max-pool never grow past it, so padding changes nothing.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.distributed import all_reduce
 from torch.nn import functional as F
+
+from ..common.ranks import world_size
 
 LEAKY_SLOPE = 0.3  # Keras's default; the paper says "Leaky ReLU" and was written in Keras
 
@@ -92,11 +97,36 @@ class SparseConv2d(nn.Module):
         return y * out_o, out_o, extent
 
 
+class _SumOverRanks(torch.autograd.Function):
+    """Sum of a tensor over the processes; its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone()
+        all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone()
+        all_reduce(total)
+        return total
+
+
+def _over_ranks(sums: Tensor) -> Tensor:
+    """Add up what several processes summed each over its own slides."""
+    if torch.jit.is_scripting():  # TorchScript knows no processes
+        return sums
+    else:
+        return _SumOverRanks.apply(sums) if world_size() > 1 else sums
+
+
 class SparseBatchNorm2d(nn.Module):
     """Batch normalisation with mean and variance over observed positions only (equations 4 and 5).
 
     Equation 5 subtracts beta = sum(1 - O) mean^2 from a sum over every position; with F zero off the mask that equals the masked
-    sum used here, which does not cancel. Running statistics as in ``torch.nn.BatchNorm2d``.
+    sum used here, which does not cancel. Running statistics as in ``torch.nn.BatchNorm2d``. In training under several processes the
+    masked sums and counts of all of them are added, so that slides of different size weigh as in one batch.
     """
 
     running_mean: Tensor
@@ -116,9 +146,10 @@ class SparseBatchNorm2d(nn.Module):
         mean = self.running_mean
         var = self.running_var
         if self.training:
-            count = o.sum().clamp(min=1.0)
-            mean = (x * o).sum(dim=(0, 2, 3)) / count
-            var = (o * (x - mean.view(1, -1, 1, 1)).square()).sum(dim=(0, 2, 3)) / count
+            sums = _over_ranks(torch.cat([(x * o).sum(dim=(0, 2, 3)), o.sum().view(1)]))
+            count = sums[-1].clamp(min=1.0)
+            mean = sums[:-1] / count
+            var = _over_ranks((o * (x - mean.view(1, -1, 1, 1)).square()).sum(dim=(0, 2, 3))) / count
             with torch.no_grad():
                 self.running_mean.lerp_(mean.detach().to(self.running_mean.dtype), self.momentum)
                 unbiased = var.detach() * count / (count - 1).clamp(min=1.0)

@@ -10,6 +10,7 @@ from monai.engines import SupervisedEvaluator
 
 from ..common.errors import RequestError
 from ..common.files import sha256_of, write_json
+from ..common.ranks import is_first
 from ..common.version import BUNDLE_VERSION
 from ..dsnet.network import DSNet
 from ..encoding.encoders import read_weights
@@ -62,7 +63,7 @@ def write_card(
             f"{model}: no epoch of this training was validated, so nothing was chosen; expected val_interval of at most max_epochs"
         )
     network.load_state_dict(read_weights(model, network=network, made_by="train.yaml"))
-    evaluator.run()
+    evaluator.run(evaluator.state.best_metric_epoch)
     labels, raw = collector.labels, collector.probabilities
     temperature = fit_temperature(labels, raw) if calibrate else 1.0
     probabilities = calibrated(raw, temperature)
@@ -95,7 +96,8 @@ def write_card(
         "versions": {"bundle": BUNDLE_VERSION, "monai": monai.__version__, "torch": str(torch.__version__)},
         "intended_use": "research only; not a medical device and not for diagnosis",
     }
-    write_json(card_path(model), card)
+    if is_first():
+        write_json(card_path(model), card)
     return card
 
 

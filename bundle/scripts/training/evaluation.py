@@ -2,19 +2,22 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
+from monai.metrics import compute_roc_auc
+from torch.nn.functional import one_hot
+from torch.nn.parallel import DistributedDataParallel
 
 from ..common.errors import RequestError
-from ..dsnet.network import DSNet
+from ..common.ranks import join_shares
 from ..evaluation.predictions import Prediction
 
 
-def unwrapped(network: Any) -> DSNet:
+def unwrapped(network: Any) -> Any:
     """The network itself, where it stands inside DistributedDataParallel."""
-    core: DSNet = getattr(network, "module", network)
-    return core
+    return network.module if isinstance(network, DistributedDataParallel) else network
 
 
 class AttendingIteration:
@@ -42,12 +45,16 @@ class AttendingIteration:
 class PredictionCollector:
     """Collects a :class:`Prediction` a slide over one run of an evaluator; ``predictions`` holds those of the last run.
 
-    MONAI attaches decollation and postprocessing (logits to probabilities) before it, so it sees one item a slide.
+    MONAI attaches decollation and postprocessing (logits to probabilities) before it, so it sees one item a slide. Of several
+    processes each evaluates its :func:`..common.ranks.share` of the slides; all of them then hold all predictions, every slide
+    once, in the order of one process. Given as a metric of the evaluator it reports the AUC (of more than two classes the mean
+    over one against the rest), from the same predictions.
     """
 
     def __init__(self) -> None:
         self.predictions: list[Prediction] = []
         self.patients: list[str | None] = []
+        self._found: list[tuple[Prediction, str | None]] = []
 
     @property
     def labels(self) -> list[int]:
@@ -68,25 +75,36 @@ class PredictionCollector:
         """Probabilities of every slide, one a class."""
         return [prediction.probabilities for prediction in self.predictions]
 
-    def attach(self, engine: Engine) -> None:
-        """Register with the evaluator."""
+    def attach(self, engine: Engine, name: str | None = None) -> None:
+        """Register with the evaluator, with ``name`` as its metric of that name."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._join)
+        if name is not None:
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._report, name)
 
     def _reset(self, engine: Engine) -> None:
-        self.predictions, self.patients = [], []
+        self._found = []
+
+    def _join(self, engine: Engine) -> None:
+        by_slide = {found[0].slide_id: found for found in join_shares(self._found)}
+        self.predictions = [prediction for prediction, _ in by_slide.values()]
+        self.patients = [patient for _, patient in by_slide.values()]
+
+    def _report(self, engine: Engine, name: str) -> None:
+        probabilities = torch.tensor(self.probabilities)
+        labels = one_hot(torch.tensor(self.labels), probabilities.shape[1])
+        engine.state.metrics[name] = float(np.asarray(compute_roc_auc(probabilities, labels)))
 
     def _collect(self, engine: Engine) -> None:
         output: Any = engine.state.output
         batch: Any = engine.state.batch
         for index, item in enumerate(output):
             label = int(torch.as_tensor(item["label"]))
-            self.patients.append(batch[index]["patient"] or None)
-            self.predictions.append(
-                Prediction(
-                    slide_id=batch[index]["slide_id"],
-                    label=label if label >= 0 else None,
-                    probabilities=tuple(float(p) for p in item["pred"]),
-                    stream_score=float(item["stream_score"]),
-                )
+            prediction = Prediction(
+                slide_id=batch[index]["slide_id"],
+                label=label if label >= 0 else None,
+                probabilities=tuple(float(p) for p in item["pred"]),
+                stream_score=float(item["stream_score"]),
             )
+            self._found.append((prediction, batch[index]["patient"] or None))

@@ -1,21 +1,45 @@
 """Ignite handlers of the training configs."""
 
 import logging
-from collections.abc import Mapping
-from pathlib import Path
+import random
 from typing import Any
 
+import numpy as np
 import torch
 from ignite.engine import Engine, Events
+from monai.data.utils import set_rnd
 from torch import nn
+from torch.utils.data import Dataset
 
-from ..common.errors import RequestError
-from ..common.files import atomic_path
 from ..common.progress import track
-from ..encoding.encoders import read_weights
+from ..common.ranks import is_first, rank
 from .evaluation import unwrapped
 
 _LOGGER = logging.getLogger(__name__)
+
+
+class EpochSeeds:
+    """Seed every source of chance at the start of an epoch from (seed, epoch, rank) alone.
+
+    An epoch then does not depend on how many were run before it in the same process, so a resumed training draws what an
+    undisturbed one draws: the order of the items, the work of the loader's processes, augmentation. Sources: Python, NumPy,
+    torch (all devices), and the transforms of ``dataset``.
+    """
+
+    def __init__(self, seed: int, dataset: Dataset) -> None:
+        self.seed = seed
+        self.dataset = dataset
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the trainer."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._seed)
+
+    def _seed(self, engine: Engine) -> None:
+        drawn = int(np.random.SeedSequence([self.seed, engine.state.epoch, rank()]).generate_state(1)[0])
+        random.seed(drawn)
+        np.random.seed(drawn)
+        torch.manual_seed(drawn)
+        set_rnd(self.dataset, seed=drawn)
 
 
 class MaskCoverage:
@@ -49,7 +73,9 @@ class Progress:
     """Show how far a training is, over all epochs: a bar on a terminal, a log line every ten seconds elsewhere."""
 
     def attach(self, engine: Engine) -> None:
-        """Register with the trainer."""
+        """Register with the trainer, behind the handler that resumes; of several processes the first one shows it."""
+        if not is_first():
+            return
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._advance)
         engine.add_event_handler(Events.COMPLETED, self._finish)
@@ -66,62 +92,3 @@ class Progress:
     def _finish(self, engine: Engine) -> None:
         for _ in self._steps:
             pass
-
-
-class TrainingState:
-    """Save what a stopped training needs to go on (``last.pt``) after every epoch, and go on from it.
-
-    Args:
-        folder: where ``last.pt`` lies.
-        objects: what is saved beside the trainer itself (network, optimizer, scheduler), by name.
-        resume: load ``last.pt`` before the first epoch.
-        evaluator: validates; on resuming it sees the best weights so far once, so that a later epoch replaces them only if it is
-            better.
-        best: file of those weights.
-
-    Raises:
-        RequestError: ``resume`` without a ``last.pt``.
-    """
-
-    def __init__(
-        self,
-        folder: str | Path,
-        objects: Mapping[str, Any],
-        *,
-        resume: bool = False,
-        evaluator: Any = None,
-        best: str | Path | None = None,
-    ) -> None:
-        self.path = Path(folder) / "last.pt"
-        self.objects = dict(objects)
-        self.resume = resume
-        if resume and not self.path.is_file():
-            raise RequestError(
-                f"{self.path}: no such file; expected the state of a stopped training: leave --resume out"
-            )
-        self.evaluator = evaluator
-        self.best = best
-
-    def attach(self, engine: Engine) -> None:
-        """Register with the trainer; it must stand behind the handlers that step the schedule and validate."""
-        if self.resume:
-            engine.add_event_handler(Events.STARTED, self._load)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
-
-    def _load(self, engine: Engine) -> None:
-        state = torch.load(self.path, map_location="cpu", weights_only=True)
-        if self.evaluator is not None and self.best is not None and Path(self.best).is_file():
-            network = self.objects["network"]
-            network.load_state_dict(read_weights(self.best, network=network, made_by="train.yaml"))
-            self.evaluator.run(state["epoch"])
-        for name, value in self.objects.items():
-            value.load_state_dict(state[name])
-        engine.state.epoch = state["epoch"]
-        engine.state.iteration = state["epoch"] * (engine.state.epoch_length or 0)
-        torch.set_rng_state(state["rng"])
-        _LOGGER.info("resumed after epoch %d", state["epoch"])
-
-    def _save(self, engine: Engine) -> None:
-        state = {name: value.state_dict() for name, value in self.objects.items()}
-        with atomic_path(self.path) as partial:
-            torch.save({**state, "epoch": engine.state.epoch, "rng": torch.get_rng_state()}, partial)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common.files import atomic_path, write_json
+from ..common.ranks import is_first
 from ..evaluation.bootstrap import Run, evaluate, resampled_metrics, value_and_interval
 from ..evaluation.calibration import calibrated_predictions, reliability
 from ..evaluation.metrics import METRICS
@@ -19,7 +20,7 @@ _LOGGER = logging.getLogger(__name__)
 def write_evaluation(
     collector: PredictionCollector, card: dict[str, Any], output_dir: str | Path, *, seed: int = 0
 ) -> dict[str, Any]:
-    """Write what the model of ``card`` says of the slides that ``collector`` holds, and how good that is.
+    """Write what the model of ``card`` says of the slides that ``collector`` holds, and how good that is; of several processes one writes.
 
     ``predictions.csv`` and ``metrics.json`` are about the calibrated probabilities, whose scale the card's threshold is on;
     ``calibration.json`` and ``reliability.png`` compare them with those before calibration; ``report.md`` is a page to read.
@@ -33,6 +34,8 @@ def write_evaluation(
     Returns:
         the metrics.
     """
+    if not is_first():
+        return {}
     output = Path(output_dir)
     temperature, threshold, names = card["temperature"], card["threshold"], card["class_names"]
     labels, raw = collector.labels, collector.probabilities

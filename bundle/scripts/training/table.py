@@ -1,5 +1,6 @@
 """A dataset folder: ``slides.csv`` and an embedding file a slide."""
 
+import hashlib
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -105,6 +106,14 @@ class EmbeddingTable:
             }
             for row in rows
         ]
+
+    def fingerprint(self, *splits: str) -> str:
+        """Checksum over slides, labels and patients of the named splits, in order: it tells tables apart and names no slide."""
+        digest = hashlib.sha256()
+        for split in splits:
+            for item in self.items(split):
+                digest.update(repr((split, item["slide_id"], item["label"], item["patient"])).encode())
+        return digest.hexdigest()
 
     def require_two_classes(self, *splits: str) -> None:
         """Check that there are two classes or more and that every named split has slides of each.

@@ -1,0 +1,63 @@
+"""Peak resident memory and time of training steps on one large slide, on the CPU.
+
+    python benchmarks/training_memory.py --rows 400 --columns 350
+    python benchmarks/training_memory.py --rows 400 --columns 350 --checkpointing
+
+The default is the paper's mean Camelyon16 slide: 140,000 patches, all observed. Network, loss and optimizer are those of train.yaml,
+the batch is one slide; the peak is that of the process, with Python, torch and the slide in it.
+"""
+
+import argparse
+import resource
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+REPO = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPO / "bundle"))
+
+from scripts.dsnet.checkpointing import checkpoint_blocks
+from scripts.dsnet.network import DSNet
+
+
+def peak_gib() -> float:
+    """Highest resident memory of the process so far."""
+    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
+    return kib / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def main() -> None:
+    """Run the steps and print a line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=400)
+    parser.add_argument("--columns", type=int, default=350)
+    parser.add_argument("--channels", type=int, default=128)
+    parser.add_argument("--levels", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--checkpointing", action="store_true")
+    arguments = parser.parse_args()
+
+    torch.manual_seed(0)
+    network = DSNet(embedding_channels=arguments.channels, thumbnail_levels=arguments.levels)
+    network = checkpoint_blocks(network, enabled=arguments.checkpointing).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
+    image = torch.rand(1, arguments.channels + 12 * arguments.levels, arguments.rows, arguments.columns)
+    before = peak_gib()
+    seconds = []
+    for _ in range(arguments.steps):
+        start = time.perf_counter()
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(network(image), torch.tensor([1])).backward()
+        optimizer.step()
+        seconds.append(time.perf_counter() - start)
+    print(
+        f"V {arguments.rows} x {arguments.columns} x {arguments.channels}, checkpointing {arguments.checkpointing}: "
+        f"peak {peak_gib():.2f} GiB ({before:.2f} before the first step), fastest step {min(seconds):.1f} s, "
+        f"{torch.get_num_threads()} threads, torch {torch.__version__}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""Activation checkpointing: memory for time in training (Chen et al., Training deep nets with sublinear memory cost, 2016)."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from .network import DSNet
+from .sparse import SparseBatchNorm2d
+
+
+def checkpoint_blocks(network: DSNet, *, enabled: bool = True) -> DSNet:
+    """Let every block of ``network`` keep only its inputs in training and compute itself again in the backward pass.
+
+    Weights, their names, outputs, gradients and running statistics stay the same. The network can no longer be scripted; a new one
+    that takes its weights can.
+
+    Args:
+        network: changed in place and returned.
+        enabled: False leaves it as it is.
+    """
+    stem = [] if network.thumbnail_stem is None else [network.thumbnail_stem]
+    for block in (*network.embedding_blocks, *stem, *network.thumbnail_blocks, network.head) if enabled else ():
+        block.forward = partial(_forward, block, block.forward)
+    return network
+
+
+def _forward(block: nn.Module, forward: Callable[..., Any], *inputs: Any) -> Any:
+    """Run a block, in training so that it can be run again."""
+    if not block.training:
+        return forward(*inputs)
+    return checkpoint(forward, *inputs, use_reentrant=False, context_fn=partial(_contexts, block))
+
+
+def _contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """What surrounds the first and the second run of a block."""
+    return nullcontext(), _statistics_kept(block)
+
+
+@contextmanager
+def _statistics_kept(block: nn.Module) -> Iterator[None]:
+    """Let the norms of a block normalise without moving their running statistics, which have moved in the first run."""
+    norms = [module for module in block.modules() if isinstance(module, SparseBatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum

@@ -1,0 +1,152 @@
+"""What a training leaves on disk: the state to go on from after every epoch, and the weights that were chosen."""
+
+import logging
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from torch import Tensor
+
+from ..common.errors import RequestError
+from ..common.files import atomic_path
+from ..common.ranks import is_first, wait_for_all
+from .evaluation import unwrapped
+
+_LOGGER = logging.getLogger(__name__)
+
+FORMAT = "dsnet-training/1"
+
+
+class TrainingState:
+    """Write ``last.pt``, the whole state of a training, after every epoch, and go on from it; write the chosen weights.
+
+    Together with :class:`.handlers.EpochSeeds` a training that was stopped anywhere and resumed ends with the same bits as
+    one that was not. ``last.pt`` holds the best weights too, and the file of weights is written again from it on resuming, so
+    that it does not matter which of the two files a kill left behind. Both are written beside and renamed, by the first of
+    several processes; all processes read.
+
+    Args:
+        folder: where ``last.pt`` lies.
+        objects: what is saved beside the trainer itself, by name: ``network``, optimizer, schedule.
+        model: file of the weights: those of the epoch that ``evaluator`` found best, else those of the last epoch, written when
+            the training is complete.
+        settings: what a resumed training must have in common with its beginning, by option.
+        resume: load ``last.pt`` before the first epoch.
+        evaluator: validates; its ``best_metric_epoch`` says which epoch is best.
+
+    Raises:
+        RequestError: ``resume`` without a ``last.pt`` of this version, or with other settings.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        objects: Mapping[str, Any],
+        model: str | Path,
+        *,
+        settings: Mapping[str, Any] | None = None,
+        resume: bool = False,
+        evaluator: Any = None,
+    ) -> None:
+        self.path = Path(folder) / "last.pt"
+        self.objects = {name: unwrapped(value) for name, value in objects.items()}
+        self.model = Path(model)
+        self.settings = dict(settings or {})
+        self.evaluator = evaluator
+        self.best: dict[str, Tensor] | None = None
+        self.resumed = self._read() if resume else None
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the trainer; it must stand behind the handlers that step the schedule and validate."""
+        engine.add_event_handler(Events.STARTED, self._load)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
+        engine.add_event_handler(Events.COMPLETED, self._finish)
+
+    def _read(self) -> dict[str, Any]:
+        """Read ``last.pt`` and compare its settings."""
+        if not self.path.is_file():
+            raise RequestError(
+                f"{self.path}: no such file; expected the state of a stopped training: leave --resume out"
+            )
+        try:
+            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            raise RequestError(
+                f"{self.path}: not a state of a training ({type(error).__name__}): leave --resume out to train anew"
+            ) from error
+        if state.get("format") != FORMAT:
+            raise RequestError(
+                f"{self.path}: format {state.get('format')!r}, expected {FORMAT!r}: leave --resume out to train anew"
+            )
+        before = state["settings"]
+        changed = [
+            f"{name} {before.get(name)!r}, now {self.settings.get(name)!r}"
+            for name in sorted(before.keys() | self.settings.keys())
+            if before.get(name) != self.settings.get(name)
+        ]
+        if changed:
+            raise RequestError(
+                f"{self.path}: the training began with {'; with '.join(changed)}; expected the same: give the former, or train anew "
+                "without --resume (only --max_epochs may change)"
+            )
+        return state
+
+    def _load(self, engine: Any) -> None:
+        if self.resumed is None:
+            return
+        state, self.resumed = self.resumed, None
+        for name, value in self.objects.items():
+            value.load_state_dict(state[name])
+        if getattr(engine, "scaler", None) is not None and state["scaler"] is not None:
+            engine.scaler.load_state_dict(state["scaler"])
+        if self.evaluator is not None:
+            self.evaluator.state.best_metric = state["best_metric"]
+            self.evaluator.state.best_metric_epoch = state["best_metric_epoch"]
+        self.best = state["best"]
+        if self.best is not None:
+            self._write_weights(self.best)
+        engine.state.epoch = state["epoch"]
+        engine.state.iteration = state["epoch"] * (engine.state.epoch_length or 0)
+        _LOGGER.info("resumed after epoch %d", state["epoch"])
+
+    def _save(self, engine: Any) -> None:
+        validated = self.evaluator.state if self.evaluator is not None else None
+        if validated is not None and validated.best_metric_epoch == engine.state.epoch:
+            self.best = {name: value.detach().cpu().clone() for name, value in self._weights().items()}
+            self._write_weights(self.best)
+        if not is_first():
+            return
+        scaler = getattr(engine, "scaler", None)
+        state = {
+            "format": FORMAT,
+            "settings": self.settings,
+            "epoch": engine.state.epoch,
+            **{name: value.state_dict() for name, value in self.objects.items()},
+            "scaler": scaler.state_dict() if scaler is not None else None,
+            "best": self.best,
+            "best_metric": validated.best_metric if validated is not None else None,
+            "best_metric_epoch": validated.best_metric_epoch if validated is not None else None,
+        }
+        _write(self.path, state)
+
+    def _finish(self, engine: Engine) -> None:
+        if self.evaluator is None:
+            self._write_weights(self._weights())
+        wait_for_all()  # whoever reads the weights next finds them
+
+    def _weights(self) -> dict[str, Tensor]:
+        weights: dict[str, Tensor] = self.objects["network"].state_dict()
+        return weights
+
+    def _write_weights(self, weights: dict[str, Tensor]) -> None:
+        if is_first():
+            _write(self.model, weights)
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    """Save beside and rename; given an open file, torch writes no name into it, so that equal contents are equal bytes."""
+    with atomic_path(path) as partial, open(partial, "wb") as file:
+        torch.save(content, file)

@@ -1,0 +1,203 @@
+"""What a training leaves in TensorBoard: one log a run, with hyper-parameters, graph and pictures beside the scalars.
+
+Pictures show pixels of the data set, but no name of a slide enters the log.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from ..common.ranks import is_first
+from ..dsnet.network import DSNet
+from ..dsnet.packing import unpack
+from ..dsnet.sparse import sparse_max, sparse_mean
+from ..scae.network import PATCH_PX, SCAE
+from .evaluation import unwrapped
+
+LARGEST_PICTURE_PX = 512
+HEAD_STRIDE = 4  # cell (i, j) of the head's map is centred on the patch in row 4i, column 4j
+MASK_CELL_PX = PATCH_PX // 28
+
+
+class EventLog:
+    """A ``SummaryWriter`` that the first of several processes makes when something is written; the others write nothing.
+
+    All handlers of a run share it, so that a run has one log. A request that turns out to be wrong leaves none.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._writer: SummaryWriter | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if not is_first():
+            return _ignore
+        if self._writer is None:
+            self._writer = SummaryWriter(self._folder)
+        return getattr(self._writer, name)
+
+
+def _ignore(*args: Any, **kwargs: Any) -> None:
+    """Stand in for every method of the log."""
+
+
+class RunDescription:
+    """Log the hyper-parameters and the graph of the network before the first step, and flush the log after every epoch.
+
+    Args:
+        log: the run's log.
+        settings: hyper-parameters by name; nested ones get names such as ``network/sparse``.
+        metric: scalar that runs are to be compared by.
+        network: its graph is that of evaluation.
+    """
+
+    def __init__(self, log: EventLog, settings: Mapping[str, Any], metric: str, network: nn.Module) -> None:
+        self.log = log
+        self.settings = dict(_flat(settings))
+        self.metric = metric
+        self.network = network
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the trainer."""
+        if is_first():
+            engine.add_event_handler(Events.ITERATION_STARTED(once=1), self._describe)
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._flush)
+
+    def _describe(self, engine: Any) -> None:
+        for summary in hparams(self.settings, {self.metric: 0.0}):  # the metric is declared, its values are the scalars
+            self.log.file_writer.add_summary(summary)
+        network = unwrapped(self.network)
+        image = engine.state.batch["image"][:1].to(engine.state.device)
+        was_training = network.training
+        network.eval()
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # of the tracer: shapes become constants, which a drawing may have
+            self.log.add_graph(network, image)
+        network.train(was_training)
+
+    def _flush(self, engine: Engine) -> None:
+        self.log.flush()
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Sequence[tuple[str, Any]]:
+    """List settings by name, levels joined by a slash."""
+    found: list[tuple[str, Any]] = []
+    for name, value in settings.items():
+        found += _flat(value, f"{prefix}{name}/") if isinstance(value, Mapping) else [(prefix + name, value)]
+    return found
+
+
+class ReconstructionPanel:
+    """After every epoch a picture of S-CAE at work: rows are patches; columns input, reconstruction, foreground, background, mask.
+
+    Args:
+        log: the run's log.
+        network: S-CAE.
+        dataset: its ``data`` holds items with ``image``, (3, 112, 112) on the scale of 0 to 255.
+        patches: patches shown, evenly spaced in the data set, the same in every epoch.
+    """
+
+    def __init__(self, log: EventLog, network: nn.Module, dataset: Any, *, patches: int = 6) -> None:
+        self.log = log
+        self.network = network
+        count = min(patches, len(dataset.data))
+        self.patches = [dataset.data[index * len(dataset.data) // count]["image"] for index in range(count)]
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the trainer."""
+        if is_first():
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._draw)
+
+    def _draw(self, engine: Any) -> None:
+        network: SCAE = unwrapped(self.network)
+        was_training = network.training
+        network.eval()
+        patches = torch.stack([torch.as_tensor(patch) for patch in self.patches]).to(engine.state.device) / 255
+        with torch.no_grad():
+            parts = network.decompose(patches)
+        network.train(was_training)
+        columns = [patches, parts.reconstruction, parts.foreground, parts.background]
+        if parts.mask is not None:
+            columns.append(F.interpolate(parts.mask, scale_factor=MASK_CELL_PX).expand(-1, 3, -1, -1))
+        rows = torch.cat([column for column in columns if column is not None], dim=3)
+        self.log.add_image("reconstruction", torch.cat(list(rows), dim=1).clamp(0, 1), engine.state.epoch)
+
+
+class SlidePicture:
+    """After every epoch a picture of one validation slide: observation mask, finest thumbnail, Grad-CAM; and its stream score.
+
+    The slide is the first of the last class, and the evidence shown is that for its class. The map is for watching a training;
+    heat maps to look at come from the stage inference.
+
+    Args:
+        log: the run's log.
+        network: DSNet.
+        dataset: validation slides, items with ``image`` and ``label``.
+    """
+
+    def __init__(self, log: EventLog, network: nn.Module, dataset: Any) -> None:
+        self.log = log
+        self.network = network
+        self.dataset = dataset
+        labels = [item["label"] for item in dataset.data]
+        self.index = labels.index(max(labels))
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the trainer, behind the handler that validates."""
+        if is_first():
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._draw)
+
+    def _draw(self, engine: Any) -> None:
+        network: DSNet = unwrapped(self.network)
+        item = self.dataset[self.index]
+        image = torch.as_tensor(item["image"])[None].to(engine.state.device)
+        was_training = network.training
+        network.eval()
+        evidence, stream_score = _evidence(network, image, int(item["label"]))
+        network.train(was_training)
+        _, observed, thumbnail = unpack(image, network.embedding_channels)
+        columns = [
+            _twice(observed).expand(-1, 3, -1, -1),
+            1 - thumbnail[:, :3],
+            _twice(evidence * observed).expand(-1, 3, -1, -1),
+        ]
+        picture = torch.cat(columns, dim=3)[0]
+        step = -(-max(columns[0].shape[2:]) // LARGEST_PICTURE_PX)
+        self.log.add_image("validation_slide", picture[:, ::step, ::step].clamp(0, 1), engine.state.epoch)
+        self.log.add_scalar("validation_slide/stream_score", stream_score, engine.state.epoch)
+
+
+def _evidence(network: DSNet, image: Tensor, class_index: int) -> tuple[Tensor, float]:
+    """Grad-CAM (1, 1, H, W) at the head, from 0 to 1, and the stream score of one slide."""
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    hook = network.head.register_forward_hook(lambda module, inputs, outputs: found.append(outputs))
+    with torch.no_grad():
+        _, stream_score, _ = network.attend(image)
+    hook.remove()
+    features, mask, _ = found[0]
+    features = features.detach().requires_grad_()
+    with torch.enable_grad():
+        logits = network.classifier(torch.cat([sparse_mean(features, mask), sparse_max(features, mask)], dim=1))
+        (gradient,) = torch.autograd.grad(logits[0, class_index], features)
+    weights = sparse_mean(gradient, mask)[:, :, None, None]
+    cells = (weights * features.detach()).sum(dim=1, keepdim=True).relu()
+    rows, columns = (
+        ((torch.arange(size, device=cells.device) + HEAD_STRIDE // 2) // HEAD_STRIDE).clamp(max=count - 1)
+        for size, count in zip(image.shape[2:], cells.shape[2:], strict=True)
+    )
+    patches = cells[:, :, rows][:, :, :, columns]
+    return patches / patches.max().clamp(min=1e-12), float(stream_score)
+
+
+def _twice(patches: Tensor) -> Tensor:
+    """Bring a map on V's grid to that of T."""
+    return F.interpolate(patches, scale_factor=2.0)

@@ -1,0 +1,199 @@
+"""A training that was stopped anywhere and resumed ends with the same bits as one that was not."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Events
+from monai.utils import set_determinism
+from tiny_flow import ON_CPU, workflow
+from torch import Tensor
+from training.embedding_files import write_dataset
+
+from scripts.common.errors import RequestError
+from scripts.patches.draw import SlideSample
+from scripts.patches.store import patch_writer
+from scripts.training import checkpoint
+from scripts.training.checkpoint import TrainingState
+
+
+class KillError(Exception):
+    """Stands in for a kill."""
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("dataset"))
+
+
+@pytest.fixture(scope="module")
+def patches(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight patches of noise."""
+    folder = tmp_path_factory.mktemp("patches")
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 112, 112, 3)).astype(np.uint8)
+    with patch_writer(folder / "patches.h5", {"seed": 0}) as append:
+        append("slide", SlideSample(pixels, np.zeros((8, 2), int), np.ones(8, bool), 9, ""))
+    return folder
+
+
+def train(config: str, dataset: Path, output: Path, *, stop_at: int | None = None, **options: Any) -> None:
+    """Run a training, to the ``stop_at``-th step of the optimizer if that is given."""
+    weights = {"train.yaml": "model", "train_scae.yaml": "encoder"}[config]
+    folders = {"dataset_dir": dataset, "output_dir": output / "log", weights: output / "model.pt"}
+    recipe = {"max_epochs": 4, "batch_size": 2, "learning_rate": 1e-3, **ON_CPU}
+    stage = workflow(config, run_id="training", **folders, **recipe | options)
+
+    def kill(engine: Any) -> None:
+        raise KillError
+
+    try:
+        stage.initialize()
+        if stop_at is not None:
+            trainer = stage.parser.get_parsed_content("train#trainer")
+            trainer.add_event_handler(Events.ITERATION_COMPLETED(once=stop_at), kill)
+        stage.run()
+        stage.finalize()
+    finally:
+        set_determinism(seed=None)
+
+
+def assert_same(found: Any, expected: Any, where: str = "") -> None:
+    """Compare two states bit by bit."""
+    assert type(found) is type(expected), where
+    if isinstance(expected, Tensor):
+        assert torch.equal(found, expected), where
+    elif isinstance(expected, dict):
+        assert list(found) == list(expected), where
+        for name, value in expected.items():
+            assert_same(found[name], value, f"{where}.{name}")
+    elif isinstance(expected, list | tuple):
+        assert len(found) == len(expected), where
+        for index, value in enumerate(expected):
+            assert_same(found[index], value, f"{where}.{index}")
+    else:
+        assert found == expected, where
+
+
+def assert_same_outputs(found: Path, expected: Path) -> None:
+    for name in ("log/last.pt", "model.pt"):
+        contents = [torch.load(folder / name, weights_only=True) for folder in (found, expected)]
+        assert_same(*contents, where=name)  # type: ignore[arg-type]
+    cards = [folder / "model.json" for folder in (found, expected)]
+    assert cards[0].is_file() == cards[1].is_file()
+    if cards[1].is_file():
+        assert cards[0].read_text() == cards[1].read_text()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("undisturbed")
+    train("train.yaml", dataset, output)
+    return output
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_dsnet_goes_on_bit_by_bit(dataset: Path, undisturbed: Path, tmp_path: Path, num_workers: int) -> None:
+    """Stopped in the middle of epoch 3, of a training that was to end after it, and resumed to a fourth.
+
+    With worker processes the transforms draw from other seeds than without, hence an undisturbed run of its own.
+    """
+    if num_workers:
+        undisturbed = tmp_path / "undisturbed"
+        train("train.yaml", dataset, undisturbed, num_workers=num_workers)
+    with pytest.raises(RuntimeError):
+        train("train.yaml", dataset, tmp_path, stop_at=5, max_epochs=3, num_workers=num_workers)
+    assert torch.load(tmp_path / "log" / "last.pt", weights_only=True)["epoch"] == 2
+    train("train.yaml", dataset, tmp_path, resume=True, num_workers=num_workers)
+    assert_same_outputs(tmp_path, undisturbed)
+
+
+def test_scae_goes_on_bit_by_bit(patches: Path, tmp_path: Path) -> None:
+    options = {"max_epochs": 2, "batch_size": 4, "learning_rate": 0.03}
+    train("train_scae.yaml", patches, tmp_path / "undisturbed", **options)
+    with pytest.raises(RuntimeError):
+        train("train_scae.yaml", patches, tmp_path / "stopped", stop_at=3, **options)
+    assert not (tmp_path / "stopped" / "model.pt").exists(), "weights of half a training"
+    train("train_scae.yaml", patches, tmp_path / "stopped", resume=True, **options)
+    assert_same_outputs(tmp_path / "stopped", tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize("writes", [3, 4, 5])
+def test_a_kill_between_the_two_files(
+    dataset: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    """Best weights and ``last.pt`` are two writes; whichever of them is the last that is made, the same training comes out."""
+    done = 0
+    write = checkpoint.atomic_path
+
+    def killing(path: Path) -> Any:
+        nonlocal done
+        done += 1
+        if done == writes:
+            raise KillError
+        return write(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "atomic_path", killing)
+        with pytest.raises(RuntimeError):
+            train("train.yaml", dataset, tmp_path)
+    train("train.yaml", dataset, tmp_path, resume=True)
+    assert_same_outputs(tmp_path, undisturbed)
+
+
+def cause_of(error: BaseException | None) -> RequestError:
+    while error is not None and not isinstance(error, RequestError):
+        error = error.__cause__ or error.__context__
+    assert error is not None, "expected a RequestError"
+    return error
+
+
+def test_other_settings_are_refused(dataset: Path, undisturbed: Path) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        train("train.yaml", dataset, undisturbed, resume=True, learning_rate=1e-4, batch_size=4)
+    message = str(cause_of(caught.value))
+    assert "began with batch_size 2, now 4; with learning_rate 0.001, now 0.0001" in message
+    with pytest.raises(RuntimeError) as caught:
+        train("train.yaml", dataset, undisturbed, resume=True, **{"network_def#multi_scale": False})
+    assert "began with network" in str(cause_of(caught.value))
+
+
+def small_state(folder: Path, **options: Any) -> TrainingState:
+    network = torch.nn.Linear(1, 1)
+    return TrainingState(folder, {"network": network}, folder / "model.pt", **options)
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint"])
+def test_a_state_that_is_none(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "last.pt").write_bytes(content)
+    with pytest.raises(RequestError, match=r"last\.pt: not a state of a training"):
+        small_state(tmp_path, resume=True)
+
+
+def test_a_state_of_another_version(tmp_path: Path) -> None:
+    torch.save({"epoch": 1}, tmp_path / "last.pt")
+    with pytest.raises(RequestError, match="format None, expected 'dsnet-training/1'"):
+        small_state(tmp_path, resume=True)
+
+
+def test_the_scaler_of_mixed_precision_goes_on(tmp_path: Path) -> None:
+    """It exists on CUDA alone; the trainer makes it anew at every run."""
+
+    def engine(scale: float) -> Any:
+        loaded: dict[str, float] = {}
+        scaler = SimpleNamespace(state_dict=lambda: {"scale": scale}, load_state_dict=loaded.update, loaded=loaded)
+        return SimpleNamespace(scaler=scaler, state=SimpleNamespace(epoch=3, iteration=0, epoch_length=5))
+
+    small_state(tmp_path)._save(engine(1024.0))
+    resumed = engine(65536.0)
+    small_state(tmp_path, resume=True)._load(resumed)
+    assert resumed.scaler.loaded == {"scale": 1024.0}
+    assert resumed.state.iteration == 15
+
+
+def test_accumulated_batches_make_one_step(dataset: Path, tmp_path: Path) -> None:
+    train("train.yaml", dataset, tmp_path, max_epochs=1, accumulate=2)
+    state = torch.load(tmp_path / "log" / "last.pt", weights_only=True)
+    assert state["optimizer"]["state"][0]["step"] == 1

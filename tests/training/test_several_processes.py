@@ -1,0 +1,116 @@
+"""Two processes on the CPU under torchrun equal one with twice the batch."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from tiny_flow import BUNDLE, CONFIGS, ON_CPU, read_rows, run_config
+from training.embedding_files import write_dataset
+
+from scripts.common import ranks
+
+SAME_ORDER = {
+    "max_epochs": 3,
+    "learning_rate": 2e-3,
+    "warmup_epochs": 0,
+    # Adam would turn the rounding of a gradient that is zero into a step
+    "optimizer#_target_": "torch.optim.SGD",
+    "train#preprocessing#transforms": "$@train#deterministic_transforms + @train#random_transforms[-1:]",
+    **ON_CPU,
+}
+
+
+def torchrun(run_id: str, *files: str, processes: int, cwd: Path, **options: Any) -> None:
+    """Run a stage as a user with several devices does."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    command += ["-m", "monai.bundle", "run", run_id, "--bundle_root", str(BUNDLE)]
+    command += ["--config_file", str([str(CONFIGS / name) for name in files])]
+    for name, value in options.items():
+        command += [f"--{name}", str(value)]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment["OMP_NUM_THREADS"] = "1"
+    result = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=240)
+    assert result.returncode == 0, result.stderr[-4000:]
+
+
+def folders(dataset: Path, output: Path) -> dict[str, Path]:
+    return {"dataset_dir": dataset, "output_dir": output / "log", "model": output / "model.pt"}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Slides of different size; the validation and test slides cannot be dealt out evenly."""
+    return write_dataset(tmp_path_factory.mktemp("dataset"), train=8, val=5, test=3, gap=0.1)
+
+
+@pytest.fixture(scope="module")
+def pair(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trained and evaluated by two processes."""
+    output = tmp_path_factory.mktemp("pair")
+    both = ("train.yaml", "multi_gpu_train.yaml")
+    given = folders(dataset, output)
+    torchrun("training", *both, processes=2, cwd=output, batch_size=2, **given, **SAME_ORDER)
+    given["output_dir"] = output / "eval"
+    torchrun("evaluating", *both, "evaluate.yaml", processes=2, cwd=output, **given, **ON_CPU)
+    return output
+
+
+def test_two_processes_equal_one_with_twice_the_batch(dataset: Path, pair: Path, tmp_path: Path) -> None:
+    """Weights, running statistics and the metric of every epoch; slides of different size weigh by their patches."""
+    sampler = {
+        "_target_": "DistributedSampler",
+        "dataset": "@train#dataset",
+        "num_replicas": 1,
+        "rank": 0,
+        "shuffle": True,
+        "seed": "@seed",
+    }
+    alone = {"train#dataloader#sampler": sampler, "train#dataloader#shuffle": False, "batch_size": 4}
+    run_config("train.yaml", run_id="training", **folders(dataset, tmp_path), **SAME_ORDER, **alone)
+    two, one = (torch.load(folder / "log" / "last.pt", weights_only=True) for folder in (pair, tmp_path))
+    # float32, maxima of nearly equal values; tests/dsnet/test_norm_over_ranks.py compares in float64
+    torch.testing.assert_close(two["network"], one["network"], rtol=1e-3, atol=1e-4)
+    for name in ("best_metric", "best_metric_epoch", "epoch"):
+        assert two[name] == one[name], name
+    cards = [json.loads((folder / "model.json").read_text()) for folder in (pair, tmp_path)]
+    assert cards[0]["validation"] == cards[1]["validation"]
+    assert cards[0]["validation"]["slides"] == 5
+
+
+def test_every_test_slide_is_predicted_once(dataset: Path, pair: Path, tmp_path: Path) -> None:
+    given = {**folders(dataset, pair), "output_dir": tmp_path}
+    run_config("train.yaml", "evaluate.yaml", run_id="evaluating", **given, **ON_CPU)
+    assert read_rows(pair / "eval" / "predictions.csv") == read_rows(tmp_path / "predictions.csv")
+    two, one = (json.loads((folder / "metrics.json").read_text()) for folder in (pair / "eval", tmp_path))
+    assert two == one
+
+
+def test_one_set_of_outputs(pair: Path) -> None:
+    files = (path for path in pair.rglob("*") if path.is_file() and path.parent.name != "eval")
+    found = sorted(path.relative_to(pair).as_posix() for path in files)
+    assert found[0].startswith("log/events.out")
+    assert found[1:] == ["log/last.pt", "model.json", "model.pt"]
+
+
+@pytest.mark.parametrize("items", [1, 2, 3, 7])
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_shares_come_back_in_order(monkeypatch: pytest.MonkeyPatch, items: int, processes: int) -> None:
+    """Also where there are fewer slides than processes: those without one take the first, which is then there twice."""
+    monkeypatch.setattr(ranks, "world_size", lambda: processes)
+    shares = []
+    for rank in range(processes):
+        monkeypatch.setattr(ranks, "rank", lambda rank=rank: rank)
+        shares.append(ranks.share(range(items)))
+    assert all(shares)
+
+    def gather(parts: list[list[int]], own: list[int]) -> None:
+        parts[:] = shares
+
+    monkeypatch.setattr(dist, "all_gather_object", gather)
+    assert list(dict.fromkeys(ranks.join_shares(shares[0]))) == list(range(items))

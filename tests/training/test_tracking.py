@@ -1,0 +1,103 @@
+"""What a training leaves in TensorBoard and, with MONAI's ``--tracking mlflow``, in MLflow."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny_flow import ON_CPU, run_command, run_config
+from training.embedding_files import CHANNELS, write_dataset
+
+from scripts.dsnet.network import DSNet
+from scripts.patches.draw import SlideSample
+from scripts.patches.store import patch_writer
+from scripts.training import tracking
+
+
+def read_log(folder: Path) -> EventAccumulator:
+    """Read the one log of a run."""
+    assert len(list(folder.glob("events.out*"))) == 1
+    log = EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0})
+    log.Reload()
+    return log
+
+
+def assert_hyperparameters(log: EventAccumulator, *names: str) -> None:
+    content = b"".join(log.summary_metadata[tag].plugin_data.content for tag in log.summary_metadata)
+    for name in names:
+        assert name.encode() in content, name
+
+
+def size_of(log: EventAccumulator, tag: str) -> list[tuple[int, int, int]]:
+    """Step, height and width of the pictures of a tag."""
+    pictures = []
+    for event in log.Images(tag):
+        width, height = (int.from_bytes(event.encoded_image_string[at : at + 4], "big") for at in (16, 20))
+        pictures.append((event.step, height, width))
+    return pictures
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("dataset"))
+
+
+def test_log_of_dsnet(dataset: Path, tmp_path: Path) -> None:
+    options = {"output_dir": tmp_path / "log", "model": tmp_path / "model.pt", "max_epochs": 2, "batch_size": 2}
+    run_config("train.yaml", run_id="training", dataset_dir=dataset, **options, **ON_CPU)
+    log = read_log(tmp_path / "log")
+    assert {"val_auc", "train_loss", "validation_slide/stream_score"} <= set(log.Tags()["scalars"])
+    assert {event.step for event in log.Scalars("val_auc")} == {1, 2}
+    assert log.Tags()["graph"]
+    assert_hyperparameters(log, "learning_rate", "network/sparse", "val_auc")
+    # the first slide of class 1: V is 6 x 6, T twice that, three columns side by side
+    assert size_of(log, "validation_slide") == [(1, 12, 36), (2, 12, 36)]
+    raw = next((tmp_path / "log").glob("events.out*")).read_bytes()
+    for name in (b"train_0", b"val_1", b".h5", b".tif"):
+        assert name not in raw, "a name of a slide in the log"
+
+
+def test_log_of_scae(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 112, 112, 3)).astype(np.uint8)
+    with patch_writer(tmp_path / "patches.h5", {"seed": 0}) as append:
+        append("secret", SlideSample(pixels, np.zeros((8, 2), int), np.ones(8, bool), 9, ""))
+    options = {"output_dir": tmp_path / "log", "encoder": tmp_path / "scae.pt", "max_epochs": 1, "batch_size": 4}
+    run_config("train_scae.yaml", run_id="training", dataset_dir=tmp_path, **options, **ON_CPU)
+    log = read_log(tmp_path / "log")
+    assert size_of(log, "reconstruction") == [(1, 6 * 112, 5 * 112)]
+    assert log.Tags()["graph"] and "train_loss" in log.Tags()["scalars"]
+    assert_hyperparameters(log, "sparsity_rate")
+    assert b"secret" not in next((tmp_path / "log").glob("events.out*")).read_bytes()
+
+
+def test_the_evidence_is_bounded_and_leaves_no_hook() -> None:
+    torch.manual_seed(0)
+    network = DSNet(embedding_channels=CHANNELS).eval()
+    image = torch.rand(1, CHANNELS + 36, 9, 6)
+    evidence, stream_score = tracking._evidence(network, image, 1)
+    assert evidence.shape == (1, 1, 9, 6)
+    assert evidence.min() >= 0 and evidence.max() <= 1
+    assert 0 < stream_score < 1
+    assert all(weight.grad is None for weight in network.parameters())
+    torch.jit.script(network)
+
+
+def test_other_processes_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "is_first", lambda: False)
+    tracking.EventLog(str(tmp_path)).add_scalar("loss", 1.0, 1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_mlflow(dataset: Path, tmp_path: Path) -> None:
+    """MONAI's own option, without a server: a database beside the log holds the run."""
+    mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed")
+    pytest.importorskip("sqlalchemy", reason="mlflow's local store is not installed")
+    options = {"dataset_dir": dataset, "output_dir": tmp_path / "log", "model": tmp_path / "model.pt", "max_epochs": 2}
+    result = run_command("training", "train.yaml", cwd=tmp_path, options={**options, "tracking": "mlflow", **ON_CPU})
+    assert result.returncode == 0, result.stderr
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'log' / 'mlruns.db'}")
+    experiments = client.search_experiments()
+    runs = client.search_runs([experiment.experiment_id for experiment in experiments])
+    logged = {name for run in runs for name in run.data.metrics}
+    assert {"train_loss", "val_auc"} <= logged
