@@ -17,7 +17,7 @@ STAMP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 NAME := pathology_wsi_dsnet_classification
 METADATA := bundle/configs/metadata.json
 
-# make bench BENCH=tissue ARGS="--mosaics DIR --data DIR"
+# make bench BENCH=tissue_criterion ARGS="--mosaics DIR --data DIR"
 BENCH ?= transformation
 ARGS ?= --output_dir bench
 

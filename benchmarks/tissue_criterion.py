@@ -4,7 +4,7 @@ The truth does not come from the slides: the generator of the mosaics is run aga
 outlines of its islands and pen strokes are recorded. A cell (64 um) is ink where half of it or more lies under a
 stroke, else tissue where half or more of it is tissue, glass where it holds neither.
 
-    python benchmarks/tissue.py --mosaics DIR --data DIR --share 0.1 0.3
+    python benchmarks/tissue_criterion.py --mosaics DIR --data DIR --share 0.1 0.3
 """
 
 import argparse
