@@ -32,7 +32,6 @@ _OURS = ("bundle_root", "dataset_dir", "output_dir", "model", "seed", "resume")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study; return the exit code (0 all done, 1 some run failed, 2 a wrong request)."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    signal.signal(signal.SIGTERM, _stop)
     asked, rest = _parser().parse_known_args(arguments)
     try:
         options = train_options(rest)
@@ -163,4 +162,5 @@ def _reason_to_skip(row: Row, folders: Sequence[Path], options: dict[str, Any]) 
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _stop)
     sys.exit(main())
