@@ -87,7 +87,11 @@ def test_a_killed_worker_changes_no_byte(scans: Path, alone: Path, tmp_path: Pat
 
 def test_a_running_scheduler_serves(scans: Path, alone: Path, tmp_path: Path) -> None:
     with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+        n_workers=1,
+        threads_per_worker=1,
+        processes=False,
+        dashboard_address=None,
+        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
     ) as running:
         encode_slides(scans, tmp_path, MeanEncoder, cluster=DaskCluster(address=running.scheduler_address))
     assert contents(tmp_path) == contents(alone)

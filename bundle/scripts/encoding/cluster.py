@@ -104,7 +104,14 @@ class DaskCluster:
         threads = {"OMP_NUM_THREADS": str(self.threads)}
         stack.enter_context(dask.config.set({"distributed.nanny.pre-spawn-environ": threads}))
         local = self._distributed.LocalCluster(
-            n_workers=self.workers, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0
+            n_workers=self.workers,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            memory_limit=0,
+            scheduler_kwargs={
+                "dashboard_address": "127.0.0.1:0"
+            },  # any free port, of this machine alone; there is no dashboard
         )
         return stack.enter_context(self._distributed.Client(stack.enter_context(local)))
 
