@@ -11,10 +11,11 @@ from tiny_flow import read_rows, run_command, run_config
 from scripts.cohort.camelyon16 import list_camelyon16
 from scripts.cohort.folder import list_folder, list_table
 from scripts.cohort.found import Cohort
-from scripts.cohort.listing import write_listing
+from scripts.cohort.listing import draw_slides, write_listing
+from scripts.cohort.splits import split_slides
 from scripts.cohort.tcga import list_tcga
 from scripts.common.errors import RequestError
-from scripts.slides.table import read_slides
+from scripts.slides.table import SlideRow, read_slides
 
 BUILDERS: dict[str, Callable[[Any], Cohort]] = {
     "camelyon16": list_camelyon16, "tcga_lusc": list_tcga, "folder": list_folder, "table": list_table,
@@ -32,7 +33,7 @@ def test_a_table_that_the_other_stages_read(tmp_path: Path) -> None:
     read = read_slides(tmp_path / "out" / "slides.csv")
     assert len(read) == len(rows) == 68
     assert all(row.path.is_file() for row in read)
-    assert {row.split for row in read} == {"train", "val", "test"}
+    assert {row.split for row in read} == {None}
     left_out = read_rows(tmp_path / "out" / "left_out.csv")
     assert Counter(row["reason"] for row in left_out) == {"diagnostic section": 40}
     assert (tmp_path / "out" / left_out[0]["slide"]).is_file()
@@ -44,8 +45,7 @@ def test_summary_names_no_slide(tmp_path: Path, caplog: pytest.LogCaptureFixture
     messages = [record.getMessage().strip() for record in caplog.records]
     assert messages == [
         "listing: 399 slides of 399 patients",
-        "train: normal 127, tumor 89",
-        "val: normal 32, tumor 22",
+        "train: normal 159, tumor 111",
         "test: normal 105, tumor 24",
         "listed with a note: 1 (holds tumour; released again as tumor_111)",
         "listed with a note: 21 (outlines not exhaustive)",
@@ -59,47 +59,61 @@ def test_official_test_slides_stay_apart(tmp_path: Path) -> None:
     assert "test" not in {Path(row["slide"]).stem.split("_")[0] for row in rows if row["split"] != "test"}
 
 
-def test_the_split_may_be_left_to_others(tmp_path: Path) -> None:
-    slides = write_tcga(tmp_path / "slides")
-    rows = listed("tcga_lusc", slides, tmp_path / "none", test_share=0, val_share=0)
-    assert {row["split"] for row in rows} == {""}
-    rows = listed("tcga_lusc", slides, tmp_path / "test", test_share=0.25, val_share=0)
-    assert Counter((row["label"], row["split"]) for row in rows) == {
-        ("tumor", "train"): 36, ("tumor", "test"): 12, ("normal", "train"): 15, ("normal", "test"): 5,
-    }  # fmt: skip
+def test_the_official_test_set_outlives_splitting(tmp_path: Path) -> None:
+    listed("camelyon16", write_camelyon16(tmp_path / "slides"), tmp_path / "out")
+    (table,) = split_slides(tmp_path / "out" / "slides.csv", tmp_path / "splits", keep_test=True)
+    rows = read_slides(table)
+    assert {row.slide_id.split("_")[0] for row in rows if row.split == "test"} == {"test"}
+    counts = Counter((row.label, row.split) for row in rows)
+    assert counts["normal", "test"] + counts["tumor", "test"] == 129
+    assert 40 < counts["normal", "val"] + counts["tumor", "val"] < 70
 
 
 def test_the_papers_400_and_100(tmp_path: Path) -> None:
-    """250 slides of each class, of which 200 train and 50 do not (IV-A.b), whatever patients they are of."""
+    """250 slides of each class (IV-A.b), of which ``splitting`` tests a fifth: whole patients, to within a few slides."""
     names = [tcga_name(p, "01A", section) for p in range(150) for section in ("TS1", "BS1")]
     names += [tcga_name(p, "11A", section) for p in range(150) for section in ("TS1", "BS1")]
     slides = touch(tmp_path / "slides", names)
-    rows = listed("tcga_lusc", slides, tmp_path / "out", slides_per_class=250, val_share=0)
-    assert Counter((row["label"], row["split"]) for row in rows) == {
-        ("tumor", "train"): 200, ("normal", "train"): 200, ("tumor", "test"): 50, ("normal", "test"): 50,
-    }  # fmt: skip
-    patients = {split: {row["patient"] for row in rows if row["split"] == split} for split in ("train", "test")}
-    assert not patients["train"] & patients["test"]
+    rows = listed("tcga_lusc", slides, tmp_path / "out", slides_per_class=250)
+    assert Counter(row["label"] for row in rows) == {"tumor": 250, "normal": 250}
+    (table,) = split_slides(tmp_path / "out" / "slides.csv", tmp_path / "splits", test_share=0.2, val_share=0.16)
+    split = read_slides(table)
+    counts = Counter((row.label, row.split) for row in split)
+    assert all(abs(counts[label, "test"] - 50) <= 4 for label in ("tumor", "normal"))
+    patients = {name: {row.patient for row in split if row.split == name} for name in ("train", "val", "test")}
+    assert not patients["train"] & patients["test"] and not patients["val"] & patients["test"]
 
 
-def test_same_seed_same_split(tmp_path: Path) -> None:
+def test_slides_of_each_class_are_drawn() -> None:
+    """Every third slide is of class b."""
+    rows = [SlideRow(f"s{i:03d}", Path(f"s{i:03d}.svs"), "b" if i % 3 == 2 else "a") for i in range(60)]
+    drawn = draw_slides(rows, 15, seed=0)
+    assert Counter(row.label for row in drawn) == {"a": 15, "b": 15}
+    assert drawn == draw_slides(rows[::-1], 15, seed=0)[::-1] != draw_slides(rows, 15, seed=1)
+    with pytest.raises(RequestError, match="slides_per_class is 21, and there are 20 slides of class b"):
+        draw_slides(rows, 21, seed=0)
+
+
+def test_same_seed_same_slides(tmp_path: Path) -> None:
     """Wherever the slides lie."""
     tables = []
     for index, seed in enumerate((0, 0, 1)):
-        rows = listed("tcga_lusc", write_tcga(tmp_path / f"s{index}"), tmp_path / f"o{index}", seed=seed)
-        tables.append([(row["barcode"], row["split"]) for row in rows])
+        slides = write_tcga(tmp_path / f"s{index}")
+        rows = listed("tcga_lusc", slides, tmp_path / f"o{index}", slides_per_class=10, seed=seed)
+        tables.append([row["barcode"] for row in rows])
     assert tables[0] == tables[1] != tables[2]
 
 
 def test_a_patient_in_two_splits_is_named(tmp_path: Path) -> None:
     table = write_lines(tmp_path / "t.csv", ["slide,label,patient,split", "a.svs,0,p7,train", "b.svs,1,p7,test"])
-    with pytest.raises(RequestError, match=r"patient p7: .*a\.svs is in split train and .*b\.svs in test, which leaks"):
+    with pytest.raises(
+        RequestError, match=r"patient p7 is in split train with .*a\.svs and in test with .*b\.svs, which leaks"
+    ):
         listed("table", table, tmp_path / "out")
     slides = touch(tmp_path / "slides", ["train/x/p7_1.svs", "val/y/p7_2.svs"])
     with pytest.raises(RequestError, match="patient p7"):
         write_listing(
             "folder", slides, tmp_path / "out", builders={"folder": lambda root: list_folder(root, patient_pattern=r"^p\d+")},
-            test_share=0,
         )  # fmt: skip
     assert not (tmp_path / "out").exists()
 
@@ -131,19 +145,17 @@ def test_a_table_that_is_there_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cohort", ["camelyon16", "tcga_lusc"])
 def test_the_config_lists(tmp_path: Path, cohort: str) -> None:
     slides = (write_camelyon16 if cohort == "camelyon16" else write_tcga)(tmp_path / "slides")
-    run_config(
-        "datalist.yaml", run_id="listing", cohort=cohort, slides=slides, output_dir=tmp_path / "out", val_share=0.1
-    )
+    run_config("datalist.yaml", run_id="listing", cohort=cohort, slides=slides, output_dir=tmp_path / "out")
     assert len(read_rows(tmp_path / "out" / "slides.csv")) == (399 if cohort == "camelyon16" else 68)
 
 
 def test_exit_codes(tmp_path: Path) -> None:
     touch(tmp_path / "slides", ["a/1.svs", "b/2.svs"])
     options = {"cohort": "folder", "slides": "slides", "output_dir": "out"}
-    result = run_command("listing", "datalist.yaml", cwd=tmp_path, options=options)
+    result = run_command("listing", "datalist.yaml", cwd=tmp_path, options={**options, "slides_per_class": 2})
     assert result.returncode == 2
-    assert result.stderr.splitlines()[-1].startswith("error: test_share is 0.2, which leaves no slide of class a")
-    result = run_command("listing", "datalist.yaml", cwd=tmp_path, options={**options, "test_share": 0, "val_share": 0})
+    assert result.stderr.splitlines()[-1].startswith("error: slides_per_class is 2, and there are 1 slides of class a")
+    result = run_command("listing", "datalist.yaml", cwd=tmp_path, options=options)
     assert result.returncode == 0, result.stderr
     assert "listing: 2 slides of 2 patients" in result.stdout
     assert (tmp_path / "out" / "slides.csv").read_text().splitlines()[1] == "../slides/a/1.svs,a,1,"

@@ -1,11 +1,15 @@
+import re
+import shutil
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from training.embedding_files import write_embedding as write_random_embedding
+from training.embedding_files import write_foreign as write_foreign_features
 
 from scripts.common.errors import SlideError
-from scripts.encoding.store import embedding_writer, read_embedding, read_shape
+from scripts.encoding.store import embedding_writer, fingerprint, read_embedding, read_shape
 
 GRID_YX = np.array([(0, 1), (0, 2), (1, 0), (1, 2), (2, 2)])
 STEP_PX = 256
@@ -136,3 +140,12 @@ def test_an_error_while_writing_keeps_the_file_that_was_there(tmp_path: Path) ->
         raise KeyError("stop")
     assert path.read_text() == "earlier"
     assert [found.name for found in tmp_path.iterdir()] == ["a.h5"]
+
+
+def test_a_fingerprint_tells_slides_apart_and_not_names(tmp_path: Path) -> None:
+    prints = [fingerprint(write_random_embedding(tmp_path / f"{seed}.h5", seed=seed)) for seed in range(3)]
+    prints += [fingerprint(write_foreign_features(tmp_path / f"f{seed}.h5", GRID_YX, seed=seed)) for seed in range(3)]
+    assert len(set(prints)) == 6
+    assert all(re.fullmatch("[0-9a-f]{16}", text) for text in prints)
+    for name, expected in (("0", prints[0]), ("f1", prints[4])):
+        assert fingerprint(Path(shutil.copy(tmp_path / f"{name}.h5", tmp_path / "other.h5"))) == expected

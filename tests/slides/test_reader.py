@@ -195,3 +195,13 @@ def test_real_slides_agree_across_backends(name, data_dir):
 def test_real_dicom_without_image_type_is_refused(data_dir):
     with pytest.raises(SlideError, match="pathml_small_dicom"):
         open_slide(data_dir / "slides" / "pathml_small_dicom.dcm")
+
+
+def test_real_dicom_begins_at_its_corner(data_dir):
+    """OpenSlide tells no bounds of DICOM: the whole matrix is the scan, and nothing is shifted."""
+    openslide = pytest.importorskip("openslide")
+    path = data_dir / "slides" / "multiframe_camelyon_challenge_image.dcm"
+    with open_slide(path) as reader, openslide.OpenSlide(path) as slide:
+        assert reader.bounds_xywh_px == (0, 0, *reader.level_sizes_xy_px[0])
+        (patch,) = reader.iter_patches(np.array([(300, 200)]), size_xy_px=(64, 48), level=0, batch_size=1)
+        np.testing.assert_array_equal(patch[0], np.asarray(slide.read_region((300, 200), 0, (64, 48)))[..., :3])

@@ -1,4 +1,3 @@
-import re
 import shutil
 from pathlib import Path
 
@@ -7,19 +6,10 @@ import pytest
 from training.embedding_files import write_dataset, write_embedding, write_foreign, write_table
 
 from scripts.common.errors import RequestError
-from scripts.training.leakage import fingerprint, fingerprints, refuse_duplicates, refuse_seen
+from scripts.training.leakage import fingerprints, refuse_duplicates, refuse_seen
 from scripts.training.table import EmbeddingTable
 
 GRID = np.argwhere(np.ones((5, 4), dtype=bool))
-
-
-def test_a_fingerprint_tells_slides_apart_and_not_names(tmp_path: Path) -> None:
-    prints = [fingerprint(write_embedding(tmp_path / f"{seed}.h5", seed=seed)) for seed in range(3)]
-    prints += [fingerprint(write_foreign(tmp_path / f"f{seed}.h5", GRID, seed=seed)) for seed in range(3)]
-    assert len(set(prints)) == 6
-    assert all(re.fullmatch("[0-9a-f]{16}", text) for text in prints)
-    for name, expected in (("0", prints[0]), ("f1", prints[4])):
-        assert fingerprint(Path(shutil.copy(tmp_path / f"{name}.h5", tmp_path / "other.h5"))) == expected
 
 
 @pytest.mark.parametrize("foreign", [False, True])
@@ -50,7 +40,10 @@ def test_a_patient_in_two_splits_is_named_whatever_table_is_given(tmp_path: Path
     write_dataset(tmp_path / "data")
     fold = tmp_path / "fold0.csv"
     fold.write_text("slide,label,split,patient\ndata/train_0.tif,0,train,ann\ndata/test_0.tif,0,test,ann\n")
-    with pytest.raises(RequestError, match=r"fold0\.csv, line 3: patient ann is in split test and in train"):
+    with pytest.raises(
+        RequestError,
+        match=r"fold0\.csv: patient ann is in split train with .*train_0\.tif and in test with .*test_0\.tif",
+    ):
         EmbeddingTable(tmp_path / "data", slides=fold)
 
 

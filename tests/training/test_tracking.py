@@ -4,12 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_flow import ON_CPU, run_command, run_config
-from training.embedding_files import CHANNELS, write_dataset
+from training.embedding_files import write_dataset
 
-from scripts.dsnet.network import DSNet
 from scripts.patches.draw import SlideSample
 from scripts.patches.store import patch_writer
 from scripts.training import tracking
@@ -69,18 +67,6 @@ def test_log_of_scae(tmp_path: Path) -> None:
     assert log.Tags()["graph"] and "train_loss" in log.Tags()["scalars"]
     assert_hyperparameters(log, "sparsity_rate")
     assert b"secret" not in next((tmp_path / "log").glob("events.out*")).read_bytes()
-
-
-def test_the_evidence_is_bounded_and_leaves_no_hook() -> None:
-    torch.manual_seed(0)
-    network = DSNet(embedding_channels=CHANNELS).eval()
-    image = torch.rand(1, CHANNELS + 36, 9, 6)
-    evidence, stream_score = tracking._evidence(network, image, 1)
-    assert evidence.shape == (1, 1, 9, 6)
-    assert evidence.min() >= 0 and evidence.max() <= 1
-    assert 0 < stream_score < 1
-    assert all(weight.grad is None for weight in network.parameters())
-    torch.jit.script(network)
 
 
 def test_other_processes_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

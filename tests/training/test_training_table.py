@@ -157,3 +157,25 @@ def test_the_slide_stands_in_for_a_missing_thumbnail(tmp_path: Path) -> None:
     table = EmbeddingTable(tmp_path)
     assert table.thumbnail_levels == 3
     assert table.encoder == "unknown"
+
+
+def test_a_digest_is_of_the_slides_of_its_splits(tmp_path: Path) -> None:
+    """An embedding, a label or a patient that changes, changes it; what happens to other splits does not."""
+    dataset = write_dataset(tmp_path)
+
+    def digests() -> tuple[str, str]:
+        table = EmbeddingTable(dataset)
+        return table.digest("train", "val"), table.digest()
+
+    seen, every = digests()
+    assert (seen, every) == digests()
+    write_embedding(dataset / "test_0.h5", seed=99)
+    assert digests()[0] == seen and digests()[1] != every
+    write_embedding(dataset / "train_0.h5", seed=99)
+    others = [digests()[0]]
+    content = (dataset / "slides.csv").read_text()
+    for old, new in (("val_0.tif,0,val,val_0", "val_0.tif,1,val,val_0"), ("val,val_0", "val,val_1")):
+        assert old in content
+        (dataset / "slides.csv").write_text(content.replace(old, new))
+        others.append(digests()[0])
+    assert len({seen, *others}) == 4

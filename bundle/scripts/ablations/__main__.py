@@ -22,7 +22,7 @@ from ..common.lock import folder_lock
 from ..common.progress import track
 from ..training.table import EmbeddingTable
 from .rows import FULL, MIXED, ROWS, STRATEGIES, Row
-from .runs import Run, digest_of, execute_all
+from .runs import Run, execute_all
 from .summary import Result, read_result, summarise, write_table
 
 _LOGGER = logging.getLogger("ablations")
@@ -105,7 +105,7 @@ def _study(asked: argparse.Namespace, options: dict[str, Any]) -> int:
         if reason:
             _LOGGER.warning("row %s is left out: %s", row.name, reason)
             continue
-        digests = [digest_of(EmbeddingTable(folder)) for folder in folders]
+        digests = [EmbeddingTable(folder).digest() for folder in folders]
         runs[row.name] = [
             (
                 index,

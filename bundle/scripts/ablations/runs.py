@@ -21,9 +21,7 @@ import torch
 from monai.bundle import ConfigWorkflow
 
 from ..common.errors import RequestError
-from ..common.files import sha256_of, write_json
-from ..encoding.store import read_attributes
-from ..training.table import EmbeddingTable
+from ..common.files import write_json
 from .rows import BUNDLE, CONFIGS, Row
 
 _LOGGER = logging.getLogger(__name__)
@@ -41,7 +39,7 @@ class Run:
         row: what is trained.
         seed: of the training and of the bootstrap in its ``metrics.json``.
         dataset_dir: its dataset.
-        dataset_digest: names the content of the dataset, see :func:`digest_of`.
+        dataset_digest: names the content of the dataset, see :meth:`..training.table.EmbeddingTable.digest`.
         folder: where its outputs go: ``model.pt``, ``predictions.csv``, ``log.txt`` and, last, ``run.json``.
         options: further options of train.yaml.
     """
@@ -93,15 +91,6 @@ class Run:
         _run_stage("training", self.row.files, training)
         _run_stage("evaluating", [*self.row.files, str(CONFIGS / "evaluate.yaml")], evaluation)
         write_json(self.folder / "run.json", {"request": self.request, "seconds": round(time.monotonic() - start_s, 1)})
-
-
-def digest_of(table: EmbeddingTable) -> str:
-    """SHA-256 over the slide table and the checksum (of files of other tools: the size) of every embedding."""
-    digest = hashlib.sha256(sha256_of(table.folder / "slides.csv").encode())
-    for row in table.rows:
-        path = table.path_of(row)
-        digest.update(f"{row.slide_id} {read_attributes(path).get('checksum', path.stat().st_size)}".encode())
-    return digest.hexdigest()
 
 
 def execute_all(runs: Sequence[Run], *, jobs: int) -> Iterator[tuple[Run, bool]]:

@@ -1,16 +1,15 @@
 """The stage ``listing``: a data set's folder to ``slides.csv``."""
 
 import logging
+import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..common.errors import RequestError
 from ..common.files import relative_to, write_csv
-from ..slides.table import SPLITS, SlideRow, with_unique_ids
+from ..slides.table import SPLITS, SlideRow, require_one_split, with_unique_ids
 from .found import Cohort
-from .holdout import draw_slides, hold_out
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -21,25 +20,20 @@ def write_listing(
     output_dir: str | Path,
     *,
     builders: Mapping[str, Callable[[str | Path], Cohort]],
-    test_share: float = 0.2,
-    val_share: float = 0.2,
     slides_per_class: int | None = None,
     seed: int = 0,
 ) -> list[SlideRow]:
     """Write ``slides.csv`` (slide, label, patient, split and what the data set tells besides) and ``left_out.csv`` (slide, reason).
 
-    Slides are not opened. Where the data set has no test slides of its own they are drawn, then validation slides where it has none,
-    patient by patient and each class alike; the rest is for training.
+    Slides are not opened. A split is that of the data set, if it has one; all others are made by the stage ``splitting``.
 
     Args:
         cohort: name of the data set among ``builders``.
         slides: its folder (of "table": its CSV).
         output_dir: folder of the two tables; paths in them are relative to it.
         builders: what lists the slides, by data set.
-        test_share: of the slides of each class, where the data set has no split.
-        val_share: of the slides of each class, out of the training slides.
         slides_per_class: draw as many of each class first; None takes all.
-        seed: of what is drawn.
+        seed: of that draw.
 
     Returns:
         the slides as written.
@@ -60,7 +54,7 @@ def write_listing(
     if not listed.rows:
         raise RequestError(f"{slides}: no slide is left to list, expected one at least: check the options of {cohort}")
     rows = with_unique_ids(listed.rows)
-    require_one_split(rows)
+    require_one_split(rows, Path(slides))
     split = {row.split for row in rows}
     if None in split and len(split) > 1:
         raise RequestError(f"{slides}: some slides have a split and some have none, expected all or none: complete it")
@@ -70,31 +64,28 @@ def write_listing(
                 "slides_per_class is given, and the data set has its own split, which is taken whole: leave it out"
             )
         rows = draw_slides(rows, slides_per_class, seed=seed)
-    if "test" not in split:
-        rows = hold_out(rows, test_share, split="test", of={None, "train"}, seed=seed)
-    if "val" not in split:
-        rows = hold_out(rows, val_share, split="val", of={None, "train"}, seed=seed)
-    if {row.split for row in rows} != {None}:
-        rows = [replace(row, split=row.split or "train") for row in rows]
     _write(rows, listed.left_out, table)
     _report(rows, listed.left_out)
     return rows
 
 
-def require_one_split(rows: Iterable[SlideRow]) -> None:
-    """Refuse a patient whose slides are in two splits.
+def draw_slides(rows: Sequence[SlideRow], count: int, *, seed: int) -> list[SlideRow]:
+    """Draw ``count`` slides of each class, whatever their patient; the others are dropped.
+
+    A draw depends on the seed and the slides' names, not on where they lie.
 
     Raises:
-        RequestError: names the first such patient.
+        RequestError: a class has fewer.
     """
-    first: dict[str, SlideRow] = {}
-    for row in rows:
-        other = first.setdefault(str(row.patient), row)
-        if row.patient and other.split != row.split:
+    drawn: set[str] = set()
+    for label in sorted({str(row.label) for row in rows}):
+        members = sorted(row.slide_id for row in rows if str(row.label) == label)
+        if len(members) < count:
             raise RequestError(
-                f"patient {row.patient}: {other.path} is in split {other.split} and {row.path} in {row.split}, which leaks from one to "
-                "the other: put all slides of a patient in one split"
+                f"slides_per_class is {count}, and there are {len(members)} slides of class {label}: lower it, or leave it out"
             )
+        drawn |= set(random.Random(f"{seed} {label}").sample(members, count))
+    return [row for row in rows if row.slide_id in drawn]
 
 
 def _write(rows: Sequence[SlideRow], left_out: Sequence[tuple[Path, str]], table: Path) -> None:

@@ -16,6 +16,8 @@ from ..common.files import atomic_path
 from .foreign import common_step, snap_to_grid, stated_px
 
 FORMAT = "dsnet-embedding/1"
+DIGITS = 16  # of a fingerprint
+CHECKED_ROWS = 64  # for the fingerprint of a file of another tool, which has no checksum
 CHUNK_ROWS = 4096  # a chunk of one row makes a file load thirty times slower
 
 
@@ -132,6 +134,29 @@ def read_encoder(path: Path) -> str:
     with _opened(path) as file:
         stated = file.attrs.get("encoder", _dataset(file, "features", path).attrs.get("encoder", "None"))
         return "unknown" if stated == "None" else str(stated)
+
+
+def fingerprint(path: Path) -> str:
+    """Return what tells one slide's embedding from any other's, whatever it is called, in 16 hexadecimal digits.
+
+    Made of the checksum of V, O and T that our files hold; of files of other tools, of the coordinates and the first vectors. It
+    does not tell the slide's or patient's name.
+
+    Raises:
+        SlideError: the file is no feature file.
+    """
+    with _opened(path) as file:
+        if "checksum" in file.attrs:
+            return str(file.attrs["checksum"]).removeprefix("sha256:")[:DIGITS]
+        digest = hashlib.sha256()
+        features = _dataset(file, "features", path)
+        for values in (
+            _dataset(file, "coords", path)[()],
+            (features[0] if features.ndim == 3 else features)[:CHECKED_ROWS],
+        ):
+            digest.update(f"{values.shape} {values.dtype.str}".encode())
+            digest.update(values.tobytes())
+    return digest.hexdigest()[:DIGITS]
 
 
 def read_shape(path: Path) -> tuple[int, int | None]:

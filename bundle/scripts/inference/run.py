@@ -13,6 +13,7 @@ from torch import nn
 from ..common.errors import RequestError, SlideError
 from ..common.files import write_csv
 from ..common.progress import track
+from ..dsnet.grad_cam import grad_cam
 from ..dsnet.network import DSNet
 from ..encoding.job import ManifestRow
 from ..encoding.named_encoder import identity_of
@@ -25,7 +26,6 @@ from ..training.card import require_encoder
 from ..training.evaluation import PredictionCollector
 from ..training.transforms import LoadEmbeddingd, PackMatricesd
 from .exports import write_heat_map
-from .heatmap import grad_cam
 
 _LOGGER = logging.getLogger(__name__)
 

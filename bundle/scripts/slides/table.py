@@ -145,7 +145,6 @@ def _read_table(table: Path) -> list[SlideRow]:
                 )
             rows = []
             lines: dict[Path, int] = {}
-            splits: dict[str, str] = {}
             for cells in reader:
                 where = f"{table}, line {reader.line_num}"
                 row = parse_row(cells, table.parent, where)
@@ -156,15 +155,26 @@ def _read_table(table: Path) -> list[SlideRow]:
                         "remove a line"
                     )
                 lines[identity] = reader.line_num
-                if row.patient and row.split and splits.setdefault(row.patient, row.split) != row.split:
-                    raise RequestError(
-                        f"{where}: patient {row.patient} is in split {row.split} and in {splits[row.patient]}, which "
-                        "leaks from one to the other: put all slides of a patient in one split"
-                    )
                 rows.append(row)
     except (csv.Error, UnicodeDecodeError) as error:
         raise RequestError(f"{table}: not a CSV in UTF-8 ({error}): save it as comma-separated UTF-8 text") from error
+    require_one_split(rows, table)
     return rows
+
+
+def require_one_split(rows: Sequence[SlideRow], source: Path) -> None:
+    """Refuse a patient whose slides are in two splits; ``source`` names what the rows come from.
+
+    Raises:
+        RequestError: Names the first such patient.
+    """
+    first: dict[str, SlideRow] = {}
+    for row in rows:
+        if row.patient and row.split and (other := first.setdefault(row.patient, row)).split != row.split:
+            raise RequestError(
+                f"{source}: patient {row.patient} is in split {other.split} with {other.path} and in {row.split} with {row.path}, which "
+                "leaks from one to the other: put all slides of a patient in one split"
+            )
 
 
 def parse_row(cells: dict[str, str], folder: Path, where: str) -> SlideRow:

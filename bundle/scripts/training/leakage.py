@@ -1,38 +1,10 @@
 """A slide that is on both sides of a split, under whatever name, is refused."""
 
-import hashlib
-from pathlib import Path
 from typing import Any
 
-import h5py
-
 from ..common.errors import RequestError
-from ..encoding.store import read_attributes
+from ..encoding.store import fingerprint
 from .table import EmbeddingTable
-
-DIGITS = 16
-CHECKED_ROWS = 64  # of a file of another tool, which has no checksum
-
-
-def fingerprint(path: Path) -> str:
-    """Return what tells one slide's embedding from any other's, whatever it is called, in 16 hexadecimal digits.
-
-    Made of the checksum of V, O and T that our files hold; of files of other tools, of the coordinates and the first vectors. It
-    does not tell the slide's or patient's name.
-
-    Raises:
-        SlideError: the file cannot be read.
-    """
-    checksum = read_attributes(path).get("checksum")
-    if checksum is not None:
-        return str(checksum).removeprefix("sha256:")[:DIGITS]
-    digest = hashlib.sha256()
-    with h5py.File(path, "r") as file:
-        features = file["features"]
-        for values in (file["coords"][()], (features[0] if features.ndim == 3 else features)[:CHECKED_ROWS]):
-            digest.update(f"{values.shape} {values.dtype.str}".encode())
-            digest.update(values.tobytes())
-    return digest.hexdigest()[:DIGITS]
 
 
 def fingerprints(table: EmbeddingTable, split: str) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import RequestError
-from ..encoding.store import read_encoder, read_shape
+from ..encoding.store import fingerprint, read_encoder, read_shape
 from ..encoding.thumbnail import DEFAULT_LEVELS
 from ..slides.table import SPLITS, SlideRow, class_names, label_index, read_slides
 
@@ -107,13 +107,11 @@ class EmbeddingTable:
             for row in rows
         ]
 
-    def fingerprint(self, *splits: str) -> str:
-        """Checksum over slides, labels and patients of the named splits, in order: it tells tables apart and names no slide."""
-        digest = hashlib.sha256()
-        for split in splits:
-            for item in self.items(split):
-                digest.update(repr((split, item["slide_id"], item["label"], item["patient"])).encode())
-        return digest.hexdigest()
+    def digest(self, *splits: str) -> str:
+        """SHA-256 over the slides of the named splits (none: all): split, label, patient and what their embeddings hold, in order."""
+        rows = [row for row in self.rows if not splits or row.split in splits]
+        content = [(row.slide_id, row.split, row.label, row.patient, fingerprint(self.path_of(row))) for row in rows]
+        return hashlib.sha256(repr(content).encode()).hexdigest()
 
     def require_two_classes(self, *splits: str) -> None:
         """Check that there are two classes or more and that every named split has slides of each.

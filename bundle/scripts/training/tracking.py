@@ -15,15 +15,14 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from ..common.ranks import is_first
+from ..dsnet.grad_cam import grad_cam
 from ..dsnet.network import DSNet
 from ..dsnet.packing import unpack
-from ..dsnet.sparse import sparse_max, sparse_mean
-from ..scae.network import PATCH_PX, SCAE
+from ..scae.detections import CELL_PX
+from ..scae.network import SCAE
 from .evaluation import unwrapped
 
 LARGEST_PICTURE_PX = 512
-HEAD_STRIDE = 4  # cell (i, j) of the head's map is centred on the patch in row 4i, column 4j
-MASK_CELL_PX = PATCH_PX // 28
 
 
 class EventLog:
@@ -127,7 +126,7 @@ class ReconstructionPanel:
         network.train(was_training)
         columns = [patches, parts.reconstruction, parts.foreground, parts.background]
         if parts.mask is not None:
-            columns.append(F.interpolate(parts.mask, scale_factor=MASK_CELL_PX).expand(-1, 3, -1, -1))
+            columns.append(F.interpolate(parts.mask, scale_factor=CELL_PX).expand(-1, 3, -1, -1))
         rows = torch.cat([column for column in columns if column is not None], dim=3)
         self.log.add_image("reconstruction", torch.cat(list(rows), dim=1).clamp(0, 1), engine.state.epoch)
 
@@ -135,8 +134,7 @@ class ReconstructionPanel:
 class SlidePicture:
     """After every epoch a picture of one validation slide: observation mask, finest thumbnail, Grad-CAM; and its stream score.
 
-    The slide is the first of the last class, and the evidence shown is that for its class. The map is for watching a training;
-    heat maps to look at come from the stage inference.
+    The slide is the first of the last class, and the evidence shown is that for its class.
 
     Args:
         log: the run's log.
@@ -160,42 +158,26 @@ class SlidePicture:
         network: DSNet = unwrapped(self.network)
         item = self.dataset[self.index]
         image = torch.as_tensor(item["image"])[None].to(engine.state.device)
-        was_training = network.training
-        network.eval()
-        evidence, stream_score = _evidence(network, image, int(item["label"]))
-        network.train(was_training)
+        evidence = torch.from_numpy(grad_cam(network, image, int(item["label"])))[None, None].to(image.device)
         _, observed, thumbnail = unpack(image, network.embedding_channels)
         columns = [
             _twice(observed).expand(-1, 3, -1, -1),
             1 - thumbnail[:, :3],
-            _twice(evidence * observed).expand(-1, 3, -1, -1),
+            _twice(evidence).expand(-1, 3, -1, -1),
         ]
         picture = torch.cat(columns, dim=3)[0]
         step = -(-max(columns[0].shape[2:]) // LARGEST_PICTURE_PX)
         self.log.add_image("validation_slide", picture[:, ::step, ::step].clamp(0, 1), engine.state.epoch)
-        self.log.add_scalar("validation_slide/stream_score", stream_score, engine.state.epoch)
+        self.log.add_scalar("validation_slide/stream_score", self._stream_score(network, image), engine.state.epoch)
 
-
-def _evidence(network: DSNet, image: Tensor, class_index: int) -> tuple[Tensor, float]:
-    """Grad-CAM (1, 1, H, W) at the head, from 0 to 1, and the stream score of one slide."""
-    found: list[tuple[Tensor, Tensor, Tensor]] = []
-    hook = network.head.register_forward_hook(lambda module, inputs, outputs: found.append(outputs))
-    with torch.no_grad():
-        _, stream_score, _ = network.attend(image)
-    hook.remove()
-    features, mask, _ = found[0]
-    features = features.detach().requires_grad_()
-    with torch.enable_grad():
-        logits = network.classifier(torch.cat([sparse_mean(features, mask), sparse_max(features, mask)], dim=1))
-        (gradient,) = torch.autograd.grad(logits[0, class_index], features)
-    weights = sparse_mean(gradient, mask)[:, :, None, None]
-    cells = (weights * features.detach()).sum(dim=1, keepdim=True).relu()
-    rows, columns = (
-        ((torch.arange(size, device=cells.device) + HEAD_STRIDE // 2) // HEAD_STRIDE).clamp(max=count - 1)
-        for size, count in zip(image.shape[2:], cells.shape[2:], strict=True)
-    )
-    patches = cells[:, :, rows][:, :, :, columns]
-    return patches / patches.max().clamp(min=1e-12), float(stream_score)
+    @staticmethod
+    def _stream_score(network: DSNet, image: Tensor) -> float:
+        was_training = network.training
+        network.eval()
+        with torch.no_grad():
+            _, stream_score, _ = network.attend(image)
+        network.train(was_training)
+        return float(stream_score)
 
 
 def _twice(patches: Tensor) -> Tensor:

@@ -3,9 +3,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from scripts.dsnet.grad_cam import align_to_patches, grad_cam
 from scripts.dsnet.network import DSNet
 from scripts.dsnet.packing import pack
-from scripts.inference.heatmap import align_to_patches, grad_cam
 
 CHANNELS = 8
 

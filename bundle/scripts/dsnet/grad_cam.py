@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..dsnet.network import DSNet
-from ..dsnet.packing import unpack
+from .network import DSNet
+from .packing import unpack
 
 HEAD_STRIDE = 4
 """Step of the head's map in patches: two blocks of stride 2 in Table I."""
@@ -29,7 +29,7 @@ def grad_cam(network: DSNet, image: Tensor, class_index: int) -> NDArray[np.floa
 
     Args:
         network: trained or not, in either mode; it runs in evaluation mode.
-        image: (1, C + 12L, H, W), see :mod:`..dsnet.packing`, on the network's device.
+        image: (1, C + 12L, H, W), see :mod:`.packing`, on the network's device.
         class_index: class that the evidence is for.
 
     Returns:
