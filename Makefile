@@ -15,14 +15,12 @@ comma := ,
 STAMP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 
 NAME := pathology_wsi_dsnet_classification
-METADATA := bundle/configs/metadata.json
 
 # make bench BENCH=tissue_criterion ARGS="--mosaics DIR --data DIR"
 BENCH ?= transformation
-ARGS ?= --output_dir bench
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint type-check format bench ablations doctor package clean
+.PHONY: help install demo test lint type-check format bench ablations doctor weights package verify-package clean
 
 help: ## list the targets
 	@echo "make <target>   (VENV=$(VENV) EXTRAS=$(EXTRAS))"
@@ -56,7 +54,7 @@ format: install ## let ruff format and repair what it can
 	$(VENV)/bin/ruff check --fix
 
 bench: install ## speed of Transformation against its limits and peers (15 minutes); BENCH=<name> ARGS="..." runs another
-	$(PYTHON) benchmarks/$(BENCH).py $(ARGS)
+	$(PYTHON) benchmarks/$(BENCH).py $(or $(ARGS),--output_dir bench)
 
 ablations: install ## the paper's Tables III to V: ARGS="--dataset_dir DIR --output_dir OUT --jobs 2"; docs/ablations.md
 	PYTHONPATH=bundle $(PYTHON) -m scripts.ablations $(ARGS)
@@ -64,31 +62,17 @@ ablations: install ## the paper's Tables III to V: ARGS="--dataset_dir DIR --out
 doctor: install ## what this machine can read and encode with
 	$(PYTHON) -m monai.bundle run doctor --bundle_root bundle --config_file bundle/configs/doctor.yaml
 
-# The zip holds one folder called $(NAME): MONAI Label reads the kind of task from that name. Fixed order, times and modes,
-# so that equal contents give equal bytes.
-define PACKAGE
-import json, sys, zipfile
-from pathlib import Path
+weights: install ## demonstration weights in bundle/models, trained on generated slides (5 minutes on two CPU cores)
+	PYTHON=$(PYTHON) MODELS=bundle/models bash examples/weights.sh
 
-root, name = Path("bundle"), sys.argv[1]
-version = json.loads((root / "configs/metadata.json").read_text(encoding="utf-8"))["version"]
-target = Path("dist") / f"{name}_v{version}.zip"
-kept = [root / "LICENSE"]
-for folder in ("configs", "docs", "models", "scripts"):
-    kept += (path for path in (root / folder).rglob("*") if path.is_file())
-kept = [path for path in kept if "__pycache__" not in path.parts and not path.name.startswith(".")]
-target.parent.mkdir(exist_ok=True)
-with zipfile.ZipFile(target, "w") as archive:
-    for path in sorted(kept, key=lambda path: path.as_posix()):
-        entry = zipfile.ZipInfo(f"{name}/{path.relative_to(root).as_posix()}", (1980, 1, 1, 0, 0, 0))
-        entry.compress_type, entry.external_attr, entry.create_system = zipfile.ZIP_DEFLATED, 0o100644 << 16, 3
-        archive.writestr(entry, path.read_bytes())
-print(f"{target}: {len(kept)} files, {target.stat().st_size} bytes")
-endef
-export PACKAGE
+bundle/models/model.json:
+	$(MAKE) weights
 
-package: $(METADATA) ## dist/pathology_wsi_dsnet_classification_v<version>.zip, for MONAI Label, MONAI Deploy and MONAI download
-	@$(PYTHON3) -c "$$PACKAGE" $(NAME)
+package: install bundle/models/model.json ## dist/pathology_wsi_dsnet_classification_v<version>.zip with the weights in bundle/models; ARGS="--url ADDRESS"
+	$(PYTHON) tools/package.py --name $(NAME) $(ARGS)
+
+verify-package: package ## what the model zoo asks of that zip, in an environment of its own (docs/package.md)
+	$(PYTHON) tools/verify_package.py dist/$(NAME)_v*.zip
 
 clean: ## remove what make wrote, the virtual environment and bundle/models excepted
 	rm -rf bench build dist demo site .pytest_cache .mypy_cache .ruff_cache *.egg-info

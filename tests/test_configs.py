@@ -34,6 +34,7 @@ ENTRIES = {
     "evaluate.yaml": ("evaluating", "run"),
     "multi_gpu_train.yaml": ("training", "run"),
     "inference.yaml": ("inference", "run"),
+    "inference_trt.yaml": ("inference", "run"),
     "compare.yaml": ("comparing", "run"),
     "kfold.yaml": ("cross_validating", "run"),
 }
@@ -45,6 +46,7 @@ OVERLAYS = {
     "encode_resnet50.yaml": "encode.yaml",
     "cluster.yaml": "encode.yaml",
     "multi_gpu_train.yaml": "train.yaml",
+    "inference_trt.yaml": "inference.yaml",
 }
 FILES = sorted(path.name for path in CONFIGS.glob("*.yaml"))
 COMMON_OPTIONS = {

@@ -183,6 +183,14 @@ def test_metadata_names_the_pinned_versions() -> None:
     assert named == {name: pinned[name] for name in named}
 
 
+def test_metadata_names_every_requirement() -> None:
+    text = (REPO / "pyproject.toml").read_text(encoding="utf-8")
+    listed = text[text.index("dependencies = [") : text.index("[project.optional-dependencies]")]
+    metadata = json.loads((CONFIGS / "metadata.json").read_text(encoding="utf-8"))
+    apart = {"monai", "torch", "numpy"}
+    assert set(re.findall(r'"([A-Za-z][\w.-]*)[^"]*"', listed)) == {*metadata["required_packages_version"], *apart}
+
+
 def test_pins_are_plain() -> None:
     for version in pins().values():
         assert re.fullmatch(r"[0-9][0-9A-Za-z.]*", version), f"{version}: a local version or an option"

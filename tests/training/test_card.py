@@ -78,7 +78,9 @@ def written(folder: Path, scores: list[float], *, best_epoch: int = 1, calibrate
     )
     evaluator = SimpleNamespace(state=SimpleNamespace(best_metric_epoch=best_epoch), run=lambda epoch: None)
     network = DSNet(embedding_channels=6)
-    return write_card(model, table, network, evaluator, collector, seed=0, max_epochs=2, calibrate=calibrate)
+    return write_card(
+        model, table, network, evaluator, collector, seed=0, max_epochs=2, intended_use="a test", calibrate=calibrate
+    )
 
 
 def test_the_threshold_says_where_it_comes_from(tmp_path: Path) -> None:

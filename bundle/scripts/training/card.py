@@ -39,6 +39,7 @@ def write_card(
     *,
     seed: int,
     max_epochs: int,
+    intended_use: str,
     calibrate: bool = True,
 ) -> dict[str, Any]:
     """Load the best weights, fit the temperature and choose the threshold on the validation slides, and write the card.
@@ -53,6 +54,7 @@ def write_card(
         collector: attached to it.
         seed: of the training.
         max_epochs: of the training.
+        intended_use: a sentence for whoever finds the weights.
         calibrate: fit a temperature; otherwise it is 1.
 
     Returns:
@@ -94,7 +96,7 @@ def write_card(
         },
         "seen": {split: " ".join(fingerprints(table, split)) for split in ("train", "val")},  # a test slide must not be
         "versions": {"bundle": BUNDLE_VERSION, "monai": monai.__version__, "torch": str(torch.__version__)},
-        "intended_use": "research only; not a medical device and not for diagnosis",
+        "intended_use": intended_use,
     }
     if is_first():
         write_json(card_path(model), card)

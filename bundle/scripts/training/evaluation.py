@@ -105,6 +105,6 @@ class PredictionCollector:
                 slide_id=batch[index]["slide_id"],
                 label=label if label >= 0 else None,
                 probabilities=tuple(float(p) for p in item["pred"]),
-                stream_score=float(item["stream_score"]),
+                stream_score=float(item["stream_score"]) if "stream_score" in item else None,
             )
             self._found.append((prediction, batch[index]["patient"] or None))
