@@ -177,6 +177,16 @@ def test_one_bad_slide_does_not_stop_the_others(flow: TinyFlow, tmp_path: Path) 
     assert [row["slide_id"] for row in read_rows(tmp_path / "out" / "predictions.csv")] == ["test_000"]
 
 
+def test_a_class_that_the_model_does_not_know(flow: TinyFlow, tmp_path: Path) -> None:
+    options = {"slides": flow.slides, "output_dir": tmp_path / "out", "target_class": "tumour", **flow.trained}
+    result = run_command("inference", "inference.yaml", cwd=tmp_path, options=options)
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.splitlines()[-1] == (
+        "error: target_class 'tumour': the model knows 0, 1; name one of them, or leave it out"
+    )
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_sole_bad_slide_is_a_plain_error(flow: TinyFlow, tmp_path: Path) -> None:
     (tmp_path / "broken.tif").write_bytes(b"II*\0 not a slide")
     with pytest.raises(RuntimeError) as caught:

@@ -14,7 +14,7 @@ from training.embedding_files import write_embedding, write_foreign
 from scripts.common.errors import RequestError, SlideError
 from scripts.dsnet.network import DSNet
 from scripts.evaluation.predictions import Prediction
-from scripts.inference.run import InferenceSet, write_results
+from scripts.inference.run import InferenceSet, class_index, write_results
 from scripts.training.evaluation import PredictionCollector
 from scripts.training.transforms import LoadEmbeddingd, PackMatricesd
 
@@ -184,6 +184,28 @@ def test_the_map_of_two_classes_is_that_of_the_second_whatever_was_predicted(
     three = slide_set(scans / "good.tif", tmp_path / "data", class_names=["a", "b", "c"], threshold=None)
     write_results(three, collected(three, (0.2, 0.3, 0.5)), DSNet(3, embedding_channels=6), tmp_path / "three")
     assert shown == [1, 2]
+
+
+@pytest.mark.parametrize("asked", ["normal", None])
+def test_the_map_of_a_chosen_class(
+    scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str | None
+) -> None:
+    shown = []
+    monkeypatch.setattr(
+        "scripts.inference.run.grad_cam",
+        lambda network, image, index: shown.append(index) or np.zeros(image.shape[2:], dtype=np.float32),
+    )
+    slides = slide_set(scans / "good.tif", tmp_path / "data")
+    target = class_index(CARD, asked)
+    write_results(slides, collected(slides, (0.1, 0.9)), DSNet(embedding_channels=6), tmp_path / "out", target=target)
+    assert shown == [1 if asked is None else 0]
+
+
+def test_a_class_is_named_as_the_card_names_it() -> None:
+    """The command line makes a number of a name of digits."""
+    assert class_index({"class_names": ["0", "1"]}, 1) == 1
+    with pytest.raises(RequestError, match="target_class 'stroma': the model knows normal, tumour"):
+        class_index(CARD, "stroma")
 
 
 def test_a_foreign_file_is_classified_without_its_slide(tmp_path: Path) -> None:

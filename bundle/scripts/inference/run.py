@@ -174,6 +174,22 @@ def _empty_slides(manifest: Path) -> dict[str, str]:
         return {row["slide_id"]: row["error"] for row in csv.DictReader(file) if row["status"] == "empty"}
 
 
+def class_index(card: dict[str, Any], target_class: str | int | None) -> int | None:
+    """Return the number of the class whose heat map is wanted; None, which leaves it to the prediction, for None.
+
+    Raises:
+        RequestError: the model has no class of that name.
+    """
+    names: list[str] = card["class_names"]
+    if target_class is None:
+        return None
+    if str(target_class) not in names:
+        raise RequestError(
+            f"target_class {str(target_class)!r}: the model knows {', '.join(names)}; name one of them, or leave it out"
+        )
+    return names.index(str(target_class))
+
+
 def write_results(
     slides: InferenceSet,
     collector: PredictionCollector,
@@ -183,8 +199,9 @@ def write_results(
     device: torch.device | str = "cpu",
     threshold: float | None = None,
     heat_maps: bool = True,
+    target: int | None = None,
 ) -> None:
-    """Write ``predictions.csv`` and, a slide, the heat map of its predicted class (of class 1 for two classes).
+    """Write ``predictions.csv`` and, a slide, the heat map of one class.
 
     Args:
         slides: what was classified.
@@ -194,6 +211,7 @@ def write_results(
         device: where the network runs.
         threshold: decision threshold on the calibrated P(class 1) instead of the model card's.
         heat_maps: whether to write them.
+        target: number of the heat maps' class; None is class 1 of two, else the class predicted for each slide.
     """
     card, output = slides.card, Path(output_dir)
     names = card["class_names"]
@@ -206,7 +224,9 @@ def write_results(
     network.eval()
     pairs = list(zip(slides.items, predictions, strict=True))
     for item, prediction in track(pairs, total=len(pairs), what="heat maps", unit="slide"):
-        shown = 1 if len(names) == 2 else max(range(len(names)), key=prediction.probabilities.__getitem__)
+        shown = target
+        if shown is None:
+            shown = 1 if len(names) == 2 else max(range(len(names)), key=prediction.probabilities.__getitem__)
         embedding = read_embedding(Path(item["embedding"]))
         matrices = load(item)
         pixels = (255 * (1 - matrices["t"][:3])).round().to(torch.uint8)
