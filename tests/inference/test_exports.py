@@ -36,6 +36,7 @@ def example() -> dict[str, Any]:
         "mpp_x": 0.5,
         "mpp_y": 0.25,
         "class_name": "tumour <1>",
+        "bounds_xy_px": (0, 0),
     }
 
 
@@ -124,6 +125,26 @@ def test_geojson_outlines_the_hot_cells_exactly(tmp_path: Path) -> None:
         assert all(isinstance(part, int) and 0 <= part <= 255 for part in color)
 
 
+def test_geojson_tells_how_hot_a_region_is(tmp_path: Path) -> None:
+    """QuPath reads ``measurements`` into its table."""
+    arguments = example()
+    arguments["cam"][1, 2] = 0.9
+    write_heat_map(tmp_path, **arguments)
+    features = json.loads((tmp_path / "cam.geojson").read_text(encoding="utf-8"))["features"]
+    measured = [tuple(feature["properties"]["measurements"].values()) for feature in features]
+    assert measured == [(0.6375, 0.9), (1.0, 1.0), (0.9, 0.9), (1.0, 1.0)]
+    assert list(features[0]["properties"]["measurements"]) == ["Grad-CAM mean", "Grad-CAM max"]
+
+
+def test_geojson_begins_at_the_scan_and_asap_at_the_glass(tmp_path: Path) -> None:
+    """QuPath crops a slide to OpenSlide's bounds, ASAP does not."""
+    write_heat_map(tmp_path, **{**example(), "bounds_xy_px": (600, 200)})
+    content = json.loads((tmp_path / "cam.geojson").read_text(encoding="utf-8"))
+    assert content["bounds_xy_px"] == [600, 200]
+    assert content["features"][0]["geometry"]["coordinates"][0][0] == [896 - 600, 384 - 200]
+    assert asap_rings(tmp_path / "cam.xml", "tumour <1> >= 0.5")[0][0] == (896, 384)
+
+
 @pytest.mark.parametrize("level", [0.5, 0.75])
 def test_both_outlines_cover_the_cells_of_the_level(tmp_path: Path, level: float) -> None:
     cam = np.random.default_rng(3).random((17, 23)).astype(np.float32)
@@ -135,7 +156,7 @@ def test_both_outlines_cover_the_cells_of_the_level(tmp_path: Path, level: float
     chosen = [feature for feature in features if feature["properties"]["name"] == name]
     rings = [ring for feature in chosen for ring in feature["geometry"]["coordinates"]]
     np.testing.assert_array_equal(cells_inside(rings, cam.shape), cam >= level)
-    rings = asap_rings(tmp_path / "cam.xml", name) + asap_rings(tmp_path / "cam.xml", f"{name} hole")
+    rings = asap_rings(tmp_path / "cam.xml", name)
     np.testing.assert_array_equal(cells_inside(rings, cam.shape), cam >= level)
 
 
@@ -146,14 +167,11 @@ def test_asap_groups_and_colours(tmp_path: Path) -> None:
     groups = {group.get("Name"): group.get("Color") for group in root.iter("Group")}
     assert groups == {
         "tumour <1> >= 0.5": "#ffa500",
-        "tumour <1> >= 0.5 hole": "#000000",
         "tumour <1> >= 0.75": "#dc143c",
-        "tumour <1> >= 0.75 hole": "#000000",
     }
     assert {annotation.get("PartOfGroup") for annotation in root.iter("Annotation")} <= set(groups)
     assert {annotation.get("Type") for annotation in root.iter("Annotation")} == {"Polygon"}
-    assert len(asap_rings(tmp_path / "cam.xml", "tumour <1> >= 0.5")) == 2
-    assert len(asap_rings(tmp_path / "cam.xml", "tumour <1> >= 0.5 hole")) == 1
+    assert len(asap_rings(tmp_path / "cam.xml", "tumour <1> >= 0.5")) == 3, "two halves of the ring, and the cell apart"
     first = next(root.iter("Annotation"))
     assert [point.get("Order") for point in first.iter("Coordinate")] == ["0", "1", "2", "3"]
 

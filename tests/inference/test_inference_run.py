@@ -1,4 +1,5 @@
 import csv
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from encoding.painted import MeanEncoder, on_glass, paint, quarter_colours, write_tiff
+from slides.mirax_file import write_mirax
 from training.embedding_files import write_embedding, write_foreign
 
 from scripts.common.errors import RequestError, SlideError
@@ -206,6 +208,25 @@ def test_a_class_is_named_as_the_card_names_it() -> None:
     assert class_index({"class_names": ["0", "1"]}, 1) == 1
     with pytest.raises(RequestError, match="target_class 'stroma': the model knows normal, tumour"):
         class_index(CARD, "stroma")
+
+
+@pytest.mark.parametrize(("forgotten", "gone"), [(False, False), (False, True), (True, False), (True, True)])
+def test_the_scans_corner_comes_from_the_file_or_the_slide(tmp_path: Path, forgotten: bool, gone: bool) -> None:
+    """Where neither tells it, from the glass's."""
+    scanned = np.zeros((8, 12), dtype=bool)
+    scanned[1:5, 3:9] = True
+    slide = write_mirax(tmp_path / "case.mrxs", paint(quarter_colours(12, 18)), scanned, tile_px=48, mpp=2.0)
+    (tmp_path / "slides.csv").write_text("slide\ncase.mrxs\n")
+    slide_set(tmp_path / "slides.csv", tmp_path / "data")
+    if forgotten:
+        with h5py.File(tmp_path / "data" / "case.h5", "r+") as file:
+            del file.attrs["bounds_xywh_px"]
+    if gone:
+        slide.unlink()
+    slides = slide_set(None, tmp_path / "data")
+    write_results(slides, collected(slides, (0.2, 0.8)), DSNet(embedding_channels=6), tmp_path / "out")
+    content = json.loads((tmp_path / "out" / "case" / "cam.geojson").read_text())
+    assert content["bounds_xy_px"] == ([0, 0] if forgotten and gone else [144, 48])
 
 
 def test_a_foreign_file_is_classified_without_its_slide(tmp_path: Path) -> None:

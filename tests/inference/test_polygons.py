@@ -1,13 +1,18 @@
 import numpy as np
 import pytest
+from scipy import ndimage
 from skimage.draw import polygon2mask
 
-from scripts.inference.polygons import signed_area, trace_cells
+from scripts.inference.polygons import Polygon, label_without_holes, signed_area, trace_regions
 from scripts.slides.geometry import PatchGrid
 
 
 def unit_grid(cells: np.ndarray) -> PatchGrid:
     return PatchGrid(1, (0, 0), (cells.shape[0], cells.shape[1]))
+
+
+def trace_cells(cells: np.ndarray, grid: PatchGrid) -> list[Polygon]:
+    return trace_regions(*ndimage.label(cells), grid)
 
 
 def trace(text: str) -> list[tuple[int, int]]:
@@ -52,6 +57,23 @@ def test_rings_are_simple_and_cover_the_cells(share: float) -> None:
         np.testing.assert_array_equal(covered, cells)
         areas = [signed_area(ring) for polygon in polygons for ring in (polygon.exterior, *polygon.holes)]
         assert sum(areas) == cells.sum()
+
+
+@pytest.mark.parametrize("share", [0.5, 0.7, 0.9, 1.0])
+def test_regions_cut_open_cover_the_same_cells_without_holes(share: float) -> None:
+    for seed in range(20):
+        cells = np.random.default_rng(seed).random((9, 12)) < share
+        labels, count = label_without_holes(cells)
+        np.testing.assert_array_equal(labels > 0, cells)
+        assert set(np.unique(labels[cells])) == set(range(1, count + 1))
+        polygons = trace_regions(labels, count, unit_grid(cells))
+        assert not any(polygon.holes for polygon in polygons)
+        assert sum(signed_area(polygon.exterior) for polygon in polygons) == cells.sum()
+
+
+def test_a_region_without_a_hole_is_not_cut() -> None:
+    cells = np.array([[letter == "#" for letter in line] for line in ("##..#", "#...#", "###.#")])
+    assert label_without_holes(cells)[1] == ndimage.label(cells)[1] == 2
 
 
 def test_points_are_level0_pixels() -> None:

@@ -184,6 +184,7 @@ def _attributes(
         "read_level": plan.level,
         "read_px": plan.read_px,
         "slide_size_xy_px": np.array(reader.level_sizes_xy_px[0], dtype=np.int64),
+        "bounds_xywh_px": np.array(reader.bounds_xywh_px, dtype=np.int64),
         "backend": reader.backend,
         "encoder": encoder.identity,
         "engine": encoder.engine,

@@ -1,4 +1,4 @@
-"""The heat map as outlines for viewers: GeoJSON for QuPath, XML for ASAP, both in level-0 pixels."""
+"""The heat map as outlines for viewers: GeoJSON for QuPath, XML for ASAP, in level-0 pixels as each of them counts."""
 
 import json
 from collections.abc import Sequence
@@ -8,13 +8,31 @@ from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from ..common.files import atomic_path
 from ..slides.geometry import PatchGrid
-from .polygons import Polygon, Ring, trace_cells
+from .polygons import Polygon, Ring, label_without_holes, trace_regions
 
 LEVELS: tuple[tuple[float, tuple[int, int, int]], ...] = ((0.5, (255, 165, 0)), (0.75, (220, 20, 60)))
 """Where the outlines run, as parts of the slide's maximum, and their colours (RGB); inner ones lie in outer ones."""
+
+DIGITS = 4  # of a measurement
+
+
+@dataclass(frozen=True)
+class Region:
+    """Cells that hang together.
+
+    Attributes:
+        polygon: their outline.
+        mean: mean of the heat in them.
+        maximum: its maximum.
+    """
+
+    polygon: Polygon
+    mean: float
+    maximum: float
 
 
 @dataclass(frozen=True)
@@ -24,64 +42,81 @@ class Band:
     Attributes:
         name: class and level, such as ``"tumor >= 0.5"``.
         color: RGB, 0 to 255.
-        polygons: the regions.
+        regions: the regions.
+        pieces: outlines of the same regions, cut so that none has a hole.
     """
 
     name: str
     color: tuple[int, int, int]
-    polygons: tuple[Polygon, ...]
+    regions: tuple[Region, ...]
+    pieces: tuple[Ring, ...]
 
 
 def outline(cam: NDArray[np.float32], grid: PatchGrid, *, class_name: str) -> list[Band]:
     """Outline a heat map (H, W) on ``grid`` at every level of `LEVELS`."""
-    return [
-        Band(f"{class_name} >= {level:g}", color, tuple(trace_cells(cam >= level, grid))) for level, color in LEVELS
-    ]
+    bands = []
+    for level, color in LEVELS:
+        hot = cam >= level
+        labels, count = ndimage.label(hot)
+        index = range(1, count + 1)
+        means, maxima = ndimage.mean(cam, labels, index), ndimage.maximum(cam, labels, index)
+        polygons = trace_regions(labels, count, grid)
+        regions = tuple(map(Region, polygons, map(float, means), map(float, maxima)))
+        pieces = tuple(polygon.exterior for polygon in trace_regions(*label_without_holes(hot), grid))
+        bands.append(Band(f"{class_name} >= {level:g}", color, regions, pieces))
+    return bands
 
 
-def write_geojson(path: Path, bands: Sequence[Band]) -> None:
+def write_geojson(path: Path, bands: Sequence[Band], *, bounds_xy_px: tuple[int, int]) -> None:
     """Write a FeatureCollection with one feature a region, as QuPath imports it (File, Import objects).
 
-    Rings are closed; the first is the outline, the others are holes (RFC 7946, in pixels instead of degrees).
+    Rings are closed; the first is the outline, the others are holes (RFC 7946, in pixels instead of degrees). QuPath shows what was
+    scanned alone, and counts pixels from there (its ``OpenSlideImageServer``): ``bounds_xy_px``, the corner of the scan in level-0
+    pixels of the glass, is taken off every point and noted in the file.
     """
+    left, top = bounds_xy_px
     features = [
         {
             "type": "Feature",
             "geometry": {
                 "type": "Polygon",
-                "coordinates": [_closed(ring) for ring in (polygon.exterior, *polygon.holes)],
+                "coordinates": [
+                    [[x - left, y - top] for x, y in (*ring, ring[0])]
+                    for ring in (region.polygon.exterior, *region.polygon.holes)
+                ],
             },
             "properties": {
                 "objectType": "annotation",
                 "name": band.name,
                 "classification": {"name": band.name, "color": list(band.color)},
+                "measurements": {
+                    "Grad-CAM mean": round(region.mean, DIGITS),
+                    "Grad-CAM max": round(region.maximum, DIGITS),
+                },
             },
         }
         for band in bands
-        for polygon in band.polygons
+        for region in band.regions
     ]
+    content = {"type": "FeatureCollection", "bounds_xy_px": list(bounds_xy_px), "features": features}
     with atomic_path(path) as partial:
-        partial.write_text(json.dumps({"type": "FeatureCollection", "features": features}) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
 def write_asap_xml(path: Path, bands: Sequence[Band]) -> None:
-    """Write the same regions for ASAP, one annotation group a level.
+    """Write the same regions for ASAP, one annotation group a level, in level-0 pixels of the whole glass, which ASAP shows.
 
-    ASAP has no holes: they are annotations of a group of their own, ``"<level> hole"``, to be subtracted when masks are painted
-    (Camelyon16 keeps its exclusions in a separate group likewise).
+    ASAP knows no holes: a region with one is cut along a row of cells, and the pieces together are the region.
     """
     root = ElementTree.Element("ASAP_Annotations")
     annotations = ElementTree.SubElement(root, "Annotations")
     groups = ElementTree.SubElement(root, "AnnotationGroups")
     for band in bands:
         color = "#{:02x}{:02x}{:02x}".format(*band.color)
-        outlines = [polygon.exterior for polygon in band.polygons]
-        holes = [ring for polygon in band.polygons for ring in polygon.holes]
-        for group, rings, group_color in ((band.name, outlines, color), (f"{band.name} hole", holes, "#000000")):
-            element = ElementTree.SubElement(groups, "Group", Name=group, PartOfGroup="None", Color=group_color)
-            ElementTree.SubElement(element, "Attributes")
-            for index, ring in enumerate(rings):
-                _add_annotation(annotations, ring, name=f"{group} {index}", group=group, color=group_color)
+        group = ElementTree.SubElement(groups, "Group", Name=band.name, PartOfGroup="None", Color=color)
+        ElementTree.SubElement(group, "Attributes")
+        for index, ring in enumerate(band.pieces):
+            _add_annotation(annotations, ring, name=f"{band.name} {index}", group=band.name, color=color)
     ElementTree.indent(root)
     with atomic_path(path) as partial:
         ElementTree.ElementTree(root).write(partial, encoding="utf-8", xml_declaration=True)
@@ -92,7 +127,3 @@ def _add_annotation(parent: ElementTree.Element, ring: Ring, *, name: str, group
     coordinates = ElementTree.SubElement(annotation, "Coordinates")
     for order, (x, y) in enumerate(ring):
         ElementTree.SubElement(coordinates, "Coordinate", Order=str(order), X=str(x), Y=str(y))
-
-
-def _closed(ring: Ring) -> list[list[int]]:
-    return [list(point) for point in (*ring, ring[0])]

@@ -28,6 +28,7 @@ def write_heat_map(
     mpp_x: float | None,
     mpp_y: float | None,
     class_name: str,
+    bounds_xy_px: tuple[int, int],
 ) -> None:
     """Write ``cam.nii.gz``, ``cam.png``, ``cam.geojson``, ``cam.xml`` and ``observed.png``, each whole or not at all.
 
@@ -42,6 +43,7 @@ def write_heat_map(
             scale bar are then in level-0 pixels, which is logged.
         mpp_y: the same along y.
         class_name: class that the heat is evidence for.
+        bounds_xy_px: top-left corner of what was scanned, in level-0 pixels; not 0, 0 for MRXS and SCN.
 
     Raises:
         ValueError: the arrays do not fit each other, or the heat is not from 0 to 1.
@@ -69,7 +71,7 @@ def write_heat_map(
         mpp_y=mpp_y,
         class_name=class_name,
     )
-    write_geojson(folder / "cam.geojson", bands)
+    write_geojson(folder / "cam.geojson", bands, bounds_xy_px=bounds_xy_px)
     write_asap_xml(folder / "cam.xml", bands)
     write_observed(folder / "observed.png", observed)
 

@@ -28,17 +28,17 @@ class Polygon:
     holes: tuple[Ring, ...]
 
 
-def trace_cells(cells: NDArray[np.bool_], grid: PatchGrid) -> list[Polygon]:
-    """Outline the cells that are set, one polygon for every group that touches along sides (corners alone do not join).
+def trace_regions(labels: NDArray[np.int32], count: int, grid: PatchGrid) -> list[Polygon]:
+    """Outline regions of cells, each of which hangs together by sides, as ``scipy.ndimage.label`` numbers them.
 
     Args:
-        cells: (H, W), on ``grid``.
+        labels: (H, W), on ``grid``: 1 to ``count`` in a region, 0 outside.
+        count: number of regions.
         grid: where the cells lie.
 
     Returns:
-        polygons in the order of their first cell, row by row.
+        a polygon a region, in the order of their numbers.
     """
-    labels, count = ndimage.label(cells)
     polygons = []
     for index, box in enumerate(ndimage.find_objects(labels, count), start=1):
         top, left = box[0].start, box[1].start
@@ -49,6 +49,32 @@ def trace_cells(cells: NDArray[np.bool_], grid: PatchGrid) -> list[Polygon]:
         (exterior,) = (ring for ring in rings if signed_area(ring) > 0)
         polygons.append(Polygon(exterior, tuple(ring for ring in rings if signed_area(ring) < 0)))
     return polygons
+
+
+def label_without_holes(cells: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
+    """Number regions as ``scipy.ndimage.label`` does, cut along the first row of each hole so that no region has any.
+
+    Args:
+        cells: (H, W).
+
+    Returns:
+        labels (H, W) and their count, for :func:`trace_regions`.
+    """
+    labels, count = ndimage.label(cells)
+    number = 1
+    while number <= count:
+        (box,) = ndimage.find_objects((labels == number).astype(np.int32))
+        region = labels[box] == number
+        holes = ndimage.binary_fill_holes(region) & ~region
+        if not holes.any():
+            number += 1
+            continue
+        row = np.argwhere(holes)[0, 0]
+        (above, above_count), (below, below_count) = ndimage.label(region[:row]), ndimage.label(region[row:])
+        parts = np.vstack([above, np.where(below, below + above_count, 0)])
+        labels[box][region] = np.where(parts == 1, number, count - 1 + parts)[region]
+        count += above_count + below_count - 1
+    return labels, count
 
 
 def signed_area(ring: Sequence[Point]) -> float:

@@ -18,9 +18,10 @@ from ..dsnet.network import DSNet
 from ..encoding.job import ManifestRow
 from ..encoding.named_encoder import identity_of
 from ..encoding.run import COLUMNS, encode_slides, require_complete
-from ..encoding.store import read_embedding, read_encoder, read_shape
+from ..encoding.store import Embedding, read_embedding, read_encoder, read_shape
 from ..evaluation.calibration import calibrated_predictions
 from ..evaluation.predictions import write_predictions
+from ..slides.reader import open_slide
 from ..slides.table import SlideRow, read_slides
 from ..training.card import require_encoder
 from ..training.evaluation import PredictionCollector
@@ -227,6 +228,7 @@ def write_results(
         shown = target
         if shown is None:
             shown = 1 if len(names) == 2 else max(range(len(names)), key=prediction.probabilities.__getitem__)
+        slide = Path(item["slide"])
         embedding = read_embedding(Path(item["embedding"]))
         matrices = load(item)
         pixels = (255 * (1 - matrices["t"][:3])).round().to(torch.uint8)
@@ -240,4 +242,17 @@ def write_results(
             mpp_x=embedding.attributes.get("mpp_x"),
             mpp_y=embedding.attributes.get("mpp_y"),
             class_name=names[shown],
+            bounds_xy_px=_bounds_xy_px(embedding, slide),
         )
+
+
+def _bounds_xy_px(embedding: Embedding, slide: Path) -> tuple[int, int]:
+    """Corner of what was scanned, from the embedding file or else the slide; where neither says, that of the glass."""
+    bounds = embedding.attributes.get("bounds_xywh_px")
+    if bounds is None and slide.is_file():
+        try:
+            with open_slide(slide) as reader:
+                bounds = reader.bounds_xywh_px
+        except SlideError as error:  # it is not needed for anything else here
+            _LOGGER.debug("%s", error)
+    return (0, 0) if bounds is None else (int(bounds[0]), int(bounds[1]))
