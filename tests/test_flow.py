@@ -15,7 +15,7 @@ pytest_plugins = ["tiny_flow_fixture"]
 
 METRICS = ["auc", "accuracy", "precision", "recall", "f1", "specificity", "brier", "ece"]
 PREDICTION_COLUMNS = ["slide_id", "label", "predicted", "p_0", "p_1", "stream_score", "threshold"]
-HEAT_MAP_FILES = ["cam.geojson", "cam.nii.gz", "cam.png", "cam.xml", "observed.png"]
+HEAT_MAP_FILES = ["cam.geojson", "cam.nii.gz", "cam.ome.tif", "cam.png", "cam.xml", "observed.png"]
 TEST_SLIDES = ["test_000", "test_001"]
 
 

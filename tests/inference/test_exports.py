@@ -14,7 +14,7 @@ from scripts.inference.exports import write_heat_map
 
 STEP = 128
 ORIGIN = (640, 256)
-FILES = {"cam.nii.gz", "cam.png", "cam.geojson", "cam.xml", "observed.png"}
+FILES = {"cam.nii.gz", "cam.ome.tif", "cam.png", "cam.geojson", "cam.xml", "observed.png"}
 
 
 def example() -> dict[str, Any]:
@@ -57,7 +57,7 @@ def asap_rings(path: Path, group: str) -> list[list[tuple[float, float]]]:
     ]
 
 
-def test_five_files_and_nothing_else(tmp_path: Path) -> None:
+def test_six_files_and_nothing_else(tmp_path: Path) -> None:
     write_heat_map(tmp_path / "slide", **example())
     assert {path.name for path in (tmp_path / "slide").iterdir()} == FILES
 

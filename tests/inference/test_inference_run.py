@@ -165,7 +165,7 @@ def test_heat_maps_lie_where_the_tissue_does(scans: Path, tmp_path: Path) -> Non
     network = DSNet(embedding_channels=6).eval()
     write_results(slides, collected(slides, (0.9, 0.1)), network, tmp_path / "out")
     names = sorted(path.name for path in (tmp_path / "out" / "good").iterdir())
-    assert names == ["cam.geojson", "cam.nii.gz", "cam.png", "cam.xml", "observed.png"]
+    assert names == ["cam.geojson", "cam.nii.gz", "cam.ome.tif", "cam.png", "cam.xml", "observed.png"]
     volume = nibabel.load(tmp_path / "out" / "good" / "cam.nii.gz")
     assert volume.shape == (6, 5, 1)
     np.testing.assert_allclose(volume.affine[:2, 3], [-(96 * 0.002 + 0.032), -(64 * 0.002 + 0.032)], rtol=1e-3)

@@ -1,4 +1,4 @@
-"""The folder of one slide's heat map: a NIfTI volume, a picture, outlines for two viewers, the observation mask."""
+"""The folder of one slide's heat map: its values in two formats, a picture, outlines for two viewers, the observation mask."""
 
 import gzip
 import logging
@@ -12,6 +12,7 @@ from PIL import Image
 from ..common.files import atomic_path
 from ..slides.geometry import PatchGrid
 from .annotations import outline, write_asap_xml, write_geojson
+from .ome_tiff import write_ome_tiff
 from .overlay import write_overlay
 
 _LOGGER = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ def write_heat_map(
     class_name: str,
     bounds_xy_px: tuple[int, int],
 ) -> None:
-    """Write ``cam.nii.gz``, ``cam.png``, ``cam.geojson``, ``cam.xml`` and ``observed.png``, each whole or not at all.
+    """Write ``cam.nii.gz``, ``cam.ome.tif``, ``cam.png``, ``cam.geojson``, ``cam.xml`` and ``observed.png``, each whole or not at all.
 
     Args:
         folder: the slide's folder, made where it is missing.
@@ -61,6 +62,7 @@ def write_heat_map(
     grid = PatchGrid(patch_px_level0, origin_xy_px, (rows, columns))
     bands = outline(cam, grid, class_name=class_name)
     write_nifti(folder / "cam.nii.gz", cam, grid, mpp_x=mpp_x, mpp_y=mpp_y)
+    write_ome_tiff(folder / "cam.ome.tif", cam, grid, mpp_x=mpp_x, mpp_y=mpp_y, class_name=class_name)
     write_overlay(
         folder / "cam.png",
         cam=cam,
