@@ -36,6 +36,7 @@ def example() -> dict[str, Any]:
         "mpp_x": 0.5,
         "mpp_y": 0.25,
         "class_name": "tumour <1>",
+        "slide": Path("absent.svs"),
         "bounds_xy_px": (0, 0),
     }
 

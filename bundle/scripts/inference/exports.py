@@ -1,4 +1,4 @@
-"""The folder of one slide's heat map: its values in two formats, a picture, outlines for two viewers, the observation mask."""
+"""The folder of one slide's heat map: its values in three formats, a picture, outlines for two viewers, the observation mask."""
 
 import gzip
 import logging
@@ -9,11 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..common.errors import SlideError
 from ..common.files import atomic_path
+from ..slides.companions import is_dicom
 from ..slides.geometry import PatchGrid
 from .annotations import outline, write_asap_xml, write_geojson
 from .ome_tiff import write_ome_tiff
 from .overlay import write_overlay
+from .parametric_map import can_write_dicom, write_parametric_map
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -29,9 +32,12 @@ def write_heat_map(
     mpp_x: float | None,
     mpp_y: float | None,
     class_name: str,
+    slide: Path,
     bounds_xy_px: tuple[int, int],
 ) -> None:
     """Write ``cam.nii.gz``, ``cam.ome.tif``, ``cam.png``, ``cam.geojson``, ``cam.xml`` and ``observed.png``, each whole or not at all.
+
+    Of a DICOM slide that is there, also ``cam.dcm`` where highdicom is installed; if its files do not serve, a warning says so.
 
     Args:
         folder: the slide's folder, made where it is missing.
@@ -44,6 +50,7 @@ def write_heat_map(
             scale bar are then in level-0 pixels, which is logged.
         mpp_y: the same along y.
         class_name: class that the heat is evidence for.
+        slide: the slide's file, which may be absent.
         bounds_xy_px: top-left corner of what was scanned, in level-0 pixels; not 0, 0 for MRXS and SCN.
 
     Raises:
@@ -76,6 +83,12 @@ def write_heat_map(
     write_geojson(folder / "cam.geojson", bands, bounds_xy_px=bounds_xy_px)
     write_asap_xml(folder / "cam.xml", bands)
     write_observed(folder / "observed.png", observed)
+    if slide.is_file() and is_dicom(slide) and can_write_dicom():
+        try:
+            write_parametric_map(folder / "cam.dcm", cam, grid, slide=slide, class_name=class_name)
+        except SlideError as error:
+            _LOGGER.warning("a DICOM slide has no cam.dcm: its files do not serve (%s)", error.__cause__)
+            _LOGGER.debug("%s", error)
 
 
 def nifti_affine(grid: PatchGrid, *, mpp_x: float | None, mpp_y: float | None) -> NDArray[np.float64]:

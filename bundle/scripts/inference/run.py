@@ -242,6 +242,7 @@ def write_results(
             mpp_x=embedding.attributes.get("mpp_x"),
             mpp_y=embedding.attributes.get("mpp_y"),
             class_name=names[shown],
+            slide=slide,
             bounds_xy_px=_bounds_xy_px(embedding, slide),
         )
 

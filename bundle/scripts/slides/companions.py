@@ -32,6 +32,15 @@ def companions_of(path: Path) -> list[Path]:
     return _same_series(path)
 
 
+def is_dicom(path: Path) -> bool:
+    """Whether a file begins as a DICOM file does.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return _series_of_file(path) is not None
+
+
 def _same_series(path: Path) -> list[Path]:
     series = _series_of_file(path)
     if series is None:
