@@ -6,8 +6,12 @@ from pathlib import Path
 
 import yaml
 
-_LINE = re.compile(r"^(?P<name>[A-Za-z_][\w#]*): +(?P<rest>\S.*)$")
-_COMMENT = re.compile(r"(?:^| )# (?P<text>.*)$")
+_LINE = re.compile(
+    r"""^(?P<name>[A-Za-z_][\w#]*):\ +
+    (?P<value>"(?:[^"\\]|\\.)*" | '[^']*' | \S.*?)
+    (?:\ +\#\ (?P<comment>.*))?$""",
+    re.VERBOSE,
+)
 _END = "options:"  # the component that ends the options of a config
 _COLUMN = 30
 
@@ -26,18 +30,22 @@ def describe(files: Sequence[str]) -> str:
         is_overlay = _END not in lines
         for line in lines if is_overlay else lines[: lines.index(_END)]:
             match = _LINE.match(line)
-            if match and (not is_overlay or match["name"] in options):
-                comment = _COMMENT.search(match["rest"])
+            if match and (not is_overlay or match["name"] in options or _is_new_option(match)):
                 known = options.get(match["name"], ("", ""))[1]
-                options[match["name"]] = (_default(match["rest"]), comment["text"] if comment else known)
+                options[match["name"]] = (_default(match["value"]), match["comment"] or known)
     rows = [line for name, (default, comment) in options.items() for line in _rows(f"  --{name} {default}", comment)]
     return "\n".join([*heads, "", "Options, with their defaults:", "", *rows])
+
+
+def _is_new_option(line: re.Match[str]) -> bool:
+    """Whether a line of an overlay is a value of its own, neither a part of something nor computed."""
+    return "#" not in line["name"] and not line["value"].lstrip("\"'").startswith(("$", "%", "@"))
 
 
 def _default(text: str) -> str:
     """A value as one types it on a command line."""
     value = yaml.safe_load(text)
-    return value if isinstance(value, str) else _COMMENT.sub("", text).strip()
+    return value if isinstance(value, str) else text
 
 
 def _rows(head: str, comment: str) -> list[str]:
