@@ -187,3 +187,19 @@ def test_folder_that_is_no_bundle_is_refused(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RequestError, match=rf"{tmp_path}: holds no configs/metadata.json.*--bundle_root"):
         resolve_bundle_root(".")
+
+
+def test_help_tells_the_options_and_does_nothing(bundle: Path) -> None:
+    result = run_cli(bundle, "--help")
+    assert result.returncode == 0, result.stderr
+    assert "  --max_epochs 2" in result.stdout
+    assert not (bundle / "out").exists()
+
+
+def test_a_config_that_cannot_work_is_refused_before_any_work(bundle: Path) -> None:
+    result = run_cli(bundle, "--work#content", "$str(@max_epoch)")
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.splitlines()[-1] == (
+        "error: the command line: work#content: refers to @max_epoch, which is not there; the nearest is @max_epochs"
+    )
+    assert not (bundle / "out").exists()

@@ -20,7 +20,10 @@ import monai.bundle
 from fire.parser import SeparateFlagArgs
 from monai.bundle import ConfigParser, ConfigWorkflow, create_workflow, run, run_workflow
 from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS, ID_SEP_KEY
+from monai.utils import ensure_tuple
 
+from .config_check import nested, require_sound, spelled
+from .config_help import describe
 from .errors import RequestError, SlideError, StorageError
 
 EXIT_FAILED = 1
@@ -30,18 +33,27 @@ _COMMANDS: dict[str, Callable[..., None]] = {"run": run, "run_workflow": run_wor
 
 
 def check_options() -> None:
-    """Refuse command-line options that neither MONAI nor the named config files know, and set up the exit codes.
+    """Set up the exit codes, answer ``--help``, refuse unknown options and configs that cannot work.
 
     Does nothing where the process is not ``python -m monai.bundle``: in another program the command line says nothing
     about the config, and the exit codes are its own affair.
 
     Raises:
-        RequestError: an option is unknown; the message names the nearest known one and the config files.
+        RequestError: an option is unknown to MONAI and to the config files (the message names the nearest known one), or the
+            config refers to what is not there (:func:`.config_check.require_sound`).
+        SystemExit: help was asked for and printed.
     """
     if Path(sys.argv[0]).resolve() != Path(monai.bundle.__file__).with_name("__main__.py").resolve():
         return
     install_exit_codes()
+    given = _given_options(sys.argv[1:])
+    files = [str(file) for file in ensure_tuple(given.get("config_file") or ())]
+    if "help" in given:
+        print(describe(files))
+        raise SystemExit(0)
     refuse_unknown(sys.argv[1:])
+    own = {name: value for name, value in given.items() if name not in _monai_parameters()}
+    require_sound(files, own)
 
 
 def refuse_unknown(arguments: Sequence[str]) -> None:
@@ -54,11 +66,6 @@ def refuse_unknown(arguments: Sequence[str]) -> None:
         RequestError: see `check_options`.
     """
     given = _given_options(arguments)
-    names = list(given)
-    if given.get("args_file"):
-        defaults = ConfigParser.load_config_file(given["args_file"])
-        names += [name for name in defaults if name not in given]
-        given = {**defaults, **{name: value for name, value in given.items() if value is not None}}
     if not given.get("config_file"):
         return
     config = ConfigParser(ConfigParser.load_config_files(given["config_file"]))
@@ -66,12 +73,12 @@ def refuse_unknown(arguments: Sequence[str]) -> None:
     if given.get("tracking"):
         known |= _tracking_names(given["tracking"])
 
-    unknown = [name for name in names if name not in known and name not in config]
+    unknown = [name for name in given if name not in known and name not in config]
     if unknown:
         hints = []
         for name in unknown:
-            spelling = name.replace(ID_SEP_KEY, "#")
-            candidates = _nested_ids(config[""]) if "#" in spelling else known
+            spelling = spelled(name)
+            candidates = {spelled(id) for id, _ in nested(config[""])} if "#" in spelling else known
             nearest = difflib.get_close_matches(spelling, sorted(candidates), n=1, cutoff=0.0)
             hints.append(f"unknown option --{spelling}, the nearest known one is --{nearest[0]}")
         raise RequestError(f"{'; '.join(hints)} (options are the names in {given['config_file']})")
@@ -126,7 +133,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _given_options(arguments: Sequence[str]) -> dict[str, Any]:
-    """Return the options by name as Fire hands them to MONAI, positional ones included; empty for other commands."""
+    """Return the options by name, positional ones and those of ``--args_file`` included; empty for other commands."""
     given: dict[str, Any] = {}
 
     def recorder(command: Callable[..., None]) -> Callable[..., None]:
@@ -140,6 +147,11 @@ def _given_options(arguments: Sequence[str]) -> dict[str, Any]:
     words, _ = SeparateFlagArgs(list(arguments))
     if words and words[0] in _COMMANDS:
         fire.Fire({name: recorder(command) for name, command in _COMMANDS.items()}, command=words)
+    if given.get("args_file"):
+        given = {
+            **ConfigParser.load_config_file(given["args_file"]),
+            **{name: value for name, value in given.items() if value is not None},
+        }
     return {name.replace("#", ID_SEP_KEY): value for name, value in given.items()}
 
 
@@ -157,11 +169,3 @@ def _tracking_names(tracking: Any) -> set[str]:
     """Return the ids that ``--tracking`` adds to the config: of a built-in setting, or of settings files."""
     settings: Any = DEFAULT_EXP_MGMT_SETTINGS.get(tracking) if isinstance(tracking, str) else None
     return set((settings or ConfigParser.load_config_files(tracking))["configs"])
-
-
-def _nested_ids(config: Any, prefix: str = "") -> Iterator[str]:
-    """Yield the id of everything inside ``config``, levels joined by ``#``."""
-    items = config.items() if isinstance(config, dict) else enumerate(config) if isinstance(config, list) else ()
-    for key, value in items:
-        yield f"{prefix}{key}"
-        yield from _nested_ids(value, f"{prefix}{key}#")

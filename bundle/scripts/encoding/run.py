@@ -18,6 +18,7 @@ from ..common.progress import track
 from ..slides.reader import UNREADABLE_TILES
 from ..slides.table import SlideRow, copy_table, read_slides
 from .job import EncodingJob, ManifestRow
+from .plan import plan_encoding
 from .settings import EncodingSettings
 from .store import read_attributes
 
@@ -49,6 +50,7 @@ def encode_slides(
     keep_table: bool = True,
     shard: str | None = None,
     cluster: Executor | None = None,
+    dry_run: bool = False,
 ) -> list[ManifestRow]:
     """Encode every slide; write ``<slide_id>.h5``, ``manifest.csv`` (after every slide) and, from a CSV, ``slides.csv``.
 
@@ -67,6 +69,7 @@ def encode_slides(
         keep_table: write ``slides.csv`` beside the embeddings where ``slides`` is a CSV, so that the folder is a dataset.
         shard: "i/n" takes every n-th slide from the i-th on (1 to n) and writes ``manifest.i-of-n.csv`` instead, for job arrays.
         cluster: encodes the slides on other processes; by default this one does.
+        dry_run: print :func:`.plan.plan_encoding` and end the process instead.
 
     Returns:
         the manifest, in the order of the slides.
@@ -74,6 +77,7 @@ def encode_slides(
     Raises:
         RequestError: there is nothing to encode, the folder is the dataset of other slides, or another run is writing there.
         StorageError: nothing more can be written.
+        SystemExit: after a dry run.
     """
     if slides is None:
         raise RequestError("no slides given: name a slide file, a folder or a CSV with --slides")
@@ -102,6 +106,9 @@ def encode_slides(
         job.encoder  # noqa: B018
     else:
         job.encoder_def()
+    if dry_run:
+        print(plan_encoding(mine, job))
+        raise SystemExit(0)
     lock, manifest = f"encoding{part and '.' + part}", f"manifest{part and '.' + part}"
     with writing_to(job.output), folder_lock(job.output, lock):
         remove_partial(job.output, {*(row.slide_id for row in mine), manifest, f".{lock}.owner"})

@@ -1,0 +1,143 @@
+"""What encoding would do: how many slides and patches, how long, how much disk. Nothing is written."""
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from ..common.errors import NoTissueError, SlideError
+from ..common.progress import track
+from ..slides.reader import open_slide
+from ..slides.table import SlideRow
+from .embed import EncodedBatch, encoded_batches
+from .job import EncodingJob
+from .named_encoder import NamedEncoder
+from .prepared import plan_of, prepare_slide
+from .scan import serves_all
+from .thumbnail import PIXELS_PER_PATCH
+
+TIMED_BATCHES = 8
+ROW_BYTES = 16 + 8  # coords and grid of a patch
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class SlidePlan:
+    """One slide; ``status`` is current, new, flat (no pyramid: every patch counts), empty or failed.
+
+    Attributes:
+        status: what would become of it.
+        patches: to encode.
+        size_bytes: of its embedding file.
+        seconds: that finding its tissue took.
+        error: why it would fail.
+    """
+
+    status: str
+    patches: int = 0
+    size_bytes: int = 0
+    seconds: float = 0.0
+    error: str = ""
+
+
+def plan_encoding(rows: Sequence[SlideRow], job: EncodingJob) -> str:
+    """Look at every slide, time the encoder on some batches of the first that has tissue, and tell the plan.
+
+    A slide without a pyramid, whose tissue is found only while it is encoded, counts with all of its patches.
+
+    Args:
+        rows: the slides.
+        job: how they would be encoded, see :func:`.run.encode_slides`.
+
+    Returns:
+        the plan, a line a fact; slides that would fail are named with the reason.
+
+    Raises:
+        RequestError: the encoder's weights do not serve.
+    """
+    encoder = job.encoder
+    plans: list[SlidePlan] = []
+    rate: float | None = None
+    read_px: int | None = None
+    for row in track(rows, total=len(rows), what="planning", unit="slide"):
+        try:
+            if job.is_current(row):
+                plans.append(SlidePlan("current"))
+                continue
+            with open_slide(row.path, num_workers=job.num_workers, device=job.decode_device) as reader:
+                start_s = time.monotonic()
+                plan = plan_of(reader, row, job.settings)
+                if serves_all(reader, plan, job.settings):
+                    plans.append(_entry("flat", int(np.prod(plan.grid.shape_yx)), plan.grid.shape_yx, job, 0.0))
+                    read_px = plan.read_px
+                    continue
+                prepared = prepare_slide(reader, plan, job.settings)
+                seconds = time.monotonic() - start_s
+                plans.append(_entry("new", len(prepared.grid_yx), prepared.grid.shape_yx, job, seconds))
+                if rate is None:
+                    rate = _patches_per_s(encoded_batches(reader, prepared, encoder))
+        except NoTissueError:
+            plans.append(SlidePlan("empty"))
+        except (SlideError, OSError) as error:
+            plans.append(SlidePlan("failed", error=str(error)))
+    if rate is not None:
+        timed = "reading and encoding"
+    elif read_px is not None:
+        timed = "the encoder alone, so reading comes on top"
+        rate = _patches_per_s(_encoded_noise(encoder, read_px))
+    lines = _told(plans, job)
+    lines.insert(2, f"encoder: {encoder.engine} {job.settings.precision} on {job.device}")
+    if rate is not None:
+        seconds = sum(plan.patches for plan in plans) / rate + sum(plan.seconds for plan in plans)
+        lines.insert(3, f"time: about {_clock(seconds)} at {rate:,.0f} patches/s ({timed}, timed now)")
+    return "\n".join(lines)
+
+
+def _entry(status: str, patches: int, shape_yx: tuple[int, int], job: EncodingJob, seconds: float) -> SlidePlan:
+    rows, columns = shape_yx
+    thumbnail = 3 * job.settings.thumbnail_levels * PIXELS_PER_PATCH**2 * rows * columns
+    size = patches * (4 * job.encoder.channels + ROW_BYTES) + thumbnail
+    return SlidePlan(status, patches, size, seconds)
+
+
+def _patches_per_s(batches: Iterator[EncodedBatch]) -> float | None:
+    """Time some batches, after one that pays for the start; None where there is no second."""
+    next(batches)
+    start_s = time.monotonic()
+    patches = sum(len(readable) for _, readable in islice(batches, TIMED_BATCHES))
+    return patches / (time.monotonic() - start_s) if patches else None
+
+
+def _encoded_noise(encoder: NamedEncoder, read_px: int) -> Iterator[EncodedBatch]:
+    patches = np.random.default_rng(0).integers(0, 256, (encoder.batch_size, read_px, read_px, 3), dtype=np.uint8)
+    for _ in range(TIMED_BATCHES + 1):
+        yield encoder.encode(patches), np.ones(len(patches), dtype=bool)
+
+
+def _told(plans: Sequence[SlidePlan], job: EncodingJob) -> list[str]:
+    found = Counter(plan.status for plan in plans)
+    flat = f", at most: {found['flat']} slides have no pyramid" if found["flat"] else ""
+    size = sum(plan.size_bytes for plan in plans)
+    free = shutil.disk_usage(_existing(job.output)).free
+    return [
+        f"slides: {found['new'] + found['flat']} of {len(plans)} to encode, {found['current']} done before, {found['empty']} without "
+        f"tissue, {found['failed']} that would fail",
+        f"patches: {sum(plan.patches for plan in plans):,}{flat}",
+        f"disk: {size / GIB:.2f} GiB{flat and ' at most'}, {free / GIB:.1f} GiB free in {job.output}",
+        *(f"would fail: {plan.error}" for plan in plans if plan.status == "failed"),
+    ]
+
+
+def _existing(path: Path) -> Path:
+    path = path.absolute()
+    return path if path.exists() else _existing(path.parent)
+
+
+def _clock(seconds: float) -> str:
+    minutes, hours = int(seconds // 60) % 60, int(seconds // 3600)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {int(seconds % 60)} s"

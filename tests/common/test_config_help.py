@@ -1,0 +1,65 @@
+from pathlib import Path
+
+import pytest
+
+from scripts.common.config_help import describe
+
+BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
+CONFIG = """# What it does.
+#   python -m monai.bundle run training
+imports:
+  - $import torch
+
+max_epochs: 200 # paper, section IV
+name: "a # b" # a quoted value
+device: "$torch.device('cpu')"
+fold: null
+
+options:
+  _target_: scripts.common.options.check_options
+seed_of: 3 # no option
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    path = tmp_path / "train.yaml"
+    path.write_text(CONFIG, encoding="utf-8")
+    return str(path)
+
+
+def test_options_stand_with_default_and_comment(config: str) -> None:
+    assert describe([config]).splitlines() == [
+        "What it does.",
+        "  python -m monai.bundle run training",
+        "",
+        "Options, with their defaults:",
+        "",
+        "  --max_epochs 200            paper, section IV",
+        "  --name a # b                a quoted value",
+        "  --device $torch.device('cpu')",
+        "  --fold null",
+    ]
+
+
+def test_an_overlay_replaces_defaults_and_keeps_comments(config: str, tmp_path: Path) -> None:
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("# More.\nmax_epochs: 3\nfold: 1 # of five\nnetwork#size: 4\n", encoding="utf-8")
+    text = describe([config, str(overlay)])
+    assert "More." in text
+    assert "  --max_epochs 3              paper, section IV" in text
+    assert "  --fold 1                    of five" in text
+    assert "size" not in text
+
+
+@pytest.mark.parametrize("path", sorted((BUNDLE / "configs").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_option_of_the_bundle_is_explained(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    if "options:" not in lines:
+        pytest.skip("an overlay")
+    rows = describe([str(path)]).partition("Options, with their defaults:")[2].strip("\n").splitlines()
+    options = [row for row in rows if row.startswith("  --")]
+    assert options
+    for row, following in zip(rows, [*rows[1:], ""], strict=True):
+        if row.startswith("  --"):
+            assert (len(row) > 30 and row[29] == " ") or following.startswith(" " * 30), f"no comment: {row}"
