@@ -2,7 +2,7 @@
 
 import csv
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from ..encoding.named_encoder import identity_of
 from ..encoding.run import COLUMNS, encode_slides, require_complete
 from ..encoding.store import Embedding, read_embedding, read_encoder, read_shape
 from ..evaluation.calibration import calibrated_predictions
-from ..evaluation.predictions import write_predictions
+from ..evaluation.predictions import Prediction, write_predictions
 from ..slides.reader import open_slide
 from ..slides.table import SlideRow, read_slides
 from ..training.card import require_encoder
@@ -219,11 +219,35 @@ def write_results(
     chosen = card["threshold"] if threshold is None else threshold
     predictions = calibrated_predictions(collector.predictions, card["temperature"])
     write_predictions(output / "predictions.csv", predictions, class_names=names, threshold=chosen)
-    if not heat_maps:
-        return
+    if heat_maps:
+        write_heat_maps(slides.items, predictions, network, card, output, device=device, target=target)
+
+
+def write_heat_maps(
+    items: Sequence[Mapping[str, Any]],
+    predictions: Sequence[Prediction],
+    network: DSNet,
+    card: dict[str, Any],
+    output: Path,
+    *,
+    device: torch.device | str = "cpu",
+    target: int | None = None,
+) -> None:
+    """Write a folder ``<slide_id>`` a slide with the heat map of one class.
+
+    Args:
+        items: the slides, as :class:`InferenceSet` lists them.
+        predictions: theirs, in the same order.
+        network: the trained network.
+        card: its card.
+        output: folder of the folders.
+        device: where the network runs.
+        target: number of that class; None is class 1 of two, else the class predicted for each slide.
+    """
+    names = card["class_names"]
     load, pack = LoadEmbeddingd(), PackMatricesd()
     network.eval()
-    pairs = list(zip(slides.items, predictions, strict=True))
+    pairs = list(zip(items, predictions, strict=True))
     for item, prediction in track(pairs, total=len(pairs), what="heat maps", unit="slide"):
         shown = target
         if shown is None:

@@ -1,0 +1,93 @@
+"""Stage 1 of the method on one slide: to an embedding file by the bundle's code, and from there to the network's input."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from monai.deploy.core import ExecutionContext, Fragment, InputContext, Operator, OperatorSpec, OutputContext
+from monai.deploy.core.domain.dicom_series_selection import StudySelectedSeries
+from recipe import Recipe
+
+from scripts.common.files import write_csv
+from scripts.encoding.job import ManifestRow
+from scripts.encoding.run import COLUMNS
+
+from .slide_reader import Case
+
+
+@dataclass(frozen=True)
+class EncodedSlide:
+    """What the writers need to know: an item of :class:`scripts.inference.run.InferenceSet`, and the series of a DICOM slide."""
+
+    item: Mapping[str, Any]
+    series: StudySelectedSeries | None
+
+    @property
+    def slide_id(self) -> str:
+        """The slide's name in all outputs."""
+        return str(self.item["slide_id"])
+
+
+class TransformationOperator(Operator):
+    """Encodes a slide as ``inference.yaml`` does, and writes ``manifest.csv`` after each.
+
+    A slide that cannot be read, or holds no tissue, is entered in the manifest, and nothing is sent on.
+
+    Args:
+        fragment: the application.
+        args: conditions.
+        recipe: what the bundle does.
+        manifest: gets a row a slide.
+        workdir: folder of the embedding files.
+        output_folder: folder of ``manifest.csv``.
+        kwargs: of the operator.
+
+    Named input:
+        slide: a :class:`.slide_reader.Case`.
+
+    Named outputs:
+        image: the network's input, a tensor (C + 12L, H, W).
+        slide: an :class:`EncodedSlide`.
+    """
+
+    def __init__(
+        self,
+        fragment: Fragment,
+        *args: object,
+        recipe: Recipe,
+        manifest: list[ManifestRow],
+        workdir: Path,
+        output_folder: Path,
+        **kwargs: object,
+    ) -> None:
+        self._recipe, self._manifest = recipe, manifest
+        self._workdir, self._output = workdir, output_folder
+        super().__init__(fragment, *args, **kwargs)
+
+    def setup(self, spec: OperatorSpec) -> None:
+        """Declare the ports."""
+        spec.input("slide")
+        spec.output("image")
+        spec.output("slide")
+
+    def compute(self, op_input: InputContext, op_output: OutputContext, context: ExecutionContext) -> None:
+        """Encode one slide.
+
+        Raises:
+            RequestError: the encoder is not the model's.
+            StorageError: nothing more can be written.
+        """
+        case: Case = op_input.receive("slide")
+        row, folder = case.row, self._workdir / case.row.slide_id
+        table = folder / "slides.csv"  # carries the resolution that the request may give
+        write_csv(table, ("slide", "mpp"), [{"slide": row.path.resolve(), "mpp": row.mpp or ""}])
+        slides = self._recipe.make_slide_set(slides=str(table), dataset_dir=folder)
+        for entry in slides.manifest:
+            output = row.slide_id if slides.items else ""
+            self._manifest.append(replace(entry, slide_id=row.slide_id, slide=str(row.path), output=output))
+        write_csv(self._output / "manifest.csv", COLUMNS, map(asdict, self._manifest))
+        for item in slides.items:
+            item["slide_id"] = row.slide_id  # unique in the request, the file's own name need not be
+            op_output.emit(EncodedSlide(item, case.series), "slide")
+            op_output.emit(self._recipe.preprocessing(item)["image"], "image")

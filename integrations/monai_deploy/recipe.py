@@ -1,0 +1,95 @@
+"""What the application takes from the bundle: the objects of ``inference.yaml``, the model card, and a checked ``model.ts``."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+from monai.transforms import Compose
+
+from scripts.common.errors import RequestError
+from scripts.common.files import sha256_of
+from scripts.dsnet.network import DSNet
+from scripts.encoding.encoders import read_weights, require_fit
+from scripts.inference.run import InferenceSet
+from scripts.training.card import card_path, network_from_card, read_card
+
+EXPORT = (
+    "in the bundle's folder run: PYTHONPATH=. python -m monai.bundle ckpt_export network_def --filepath models/model.ts "
+    "--ckpt_file models/model.pt --meta_file configs/metadata.json --config_file configs/inference.yaml"
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the bundle classifies a slide.
+
+    Attributes:
+        card: the model card.
+        metadata: ``metadata.json``.
+        device: where encoder and network run.
+        make_slide_set: :class:`InferenceSet` with the arguments of ``inference.yaml``; wants ``slides`` and ``dataset_dir``.
+        preprocessing: from an item of such a set to ``image``.
+        network: the weights of ``model.ts`` in a network that Grad-CAM can look into.
+    """
+
+    card: dict[str, Any]
+    metadata: dict[str, Any]
+    device: torch.device
+    make_slide_set: Callable[..., InferenceSet]
+    preprocessing: Compose
+    network: DSNet
+
+
+def read_recipe(bundle: Path) -> Recipe:
+    """Read a bundle's folder.
+
+    Raises:
+        RequestError: a file is missing, or model card, ``model.ts`` and ``model.pt`` do not belong together.
+    """
+    model = bundle / "models" / "model.pt"  # names the card; the file itself may be absent
+    card = read_card(model)
+    if "weights_sha256" not in card:
+        raise RequestError(
+            f"{card_path(model)}: no such file, expected the model card that train.yaml writes: put it there"
+        )
+    parser = ConfigParser()
+    parser.read_config(bundle / "configs" / "inference.yaml")
+    parser.update({"bundle_root": str(bundle), "slide_set::_mode_": "callable"})
+    device = parser.get_parsed_content("device")
+    return Recipe(
+        card=card,
+        metadata=json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8")),
+        device=device,
+        make_slide_set=parser.get_parsed_content("slide_set"),
+        preprocessing=parser.get_parsed_content("preprocessing"),
+        network=_network_of(model.with_suffix(".ts"), model, card).to(device),
+    )
+
+
+def _network_of(scripted: Path, model: Path, card: dict[str, Any]) -> DSNet:
+    """Load the weights of ``model.ts``, and compare them with ``model.pt`` where that is there."""
+    if not scripted.is_file():
+        raise RequestError(f"{scripted}: no such file, expected the network as TorchScript: {EXPORT}")
+    extra = {"metadata.json": "", "inference.json": ""}
+    state = torch.jit.load(scripted, map_location="cpu", _extra_files=extra).state_dict()
+    absent = [name for name, text in extra.items() if not text]
+    if absent:
+        raise RequestError(
+            f"{scripted}: holds no {' and no '.join(absent)}, which MONAI Deploy reads from it: {EXPORT}"
+        )
+    network = network_from_card(card)
+    constants = {name for name, _ in network.named_buffers()} - set(network.state_dict())  # TorchScript keeps them too
+    state = {name: value for name, value in state.items() if name not in constants}
+    require_fit(scripted, state, network=network, expected="an export of the model that the card describes")
+    network.load_state_dict(state)
+    if model.is_file():
+        trained = read_weights(model, network=network, made_by="train.yaml")
+        if card["weights_sha256"] != sha256_of(model) or not all(
+            torch.equal(state[name], trained[name]) for name in trained
+        ):
+            raise RequestError(f"{scripted}: not made from {model} and its card, expected an export of them: {EXPORT}")
+    return network.eval()
