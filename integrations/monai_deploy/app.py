@@ -6,9 +6,9 @@ from pathlib import Path
 
 from holoscan.conditions import CountCondition
 from monai.deploy.core import AppContext, Application
-from monai.deploy.operators.dicom_text_sr_writer_operator import DICOMTextSRWriterOperator
 from monai.deploy.operators.dicom_utils import ModelInfo
 from operators.inference import DSNetInferenceOperator
+from operators.reports import ReportWriterOperator
 from operators.slide_reader import Case, SlideReaderOperator, read_cases
 from operators.transformation import TransformationOperator
 from operators.writers import HeatMapWriterOperator, PredictionWriterOperator
@@ -55,7 +55,7 @@ class DSNetApp(Application):
         )
         predictions = PredictionWriterOperator(self, recipe=recipe, output_folder=output, name="predictions")
         heat_maps = HeatMapWriterOperator(self, recipe=recipe, output_folder=output, name="heat_maps")
-        reports = DICOMTextSRWriterOperator(
+        reports = ReportWriterOperator(
             self, output_folder=output / "dicom_sr", model_info=_model_info(recipe), copy_tags=True, name="reports"
         )
         self.add_flow(reader, transformation, {("slide", "slide")})
@@ -82,6 +82,10 @@ def run(bundle: Path, context: AppContext) -> int:
             app = DSNetApp(context, recipe, cases, Path(workdir))
             app.run()
         require_complete(app.manifest, context.output_path)
+        if not any(entry.output for entry in app.manifest):
+            raise SlideError(
+                f"no slide holds tissue, expected one at least; {context.output_path}/manifest.csv says more"
+            )
     except RequestError as error:
         print(error, file=sys.stderr)
         return EXIT_WRONG_REQUEST

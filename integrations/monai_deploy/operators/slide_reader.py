@@ -13,6 +13,7 @@ from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import VLWholeSlideMicroscopyImageStorage
 
+from scripts.common.errors import RequestError
 from scripts.slides.table import SlideRow, read_slides
 
 _LOGGER = logging.getLogger(__name__)
@@ -44,6 +45,10 @@ def read_cases(slides: str | Path) -> list[Case]:
         elif (key := (row.path.parent, header.SeriesInstanceUID)) not in seen:  # OpenSlide joins the files of a series
             seen.add(key)
             cases.append(Case(row, _selected(header)))
+    if not cases:
+        raise RequestError(
+            f"{slides}: {left_out} DICOM files, none a whole slide image, expected one at least: name a slide"
+        )
     if left_out:
         _LOGGER.warning("%d DICOM files are no whole slide images and are left out", left_out)
     return cases

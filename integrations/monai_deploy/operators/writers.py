@@ -124,4 +124,4 @@ def report(result: dict[str, Any]) -> str:
         *([] if result["threshold"] is None else [f"Threshold on the second of them: {result['threshold']:.4f}"]),
         f"Intended use: {result['intended_use']}",
     ]
-    return "\n".join(lines)
+    return "\r\n".join(lines)  # as DICOM ends lines
