@@ -14,13 +14,14 @@ endif
 comma := ,
 STAMP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 
+DEPLOY_VENV ?= .venv-deploy
 NAME := pathology_wsi_dsnet_classification
 
 # make bench BENCH=tissue_criterion ARGS="--mosaics DIR --data DIR"
 BENCH ?= transformation
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint type-check format bench ablations doctor weights package verify-package clean
+.PHONY: help install demo test lint type-check format bench ablations doctor weights package verify-package deploy-test clean
 
 help: ## list the targets
 	@echo "make <target>   (VENV=$(VENV) EXTRAS=$(EXTRAS))"
@@ -74,6 +75,12 @@ package: install bundle/models/model.json ## dist/pathology_wsi_dsnet_classifica
 verify-package: package ## what the model zoo asks of that zip, in an environment of its own (docs/package.md)
 	$(PYTHON) tools/verify_package.py dist/$(NAME)_v*.zip
 
+# Its pins do not go with those of constraints.txt: an environment of its own.
+deploy-test: ## the MONAI Deploy application (integrations/monai_deploy) against inference.yaml, in .venv-deploy
+	test -x $(DEPLOY_VENV)/bin/python || $(PYTHON3) -m venv $(DEPLOY_VENV)
+	$(DEPLOY_VENV)/bin/python -m pip install -r integrations/monai_deploy/requirements.txt $(shell grep '^pytest==' constraints.txt)
+	$(DEPLOY_VENV)/bin/python -m pytest tests/integrations/test_monai_deploy.py
+
 clean: ## remove what make wrote, the virtual environment and bundle/models excepted
 	rm -rf bench build dist demo site .pytest_cache .mypy_cache .ruff_cache *.egg-info
-	find bundle tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find bundle tests benchmarks integrations -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -38,6 +38,7 @@ MAX_FILE_BYTES = 2_000_000
 SKIPPED_FOLDERS = {
     ".git",
     ".venv",
+    ".venv-deploy",
     ".mypy_cache",
     ".pytest_cache",
     ".ruff_cache",

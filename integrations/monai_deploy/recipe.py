@@ -17,10 +17,7 @@ from scripts.encoding.encoders import read_weights, require_fit
 from scripts.inference.run import InferenceSet
 from scripts.training.card import card_path, network_from_card, read_card
 
-EXPORT = (
-    "in the bundle's folder run: PYTHONPATH=. python -m monai.bundle ckpt_export network_def --filepath models/model.ts "
-    "--ckpt_file models/model.pt --meta_file configs/metadata.json --config_file configs/inference.yaml"
-)
+EXPORT = "`make package` writes one that is: unpack its zip anew"
 
 
 @dataclass(frozen=True)

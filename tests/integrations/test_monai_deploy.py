@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from scripts.slides.table import read_slides
 pytest_plugins = ["tiny_flow_fixture"]
 
 APP = BUNDLE.parent / "integrations" / "monai_deploy"
+TOOL = BUNDLE.parent / "tools" / "package.py"
 NAME = "pathology_wsi_dsnet_classification"
 ON_DISK = ["cam.geojson", "cam.nii.gz", "cam.png", "cam.xml", "observed.png", "prediction.json"]
 PATIENT = "Иванов^Пётр"
@@ -49,29 +51,15 @@ def trained(flow: TinyFlow, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def models(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as the application takes it: the bundle, with ``model.ts`` in the place of ``model.pt``."""
+    """What `make package` writes, unpacked, less ``model.pt``."""
     folder = tmp_path_factory.mktemp("deploy")
-    bundle = folder / NAME
-    for part in ("configs", "scripts"):
-        shutil.copytree(BUNDLE / part, bundle / part, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(trained, bundle / "models")
-    export(bundle)
-    (bundle / "models" / "model.pt").unlink()
-    return folder
-
-
-def export(bundle: Path) -> None:
-    """The command that README.md and the application's errors give, the interpreter apart."""
-    text = (APP / "README.md").read_text(encoding="utf-8")
-    found = re.search(r"^PYTHONPATH=\. python (-m monai\.bundle ckpt_export (?:.*\\\n)*.*)", text, re.MULTILINE)
-    assert found
-    words = found[1].replace("\\\n", " ").split()
-    environment = {**os.environ, "PYTHONPATH": "."}
-    done = subprocess.run(
-        [sys.executable, *words], cwd=bundle, env=environment, capture_output=True, text=True, timeout=240
-    )
-    assert done.returncode == 0, done.stderr
-    assert (bundle / "models" / "model.ts").is_file()
+    words = [TOOL, "--name", NAME, "--models", trained, "--output_dir", folder / "dist"]
+    subprocess.run([sys.executable, *map(str, words)], check=True, capture_output=True, timeout=240)
+    (package,) = (folder / "dist").iterdir()
+    with zipfile.ZipFile(package) as archive:
+        archive.extractall(folder / "models")
+    (folder / "models" / NAME / "models" / "model.pt").unlink()
+    return folder / "models"
 
 
 def run_app(python: str, models: Path, slides: Path, output: Path) -> subprocess.CompletedProcess[str]:
@@ -225,9 +213,9 @@ def twice(bundle: Path, trained: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (without_scripted_network, r"model\.ts: no such file.*ckpt_export network_def"),
+        (without_scripted_network, r"model\.ts: no such file.*make package"),
         (without_card, r"model\.json: no such file, expected the model card"),
-        (with_an_old_export, r"model\.ts: not made from .*ckpt_export network_def"),
+        (with_an_old_export, r"model\.ts: not made from .*make package"),
         (with_another_encoder, "trained on embeddings of SCAEEncoder sha256:0, but these are of"),
         (twice, "2 bundles, expected one"),
     ],
