@@ -79,7 +79,7 @@ verify-package: package ## what the model zoo asks of that zip, in an environmen
 deploy-test: ## the MONAI Deploy application (integrations/monai_deploy) against inference.yaml, in .venv-deploy
 	test -x $(DEPLOY_VENV)/bin/python || $(PYTHON3) -m venv $(DEPLOY_VENV)
 	$(DEPLOY_VENV)/bin/python -m pip install -r integrations/monai_deploy/requirements.txt $(shell grep '^pytest==' constraints.txt)
-	$(DEPLOY_VENV)/bin/python -m pytest tests/integrations/test_monai_deploy.py
+	$(DEPLOY_VENV)/bin/python -m pytest -W "ignore:Current stack size" tests/integrations/test_monai_deploy.py
 
 clean: ## remove what make wrote, the virtual environment and bundle/models excepted
 	rm -rf bench build dist demo site .pytest_cache .mypy_cache .ruff_cache *.egg-info
