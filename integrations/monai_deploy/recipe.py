@@ -26,6 +26,8 @@ class Recipe:
 
     Attributes:
         card: the model card.
+        threshold: on the calibrated P(class 1); None for more than two classes.
+        target: number of the heat maps' class; None leaves it to :func:`scripts.inference.run.write_heat_maps`.
         metadata: ``metadata.json``.
         device: where encoder and network run.
         make_slide_set: :class:`InferenceSet` with the arguments of ``inference.yaml``; wants ``slides`` and ``dataset_dir``.
@@ -34,6 +36,8 @@ class Recipe:
     """
 
     card: dict[str, Any]
+    threshold: float | None
+    target: int | None
     metadata: dict[str, Any]
     device: torch.device
     make_slide_set: Callable[..., InferenceSet]
@@ -56,9 +60,11 @@ def read_recipe(bundle: Path) -> Recipe:
     parser = ConfigParser()
     parser.read_config(bundle / "configs" / "inference.yaml")
     parser.update({"bundle_root": str(bundle), "slide_set::_mode_": "callable"})
-    device = parser.get_parsed_content("device")
+    device, threshold = parser.get_parsed_content("device"), parser.get_parsed_content("threshold")
     return Recipe(
         card=card,
+        threshold=card["threshold"] if threshold is None else threshold,
+        target=parser.get_parsed_content("target"),
         metadata=json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8")),
         device=device,
         make_slide_set=parser.get_parsed_content("slide_set"),

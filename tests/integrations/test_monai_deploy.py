@@ -26,7 +26,7 @@ pytest_plugins = ["tiny_flow_fixture"]
 APP = BUNDLE.parent / "integrations" / "monai_deploy"
 TOOL = BUNDLE.parent / "tools" / "package.py"
 NAME = "pathology_wsi_dsnet_classification"
-ON_DISK = ["cam.geojson", "cam.nii.gz", "cam.png", "cam.xml", "observed.png", "prediction.json"]
+ON_DISK = ["cam.geojson", "cam.nii.gz", "cam.ome.tif", "cam.png", "cam.xml", "observed.png", "prediction.json"]
 PATIENT = "Иванов^Пётр"
 
 
@@ -165,6 +165,9 @@ def test_a_dicom_slide_gets_a_report(python: str, models: Path, trained: Path, f
     result = read_result(tmp_path / "out", "level0")
     require_agreement(result, expected(trained, files[0], tmp_path / "ref")["level0"])
     assert result["dicom"] == {"study_instance_uid": STUDY, "series_instance_uid": SERIES}
+
+    heat_map = pydicom.dcmread(tmp_path / "out" / "level0" / "cam.dcm")
+    assert (heat_map.SOPClassUID, heat_map.StudyInstanceUID) == (pydicom.uid.ParametricMapStorage, STUDY)
 
     (path,) = (tmp_path / "out" / "dicom_sr").iterdir()
     report = pydicom.dcmread(path)

@@ -56,7 +56,8 @@ class HeatMapWriterOperator(SlideWriterOperator):
         """Write the files of one slide."""
         slide, prediction = self.receive(op_input)
         recipe = self._recipe
-        write_heat_maps([slide.item], [prediction], recipe.network, recipe.card, self._output, device=recipe.device)
+        network, card, options = recipe.network, recipe.card, {"device": recipe.device, "target": recipe.target}
+        write_heat_maps([slide.item], [prediction], network, card, self._output, **options)
 
 
 class PredictionWriterOperator(SlideWriterOperator):
@@ -86,15 +87,15 @@ class PredictionWriterOperator(SlideWriterOperator):
 def describe(slide: EncodedSlide, prediction: Prediction, recipe: Recipe) -> dict[str, Any]:
     """Return the content of ``prediction.json``; classes go by name."""
     card = recipe.card
-    names, threshold = card["class_names"], card["threshold"]
-    decision = int(predicted_classes([prediction.probabilities], threshold)[0])
+    names = card["class_names"]
+    decision = int(predicted_classes([prediction.probabilities], recipe.threshold)[0])
     result = {
         "format": FORMAT,
         "slide_id": slide.slide_id,
         "slide": Path(slide.item["slide"]).name,
         "predicted": names[decision],
         "probabilities": dict(zip(names, prediction.probabilities, strict=True)),
-        "threshold": threshold,
+        "threshold": recipe.threshold,
         "stream_score": prediction.stream_score,
         "model": {
             "name": recipe.metadata["name"],
