@@ -15,11 +15,13 @@ from PIL import Image
 from ..common.errors import SlideError
 from ..inference.overlay import COLOR_MAP, SCALE_BAR_SHARE, nice_length
 from ..slides.geometry import PatchGrid
-from ..slides.reader import open_slide
+from ..slides.reader import SlideReader, open_slide
 from .results import SlideResult
 
 MOST_READ_PX = 24_000_000
 """Pixels that are read of a slide for its picture: one without a pyramid is shown by its thumbnail instead."""
+
+LEVEL_SLACK = 1.05  # a level may be so much coarser than asked for
 
 OPAQUE_FROM = 0.5
 """Heat from which the map hides as much as its opacity says; below, it fades, so that tissue without evidence keeps its colours."""
@@ -95,6 +97,25 @@ def slide_pictures(slide: SlideResult, *, sides_px: tuple[int, ...]) -> list[Pic
     ]
 
 
+def read_box(reader: SlideReader, grid: PatchGrid, side_px: int) -> NDArray[np.uint8] | None:
+    """Read what a grid covers from the coarsest level on which its longer side has ``side_px``, else from the finest.
+
+    Returns:
+        RGB, (height, width, 3), as large as the level has it; None where that is more than ``MOST_READ_PX``.
+
+    Raises:
+        SlideError: the pixels cannot be decoded.
+    """
+    height, width = (cells * grid.patch_px_level0 for cells in grid.shape_yx)
+    enough = max(1.0, max(height, width) / side_px)
+    fine = [level for level, downsample in enumerate(reader.level_downsamples) if downsample <= LEVEL_SLACK * enough]
+    level = max(fine, default=0)
+    size = tuple(max(1, round(side / reader.level_downsamples[level])) for side in (width, height))
+    if size[0] * size[1] > MOST_READ_PX:
+        return None
+    return reader.read_patches(np.array([grid.origin_xy_px]), size_xy_px=(size[0], size[1]), level=level)[0]
+
+
 def colour_stops(count: int = 11) -> list[str]:
     """Colours of the map from 0 to 1, as CSS takes them."""
     heat = np.linspace(0, 1, count, dtype=np.float32)[None]
@@ -106,7 +127,8 @@ def _tissue(slide: SlideResult, grid: PatchGrid, side_px: int) -> tuple[NDArray[
     path = slide.folder.parent / (slide.scores or {})["slide"]
     if path.is_file():
         try:
-            found = _read_box(path, grid, side_px)
+            with open_slide(path) as reader:
+                found = read_box(reader, grid, side_px)
         except SlideError:  # the file changed or lost a companion since; the thumbnail still shows what was classified
             found = None
         if found is not None:
@@ -116,19 +138,6 @@ def _tissue(slide: SlideResult, grid: PatchGrid, side_px: int) -> tuple[NDArray[
         with Image.open(thumbnail) as image:
             return np.asarray(image.convert("RGB")), "thumbnail"
     return np.full((*grid.shape_yx, 3), 255, dtype=np.uint8), "nothing"
-
-
-def _read_box(path: Path, grid: PatchGrid, side_px: int) -> NDArray[np.uint8] | None:
-    """Read the box from the coarsest level that has ``side_px``, else from the finest; None where that is too much to read."""
-    height, width = (cells * grid.patch_px_level0 for cells in grid.shape_yx)
-    with open_slide(path) as reader:
-        enough = max(1.0, max(height, width) / side_px)
-        fine = [level for level, downsample in enumerate(reader.level_downsamples) if downsample <= 1.01 * enough]
-        level = max(fine, default=0)
-        size = tuple(max(1, round(side / reader.level_downsamples[level])) for side in (width, height))
-        if size[0] * size[1] > MOST_READ_PX:
-            return None
-        return reader.read_patches(np.array([grid.origin_xy_px]), size_xy_px=(size[0], size[1]), level=level)[0]
 
 
 def _coloured(cam: NDArray[np.float32], observed: NDArray[np.bool_]) -> NDArray[np.uint8]:

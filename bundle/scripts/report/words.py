@@ -17,7 +17,7 @@ THRESHOLD_FROM = {
 
 def class_label(name: str) -> str:
     """Return a class's name as it is shown: a bare number would be taken for an amount."""
-    return f"class {name}" if name.isdecimal() else name
+    return f"class\u00a0{name}" if name.isdecimal() else name
 
 
 def number(value: float | None, digits: int = 3) -> str:
