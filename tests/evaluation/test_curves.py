@@ -28,9 +28,9 @@ def test_the_band_is_of_the_draws_that_give_the_interval_of_the_auc() -> None:
     assert (lower <= upper).all() and upper[-1] == lower[-1] == 1
     inner = np.interp(found.band_at, found.false_positive_rate, found.recall)
     assert (lower <= inner + 1e-9).all() and (inner <= upper + 1e-9).all()
-    spread = resampled_metrics(
-        LABELS, [Run(np.column_stack([1 - SCORES, SCORES]), 0.5)], resamples=400, seed=3
-    ).spread["auc"]
+    spread = resampled_metrics(LABELS, [Run(np.column_stack([1 - SCORES, SCORES]), 0.5)], resamples=400, seed=3).spread[
+        "auc"
+    ]
     low, high = np.percentile(spread, (2.5, 97.5))
     assert np.trapezoid(lower, found.band_at) < low < high < np.trapezoid(upper, found.band_at)
 

@@ -85,7 +85,9 @@ def _rates(positive: NDArray[np.bool_], score: Floats, weights: Floats) -> tuple
     hits = np.cumsum(np.add.reduceat((weights * positive)[:, order], first_of_tie, axis=1), axis=1)
     alarms = np.cumsum(np.add.reduceat((weights * ~positive)[:, order], first_of_tie, axis=1), axis=1)
     called = hits + alarms
-    precision = np.divide(hits, called, out=np.zeros_like(hits), where=called > 0)  # gains nothing where nobody was drawn
+    precision = np.divide(
+        hits, called, out=np.zeros_like(hits), where=called > 0
+    )  # gains nothing where nobody was drawn
     start = np.zeros((len(weights), 1))
     recall = np.concatenate([start, hits / hits[:, -1:]], axis=1)
     return np.concatenate([start, alarms / alarms[:, -1:]], axis=1), recall, precision

@@ -7,6 +7,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from .performance import Performance
@@ -30,7 +31,9 @@ def roc_plot(performance: Performance) -> Markup:
             colour = _colour(index if len(performance.curves) > 1 else 1)
             if len(performance.curves) == 1:
                 axes.fill_between(curves.band_at, *curves.band, color=colour, alpha=BAND_OPACITY, linewidth=0)
-            axes.plot(curves.false_positive_rate, curves.recall, color=colour, linewidth=1.8, label=class_label(class_name))
+            axes.plot(
+                curves.false_positive_rate, curves.recall, color=colour, linewidth=1.8, label=class_label(class_name)
+            )
         _unit_square(axes, "false positive rate (1 - specificity)", "recall (sensitivity)")
         _legend(axes, len(performance.curves), loc="lower right")
         return inline_svg(figure, name=f"{performance.name}-roc", title="ROC curve")
@@ -60,18 +63,24 @@ def calibration_plot(performance: Performance) -> Markup:
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
         above.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
         for one in bins:
-            above.vlines([one.mean_probability], *([end] for end in one.ci95 or (0, 1)), color=_colour(1), linewidth=1.4)
+            above.vlines(
+                [one.mean_probability], *([end] for end in one.ci95 or (0, 1)), color=_colour(1), linewidth=1.4
+            )
         means, observed = [one.mean_probability for one in bins], [one.observed for one in bins]
         above.plot(means, observed, "o", color=_colour(1), markersize=5.5, clip_on=False, zorder=3)
         above.set(xlim=(0, 1), ylim=(0, 1))
-        above.set_ylabel(f"share that was {class_label(performance.class_names[1])}" if two_classes else "share that was right")
+        above.set_ylabel(
+            f"share that was {class_label(performance.class_names[1])}" if two_classes else "share that was right"
+        )
         centres = [(one.low + one.high) / 2 for one in bins]
         bars = below.bar(centres, [one.slides for one in bins], width=0.08, color=MUTED)
         below.bar_label(bars, fontsize=8, color=INK)
         below.set(yticks=[], ylabel="slides")
         below.margins(y=0.45)
         below.grid(False)
-        below.set_xlabel(f"probability of {class_label(performance.class_names[1])}" if two_classes else "highest probability")
+        below.set_xlabel(
+            f"probability of {class_label(performance.class_names[1])}" if two_classes else "highest probability"
+        )
         return inline_svg(figure, name=f"{performance.name}-calibration", title="Calibration plot")
 
 
@@ -92,7 +101,7 @@ def stream_score_plot(groups: Sequence[tuple[str, Sequence[float]]], *, name: st
         axes.set(xlim=(0, 1))
         axes.set_xlabel("stream score: 0 thumbnail alone, 1 patches alone")
         axes.set_ylabel("slides")
-        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
         axes.grid(axis="x", visible=False)
         _legend(axes, len(groups), loc="upper center", ncols=3, bbox_to_anchor=(0.5, 1.14))
         return inline_svg(figure, name=f"{name}-streams", title="Histogram of the stream scores by class")

@@ -53,16 +53,20 @@ class Report:
 def slide_page(report: Report, slide: SlideResult, picture: Picture | None) -> str:
     """Return the page of one slide."""
     scores = sorted(slide.scores["channel_scores"]) if slide.scores else []
-    return _templates().get_template("slide.html").render(
-        **_common(report),
-        slide=slide,
-        picture=picture,
-        remarks=remarks_on(slide, report.inference),
-        bin=words.bin_of(slide, report.performances[0] if report.performances else None),
-        quality=words.quality(slide),
-        channel_scores=scores,
-        channel_plot=figures.channel_score_plot(scores) if scores and scores[0] < scores[-1] else None,
-        median_stream_score=_median_stream_score(report.inference),
+    return (
+        _templates()
+        .get_template("slide.html")
+        .render(
+            **_common(report),
+            slide=slide,
+            picture=picture,
+            remarks=remarks_on(slide, report.inference),
+            bin=words.bin_of(slide, report.performances[0] if report.performances else None),
+            quality=words.quality(slide),
+            channel_scores=scores,
+            channel_plot=figures.channel_score_plot(scores) if scores and scores[0] < scores[-1] else None,
+            median_stream_score=_median_stream_score(report.inference),
+        )
     )
 
 
@@ -73,16 +77,20 @@ def cohort_page(report: Report, pictures: Sequence[Picture | None]) -> str:
         {"slide": slide, "picture": picture, "remarks": remarks_on(slide, inference)}
         for slide, picture in zip(inference.slides, pictures, strict=True)
     ]
-    return _templates().get_template("cohort.html").render(
-        **_common(report),
-        rows=rows,
-        others=inference.others,
-        notes=report.notes,
-        called=[sum(slide.predicted == index for slide in inference.slides) for index in _classes(inference)],
-        labelled=sum(slide.prediction.label is not None for slide in inference.slides),
-        plots={performance.name: _plots(performance) for performance in report.performances},
-        streams=_streams(report),
-        median_stream_score=_median_stream_score(inference),
+    return (
+        _templates()
+        .get_template("cohort.html")
+        .render(
+            **_common(report),
+            rows=rows,
+            others=inference.others,
+            notes=report.notes,
+            called=[sum(slide.predicted == index for slide in inference.slides) for index in _classes(inference)],
+            labelled=sum(slide.prediction.label is not None for slide in inference.slides),
+            plots={performance.name: _plots(performance) for performance in report.performances},
+            streams=_streams(report),
+            median_stream_score=_median_stream_score(inference),
+        )
     )
 
 
@@ -98,10 +106,10 @@ def _common(report: Report) -> dict[str, Any]:
         "limits": words.LIMITS,
         "metric_names": {name: METRIC_NAMES[name] for name in METRICS},
         "performances": report.performances,
-        "script": Markup(script),  # noqa: S704 (a file of ours)
+        "script": Markup(script),
         "script_sha256": digest,
         "settings": inference.run["settings"],
-        "style": Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),  # noqa: S704 (a file of ours)
+        "style": Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         "threshold_source": words.threshold_source(inference),
         "two_classes": len(inference.class_names) == 2,
     }
@@ -130,37 +138,31 @@ def _plots(performance: Performance) -> dict[str, Any]:
 def _streams(report: Report) -> dict[str, Any] | None:
     """Fig. 9 of the cohort: tissue area against stream score; None without two slides whose area is known."""
     inference = report.inference
-    slides = [
-        slide
+    points = [
+        (slide, slide.tissue["area_mm2"], slide.prediction.stream_score)
         for slide in inference.slides
         if slide.tissue.get("area_mm2") and slide.prediction.stream_score is not None
     ]
-    if len(slides) < 2:
+    if len(points) < 2:
         return None
-    labelled = all(slide.prediction.label is not None for slide in slides)
+    labelled = all(slide.prediction.label is not None for slide, _, _ in points)
+    names = [words.class_label(name) for name in inference.class_names]
     groups = _by_class(
-        [words.class_label(name) for name in inference.class_names],
-        [
-            (
-                slide.prediction.label if labelled else slide.predicted,
-                (slide.tissue["area_mm2"], slide.prediction.stream_score),
-            )
-            for slide in slides
-        ],
+        names,
+        [(slide.prediction.label if labelled else slide.predicted, (area, score)) for slide, area, score in points],
     )
-    scores = [slide.prediction.stream_score for slide in slides]
     return {
         "plot": figures.area_plot(groups, name="cohort"),
         "labelled": labelled,
-        "slides": len(slides),
+        "slides": len(points),
         "correlations": {
-            words_: rank_correlation(
-                [slide.tissue[area] for slide in slides],
-                scores,
-                patients=[slide.patient for slide in slides],
+            name: rank_correlation(
+                [slide.tissue[area] for slide, _, _ in points],
+                [score for _, _, score in points],
+                patients=[slide.patient for slide, _, _ in points],
                 seed=report.seed,
             )
-            for area, words_ in (("area_mm2", "tissue area"), ("box_mm2", "area of the tissue's box"))
+            for area, name in (("area_mm2", "tissue area"), ("box_mm2", "area of the tissue's box"))
         },
     }
 
@@ -174,9 +176,7 @@ def _classes(inference: Inference) -> range:
 
 
 def _median_stream_score(inference: Inference) -> float | None:
-    scores = [
-        slide.prediction.stream_score for slide in inference.slides if slide.prediction.stream_score is not None
-    ]
+    scores = [slide.prediction.stream_score for slide in inference.slides if slide.prediction.stream_score is not None]
     return median(scores) if scores else None
 
 

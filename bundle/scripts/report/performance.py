@@ -75,16 +75,17 @@ def of_evaluation(folder: str | Path, inference: Inference, *, slides: str | Pat
                 f"{folder}: {what} {found}, expected {wanted} as in the card of the model that made the predictions: evaluate that model"
             )
     patients = None if slides is None else patients_of(slides, [one.slide_id for one in table.predictions])
-    bins = [ReliabilityBin(**{**one, "ci95": one["ci95"] and tuple(one["ci95"])}) for one in calibration["after"]["bins"]]
-    return _performance(
-        "evaluation", table.class_names, table.predictions, metrics, bins, card["threshold"], patients
-    )
+    bins = [
+        ReliabilityBin(**{**one, "ci95": one["ci95"] and tuple(one["ci95"])}) for one in calibration["after"]["bins"]
+    ]
+    return _performance("evaluation", table.class_names, table.predictions, metrics, bins, card["threshold"], patients)
 
 
 def of_cohort(inference: Inference, *, seed: int = 0) -> Performance | None:
     """Compare a cohort with its labels; slides that the model was made with do not count. None without two classes of labels."""
-    slides = [slide for slide in inference.slides if slide.prediction.label is not None and not slide.seen_in]
-    labels = [slide.prediction.label for slide in slides]
+    pairs = [(slide, slide.prediction.label) for slide in inference.slides if not slide.seen_in]
+    slides = [slide for slide, label in pairs if label is not None]
+    labels = [label for _, label in pairs if label is not None]
     if len(set(labels)) < 2:
         return None
     predictions = [slide.prediction for slide in slides]

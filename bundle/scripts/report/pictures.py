@@ -3,7 +3,6 @@
 import base64
 import io
 from dataclasses import dataclass
-from pathlib import Path
 
 import matplotlib
 import nibabel
@@ -44,6 +43,7 @@ class Picture:
         scale_length: its length.
         scale_unit: "µm", or "px" of level 0 where the resolution is unknown.
         source: what the picture was made from: "slide", "thumbnail" or "nothing".
+        evidence: whether anything on the slide spoke for the class of the map.
     """
 
     image: Markup
@@ -55,6 +55,7 @@ class Picture:
     scale_length: float
     scale_unit: str
     source: str
+    evidence: bool
 
     @property
     def scale_label(self) -> str:
@@ -93,7 +94,8 @@ def slide_pictures(slide: SlideResult, *, sides_px: tuple[int, ...]) -> list[Pic
     length, unit = nice_length(SCALE_BAR_SHARE * width), "px" if mpp_x is None else "µm"
     heat, veil = _png(_coloured(cam, observed)), _png(_veil(observed))
     return [
-        Picture(_jpeg(pixels, side_px), heat, veil, columns, rows, length / width, length, unit, source) for side_px in sides_px
+        Picture(_jpeg(pixels, side_px), heat, veil, columns, rows, length / width, length, unit, source, bool(cam.any()))
+        for side_px in sides_px
     ]
 
 
@@ -168,4 +170,4 @@ def _png(pixels: NDArray[np.uint8]) -> Markup:
 
 
 def _data_uri(kind: str, content: bytes) -> Markup:
-    return Markup(f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}")  # noqa: S704 (base64 needs no escape)
+    return Markup(f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}")

@@ -50,7 +50,13 @@ def _precision_at(curves: Curves, recall: float) -> float:
 def calibration_table(performance: Performance) -> Table:
     """Bins of the probability that hold a slide."""
     rows = tuple(
-        (f"{one.low:.1f} to {one.high:.1f}", str(one.slides), number(one.mean_probability), number(one.observed), interval(one.ci95))
+        (
+            f"{one.low:.1f} to {one.high:.1f}",
+            str(one.slides),
+            number(one.mean_probability),
+            number(one.observed),
+            interval(one.ci95),
+        )
         for one in performance.bins
         if one.slides
     )

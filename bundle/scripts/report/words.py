@@ -116,14 +116,20 @@ def model_card(inference: Inference) -> list[tuple[str, str]]:
     network = card["network"]
     off = [name for name, value in network.items() if value is False]
     found = [
-        ("Task", f"one of {len(inference.class_names)} classes a slide: {', '.join(map(class_label, inference.class_names))}"),
+        (
+            "Task",
+            f"one of {len(inference.class_names)} classes a slide: {', '.join(map(class_label, inference.class_names))}",
+        ),
         ("Intended use", card.get("intended_use", "research only; not a medical device and not for diagnosis")),
         ("Network", f"DSNet, {network['embedding_channels']} channels, {network['thumbnail_levels']} thumbnail levels"),
         ("Switched off", ", ".join(off) or "nothing"),
         ("Trained on", f"{training['slides']} slides with one label each" if training else unknown),
         ("Epoch", f"{training['selection']}; at most {training['max_epochs']} epochs" if training else unknown),
         ("Validated on", _validated(validation) if validation else unknown),
-        ("Calibration", f"temperature {card['temperature']:.3f}" + ("" if card["temperature_from"] else ", not fitted")),
+        (
+            "Calibration",
+            f"temperature {card['temperature']:.3f}" + ("" if card["temperature_from"] else ", not fitted"),
+        ),
         ("Patch encoder", str(card["encoder"])),
         ("Weights (sha256)", str(card.get("weights_sha256", unknown))),
         ("Made with", ", ".join(f"{name} {version}" for name, version in card.get("versions", {}).items()) or unknown),
@@ -136,14 +142,16 @@ def model_card(inference: Inference) -> list[tuple[str, str]]:
 
 def _validated(validation: Mapping[str, Any]) -> str:
     auc = validation["auc"]
-    return f"{validation['slides']} slides: AUC {number(auc['value'])} (95 % interval {interval(auc['ci95'])}), chosen for"
+    return (
+        f"{validation['slides']} slides: AUC {number(auc['value'])} (95 % interval {interval(auc['ci95'])}), chosen for"
+    )
 
 
 LIMITS = (
     "The figures hold for slides like those of the test set: another organ, stain, scanner or laboratory is not covered.",
-    "A probability is right at the share of positive slides that the validation set had; where the disease is rarer or more frequent, it is off.",
-    "The heat map shows where on this slide the evidence for a class came from, relative to the slide's own maximum. Some place is bright on "
-    "every slide. It is no outline of a lesion, and a dark place proves nothing.",
+    "A probability is right at the share of each class that the validation set had; where a class is rarer or more frequent, it is off.",
+    "The heat map shows where on this slide the evidence for a class came from, relative to the slide's own maximum, so that some place "
+    "may be bright on any slide. It is no outline of a lesion, and a pale place proves nothing.",
     "What was left out as glass, ink, debris or speck was not looked at; flat or very pale tissue may be among it.",
     "The stream score and the channel scores say how the network weighed its inputs, not how sure it is.",
 )
