@@ -88,7 +88,8 @@ def write_inference(
         observed[: 1 + index % 3, : 1 + index % 4] = False
         cam = (rng.random(SHAPE_YX) * observed).astype(np.float32)
         cam *= 0 if empty_map else 1
-        thumbnail = rng.integers(120, 255, (2 * SHAPE_YX[0], 2 * SHAPE_YX[1], 3)).astype(np.uint8)
+        pink = np.array([210, 140, 190]) + rng.integers(-15, 16, (2 * SHAPE_YX[0], 2 * SHAPE_YX[1], 1))
+        thumbnail = pink.astype(np.uint8)
         grid_yx = np.argwhere(observed).astype(np.int32)
         write_heat_map(
             folder / prediction.slide_id,

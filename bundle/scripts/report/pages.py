@@ -139,9 +139,9 @@ def _streams(report: Report) -> dict[str, Any] | None:
     """Fig. 9 of the cohort: tissue area against stream score; None without two slides whose area is known."""
     inference = report.inference
     points = [
-        (slide, slide.tissue["area_mm2"], slide.prediction.stream_score)
+        (slide, slide.area_mm2, slide.prediction.stream_score)
         for slide in inference.slides
-        if slide.tissue.get("area_mm2") and slide.prediction.stream_score is not None
+        if slide.area_mm2 and slide.prediction.stream_score is not None
     ]
     if len(points) < 2:
         return None

@@ -94,7 +94,9 @@ def slide_pictures(slide: SlideResult, *, sides_px: tuple[int, ...]) -> list[Pic
     length, unit = nice_length(SCALE_BAR_SHARE * width), "px" if mpp_x is None else "µm"
     heat, veil = _png(_coloured(cam, observed)), _png(_veil(observed))
     return [
-        Picture(_jpeg(pixels, side_px), heat, veil, columns, rows, length / width, length, unit, source, bool(cam.any()))
+        Picture(
+            _jpeg(pixels, side_px), heat, veil, columns, rows, length / width, length, unit, source, bool(cam.any())
+        )
         for side_px in sides_px
     ]
 

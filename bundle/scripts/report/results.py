@@ -41,6 +41,11 @@ class SlideResult:
         return self.scores["tissue"] if self.scores else {}
 
     @property
+    def area_mm2(self) -> float | None:
+        """Area of the tissue, where the resolution is known."""
+        return self.tissue.get("area_mm2")
+
+    @property
     def patient(self) -> str | None:
         """Whose slide it is, where that is known."""
         return self.scores["patient"] if self.scores else None

@@ -136,6 +136,7 @@ for (const button of document.querySelectorAll(".thumb")) {
 }
 document.querySelector("[data-close]")?.addEventListener("click", () => dialog.close());
 const all = document.querySelector("[data-all-heat]");
+if (all) all.closest(".controls").hidden = false;
 all?.addEventListener("change", () => document.querySelector("table.slides").classList.toggle("no-heat", !all.checked));
 
 // On paper remarks and settings are unfolded; the plots stand without their numbers.
