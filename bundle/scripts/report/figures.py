@@ -7,7 +7,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike
 
 from .performance import Performance
@@ -125,6 +125,8 @@ def area_plot(groups: Sequence[tuple[str, Sequence[tuple[float, float]]]], *, na
         areas = [area for _, pairs in groups for area, _ in pairs]
         if max(areas) > _DECADE * min(areas):
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set(ylim=(0, 1))
         axes.set_xlabel("tissue area (mm²)")
         axes.set_ylabel("stream score")

@@ -20,6 +20,9 @@ from .pictures import Picture, colour_stops
 from .remarks import remarks_on
 from .results import Inference, SlideResult
 
+FEWEST_POINTS = 3
+"""Slides that a correlation needs."""
+
 TEMPLATES = Path(__file__).parent / "templates"
 METRIC_NAMES = {
     "auc": "AUC",
@@ -136,14 +139,14 @@ def _plots(performance: Performance) -> dict[str, Any]:
 
 
 def _streams(report: Report) -> dict[str, Any] | None:
-    """Fig. 9 of the cohort: tissue area against stream score; None without two slides whose area is known."""
+    """Fig. 9 of the cohort: tissue area against stream score; None with too few slides whose area is known."""
     inference = report.inference
     points = [
         (slide, slide.area_mm2, slide.prediction.stream_score)
         for slide in inference.slides
         if slide.area_mm2 and slide.prediction.stream_score is not None
     ]
-    if len(points) < 2:
+    if len(points) < FEWEST_POINTS:
         return None
     labelled = all(slide.prediction.label is not None for slide, _, _ in points)
     names = [words.class_label(name) for name in inference.class_names]
