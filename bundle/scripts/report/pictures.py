@@ -25,7 +25,7 @@ LEVEL_SLACK = 1.05  # a level may be so much coarser than asked for
 OPAQUE_FROM = 0.5
 """Heat from which the map hides as much as its opacity says; below, it fades, so that tissue without evidence keeps its colours."""
 
-JPEG_QUALITY = 72
+JPEG_QUALITY = 70
 VEIL_RGBA = (110, 110, 110, 170)
 
 

@@ -10,7 +10,7 @@ from .performance import is_part_of, of_cohort, of_evaluation
 from .pictures import Picture, slide_pictures
 from .results import read_inference
 
-SLIDE_SIDE_PX = 1024
+SLIDE_SIDE_PX = 960
 COHORT_SIDE_PX = 480
 COHORT_PICTURES = 60
 """Slides up to which a cohort's pictures have their full size; with more each gets smaller, and the page no larger."""
