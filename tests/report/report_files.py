@@ -101,6 +101,8 @@ def write_inference(
             mpp_x=mpp,
             mpp_y=mpp,
             class_name=names[1],
+            slide=folder / "gone" / f"{index}.tif",
+            bounds_xy_px=(0, 0),
         )
         write_scores(
             folder / prediction.slide_id,
