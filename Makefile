@@ -37,7 +37,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@rm -f $(VENV)/.installed-*
 	@touch $@
 
-demo: install ## the main job end to end on generated slides: every stage, then the test AUC
+demo: install ## the main job end to end on generated slides: every stage, then the test AUC and the report
 	PYTHON=$(PYTHON) bash examples/demo.sh
 
 test: install ## every test

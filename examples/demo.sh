@@ -9,10 +9,13 @@ SECONDS=0
 bash examples/weights.sh
 stage "evaluate on the test slides" evaluating "['$CONFIGS/train.yaml','$CONFIGS/evaluate.yaml']" \
     --dataset_dir "$DEMO/embeddings" --output_dir "$DEMO/evaluation" --model "$MODELS/model.pt"
-stage "classify one slide file, with its heat map" inference "$CONFIGS/inference.yaml" \
-    --slides "$DEMO/slides/slides/test_001.tif" --output_dir "$DEMO/predictions" \
+awk 'NR == 1 || (/,test/ && ++slides <= 12)' "$DEMO/slides/slides.csv" > "$DEMO/slides/some.csv"
+stage "classify twelve slide files, with heat maps" inference "$CONFIGS/inference.yaml" \
+    --slides "$DEMO/slides/some.csv" --output_dir "$DEMO/predictions" \
     --encoder "$MODELS/scae.pt" --model "$MODELS/model.pt"
+stage "report" reporting "$CONFIGS/report.yaml" --predictions_dir "$DEMO/predictions" \
+    --evaluation_dir "$DEMO/evaluation" --slides "$DEMO/slides/slides.csv" --output_dir "$DEMO/report"
 echo
 grep "^AUC" "$DEMO/evaluation/report.md"
-echo "report: $DEMO/evaluation/report.md   heat map: $DEMO/predictions/test_001/cam.png"
 echo "whole demo: $SECONDS s"
+echo "report: $DEMO/report/report.html"

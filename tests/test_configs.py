@@ -35,6 +35,9 @@ ENTRIES = {
     "multi_gpu_train.yaml": ("training", "run"),
     "inference.yaml": ("inference", "run"),
     "inference_trt.yaml": ("inference", "run"),
+    "report.yaml": ("reporting", "run"),
+    "compare_masks.yaml": ("comparing_masks", "run"),
+    "scae_panels.yaml": ("drawing_panels", "run"),
     "compare.yaml": ("comparing", "run"),
     "kfold.yaml": ("cross_validating", "run"),
 }
@@ -65,6 +68,9 @@ COMMON_OPTIONS = {
         "slides", "dataset_dir", "output_dir", "batch_size", "num_workers", "device", "seed", "encoder", "resume",
     },
     "split.yaml": {"slides", "output_dir", "seed"},
+    "report.yaml": {"slides", "output_dir", "seed"},
+    "compare_masks.yaml": {"slides", "output_dir"},
+    "scae_panels.yaml": {"dataset_dir", "output_dir", "device", "encoder"},
     "compare.yaml": {"slides", "output_dir", "seed"},
     "kfold.yaml": {
         "dataset_dir", "output_dir", "max_epochs", "batch_size", "learning_rate", "num_workers", "device", "seed",

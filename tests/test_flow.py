@@ -15,7 +15,16 @@ pytest_plugins = ["tiny_flow_fixture"]
 
 METRICS = ["auc", "accuracy", "precision", "recall", "f1", "specificity", "brier", "ece"]
 PREDICTION_COLUMNS = ["slide_id", "label", "predicted", "p_0", "p_1", "stream_score", "threshold"]
-HEAT_MAP_FILES = ["cam.geojson", "cam.nii.gz", "cam.ome.tif", "cam.png", "cam.xml", "observed.png"]
+HEAT_MAP_FILES = [
+    "cam.geojson",
+    "cam.nii.gz",
+    "cam.ome.tif",
+    "cam.png",
+    "cam.xml",
+    "observed.png",
+    "scores.json",
+    "thumbnail.png",
+]
 TEST_SLIDES = ["test_000", "test_001"]
 
 
@@ -107,7 +116,7 @@ def test_inference_agrees_with_evaluating(flow: TinyFlow, unlabelled: Path) -> N
 
 
 def test_heat_map_files(unlabelled: Path) -> None:
-    expected = ["embeddings", "manifest.csv", "predictions.csv", *TEST_SLIDES]
+    expected = ["embeddings", "inference.json", "manifest.csv", "predictions.csv", *TEST_SLIDES]
     assert sorted(path.name for path in unlabelled.iterdir()) == expected
     for name in TEST_SLIDES:
         assert sorted(path.name for path in (unlabelled / name).iterdir()) == HEAT_MAP_FILES
@@ -137,6 +146,7 @@ def test_inference_takes_a_file_and_a_folder(flow: TinyFlow, unlabelled: Path, t
     assert row == read_rows(unlabelled / "predictions.csv")[1]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "embeddings",
+        "inference.json",
         "manifest.csv",
         "predictions.csv",
     ]

@@ -31,6 +31,7 @@ STAGES = [
     "evaluation",
     "training",
     "inference",
+    "report",
     "ablations",
 ]
 MODULES = sorted(SCRIPTS.rglob("*.py"))

@@ -15,6 +15,7 @@ from training.embedding_files import write_embedding, write_foreign
 
 from scripts.common.errors import RequestError, SlideError
 from scripts.dsnet.network import DSNet
+from scripts.encoding.store import fingerprint
 from scripts.evaluation.predictions import Prediction
 from scripts.inference.run import InferenceSet, class_index, write_results
 from scripts.training.evaluation import PredictionCollector
@@ -165,7 +166,8 @@ def test_heat_maps_lie_where_the_tissue_does(scans: Path, tmp_path: Path) -> Non
     network = DSNet(embedding_channels=6).eval()
     write_results(slides, collected(slides, (0.9, 0.1)), network, tmp_path / "out")
     names = sorted(path.name for path in (tmp_path / "out" / "good").iterdir())
-    assert names == ["cam.geojson", "cam.nii.gz", "cam.ome.tif", "cam.png", "cam.xml", "observed.png"]
+    files = "cam.geojson cam.nii.gz cam.ome.tif cam.png cam.xml observed.png scores.json thumbnail.png"
+    assert names == files.split()
     volume = nibabel.load(tmp_path / "out" / "good" / "cam.nii.gz")
     assert volume.shape == (6, 5, 1)
     np.testing.assert_allclose(volume.affine[:2, 3], [-(96 * 0.002 + 0.032), -(64 * 0.002 + 0.032)], rtol=1e-3)
@@ -257,3 +259,12 @@ def test_a_file_cut_short_is_encoded_again(scans: Path, tmp_path: Path) -> None:
     slide_set(scans / "good.tif", tmp_path / "data")
     with h5py.File(whole) as mine, h5py.File(tmp_path / "copy.h5") as theirs:
         np.testing.assert_array_equal(mine["features"][:], theirs["features"][:])
+
+
+def test_a_slide_of_the_training_is_marked(scans: Path, tmp_path: Path) -> None:
+    """By its embedding, whatever it is called; the card of another model knows nothing of it."""
+    known = fingerprint(tmp_path / "data" / "good.h5") if slide_set(scans / "good.tif", tmp_path / "data") else ""
+    for seen, expected in (({"train": "0", "val": known}, "val"), ({"train": "0"}, None)):
+        slides = slide_set(scans / "good.tif", tmp_path / "data", seen=seen)
+        write_results(slides, collected(slides, (0.9, 0.1)), DSNet(embedding_channels=6), tmp_path / "out")
+        assert json.loads((tmp_path / "out" / "good" / "scores.json").read_text())["seen_in"] == expected

@@ -229,6 +229,42 @@ def read_embedding(path: Path, *, verify: bool = True) -> Embedding:
     )
 
 
+@dataclass(frozen=True)
+class TissueRecord:
+    """What the tissue criterion said of every patch of the whole slide, and where it drew its lines.
+
+    Attributes:
+        scores: of every patch of the slide's grid, (rows, columns).
+        method: "rle" or "otsu".
+        threshold: least score of tissue.
+        glass_threshold: score that ends the glass.
+    """
+
+    scores: NDArray[np.float32]
+    method: str
+    threshold: float
+    glass_threshold: float
+
+
+def read_tissue(path: Path) -> TissueRecord | None:
+    """Read how the tissue of a slide was found; None from a file of another tool.
+
+    Raises:
+        SlideError: the file cannot be opened as HDF5.
+    """
+    with _opened(path) as file:
+        if "tissue" not in file:
+            return None
+        group = file["tissue"]
+        attributes = dict(group.attrs)
+        return TissueRecord(
+            scores=group["scores"][()],
+            method=str(attributes["method"]),
+            threshold=float(attributes["threshold"]),
+            glass_threshold=float(attributes["glass_threshold"]),
+        )
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
     try:

@@ -108,7 +108,7 @@ def compare_files(
     ids = [prediction.slide_id for prediction in reference.predictions]
     labels = np.array([prediction.label for prediction in reference.predictions])
     runs = [[_aligned(table, ids) for _, table in group] for group in tables]
-    patients = None if slides is None else _patients(slides, ids)
+    patients = None if slides is None else patients_of(slides, ids)
     report: dict[str, Any] = {
         "first_files": names[0],
         "second_files": names[1],
@@ -162,8 +162,12 @@ def _aligned(table: PredictionTable, ids: Sequence[str]) -> Run:
     return Run(np.array([table.predictions[index].probabilities for index in order]), thresholds)
 
 
-def _patients(slides: str | Path, ids: Sequence[str]) -> list[str | None]:
-    """Patient of every slide, from a table."""
+def patients_of(slides: str | Path, ids: Sequence[str]) -> list[str | None]:
+    """Return the patient of every slide, from a table.
+
+    Raises:
+        RequestError: the table lacks a slide.
+    """
     patient_of = {row.slide_id: row.patient for row in read_slides(slides)}
     missing = [name for name in ids if name not in patient_of]
     if missing:

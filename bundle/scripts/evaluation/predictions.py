@@ -24,12 +24,14 @@ class Prediction:
         label: class index of its label, ``None`` where it has none.
         probabilities: one a class, in the order of the class names.
         stream_score: share of the local (V) stream in [0, 1], ``None`` where the network has no such output.
+        channel_scores: the channel attention's weight of every channel; not part of ``predictions.csv``.
     """
 
     slide_id: str
     label: int | None
     probabilities: tuple[float, ...]
     stream_score: float | None
+    channel_scores: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

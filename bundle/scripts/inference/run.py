@@ -18,15 +18,17 @@ from ..dsnet.network import DSNet
 from ..encoding.job import ManifestRow
 from ..encoding.named_encoder import identity_of
 from ..encoding.run import COLUMNS, encode_slides, require_complete
-from ..encoding.store import Embedding, read_embedding, read_encoder, read_shape
+from ..encoding.store import Embedding, fingerprint, read_embedding, read_encoder, read_shape, read_tissue
 from ..evaluation.calibration import calibrated_predictions
 from ..evaluation.predictions import Prediction, write_predictions
 from ..slides.reader import open_slide
 from ..slides.table import SlideRow, read_slides
 from ..training.card import require_encoder
 from ..training.evaluation import PredictionCollector
+from ..training.leakage import seen_splits
 from ..training.transforms import LoadEmbeddingd, PackMatricesd
 from .exports import write_heat_map
+from .record import write_run, write_scores
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -201,8 +203,9 @@ def write_results(
     threshold: float | None = None,
     heat_maps: bool = True,
     target: int | None = None,
+    settings: dict[str, Any] | None = None,
 ) -> None:
-    """Write ``predictions.csv`` and, a slide, the heat map of one class.
+    """Write ``predictions.csv``, ``inference.json`` and, a slide, its scores and the heat map of one class.
 
     Args:
         slides: what was classified.
@@ -211,14 +214,16 @@ def write_results(
         output_dir: folder of the outputs.
         device: where the network runs.
         threshold: decision threshold on the calibrated P(class 1) instead of the model card's.
-        heat_maps: whether to write them.
+        heat_maps: whether to write the folders of the slides.
         target: number of the heat maps' class; None is class 1 of two, else the class predicted for each slide.
+        settings: of the stage, for ``inference.json``.
     """
     card, output = slides.card, Path(output_dir)
     names = card["class_names"]
     chosen = card["threshold"] if threshold is None else threshold
     predictions = calibrated_predictions(collector.predictions, card["temperature"])
     write_predictions(output / "predictions.csv", predictions, class_names=names, threshold=chosen)
+    write_run(output / "inference.json", card=card, threshold=chosen, settings=settings or {})
     if heat_maps:
         write_heat_maps(slides.items, predictions, network, card, output, device=device, target=target)
 
@@ -245,7 +250,7 @@ def write_heat_maps(
         target: number of that class; None is class 1 of two, else the class predicted for each slide.
     """
     names = card["class_names"]
-    load, pack = LoadEmbeddingd(), PackMatricesd()
+    load, pack, seen = LoadEmbeddingd(), PackMatricesd(), seen_splits(card)
     network.eval()
     pairs = list(zip(items, predictions, strict=True))
     for item, prediction in track(pairs, total=len(pairs), what="heat maps", unit="slide"):
@@ -268,6 +273,16 @@ def write_heat_maps(
             class_name=names[shown],
             slide=slide,
             bounds_xy_px=_bounds_xy_px(embedding, slide),
+        )
+        write_scores(
+            output / prediction.slide_id,
+            item=item,
+            prediction=prediction,
+            embedding=embedding,
+            tissue=read_tissue(Path(item["embedding"])),
+            thumbnail=pixels.permute(1, 2, 0).numpy(),
+            class_shown=names[shown],
+            seen_in=seen.get(fingerprint(Path(item["embedding"]))) if seen else None,
         )
 
 

@@ -106,5 +106,6 @@ class PredictionCollector:
                 label=label if label >= 0 else None,
                 probabilities=tuple(float(p) for p in item["pred"]),
                 stream_score=float(item["stream_score"]) if "stream_score" in item else None,
+                channel_scores=tuple(item["channel_scores"].tolist()) if "channel_scores" in item else (),
             )
             self._found.append((prediction, batch[index]["patient"] or None))

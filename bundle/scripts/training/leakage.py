@@ -12,6 +12,11 @@ def fingerprints(table: EmbeddingTable, split: str) -> list[str]:
     return sorted(fingerprint(table.path_of(row)) for row in table.rows if row.split == split)
 
 
+def seen_splits(card: dict[str, Any]) -> dict[str, str]:
+    """Split in which a model met a slide, by the slide's fingerprint; empty for a card that keeps none."""
+    return {print_: split for split, prints in card.get("seen", {}).items() for print_ in prints.split()}
+
+
 def refuse_duplicates(table: EmbeddingTable) -> None:
     """Refuse a table in which one slide stands in two splits under two names (the reader refuses patients in two splits).
 
@@ -40,7 +45,7 @@ def refuse_seen(card: dict[str, Any], table: EmbeddingTable) -> None:
     Raises:
         RequestError: a test slide was in train or val when the model was trained.
     """
-    split_of = {print_: split for split, prints in card.get("seen", {}).items() for print_ in prints.split()}
+    split_of = seen_splits(card)
     for row in table.rows if split_of else ():
         seen_in = split_of.get(fingerprint(table.path_of(row))) if row.split == "test" else None
         if seen_in is not None:

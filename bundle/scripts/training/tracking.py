@@ -18,8 +18,7 @@ from ..common.ranks import is_first
 from ..dsnet.grad_cam import grad_cam
 from ..dsnet.network import DSNet
 from ..dsnet.packing import unpack
-from ..scae.detections import CELL_PX
-from ..scae.network import SCAE
+from ..scae.panels import evenly_spaced, panels
 from .evaluation import unwrapped
 
 LARGEST_PICTURE_PX = 512
@@ -96,7 +95,7 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Sequence[tuple[str, 
 
 
 class ReconstructionPanel:
-    """After every epoch a picture of S-CAE at work: rows are patches; columns input, reconstruction, foreground, background, mask.
+    """After every epoch a picture of S-CAE at work: rows are patches, columns those of :func:`..scae.panels.panels`.
 
     Args:
         log: the run's log.
@@ -108,8 +107,7 @@ class ReconstructionPanel:
     def __init__(self, log: EventLog, network: nn.Module, dataset: Any, *, patches: int = 6) -> None:
         self.log = log
         self.network = network
-        count = min(patches, len(dataset.data))
-        self.patches = [dataset.data[index * len(dataset.data) // count]["image"] for index in range(count)]
+        self.patches = [dataset.data[index]["image"] for index in evenly_spaced(patches, of=len(dataset.data))]
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer."""
@@ -117,18 +115,9 @@ class ReconstructionPanel:
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._draw)
 
     def _draw(self, engine: Any) -> None:
-        network: SCAE = unwrapped(self.network)
-        was_training = network.training
-        network.eval()
         patches = torch.stack([torch.as_tensor(patch) for patch in self.patches]).to(engine.state.device) / 255
-        with torch.no_grad():
-            parts = network.decompose(patches)
-        network.train(was_training)
-        columns = [patches, parts.reconstruction, parts.foreground, parts.background]
-        if parts.mask is not None:
-            columns.append(F.interpolate(parts.mask, scale_factor=CELL_PX).expand(-1, 3, -1, -1))
-        rows = torch.cat([column for column in columns if column is not None], dim=3)
-        self.log.add_image("reconstruction", torch.cat(list(rows), dim=1).clamp(0, 1), engine.state.epoch)
+        rows = torch.cat(list(panels(unwrapped(self.network), patches).values()), dim=3)
+        self.log.add_image("reconstruction", torch.cat(list(rows), dim=1), engine.state.epoch)
 
 
 class SlidePicture:

@@ -1,0 +1,137 @@
+"""What inference keeps of its run and of a slide beside the prediction: the material of the report."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import monai
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..common.files import atomic_path, relative_to, write_json
+from ..common.version import BUNDLE_VERSION
+from ..encoding.store import Embedding, TissueRecord
+from ..evaluation.predictions import Prediction
+from ..tissue.mask import INK_SHARE
+from ..tissue.score import pen_colour_scores
+
+RUN_FORMAT = "dsnet-inference/1"
+SCORES_FORMAT = "dsnet-scores/1"
+
+
+def write_run(path: Path, *, card: Mapping[str, Any], threshold: float | None, settings: Mapping[str, Any]) -> None:
+    """Write the model card as it was used, the threshold and all settings; the card's fingerprints of slides stay out.
+
+    Args:
+        path: the file.
+        card: the model card.
+        threshold: decision threshold that was applied, the card's or another.
+        settings: options of the stage by name; values that JSON does not know are written as text.
+    """
+    plain = (str, int, float, bool, type(None))
+    content = {
+        "format": RUN_FORMAT,
+        "threshold": threshold,
+        "card": {name: value for name, value in card.items() if name != "seen"},
+        "settings": {name: value if isinstance(value, plain) else str(value) for name, value in settings.items()},
+        "versions": {"bundle": BUNDLE_VERSION, "monai": monai.__version__, "torch": str(torch.__version__)},
+    }
+    write_json(path, content)
+
+
+def write_scores(
+    folder: Path,
+    *,
+    item: Mapping[str, Any],
+    prediction: Prediction,
+    embedding: Embedding,
+    tissue: TissueRecord | None,
+    thumbnail: NDArray[np.uint8],
+    class_shown: str,
+    seen_in: str | None,
+) -> None:
+    """Write ``scores.json`` and, unless it is white all over, the finest level of T as ``thumbnail.png``.
+
+    Args:
+        folder: the slide's folder.
+        item: of the slide, as :class:`.run.InferenceSet` lists it.
+        prediction: what was predicted.
+        embedding: the slide's embedding.
+        tissue: how its tissue was found, None where nothing says so.
+        thumbnail: finest level of T, (2H, 2W, 3).
+        class_shown: class that the heat map is evidence for.
+        seen_in: split in which the model met this slide when it was trained, None if it did not.
+    """
+    attributes = embedding.attributes
+    mpp_x, mpp_y = (_number(attributes.get(name)) for name in ("mpp_x", "mpp_y"))
+    rows, columns = embedding.shape_yx
+    patches = len(embedding.features)
+    cell_mm2 = None if mpp_x is None or mpp_y is None else embedding.patch_px_level0**2 * mpp_x * mpp_y / 1e6
+    content = {
+        "format": SCORES_FORMAT,
+        "slide": relative_to(item["slide"], folder.parent),
+        "patient": item["patient"] or None,
+        "seen_in": seen_in,
+        "class_shown": class_shown,
+        "stream_score": prediction.stream_score,
+        "channel_scores": list(prediction.channel_scores),
+        "encoder": str(attributes.get("encoder", "unknown")),
+        "engine": attributes.get("engine"),
+        "backend": attributes.get("backend"),
+        "grid": {
+            "shape_yx": [rows, columns],
+            "origin_xy_px": list(embedding.origin_xy_px),
+            "patch_px_level0": int(embedding.patch_px_level0),
+        },
+        "resolution": {
+            "mpp_x": mpp_x,
+            "mpp_y": mpp_y,
+            "patch_um": _number(attributes.get("patch_um")),
+            "read_level": _whole(attributes.get("read_level")),
+            "read_px": _whole(attributes.get("read_px")),
+            "slide_size_xy_px": [int(side) for side in attributes.get("slide_size_xy_px", ())] or None,
+        },
+        "tissue": {
+            "patches": patches,
+            "area_mm2": None if cell_mm2 is None else patches * cell_mm2,
+            "box_mm2": None if cell_mm2 is None else rows * columns * cell_mm2,
+            "left_out": _whole(attributes.get("patches_left_out")),
+            **(_groups(tissue, patches) if tissue else {}),
+            "pen_coloured": _pen_coloured(thumbnail, embedding) if (thumbnail < 255).any() else None,
+        },
+    }
+    write_json(folder / "scores.json", content)
+    if (thumbnail < 255).any():
+        with atomic_path(folder / "thumbnail.png") as partial:
+            Image.fromarray(thumbnail).save(partial)
+
+
+def _groups(tissue: TissueRecord, patches: int) -> dict[str, Any]:
+    """Count the patches of the whole slide that the criterion left out, by the reason."""
+    glass = tissue.scores < tissue.glass_threshold
+    flat = ~glass & (tissue.scores < tissue.threshold)
+    return {
+        "method": tissue.method,
+        "threshold": tissue.threshold,
+        "glass_threshold": tissue.glass_threshold,
+        "glass": int(glass.sum()),
+        "ink_or_debris": int(flat.sum()),
+        "specks": max(0, int((~glass & ~flat).sum()) - patches),
+    }
+
+
+def _pen_coloured(thumbnail: NDArray[np.uint8], embedding: Embedding) -> int:
+    """Count the observed patches of which half or more of the thumbnail's 2 x 2 pixels have the colour of green or blue pen."""
+    rows, columns = embedding.shape_yx
+    pen = pen_colour_scores(thumbnail.reshape(-1, 1, 1, 3)).reshape(rows, 2, columns, 2).mean(axis=(1, 3))
+    return int((pen[tuple(embedding.grid_yx.T)] >= INK_SHARE).sum())
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _whole(value: Any) -> int | None:
+    return None if value is None else int(value)

@@ -1,0 +1,143 @@
+"""How good the model is, as far as labelled slides tell: of an evaluation, or of the cohort itself."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix
+
+from ..common.errors import RequestError
+from ..evaluation.bootstrap import evaluate
+from ..evaluation.calibration import ReliabilityBin, reliability
+from ..evaluation.compare import patients_of
+from ..evaluation.curves import Curves, curves
+from ..evaluation.metrics import Threshold, predicted_classes
+from ..evaluation.predictions import Prediction, read_predictions
+from .results import Inference, read_object
+
+SAME = 1e-4
+"""Difference of probabilities up to which two predictions are of one slide by one model."""
+
+
+@dataclass(frozen=True)
+class Performance:
+    """What labelled slides say of a model.
+
+    Attributes:
+        name: of the set of slides, for ids and headings: "evaluation" or "cohort".
+        class_names: in the order of the network's outputs.
+        predictions: of the slides, all with a label.
+        metrics: as in ``metrics.json``.
+        curves: a pair (class, its curves) for class 1 of two, or for every class of more; a class with no or only slides of it is
+            left out.
+        bins: of the reliability diagram, on the calibrated scale.
+        confusion: slides by (label, predicted), (classes, classes).
+        patients_drawn: whether the curves' bands draw patients, not slides.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    predictions: tuple[Prediction, ...]
+    metrics: dict[str, Any]
+    curves: tuple[tuple[str, Curves], ...]
+    bins: tuple[ReliabilityBin, ...]
+    confusion: NDArray[np.int64]
+    patients_drawn: bool
+
+
+def of_evaluation(folder: str | Path, inference: Inference, *, slides: str | Path | None = None) -> Performance:
+    """Read what ``evaluating`` wrote about the model that made the predictions.
+
+    Args:
+        folder: with ``predictions.csv``, ``metrics.json`` and ``calibration.json``.
+        inference: the run that is reported.
+        slides: table with the column ``patient``, for the curves' bands.
+
+    Raises:
+        RequestError: a file is missing or is not what evaluating writes, or is about another model.
+    """
+    folder = Path(folder)
+    expected = "what evaluating writes: run it anew, or name its output folder with --evaluation_dir"
+    metrics = read_object(folder / "metrics.json", expected=expected)
+    calibration = read_object(folder / "calibration.json", expected=expected)
+    table = read_predictions(folder / "predictions.csv")
+    card = inference.card
+    for what, found, wanted in (
+        ("classes", list(table.class_names), list(inference.class_names)),
+        ("temperature", calibration["temperature"], card["temperature"]),
+        ("threshold", metrics["threshold"], card["threshold"]),
+    ):
+        if found != wanted:
+            raise RequestError(
+                f"{folder}: {what} {found}, expected {wanted} as in the card of the model that made the predictions: evaluate that model"
+            )
+    patients = None if slides is None else patients_of(slides, [one.slide_id for one in table.predictions])
+    bins = [
+        ReliabilityBin(**{**one, "ci95": one["ci95"] and tuple(one["ci95"])}) for one in calibration["after"]["bins"]
+    ]
+    return _performance("evaluation", table.class_names, table.predictions, metrics, bins, card["threshold"], patients)
+
+
+def of_cohort(inference: Inference, *, seed: int = 0) -> Performance | None:
+    """Compare a cohort with its labels; slides that the model was made with do not count. None without two classes of labels."""
+    pairs = [(slide, slide.prediction.label) for slide in inference.slides if not slide.seen_in]
+    slides = [slide for slide, label in pairs if label is not None]
+    labels = [label for _, label in pairs if label is not None]
+    if len(set(labels)) < 2:
+        return None
+    predictions = [slide.prediction for slide in slides]
+    probabilities = [prediction.probabilities for prediction in predictions]
+    patients = [slide.patient for slide in slides]
+    threshold = inference.run["threshold"]
+    given = threshold != inference.card["threshold"]
+    metrics = evaluate(
+        labels,
+        probabilities,
+        threshold=threshold,
+        threshold_from="command line" if given else inference.card["threshold_from"],
+        patients=patients,
+        seed=seed,
+    )
+    bins = reliability(labels, probabilities)
+    return _performance("cohort", inference.class_names, predictions, metrics, bins, threshold, patients)
+
+
+def is_part_of(cohort: Performance, evaluation: Performance) -> bool:
+    """Whether the cohort's labelled slides are among those of the evaluation, so that they tell nothing more."""
+    known = {(one.slide_id, one.label): one.probabilities for one in evaluation.predictions}
+    pairs = [(one.probabilities, known.get((one.slide_id, one.label))) for one in cohort.predictions]
+    return all(theirs is not None and np.allclose(mine, theirs, atol=SAME) for mine, theirs in pairs)
+
+
+def _performance(
+    name: str,
+    class_names: Sequence[str],
+    predictions: Sequence[Prediction],
+    metrics: dict[str, Any],
+    bins: Sequence[ReliabilityBin],
+    threshold: Threshold,
+    patients: Sequence[str | None] | None,
+) -> Performance:
+    labels = np.array([prediction.label for prediction in predictions])
+    probabilities = np.array([prediction.probabilities for prediction in predictions])
+    shown = [1] if len(class_names) == 2 else range(len(class_names))
+    bootstrap = {"resamples": metrics["bootstrap"]["resamples"], "seed": metrics["seed"]}
+    found = (
+        (class_names[index], curves(labels == index, probabilities[:, index], patients=patients, **bootstrap))
+        for index in shown
+    )
+    return Performance(
+        name=name,
+        class_names=tuple(class_names),
+        predictions=tuple(predictions),
+        metrics=metrics,
+        curves=tuple((of_class, pair) for of_class, pair in found if pair is not None),
+        bins=tuple(bins),
+        confusion=confusion_matrix(
+            labels, predicted_classes(probabilities, threshold), labels=np.arange(len(class_names))
+        ),
+        patients_drawn=bool(patients and any(patients)),
+    )

@@ -1,0 +1,175 @@
+"""The picture of a slide with its heat map, as images inside the page."""
+
+import base64
+import io
+from dataclasses import dataclass
+
+import matplotlib
+import nibabel
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..common.errors import SlideError
+from ..inference.overlay import COLOR_MAP, SCALE_BAR_SHARE, nice_length
+from ..slides.geometry import PatchGrid
+from ..slides.reader import SlideReader, open_slide
+from .results import SlideResult
+
+MOST_READ_PX = 24_000_000
+"""Pixels that are read of a slide for its picture: one without a pyramid is shown by its thumbnail instead."""
+
+LEVEL_SLACK = 1.05  # a level may be so much coarser than asked for
+
+OPAQUE_FROM = 0.5
+"""Heat from which the map hides as much as its opacity says; below, it fades, so that tissue without evidence keeps its colours."""
+
+JPEG_QUALITY = 70
+VEIL_RGBA = (110, 110, 110, 170)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A slide's box with its heat map: two images of one extent to lay over each other.
+
+    Attributes:
+        image: the tissue, as a data URI.
+        heat: the map, one pixel a patch, transparent where nothing was observed.
+        left_out: a veil over the patches that were not observed.
+        width: of the box, in patches.
+        height: of the box, in patches.
+        scale_share: length of the scale bar as a share of the width.
+        scale_length: its length.
+        scale_unit: "µm", or "px" of level 0 where the resolution is unknown.
+        source: what the picture was made from: "slide", "thumbnail" or "nothing".
+        evidence: whether anything on the slide spoke for the class of the map.
+    """
+
+    image: Markup
+    heat: Markup
+    left_out: Markup
+    width: int
+    height: int
+    scale_share: float
+    scale_length: float
+    scale_unit: str
+    source: str
+    evidence: bool
+
+    @property
+    def scale_label(self) -> str:
+        """The bar's length in words."""
+        if self.scale_unit == "µm" and self.scale_length >= 1000:
+            return f"{self.scale_length / 1000:g} mm"
+        return f"{self.scale_length:g} {self.scale_unit}"
+
+
+def slide_pictures(slide: SlideResult, *, sides_px: tuple[int, ...]) -> list[Picture]:
+    """Make the pictures of a slide, one a length of the longer side; none where inference wrote no heat map.
+
+    The tissue is read from the slide's file where that is still there and the wanted size can be had from it cheaply, else it is
+    the thumbnail that inference kept.
+
+    Args:
+        slide: the slide.
+        sides_px: longest side of each picture, at most.
+
+    Raises:
+        OSError: a file of the heat map is there, but cannot be read.
+    """
+    heat_map = slide.folder / "cam.nii.gz"
+    if slide.scores is None or not heat_map.is_file():
+        return []
+    cam = np.asarray(nibabel.load(heat_map).get_fdata(dtype=np.float32))[:, :, 0].T  # type: ignore[attr-defined]
+    with Image.open(slide.folder / "observed.png") as image:
+        observed = np.asarray(image) > 0
+    rows, columns = observed.shape
+    grid = PatchGrid(
+        slide.scores["grid"]["patch_px_level0"], tuple(slide.scores["grid"]["origin_xy_px"]), (rows, columns)
+    )
+    pixels, source = _tissue(slide, grid, max(sides_px))
+    mpp_x = slide.scores["resolution"]["mpp_x"]
+    width = columns * grid.patch_px_level0 * (mpp_x or 1)
+    length, unit = nice_length(SCALE_BAR_SHARE * width), "px" if mpp_x is None else "µm"
+    heat, veil = _png(_coloured(cam, observed)), _png(_veil(observed))
+    return [
+        Picture(
+            _jpeg(pixels, side_px), heat, veil, columns, rows, length / width, length, unit, source, bool(cam.any())
+        )
+        for side_px in sides_px
+    ]
+
+
+def read_box(reader: SlideReader, grid: PatchGrid, side_px: int) -> NDArray[np.uint8] | None:
+    """Read what a grid covers from the coarsest level on which its longer side has ``side_px``, else from the finest.
+
+    Returns:
+        RGB, (height, width, 3), as large as the level has it; None where that is more than ``MOST_READ_PX``.
+
+    Raises:
+        SlideError: the pixels cannot be decoded.
+    """
+    height, width = (cells * grid.patch_px_level0 for cells in grid.shape_yx)
+    enough = max(1.0, max(height, width) / side_px)
+    fine = [level for level, downsample in enumerate(reader.level_downsamples) if downsample <= LEVEL_SLACK * enough]
+    level = max(fine, default=0)
+    size = tuple(max(1, round(side / reader.level_downsamples[level])) for side in (width, height))
+    if size[0] * size[1] > MOST_READ_PX:
+        return None
+    return reader.read_patches(np.array([grid.origin_xy_px]), size_xy_px=(size[0], size[1]), level=level)[0]
+
+
+def colour_stops(count: int = 11) -> list[str]:
+    """Colours of the map from 0 to 1, as CSS takes them."""
+    heat = np.linspace(0, 1, count, dtype=np.float32)[None]
+    return [matplotlib.colors.to_hex(shade / 255, keep_alpha=True) for shade in _coloured(heat, heat >= 0)[0]]
+
+
+def _tissue(slide: SlideResult, grid: PatchGrid, side_px: int) -> tuple[NDArray[np.uint8], str]:
+    """Pixels of the box, (height, width, 3), with a longer side of ``side_px`` or whatever can be had."""
+    path = slide.folder.parent / (slide.scores or {})["slide"]
+    if path.is_file():
+        try:
+            with open_slide(path) as reader:
+                found = read_box(reader, grid, side_px)
+        except SlideError:  # the file changed or lost a companion since; the thumbnail still shows what was classified
+            found = None
+        if found is not None:
+            return found, "slide"
+    thumbnail = slide.folder / "thumbnail.png"
+    if thumbnail.is_file():
+        with Image.open(thumbnail) as image:
+            return np.asarray(image.convert("RGB")), "thumbnail"
+    return np.full((*grid.shape_yx, 3), 255, dtype=np.uint8), "nothing"
+
+
+def _coloured(cam: NDArray[np.float32], observed: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    heat = np.where(observed, np.clip(cam, 0, 1), 0)
+    shades = matplotlib.colormaps[COLOR_MAP](heat, bytes=True)
+    shades[..., 3] = np.round(255 * np.minimum(1, heat / OPAQUE_FROM))
+    return np.asarray(shades, dtype=np.uint8)
+
+
+def _veil(observed: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    veil = np.zeros((*observed.shape, 4), dtype=np.uint8)
+    veil[~observed] = VEIL_RGBA
+    return veil
+
+
+def _jpeg(pixels: NDArray[np.uint8], side_px: int) -> Markup:
+    image = Image.fromarray(pixels)
+    image.thumbnail((side_px, side_px), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=JPEG_QUALITY, optimize=True, progressive=True)
+    return _data_uri("image/jpeg", stream.getvalue())
+
+
+def _png(pixels: NDArray[np.uint8]) -> Markup:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG", optimize=True)
+    return _data_uri("image/png", stream.getvalue())
+
+
+def _data_uri(kind: str, content: bytes) -> Markup:
+    return Markup(f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}")

@@ -1,0 +1,150 @@
+"""What the report is made of: the files that inference left."""
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..common.errors import RequestError
+from ..evaluation.metrics import predicted_classes
+from ..evaluation.predictions import Prediction, read_predictions
+from ..inference.record import RUN_FORMAT, SCORES_FORMAT
+
+
+@dataclass(frozen=True)
+class SlideResult:
+    """One classified slide.
+
+    Attributes:
+        prediction: what was predicted, on the calibrated scale.
+        predicted: index of the class that it was called.
+        threshold: on P(class 1); ``None`` for more than two classes.
+        folder: of its heat map, which need not be there.
+        scores: content of ``scores.json``; ``None`` where inference wrote no heat maps.
+    """
+
+    prediction: Prediction
+    predicted: int
+    threshold: float | None
+    folder: Path
+    scores: dict[str, Any] | None
+
+    @property
+    def slide_id(self) -> str:
+        """Name of the slide."""
+        return self.prediction.slide_id
+
+    @property
+    def tissue(self) -> dict[str, Any]:
+        """What is known of its tissue; empty where nothing is."""
+        return self.scores["tissue"] if self.scores else {}
+
+    @property
+    def area_mm2(self) -> float | None:
+        """Area of the tissue, where the resolution is known."""
+        return self.tissue.get("area_mm2")
+
+    @property
+    def patient(self) -> str | None:
+        """Whose slide it is, where that is known."""
+        return self.scores["patient"] if self.scores else None
+
+    @property
+    def seen_in(self) -> str | None:
+        """Split in which the model met the slide when it was trained."""
+        return self.scores["seen_in"] if self.scores else None
+
+
+@dataclass(frozen=True)
+class Inference:
+    """A whole run of inference.
+
+    Attributes:
+        folder: its outputs.
+        class_names: in the order of the network's outputs.
+        slides: the classified ones, in the order of ``predictions.csv``.
+        others: rows of ``manifest.csv`` about slides without a prediction.
+        run: content of ``inference.json``: model card, settings, versions.
+    """
+
+    folder: Path
+    class_names: tuple[str, ...]
+    slides: tuple[SlideResult, ...]
+    others: tuple[dict[str, str], ...]
+    run: dict[str, Any]
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """The model card as it was used."""
+        card: dict[str, Any] = self.run["card"]
+        return card
+
+
+def read_inference(folder: str | Path | None) -> Inference:
+    """Read the outputs of inference.
+
+    Raises:
+        RequestError: no folder is given, or a file is missing or is not what inference writes.
+    """
+    if folder is None:
+        raise RequestError("nothing to report: name the output folder of inference with --predictions_dir")
+    folder = Path(folder)
+    table = read_predictions(folder / "predictions.csv")
+    run = read_object(folder / "inference.json", expected="what inference writes: run it anew with this version")
+    if run.get("format") != RUN_FORMAT:
+        raise RequestError(
+            f"{folder / 'inference.json'}: format {run.get('format')!r}, expected {RUN_FORMAT!r}: run inference anew"
+        )
+    if tuple(run["card"]["class_names"]) != table.class_names:
+        raise RequestError(
+            f"{folder}: predictions.csv has the classes {', '.join(table.class_names)}, inference.json "
+            f"{', '.join(run['card']['class_names'])}; expected the files of one run: run inference anew"
+        )
+    thresholds = table.thresholds or (None,) * len(table.predictions)
+    slides = []
+    for prediction, threshold in zip(table.predictions, thresholds, strict=True):
+        path = folder / prediction.slide_id / "scores.json"
+        slides.append(
+            SlideResult(
+                prediction=prediction,
+                predicted=int(predicted_classes([prediction.probabilities], threshold)[0]),
+                threshold=threshold,
+                folder=path.parent,
+                scores=_read_scores(path) if path.is_file() else None,
+            )
+        )
+    done = {slide.slide_id for slide in slides}
+    others = tuple(row for row in _read_manifest(folder / "manifest.csv") if row["slide_id"] not in done)
+    return Inference(folder, table.class_names, tuple(slides), others, run)
+
+
+def read_object(path: Path, *, expected: str) -> dict[str, Any]:
+    """Read a JSON object; ``expected`` ends the message of the error.
+
+    Raises:
+        RequestError: the file is missing or holds anything else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RequestError(f"{path}: {error.strerror or error}, expected {expected}") from error
+    except ValueError as error:
+        raise RequestError(f"{path}: not JSON ({error}), expected {expected}") from error
+    if not isinstance(content, dict):
+        raise RequestError(f"{path}: a {type(content).__name__}, expected {expected}")
+    return content
+
+
+def _read_scores(path: Path) -> dict[str, Any]:
+    scores = read_object(path, expected="what inference writes: run it anew")
+    if scores.get("format") != SCORES_FORMAT:
+        raise RequestError(f"{path}: format {scores.get('format')!r}, expected {SCORES_FORMAT!r}: run inference anew")
+    return scores
+
+
+def _read_manifest(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,76 @@
+"""The stage ``reporting``: a page of all slides, and a page a slide."""
+
+import logging
+from pathlib import Path
+
+from ..common.files import atomic_path
+from ..common.progress import track
+from .pages import Report, cohort_page, slide_page
+from .performance import is_part_of, of_cohort, of_evaluation
+from .pictures import Picture, slide_pictures
+from .results import read_inference
+
+SLIDE_SIDE_PX = 960
+COHORT_SIDE_PX = 480
+COHORT_PICTURES = 60
+"""Slides up to which a cohort's pictures have their full size; with more each gets smaller, and the page no larger."""
+
+LEAST_SIDE_PX = 96
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def write_reports(
+    predictions_dir: str | Path | None,
+    *,
+    evaluation_dir: str | Path | None = None,
+    slides: str | Path | None = None,
+    output_dir: str | Path | None = None,
+    seed: int = 0,
+) -> Path:
+    """Write ``report.html`` and ``slides/<slide_id>.html``, each a file that needs nothing else.
+
+    Args:
+        predictions_dir: what inference wrote.
+        evaluation_dir: what evaluating wrote about the same model: how good it is, and what its probabilities are worth.
+        slides: table with the column ``patient`` of the evaluation's slides, for bands over patients.
+        output_dir: folder of the pages; ``predictions_dir`` where it is None.
+        seed: of the bootstrap.
+
+    Returns:
+        path of the cohort's page.
+
+    Raises:
+        RequestError: a file is missing or is not what its stage writes, or evaluation and predictions are of different models.
+    """
+    inference = read_inference(predictions_dir)
+    output = inference.folder if output_dir is None else Path(output_dir)
+    performances = [] if evaluation_dir is None else [of_evaluation(evaluation_dir, inference, slides=slides)]
+    notes = []
+    cohort = of_cohort(inference, seed=seed)
+    if cohort and performances and is_part_of(cohort, performances[0]):
+        notes.append("The labelled slides of this cohort are among the test slides of the evaluation below.")
+    elif cohort:
+        performances.append(cohort)
+    seen = sum(slide.seen_in is not None for slide in inference.slides)
+    if seen:
+        notes.append(
+            f"{seen} of the slides were used to make the model (training or validation): they are marked, and left out of every figure."
+        )
+    report = Report(inference, tuple(performances), tuple(notes), seed)
+    shrunk = COHORT_SIDE_PX * min(1.0, (COHORT_PICTURES / max(1, len(inference.slides))) ** 0.5)
+    sides_px = (SLIDE_SIDE_PX, max(LEAST_SIDE_PX, round(shrunk)))
+    small: list[Picture | None] = []
+    for slide in track(inference.slides, total=len(inference.slides), what="reports", unit="slide"):
+        large, *others = [*slide_pictures(slide, sides_px=sides_px), None, None][:2]
+        _write(output / "slides" / f"{slide.slide_id}.html", slide_page(report, slide, large))
+        small += others
+    path = output / "report.html"
+    _write(path, cohort_page(report, small))
+    _LOGGER.info("report: %s", path)
+    return path
+
+
+def _write(path: Path, page: str) -> None:
+    with atomic_path(path) as partial:
+        partial.write_text(page, encoding="utf-8")

@@ -1,0 +1,109 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from report.report_files import card_of, predictions_of, write_evaluated, write_inference
+
+from scripts.common.errors import RequestError
+from scripts.report.performance import is_part_of, of_cohort, of_evaluation
+from scripts.report.results import Inference, read_inference
+
+CARD = card_of("normal", "tumour")
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_evaluated(tmp_path_factory.mktemp("evaluation"), CARD, predictions_of(20))
+
+
+def inference_of(folder: Path, **options: object) -> Inference:
+    return read_inference(write_inference(folder, CARD, predictions_of(8, seed=5), **options))  # type: ignore[arg-type]
+
+
+def test_of_an_evaluation(tmp_path: Path, evaluated: Path) -> None:
+    found = of_evaluation(evaluated, inference_of(tmp_path))
+    metrics = json.loads((evaluated / "metrics.json").read_text())
+    assert found.metrics == metrics and len(found.predictions) == 20
+    (pair,) = found.curves
+    assert pair[0] == "tumour"
+    area = np.trapezoid(pair[1].recall, pair[1].false_positive_rate)
+    assert area == pytest.approx(metrics["auc"]["value"]), "the curve is that of the scores in predictions.csv"
+    right = found.confusion.trace() / found.confusion.sum()
+    assert right == pytest.approx(metrics["accuracy"]["value"])
+    assert found.confusion[1].sum() == metrics["n_positive"], "rows are labels"
+    assert sum(one.slides for one in found.bins) == 20
+    assert not found.patients_drawn and found.metrics["bootstrap"]["unit"] == "patient"
+
+
+def test_bands_over_patients(tmp_path: Path, evaluated: Path) -> None:
+    table = tmp_path / "slides.csv"
+    lines = [f"slide_{index:02d}.tif,p{index // 2}" for index in range(20)]
+    table.write_text("\n".join(["slide,patient", *lines]))
+    assert of_evaluation(evaluated, inference_of(tmp_path / "out"), slides=table).patients_drawn
+    table.write_text("slide,patient\nslide_00.tif,p0\n")
+    with pytest.raises(RequestError, match="does not list 19 of the 20 predicted slides"):
+        of_evaluation(evaluated, inference_of(tmp_path / "out"), slides=table)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [({"temperature": 2.0}, "temperature 1.25, expected 2.0"), ({"threshold": 0.5}, "threshold 0.4, expected 0.5")],
+)
+def test_an_evaluation_of_another_model(
+    tmp_path: Path, evaluated: Path, changed: dict[str, float], message: str
+) -> None:
+    card = card_of("normal", "tumour", **changed)
+    inference = read_inference(write_inference(tmp_path, card, predictions_of(3)))
+    with pytest.raises(RequestError, match=f"{message}.*evaluate that model"):
+        of_evaluation(evaluated, inference)
+
+
+def test_no_evaluation_there(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"metrics\.json: No such file.*--evaluation_dir"):
+        of_evaluation(tmp_path / "nothing", inference_of(tmp_path))
+
+
+def test_of_a_labelled_cohort(tmp_path: Path) -> None:
+    inference = inference_of(tmp_path)
+    found = of_cohort(inference)
+    assert found is not None
+    assert found.metrics["bootstrap"]["unit"] == "patient" and found.patients_drawn, "scores.json knows the patients"
+    assert (found.metrics["threshold"], found.metrics["threshold_from"]) == (0.4, "val")
+    assert found.confusion.sum() == 8
+
+
+def test_a_threshold_of_the_command_line(tmp_path: Path) -> None:
+    found = of_cohort(inference_of(tmp_path, threshold=0.0))
+    assert found is not None
+    assert found.metrics["threshold_from"] == "command line"
+    assert found.confusion[:, 0].sum() == 0, "everything is called"
+
+
+def test_slides_of_the_training_do_not_count(tmp_path: Path) -> None:
+    assert of_cohort(inference_of(tmp_path, seen_in="train")) is None
+
+
+def test_labels_of_one_class_or_none(tmp_path: Path) -> None:
+    alone = [one for one in predictions_of(6) if one.label == 1]
+    assert of_cohort(read_inference(write_inference(tmp_path / "a", CARD, alone))) is None
+    unlabelled = predictions_of(6, labelled=False)
+    assert of_cohort(read_inference(write_inference(tmp_path / "b", CARD, unlabelled))) is None
+
+
+def test_a_cohort_of_slides_of_the_evaluation(tmp_path: Path) -> None:
+    same = write_evaluated(tmp_path / "eval", card_of("normal", "tumour", temperature=1.0), predictions_of(20))
+    card = card_of("normal", "tumour", temperature=1.0)
+    part = read_inference(write_inference(tmp_path / "part", card, predictions_of(20)[:6]))
+    other = read_inference(write_inference(tmp_path / "other", card, predictions_of(6, seed=5)))
+    evaluation = of_evaluation(same, part)
+    mine, theirs = of_cohort(part), of_cohort(other)
+    assert mine and theirs
+    assert is_part_of(mine, evaluation)
+    assert not is_part_of(theirs, evaluation), "the names agree, the probabilities do not"
+
+
+def test_three_classes(tmp_path: Path) -> None:
+    found = of_cohort(read_inference(write_inference(tmp_path, card_of("a", "b", "c"), predictions_of(9, 3))))
+    assert found is not None
+    assert [name for name, _ in found.curves] == ["a", "b", "c"] and found.confusion.shape == (3, 3)

@@ -1,0 +1,92 @@
+import base64
+import io
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from encoding.painted import write_tiff
+from PIL import Image
+from report.report_files import PATCH_PX, SHAPE_YX, card_of, predictions_of, write_inference
+
+from scripts.report.pictures import OPAQUE_FROM, Picture, colour_stops, slide_pictures
+from scripts.report.results import SlideResult, read_inference
+
+
+def decoded(uri: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",", 1)[1]))))
+
+
+def slide_of(folder: Path, mpp: float | None = 0.5, **options: bool) -> SlideResult:
+    return read_inference(write_inference(folder, card_of("a", "b"), predictions_of(1), mpp=mpp, **options)).slides[0]
+
+
+def picture_of(slide: SlideResult, side_px: int = 64) -> Picture:
+    (picture,) = slide_pictures(slide, sides_px=(side_px,))
+    return picture
+
+
+def test_layers_lie_where_the_heat_map_does(tmp_path: Path) -> None:
+    """One pixel a patch; unobserved cells (row 0, column 0 here) are bare in the map and veiled in the other layer."""
+    picture = picture_of(slide_of(tmp_path))
+    heat, veil = decoded(picture.heat), decoded(picture.left_out)
+    assert heat.shape == veil.shape == (*SHAPE_YX, 4)
+    observed = np.ones(SHAPE_YX, dtype=bool)
+    observed[0, 0] = False
+    np.testing.assert_array_equal(veil[..., 3] == 0, observed)
+    expected = np.random.default_rng(0).random(SHAPE_YX).astype(np.float32) * observed
+    np.testing.assert_allclose(heat[..., 3] / 255, np.minimum(1, expected / OPAQUE_FROM), atol=0.01)
+    row, column = np.unravel_index(expected.argmax(), SHAPE_YX)
+    shade = matplotlib.colormaps["viridis"](float(expected.max()))[:3]
+    np.testing.assert_allclose(heat[row, column, :3] / 255, shade, atol=0.02)
+    assert picture.evidence
+
+
+def test_the_thumbnail_stands_in_for_a_slide_that_is_gone(tmp_path: Path) -> None:
+    slide = slide_of(tmp_path)
+    picture = picture_of(slide)
+    assert picture.source == "thumbnail"
+    assert decoded(picture.image).shape == (2 * SHAPE_YX[0], 2 * SHAPE_YX[1], 3), "never enlarged"
+    (slide.folder / "thumbnail.png").unlink()
+    white = picture_of(slide)
+    assert white.source == "nothing" and decoded(white.image).min() > 250
+
+
+def test_the_slide_itself_is_read_where_it_is(tmp_path: Path) -> None:
+    """The box begins at x 256, y 512: red fills it, blue is all around."""
+    slide = slide_of(tmp_path)
+    rows, columns = SHAPE_YX
+    pixels = np.zeros((512 + rows * PATCH_PX + 200, 256 + columns * PATCH_PX + 200, 3), dtype=np.uint8)
+    pixels[..., 2] = 255
+    pixels[512 : 512 + rows * PATCH_PX, 256 : 256 + columns * PATCH_PX] = (255, 0, 0)
+    (tmp_path / "gone").mkdir()
+    write_tiff(tmp_path / "gone" / "0.tif", [pixels])
+    picture = picture_of(slide)
+    image = decoded(picture.image)
+    assert picture.source == "slide" and image.shape == (48, 64, 3)
+    assert image[..., 0].min() > 230 and image[..., 2].max() < 40
+
+
+def test_a_slide_file_that_cannot_be_read_any_more(tmp_path: Path) -> None:
+    slide = slide_of(tmp_path)
+    (tmp_path / "gone").mkdir()
+    (tmp_path / "gone" / "0.tif").write_bytes(b"no slide")
+    assert picture_of(slide).source == "thumbnail"
+
+
+@pytest.mark.parametrize(("mpp", "label", "length"), [(0.5, "100 µm", 100), (5.0, "1 mm", 1000), (None, "200 px", 200)])
+def test_the_scale_bar(tmp_path: Path, mpp: float | None, label: str, length: float) -> None:
+    """The box is 8 patches of 128 px wide."""
+    picture = picture_of(slide_of(tmp_path, mpp))
+    assert (picture.scale_label, picture.scale_length) == (label, length)
+    assert picture.scale_share == pytest.approx(length / (8 * 128 * (mpp or 1)))
+
+
+def test_an_empty_map_and_none(tmp_path: Path) -> None:
+    assert not picture_of(slide_of(tmp_path / "a", empty_map=True)).evidence
+    assert slide_pictures(slide_of(tmp_path / "b", heat_maps=False), sides_px=(64,)) == []
+
+
+def test_the_legend_fades_as_the_map_does() -> None:
+    stops = colour_stops()
+    assert stops[0].endswith("00") and stops[-1].endswith("ff") and len(stops) == 11

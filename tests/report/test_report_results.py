@@ -1,0 +1,63 @@
+import json
+from pathlib import Path
+
+import pytest
+from report.report_files import card_of, predictions_of, write_inference
+
+from scripts.common.errors import RequestError
+from scripts.report.results import read_inference
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    return write_inference(tmp_path, card_of("normal", "tumour"), predictions_of(3), failed="broken")
+
+
+def test_what_inference_left(written: Path) -> None:
+    inference = read_inference(written)
+    assert [slide.slide_id for slide in inference.slides] == ["slide_00", "slide_01", "slide_02"]
+    assert [row["slide_id"] for row in inference.others] == ["broken"]
+    first = inference.slides[0]
+    assert first.predicted == int(first.prediction.probabilities[1] >= 0.4) and first.threshold == 0.4
+    assert first.tissue["patches"] == 6 * 8 - 1 and (first.patient, first.seen_in) == ("p0", None)
+    assert inference.card["weights_sha256"] == "c0ffee"
+
+
+def test_without_heat_maps(tmp_path: Path) -> None:
+    write_inference(tmp_path, card_of("normal", "tumour"), predictions_of(2), heat_maps=False)
+    slide = read_inference(tmp_path).slides[0]
+    assert (slide.scores, slide.tissue, slide.patient, slide.seen_in) == (None, {}, None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("predictions.csv", None, r"predictions\.csv: no such file.*run the evaluation or inference first"),
+        ("inference.json", None, r"inference\.json: No such file.*expected what inference writes"),
+        ("inference.json", "{", r"inference\.json: not JSON"),
+        ("inference.json", "[]", r"inference\.json: a list, expected"),
+        ("inference.json", '{"format": "other"}', r"format 'other', expected 'dsnet-inference/1': run inference anew"),
+        ("slide_01/scores.json", '{"format": "x"}', r"slide_01/scores\.json: format 'x'"),
+    ],
+)
+def test_a_file_that_is_missing_or_wrong(written: Path, name: str, content: str | None, message: str) -> None:
+    (written / name).unlink()
+    if content is not None:
+        (written / name).write_text(content)
+    with pytest.raises(RequestError, match=message):
+        read_inference(written)
+
+
+def test_files_of_two_runs(written: Path) -> None:
+    run = json.loads((written / "inference.json").read_text())
+    run["card"]["class_names"] = ["tumour", "normal"]
+    (written / "inference.json").write_text(json.dumps(run))
+    with pytest.raises(
+        RequestError, match=r"predictions\.csv has the classes normal, tumour, inference\.json tumour, normal"
+    ):
+        read_inference(written)
+
+
+def test_no_folder_given() -> None:
+    with pytest.raises(RequestError, match="--predictions_dir"):
+        read_inference(None)

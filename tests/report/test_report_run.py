@@ -1,0 +1,228 @@
+import logging
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from report.report_files import EVIL, card_of, predictions_of, write_evaluated, write_inference
+from tiny_flow import TinyFlow, run_command, run_config
+
+from scripts.common.errors import RequestError
+from scripts.report.run import write_reports
+
+pytest_plugins = ["tiny_flow_fixture"]
+
+VOID = {"meta", "link", "img", "input", "br"}
+NAMES = ["Fall & 3 #7", 'a "quoted" one']
+
+
+class Page(HTMLParser):
+    """What a page holds: its text, elements by tag, and whether every element was closed in its order."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.open: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not {"script", "style"} & set(self.open):
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+    def of(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def assert_needs_nothing(page: Page) -> None:
+    """No address but data, places in the page, and the pages beside it."""
+    assert not page.open
+    for tag, attributes in page.elements:
+        for name in ("src", "href", "action", "srcset", "data", "poster", "xlink:href"):
+            value = attributes.get(name)
+            if value and tag != "a":
+                assert value.startswith(("data:", "#")), f"{tag} {name}={value[:60]}"
+        assert not [name for name in attributes if name.startswith("on")], "CSP forbids handlers in attributes"
+    assert len(page.of("script")) == 1
+    policy = next(one["content"] for one in page.of("meta") if one.get("http-equiv") == "Content-Security-Policy")
+    assert policy and policy.startswith("default-src 'none'; img-src data:;") and "script-src 'sha256-" in policy
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cohort with hostile names, beside an evaluation of other slides."""
+    folder = tmp_path_factory.mktemp("reported")
+    card = card_of("normal", EVIL)
+    predictions = write_inference(folder / "out", card, predictions_of(6, names=NAMES), failed="<b>broken</b>")
+    write_evaluated(folder / "eval", card, predictions_of(30, seed=3))
+    path = write_reports(predictions, evaluation_dir=folder / "eval", output_dir=folder / "report")
+    assert path == folder / "report" / "report.html"
+    return folder / "report"
+
+
+def test_each_page_needs_nothing_else(reported: Path) -> None:
+    pages = sorted(reported.rglob("*"))
+    assert len([path for path in pages if path.is_file()]) == 1 + 6
+    for path in reported.rglob("*.html"):
+        assert_needs_nothing(Page(path))
+    assert "url(" not in re.sub(r"url\(#", "", (reported / "report.html").read_text()), "an image of a style sheet"
+
+
+def test_names_are_text(reported: Path) -> None:
+    for path in reported.rglob("*.html"):
+        source, page = path.read_text(), Page(path)
+        assert EVIL not in source and "<b>" not in source
+        assert EVIL in page.text, path
+    assert "<b>broken</b>" in Page(reported / "report.html").text
+    assert NAMES[0] in Page(reported / "slides" / f"{NAMES[0]}.html").text
+
+
+def test_links_lead_to_the_slides(reported: Path) -> None:
+    links = {str(link["href"]) for link in Page(reported / "report.html").of("a")} - {None}
+    pages = [reported / unquote(link) for link in links if not link.startswith("#")]
+    assert len(pages) == 6 and all(path.is_file() for path in pages)
+    back = next(link["href"] for link in Page(pages[0]).of("a"))
+    assert back and (pages[0].parent / back).is_file()
+
+
+def test_the_cohort(reported: Path) -> None:
+    page = Page(reported / "report.html")
+    for words in (
+        "6 slides",
+        "1 slide not classified",
+        "chosen on the validation slides",
+        "on 30 test slides",
+        "This cohort against its labels",
+        "ROC curve",
+        "Average precision",
+        "Calibration",
+        "Stream scores by class",
+        "Spearman's correlation",
+        "c0ffee",
+        "not for diagnosis",
+        "resamples",
+    ):
+        assert words in page.text, words
+    titles = [svg.get("aria-label") for svg in page.of("svg")]
+    assert titles.count("ROC curve") == 2 and "Tissue area against stream score" in titles
+    assert len(page.of("button")) > 6 and all(image.get("src") for image in page.of("img"))
+
+
+def test_a_slide(reported: Path) -> None:
+    page = Page(reported / "slides" / "slide_05.html")
+    for words in (
+        "Probability of",
+        "of the test set with a probability between",
+        "95 % interval",
+        "threshold 0.400",
+        "Calibrated on the validation slides (temperature 1.25)",
+        "0.5 × 0.5 µm a pixel",
+        "Left out as ink, debris or blood",
+        "320 joined feature maps",
+        "Stream score",
+        "c0ffee",
+        "Settings",
+        "not for diagnosis",
+    ):
+        assert words in page.text, words
+    assert [image.get("alt") for image in page.of("img")] == ["Tissue of the slide, 8 by 6 patches", "", ""]
+
+
+def test_no_slide_name_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = write_inference(tmp_path, card_of("a", "b"), predictions_of(2, names=["secret"]))
+    with caplog.at_level(logging.INFO):
+        write_reports(folder)
+    assert "report.html" in caplog.text and "secret" not in caplog.text
+
+
+def test_without_labels_or_evaluation(tmp_path: Path) -> None:
+    write_reports(write_inference(tmp_path, card_of("a", "b"), predictions_of(3, labelled=False)))
+    page = Page(tmp_path / "report.html")
+    assert_needs_nothing(page)
+    assert "Not known here: no evaluation was given" in page.text and "by what they were called" in page.text
+    assert "Label" not in page.text
+    assert "is not known here: no evaluation was given" in Page(tmp_path / "slides" / "slide_00.html").text
+
+
+def test_without_heat_maps(tmp_path: Path) -> None:
+    write_reports(write_inference(tmp_path, card_of("a", "b"), predictions_of(3), heat_maps=False))
+    for path in tmp_path.rglob("*.html"):
+        assert_needs_nothing(Page(path))
+        assert not Page(path).of("img")
+
+
+def test_an_empty_map_is_called_empty(tmp_path: Path) -> None:
+    write_reports(write_inference(tmp_path, card_of("a", "b"), predictions_of(1), empty_map=True))
+    assert "Nothing on this slide spoke for b" in Page(tmp_path / "slides" / "slide_00.html").text
+
+
+def test_slides_of_the_training_are_marked(tmp_path: Path) -> None:
+    write_reports(write_inference(tmp_path, card_of("a", "b"), predictions_of(4), seen_in="train"))
+    page = Page(tmp_path / "report.html")
+    assert "4 of the slides were used to make the model" in page.text and "against its labels" not in page.text
+
+
+def test_three_classes(tmp_path: Path) -> None:
+    card = card_of("0", "1", "2")
+    write_evaluated(tmp_path / "eval", card, predictions_of(30, 3, seed=3))
+    write_reports(write_inference(tmp_path, card, predictions_of(6, 3)), evaluation_dir=tmp_path / "eval")
+    page, slide = Page(tmp_path / "report.html"), Page(tmp_path / "slides" / "slide_02.html")
+    assert_needs_nothing(page)
+    assert "The class of the highest probability is called" in page.text and "One class against the rest" in page.text
+    assert "class\u00a02" in " ".join(slide.texts) and "were called rightly" in slide.text
+
+
+def test_the_same_inputs_give_the_same_pages(tmp_path: Path) -> None:
+    folder = write_inference(tmp_path / "out", card_of("a", "b"), predictions_of(4))
+    for name in ("one", "two"):
+        write_reports(folder, output_dir=tmp_path / name)
+    for path in (tmp_path / "one").rglob("*.html"):
+        assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
+
+
+def test_a_request_that_is_wrong_writes_nothing(tmp_path: Path) -> None:
+    folder = write_inference(tmp_path / "out", card_of("a", "b"), predictions_of(2))
+    with pytest.raises(RequestError, match="evaluation_dir"):
+        write_reports(folder, evaluation_dir=tmp_path / "none", output_dir=tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+
+
+def test_from_slides_to_the_report(flow: TinyFlow, tmp_path: Path) -> None:
+    """Inference on the slides of every split, then the command: those of the training are known by their embeddings."""
+    run_config(
+        "inference.yaml",
+        run_id="inference",
+        workflow_type="infer",
+        dataset_dir=flow.dataset,
+        output_dir=tmp_path / "out",
+        device="cpu",
+        **flow.trained,
+    )
+    options = {"predictions_dir": tmp_path / "out", "evaluation_dir": flow.evaluation}
+    result = run_command("reporting", "report.yaml", cwd=tmp_path, options=options)
+    assert result.returncode == 0, result.stderr
+    page = Page(tmp_path / "out" / "report.html")
+    assert "8 slides" in page.text and "6 of the slides were used to make the model" in page.text
+    assert "on 2 test slides" in page.text
+    assert "The labelled slides of this cohort are among the test slides" in page.text
+    slide = Page(tmp_path / "out" / "slides" / "test_001.html")
+    assert len(slide.of("img")) == 3 and "Read by" in slide.text
