@@ -1,0 +1,1 @@
+"""The app's parts: the bundle it serves, inference, training."""

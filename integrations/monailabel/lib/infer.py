@@ -1,0 +1,123 @@
+"""A slide to class scores, and its heat map as annotations for QuPath and the Digital Slide Archive."""
+
+import csv
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import HTTPException
+from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+from monailabel.utils.others.pathology import create_dsa_annotations_json
+
+from lib.bundle import Bundle, device_option
+from lib.outlines import read_outlines, write_asap
+
+
+class SlideInferTask(InferTask):
+    """Runs the bundle's ``inference.yaml`` on one slide."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__(InferType.CLASSIFICATION, labels=[], dimension=2, description=bundle.metadata["description"])
+        self.bundle = bundle
+
+    def is_valid(self) -> bool:
+        """Whether there are weights that can serve."""
+        return self.bundle.model.is_file()
+
+    def get_path(self, validate: bool = True) -> str | None:
+        """The weights that serve."""
+        return str(self.bundle.model) if self.is_valid() or not validate else None
+
+    def info(self) -> dict[str, Any]:
+        """What clients see. Labels are the classes, then the outlines: QuPath replaces annotations of these names on a second run."""
+        classes = self.bundle.classes
+        shown = classes[1:] if len(classes) == 2 else classes  # the bundle's heat maps
+        bands = [f"{name} >= {level:g}{end}" for name in shown for level in self.bundle.levels for end in ("", " hole")]
+        labels = {name: index for index, name in enumerate([*classes, *bands])}
+        return {**super().info(), "labels": labels, "pathology": True, "version": self.bundle.metadata["version"]}
+
+    def __call__(self, request: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
+        """Classify ``request["image"]``.
+
+        Args:
+            request: ``image``, the path of a slide; where wanted ``slide_id``, under which the embedding is kept for the next
+                request, ``mpp``, ``device`` and ``output``: ``asap`` or ``dsa``.
+
+        Returns:
+            the annotation file that ``output`` asks for, else None; and the JSON: ``prediction``, with the calibrated
+            probability of every class, and ``annotations`` in MONAI Label's form.
+
+        Raises:
+            HTTPException: the slide is not there or cannot be classified.
+        """
+        begin = time.time()
+        slide = Path(request["image"]).resolve()
+        if not slide.is_file():
+            raise HTTPException(404, "no such slide in the datastore: name one that GET /datastore/ lists")
+        with self._outputs(request.get("slide_id")) as folder:
+            row = self._classify(slide, folder, request)
+            scores = [float(row[f"p_{name}"]) for name in self.bundle.classes]
+            result = {
+                "name": self.bundle.name,
+                "model": self.bundle.name,
+                "description": ", ".join(
+                    f"{name} {score:.3f}" for name, score in zip(self.bundle.classes, scores, strict=True)
+                ),
+                "prediction": [
+                    {"idx": index, "label": name, "score": score}
+                    for index, (name, score) in enumerate(zip(self.bundle.classes, scores, strict=True))
+                ],
+                "predicted": row["predicted"],
+                "threshold": float(row["threshold"]) if row["threshold"] else None,
+                "stream_score": float(row["stream_score"]),
+                "annotations": [read_outlines(folder / row["slide_id"] / "cam.geojson")],
+                "latencies": {"total": round(time.time() - begin, 2)},
+            }
+            file = None
+            if request.get("output") == "asap":
+                file = write_asap(folder / row["slide_id"] / "cam.xml", result["description"])
+            elif request.get("output") == "dsa":
+                file, _ = create_dsa_annotations_json(result)
+        return file, result
+
+    @contextmanager
+    def _outputs(self, slide_id: str | None) -> Iterator[Path]:
+        """Folder of the stage's outputs: kept for slides of the datastore, else removed."""
+        if slide_id:
+            yield self.bundle.work / "inference" / slide_id
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                yield Path(folder)
+
+    def _classify(self, slide: Path, folder: Path, request: dict[str, Any]) -> dict[str, str]:
+        """Run the stage; return the row of ``predictions.csv``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        table = folder / "slides.csv"
+        with open(table, "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([["slide", "mpp"], [slide, request.get("mpp") or ""]])
+        try:
+            self.bundle.run(
+                "inference",
+                "inference.yaml",
+                slides=table,
+                output_dir=folder,
+                model=self.bundle.model,
+                encoder=self.bundle.encoder,
+                **device_option(request),
+            )
+        except HTTPException as error:
+            if error.status_code != 500:
+                raise
+            reasons = [row["error"] for row in _rows(folder / "embeddings" / "manifest.csv") if row["error"]]
+            raise HTTPException(500, "; ".join([error.detail, *reasons])) from error
+        return _rows(folder / "predictions.csv")[0]
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
