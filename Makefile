@@ -21,7 +21,7 @@ NAME := pathology_wsi_dsnet_classification
 BENCH ?= transformation
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint type-check format bench ablations doctor weights package verify-package deploy-test clean
+.PHONY: help install demo test lint type-check format bench ablations doctor weights package verify-package deploy-test label-test clean
 
 help: ## list the targets
 	@echo "make <target>   (VENV=$(VENV) EXTRAS=$(EXTRAS))"
@@ -42,6 +42,18 @@ demo: install ## the main job end to end on generated slides: every stage, then 
 
 test: install ## every test
 	$(PYTHON) -m pytest
+
+# MONAI Label's pins exclude the bundle's: integrations/monailabel/requirements.txt
+LABEL_VENV ?= .venv-label
+
+label-test: install $(LABEL_VENV)/.installed ## the MONAI Label app on a running server, in an environment of its own (.venv-label)
+	DSNET_LABEL_PYTHON=$(LABEL_VENV)/bin/python $(PYTHON) -m pytest tests/integrations/test_monai_label.py
+
+$(LABEL_VENV)/.installed: integrations/monailabel/requirements.txt
+	test -x $(LABEL_VENV)/bin/python || $(PYTHON3) -m venv $(LABEL_VENV)
+	$(LABEL_VENV)/bin/python -m pip install -c $< torch torchvision
+	$(LABEL_VENV)/bin/python -m pip install --no-deps -r $<
+	@touch $@
 
 lint: install ## ruff: rules and format
 	$(VENV)/bin/ruff check
