@@ -169,7 +169,8 @@ def server(
 
 def start_command(label_python: str, app: Path, studies: Path, bundle: Path, *, python: str, port: int) -> list[str]:
     command = [label_python, "-m", "monailabel.main", "start_server", "--app", app, "--studies", studies]
-    command += ["--host", "127.0.0.1", "--port", port, "--verbose", "WARNING", "--conf", "bundle", bundle, "--conf", "python", python]
+    command += ["--host", "127.0.0.1", "--port", port, "--verbose", "WARNING"]
+    command += ["--conf", "bundle", bundle, "--conf", "python", python]
     return list(map(str, command))
 
 
