@@ -13,7 +13,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from monailabel.utils.others.pathology import create_dsa_annotations_json
 
 from lib.bundle import Bundle, device_option
-from lib.outlines import read_outlines, write_asap
+from lib.outlines import read_outlines, write_qupath_xml
 
 
 class SlideInferTask(InferTask):
@@ -35,7 +35,7 @@ class SlideInferTask(InferTask):
         """What clients see. Labels are the classes, then the outlines: QuPath replaces annotations of these names on a second run."""
         classes = self.bundle.classes
         shown = classes[1:] if len(classes) == 2 else classes  # the bundle's heat maps
-        bands = [f"{name} >= {level:g}{end}" for name in shown for level in self.bundle.levels for end in ("", " hole")]
+        bands = [f"{name} >= {level:g}" for name in shown for level in self.bundle.levels]
         labels = {name: index for index, name in enumerate([*classes, *bands])}
         return {**super().info(), "labels": labels, "pathology": True, "version": self.bundle.metadata["version"]}
 
@@ -48,7 +48,7 @@ class SlideInferTask(InferTask):
 
         Returns:
             the annotation file that ``output`` asks for, else None; and the JSON: ``prediction``, with the calibrated
-            probability of every class, and ``annotations`` in MONAI Label's form.
+            probability of every class, and ``annotations``, see :func:`.outlines.read_outlines`.
 
         Raises:
             HTTPException: the slide is not there or cannot be classified.
@@ -59,6 +59,7 @@ class SlideInferTask(InferTask):
             raise HTTPException(404, "no such slide in the datastore: name one that GET /datastore/ lists")
         with self._outputs(request.get("slide_id")) as folder:
             row = self._classify(slide, folder, request)
+            heat_map = folder / row["slide_id"]
             scores = [float(row[f"p_{name}"]) for name in self.bundle.classes]
             result = {
                 "name": self.bundle.name,
@@ -73,12 +74,12 @@ class SlideInferTask(InferTask):
                 "predicted": row["predicted"],
                 "threshold": float(row["threshold"]) if row["threshold"] else None,
                 "stream_score": float(row["stream_score"]),
-                "annotations": [read_outlines(folder / row["slide_id"] / "cam.geojson")],
+                "annotations": [read_outlines(heat_map / "cam.xml")],
                 "latencies": {"total": round(time.time() - begin, 2)},
             }
             file = None
             if request.get("output") == "asap":
-                file = write_asap(folder / row["slide_id"] / "cam.xml", result["description"])
+                file = write_qupath_xml(heat_map / "cam.xml", heat_map / "cam.geojson", result["description"])
             elif request.get("output") == "dsa":
                 file, _ = create_dsa_annotations_json(result)
         return file, result
