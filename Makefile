@@ -15,6 +15,7 @@ comma := ,
 STAMP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 
 DEPLOY_VENV ?= .venv-deploy
+LABEL_VENV ?= .venv-label
 NAME := pathology_wsi_dsnet_classification
 
 # make bench BENCH=tissue_criterion ARGS="--mosaics DIR --data DIR"
@@ -42,18 +43,6 @@ demo: install ## the main job end to end on generated slides: every stage, then 
 
 test: install ## every test
 	$(PYTHON) -m pytest
-
-# MONAI Label's pins exclude the bundle's: integrations/monailabel/requirements.txt
-LABEL_VENV ?= .venv-label
-
-label-test: install $(LABEL_VENV)/.installed ## the MONAI Label app on a running server, in an environment of its own (.venv-label)
-	DSNET_LABEL_PYTHON=$(LABEL_VENV)/bin/python $(PYTHON) -m pytest tests/integrations/test_monai_label.py
-
-$(LABEL_VENV)/.installed: integrations/monailabel/requirements.txt
-	test -x $(LABEL_VENV)/bin/python || $(PYTHON3) -m venv $(LABEL_VENV)
-	$(LABEL_VENV)/bin/python -m pip install -c $< torch torchvision
-	$(LABEL_VENV)/bin/python -m pip install --no-deps -r $<
-	@touch $@
 
 lint: install ## ruff: rules and format
 	$(VENV)/bin/ruff check
@@ -92,6 +81,15 @@ deploy-test: ## the MONAI Deploy application (integrations/monai_deploy) against
 	test -x $(DEPLOY_VENV)/bin/python || $(PYTHON3) -m venv $(DEPLOY_VENV)
 	$(DEPLOY_VENV)/bin/python -m pip install -r integrations/monai_deploy/requirements.txt $(shell grep '^pytest==' constraints.txt)
 	$(DEPLOY_VENV)/bin/python -m pytest -W "ignore:Current stack size" tests/integrations/test_monai_deploy.py
+
+label-test: install $(LABEL_VENV)/.installed ## the MONAI Label app on a running server, in an environment of its own (.venv-label)
+	DSNET_LABEL_PYTHON=$(LABEL_VENV)/bin/python $(PYTHON) -m pytest tests/integrations/test_monai_label.py
+
+$(LABEL_VENV)/.installed: integrations/monailabel/requirements.txt
+	test -x $(LABEL_VENV)/bin/python || $(PYTHON3) -m venv $(LABEL_VENV)
+	$(LABEL_VENV)/bin/python -m pip install -c $< torch torchvision
+	$(LABEL_VENV)/bin/python -m pip install --no-deps -r $<
+	@touch $@
 
 clean: ## remove what make wrote, the virtual environment and bundle/models excepted
 	rm -rf bench build dist demo site .pytest_cache .mypy_cache .ruff_cache *.egg-info

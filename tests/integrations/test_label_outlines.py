@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from conftest import REPO
+from tiny_flow import BUNDLE
 
 from scripts.inference.annotations import outline, write_asap_xml, write_geojson
 from scripts.slides.geometry import PatchGrid
@@ -18,7 +18,7 @@ HEAT = np.array([[1.0, 0.6, 0.0], [0.0, 0.0, 0.6]], dtype=np.float32)
 @pytest.fixture
 def outlines() -> ModuleType:
     """The app's module; it needs no MONAI Label."""
-    spec = spec_from_file_location("outlines", REPO / "integrations" / "monailabel" / "lib" / "outlines.py")
+    spec = spec_from_file_location("outlines", BUNDLE.parent / "integrations" / "monailabel" / "lib" / "outlines.py")
     assert spec is not None and spec.loader is not None
     module = module_from_spec(spec)
     spec.loader.exec_module(module)

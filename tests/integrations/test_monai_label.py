@@ -20,8 +20,7 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
-from conftest import REPO
-from tiny_flow import TinyFlow, read_rows
+from tiny_flow import BUNDLE, TinyFlow, read_rows
 
 from scripts.common.files import sha256_of
 
@@ -31,6 +30,7 @@ pytestmark = pytest.mark.skipif(
     reason="no environment of MONAI Label: `make label-test` makes one, or set DSNET_LABEL_PYTHON",
 )
 
+REPO = BUNDLE.parent
 NAME = "pathology_wsi_dsnet_classification"
 APP = REPO / "integrations" / "monailabel"
 Rings = list[tuple[str, list[list[int]]]]
