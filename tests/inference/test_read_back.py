@@ -122,7 +122,7 @@ class Case:
 
 
 @pytest.fixture(params=[make_tiff, make_mirax, make_dicom], ids=["tiff", "mrxs", "dicom"])
-def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Case]:
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
     """Encoding, prediction and export, with the redness of V's first feature in place of Grad-CAM."""
     make: Callable[[Path], Path] = request.param
     path = make(tmp_path)
@@ -131,11 +131,10 @@ def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
         mean = 255 * image[0, 0].numpy()
         return np.where(mean > 0, np.clip((mean - COOL) / (HOT - COOL), 0, 1), 0).astype(np.float32)
 
-    monkeypatch.setattr("scripts.inference.run.grad_cam", redness)
     slides = InferenceSet(str(path), tmp_path / "data", CARD, MeanEncoder, model="model.pt")
     collector = PredictionCollector()
     collector.predictions = [Prediction(path.stem, None, (0.2, 0.8), 0.5)]
-    write_results(slides, collector, DSNet(embedding_channels=6), tmp_path / "out")
+    write_results(slides, collector, DSNet(embedding_channels=6), tmp_path / "out", heat_map=redness)
     with openslide.OpenSlide(path) as slide:
         yield Case(slide, tmp_path / "out" / path.stem)
 

@@ -31,10 +31,8 @@ class DualStream(nn.Module):
         spatial_bottleneck: False removes the pooling and unpooling only.
         stream_attention: False adds both streams with equal weight; the stream score is then 0.5.
         channel_attention: False leaves the channels as they are; the channel scores are then 1.
+        keeps_skips: whether the head needs what enters the blocks of stride 2; not an option of the user's.
     """
-
-    keeps_skips = False  # True where a head needs what enters the blocks of stride 2
-    __constants__ = ["keeps_skips"]
 
     def __init__(
         self,
@@ -49,6 +47,7 @@ class DualStream(nn.Module):
         spatial_bottleneck: bool = True,
         stream_attention: bool = True,
         channel_attention: bool = True,
+        keeps_skips: bool = False,
     ) -> None:
         super().__init__()
         self.arguments = {
@@ -65,6 +64,7 @@ class DualStream(nn.Module):
         }
         self.embedding_channels = embedding_channels
         self.sparse = sparse
+        self.keeps_skips = keeps_skips
         self.strides = [stride for _, stride in EMBEDDING_BLOCKS]
         self.standardise = Standardise(embedding_channels)
         channels = embedding_channels
@@ -99,7 +99,7 @@ class DualStream(nn.Module):
 
         Returns:
             the joint map (B, 320, ceil(H/4), ceil(W/4)), its mask and its extent; stream score (B,) and channel scores (B, 320), the
-            outputs of Fig. 8 and 9; and, where the class keeps them, map, mask and extent before every block of stride 2, V first.
+            outputs of Fig. 8 and 9; and, where they are kept, map, mask and extent before every block of stride 2, V first.
         """
         local, o, thumbnail = unpack(image, self.embedding_channels)
         local = self.standardise(local, o)
