@@ -16,7 +16,6 @@ from ..common.errors import SlideError
 from ..dsnet.packing import T_PIXELS_PER_PATCH, pack
 from ..encoding.store import Embedding, read_embedding
 from ..encoding.thumbnail import DEFAULT_LEVELS, build_thumbnail
-from ..slides.geometry import PatchGrid
 from ..slides.reader import open_slide
 
 
@@ -61,9 +60,8 @@ def thumbnail_of(embedding: Embedding, *, slide: Path, levels: int) -> Tensor:
     if embedding.thumbnail is not None:
         pixels = embedding.thumbnail[:, :, : 3 * levels]
     elif slide.is_file():
-        grid = PatchGrid(embedding.patch_px_level0, embedding.origin_xy_px, embedding.shape_yx)
         with open_slide(slide) as reader:
-            pixels = build_thumbnail(reader, grid, levels=levels)
+            pixels = build_thumbnail(reader, embedding.grid, levels=levels)
     else:
         return torch.zeros(3 * levels, T_PIXELS_PER_PATCH * rows, T_PIXELS_PER_PATCH * columns)
     return 1 - torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
