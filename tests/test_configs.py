@@ -40,6 +40,7 @@ ENTRIES = {
     "scae_panels.yaml": ("drawing_panels", "run"),
     "compare.yaml": ("comparing", "run"),
     "kfold.yaml": ("cross_validating", "run"),
+    "localise.yaml": ("localising", "run"),
 }
 """Ids that each file offers to run, overlays with the file they lie on."""
 
@@ -72,6 +73,7 @@ COMMON_OPTIONS = {
     "compare_masks.yaml": {"slides", "output_dir"},
     "scae_panels.yaml": {"dataset_dir", "output_dir", "device", "encoder"},
     "compare.yaml": {"slides", "output_dir", "seed"},
+    "localise.yaml": {"slides", "dataset_dir", "output_dir", "seed"},
     "kfold.yaml": {
         "dataset_dir", "output_dir", "max_epochs", "batch_size", "learning_rate", "num_workers", "device", "seed",
     },

@@ -38,11 +38,15 @@ def find_masks(rows: Sequence[SlideRow], source: Path, masks: str | Path | None 
         named = {row.slide_id: source.parent / row.extra[MASK_COLUMN] for row in rows if row.extra.get(MASK_COLUMN)}
         for slide_id, path in named.items():
             if not path.is_file():
-                raise RequestError(f"{source}: slide {slide_id} has the mask {path}, which does not exist: correct the column mask")
+                raise RequestError(
+                    f"{source}: slide {slide_id} has the mask {path}, which does not exist: correct the column mask"
+                )
         return named
     folder = Path(masks)
     if not folder.is_dir():
-        raise RequestError(f"{folder}: no such folder, expected <slide_id>{' or '.join(MASK_SUFFIXES)} in it: correct --masks")
+        raise RequestError(
+            f"{folder}: no such folder, expected <slide_id>{' or '.join(MASK_SUFFIXES)} in it: correct --masks"
+        )
     candidates = ((row.slide_id, folder / f"{row.slide_id}{suffix}") for row in rows for suffix in MASK_SUFFIXES)
     return {slide_id: path for slide_id, path in candidates if path.is_file()}
 
@@ -96,13 +100,15 @@ def _scale(mask: Path, shape_yx: tuple[int, ...], slide: Path) -> int:
         SlideError: no k fits both sides.
     """
     if not slide.is_file():
-        raise SlideError(f"{mask}: the slide {slide} is not there to tell the mask's scale: give level-0 pixels a mask pixel with --mask_px")
+        raise SlideError(
+            f"{mask}: the slide {slide} is not there to tell the mask's scale: give level-0 pixels a mask pixel with --mask_px"
+        )
     with open_slide(slide) as reader:
         width, height = reader.level_sizes_xy_px[0]
     k = max(1, round(max(height, width) / max(shape_yx)))  # the longer side tells it best
     if any(abs(side / k - pixels) >= 1 for side, pixels in zip((height, width), shape_yx, strict=True)):
         raise SlideError(
-            f"{mask}: {shape_yx[1]} x {shape_yx[0]} pixels, the slide has {width} x {height} at level 0; expected the slide's size over one "
-            "whole number on both sides: write the mask anew, or give level-0 pixels a mask pixel with --mask_px"
+            f"{mask}: {shape_yx[1]} x {shape_yx[0]} pixels, the slide has {width} x {height} at level 0; expected the slide's size over "
+            "one whole number on both sides: write the mask anew, or give level-0 pixels a mask pixel with --mask_px"
         )
     return k
