@@ -33,6 +33,7 @@ ENTRIES = {
     "train.yaml": ("training", "run"),
     "evaluate.yaml": ("evaluating", "run"),
     "multi_gpu_train.yaml": ("training", "run"),
+    "segment_train.yaml": ("training", "run"),
     "inference.yaml": ("inference", "run"),
     "inference_trt.yaml": ("inference", "run"),
     "report.yaml": ("reporting", "run"),
@@ -51,6 +52,7 @@ OVERLAYS = {
     "cluster.yaml": "encode.yaml",
     "multi_gpu_train.yaml": "train.yaml",
     "inference_trt.yaml": "inference.yaml",
+    "segment_train.yaml": "train.yaml",
 }
 FILES = sorted(path.name for path in CONFIGS.glob("*.yaml"))
 COMMON_OPTIONS = {

@@ -47,8 +47,13 @@ class DSNetSegmentation(DualStream):
     def attend(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits of the slide (B, 2), stream score (B,) and channel scores (B, 320)."""
         lesion, stream_score, channel_scores = self.segment(image)
+        return self.slide_logits(lesion), stream_score, channel_scores
+
+    @torch.jit.export
+    def slide_logits(self, lesion: Tensor) -> Tensor:
+        """Return logits of the slide (B, 2) from lesion logits (B, 1, H, W)."""
         highest = lesion.amax(dim=(1, 2, 3))
-        return torch.stack([torch.zeros_like(highest), highest], dim=1), stream_score, channel_scores
+        return torch.stack([torch.zeros_like(highest), highest], dim=1)
 
     @torch.jit.export
     def segment(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
