@@ -43,7 +43,7 @@ Maps = dict[tuple[str, str], list[SlideScores]]  # by method and layer
 def score_maps(model: Path, dataset: Path, masks: Path, split: str, *, methods: list[str], layers: list[str]) -> Maps:
     """Score the maps of one network."""
     card = read_card(model)
-    network = load_model(network_from_card(card), model, card)
+    network = load_model(network_from_card(card), model, card).eval()
     levels = card["network"]["thumbnail_levels"]
     table = EmbeddingTable(dataset, classes=card["class_names"], levels=levels, channel_range=card["channel_range"])
     rows = {row.slide_id: row for row in table.rows}
