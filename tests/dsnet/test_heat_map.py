@@ -4,7 +4,7 @@ import torch
 from random_matrices import random_image
 
 from scripts.common.errors import RequestError
-from scripts.dsnet.grad_cam import grad_cam
+from scripts.dsnet.grad_cam import METHODS, grad_cam
 from scripts.dsnet.heat_map import HeatMap
 from scripts.dsnet.network import DSNet
 from scripts.dsnet.segmentation import DSNetSegmentation
@@ -30,6 +30,14 @@ def test_a_segmentation_shows_its_probabilities(training: bool) -> None:
     np.testing.assert_allclose(shown[observed], expected[observed], rtol=1e-6)
     assert not shown[~observed].any() and (~observed).any()
     assert not HeatMap()(network, image, 0).any()
+
+
+def test_maps_say_what_they_are() -> None:
+    kind = HeatMap(cam="gradcam++").kind(DSNet())
+    assert (kind.title, kind.unit) == ("Grad-CAM++", "share of the slide's maximum")
+    kind = HeatMap().kind(DSNetSegmentation())
+    assert (kind.title, kind.unit) == ("Lesion map", "probability")
+    assert all(HeatMap(cam=method).kind(DSNet()).title for method in METHODS)
 
 
 @pytest.mark.parametrize("options", [{"cam": "grad-cam"}, {"layer": "tail"}], ids=str)

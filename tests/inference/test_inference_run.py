@@ -14,6 +14,7 @@ from slides.mirax_file import write_mirax
 from training.embedding_files import write_embedding, write_foreign
 
 from scripts.common.errors import RequestError, SlideError
+from scripts.dsnet.heat_map import HeatMap
 from scripts.dsnet.network import DSNet
 from scripts.encoding.store import fingerprint
 from scripts.evaluation.predictions import Prediction
@@ -30,6 +31,18 @@ CARD = {
     "network": {"num_classes": 2, "embedding_channels": 6, "thumbnail_levels": 3, "thumbnail_stream": True},
     "channel_range": None,
 }
+
+
+class BlankMap(HeatMap):
+    """Nothing, and the classes it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: list[int] = []
+
+    def __call__(self, network: DSNet, image: torch.Tensor, class_index: int) -> np.ndarray:
+        self.shown.append(class_index)
+        return np.zeros(image.shape[2:], dtype=np.float32)
 
 
 def collected(slides: InferenceSet, *probabilities: tuple[float, ...]) -> PredictionCollector:
@@ -186,34 +199,24 @@ def test_heat_maps_lie_where_the_tissue_does(scans: Path, tmp_path: Path) -> Non
 
 
 def test_the_map_of_two_classes_is_that_of_the_second_whatever_was_predicted(scans: Path, tmp_path: Path) -> None:
-    shown = []
-
-    def blank(network: DSNet, image: torch.Tensor, index: int) -> np.ndarray:
-        shown.append(index)
-        return np.zeros(image.shape[2:], dtype=np.float32)
-
+    blank = BlankMap()
     slides = slide_set(scans / "good.tif", tmp_path / "data")
     write_results(slides, collected(slides, (0.9, 0.1)), DSNet(embedding_channels=6), tmp_path / "two", heat_map=blank)
     three = slide_set(scans / "good.tif", tmp_path / "data", class_names=["a", "b", "c"], threshold=None)
     write_results(
         three, collected(three, (0.2, 0.3, 0.5)), DSNet(3, embedding_channels=6), tmp_path / "three", heat_map=blank
     )
-    assert shown == [1, 2]
+    assert blank.shown == [1, 2]
 
 
 @pytest.mark.parametrize("asked", ["normal", None])
 def test_the_map_of_a_chosen_class(scans: Path, tmp_path: Path, asked: str | None) -> None:
-    shown = []
-
-    def blank(network: DSNet, image: torch.Tensor, index: int) -> np.ndarray:
-        shown.append(index)
-        return np.zeros(image.shape[2:], dtype=np.float32)
-
+    blank = BlankMap()
     slides = slide_set(scans / "good.tif", tmp_path / "data")
     target = class_index(CARD, asked)
     predicted, network = collected(slides, (0.1, 0.9)), DSNet(embedding_channels=6)
     write_results(slides, predicted, network, tmp_path / "out", target=target, heat_map=blank)
-    assert shown == [1 if asked is None else 0]
+    assert blank.shown == [1 if asked is None else 0]
 
 
 def test_a_class_is_named_as_the_card_names_it() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 from tiny_flow import ON_CPU, read_rows, run_config
@@ -101,6 +102,8 @@ def test_from_the_trained_network_to_the_score_of_its_maps(dataset: Path, traine
     for row in inferred:
         volume = nibabel.load(tmp_path / "out" / row["slide_id"] / "cam.nii.gz")
         assert volume.get_fdata().max() == pytest.approx(float(row["p_1"]), rel=1e-5)
+        with tifffile.TiffFile(tmp_path / "out" / row["slide_id"] / "cam.ome.tif") as tiff:
+            assert 'Name="Lesion map, 1"' in str(tiff.ome_metadata), "no class activation map"
     run_config(
         "localise.yaml",
         run_id="localising",

@@ -1,5 +1,7 @@
 """The heat map that a network has for one slide: Grad-CAM of a classifier, the lesion map of a segmentation."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,6 +12,30 @@ from .grad_cam import DEFAULT_LAYER, LAYERS, METHODS, grad_cam
 from .network import DSNet
 from .packing import unpack
 from .segmentation import DSNetSegmentation
+
+_TITLES = {"gradcam": "Grad-CAM", "gradcam++": "Grad-CAM++", "hirescam": "HiResCAM", "layercam": "LayerCAM"}
+
+
+@dataclass(frozen=True)
+class MapKind:
+    """What the values of a map are, for whoever shows it.
+
+    Attributes:
+        title: such as "Grad-CAM".
+        is_probability: whether they compare between slides; otherwise they are relative to the slide's maximum.
+    """
+
+    title: str
+    is_probability: bool
+
+    @property
+    def unit(self) -> str:
+        """The values in words."""
+        return "probability" if self.is_probability else "share of the slide's maximum"
+
+
+GRAD_CAM = MapKind("Grad-CAM", is_probability=False)
+LESION_MAP = MapKind("Lesion map", is_probability=True)
 
 
 class HeatMap:
@@ -41,6 +67,12 @@ class HeatMap:
         if isinstance(network, DSNetSegmentation):
             return lesion_map(network, image) * (class_index == 1)
         return grad_cam(network, image, class_index, layer=self.layer, method=self.cam)
+
+    def kind(self, network: DSNet | DSNetSegmentation) -> MapKind:
+        """Say what the maps of ``network`` are."""
+        return (
+            LESION_MAP if isinstance(network, DSNetSegmentation) else MapKind(_TITLES[self.cam], is_probability=False)
+        )
 
 
 def lesion_map(network: DSNetSegmentation, image: Tensor) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from ..common.files import atomic_path, relative_to, write_json
 from ..common.version import BUNDLE_VERSION
+from ..dsnet.heat_map import MapKind
 from ..encoding.store import Embedding, TissueRecord
 from ..evaluation.predictions import Prediction
 from ..tissue.mask import INK_SHARE
@@ -50,6 +51,7 @@ def write_scores(
     tissue: TissueRecord | None,
     thumbnail: NDArray[np.uint8],
     class_shown: str,
+    kind: MapKind,
     seen_in: str | None,
 ) -> None:
     """Write ``scores.json`` and, unless it is white all over, the finest level of T as ``thumbnail.png``.
@@ -62,6 +64,7 @@ def write_scores(
         tissue: how its tissue was found, None where nothing says so.
         thumbnail: finest level of T, (2H, 2W, 3).
         class_shown: class that the heat map is evidence for.
+        kind: what its values are.
         seen_in: split in which the model met this slide when it was trained, None if it did not.
     """
     attributes = embedding.attributes
@@ -75,6 +78,7 @@ def write_scores(
         "patient": item["patient"] or None,
         "seen_in": seen_in,
         "class_shown": class_shown,
+        "heat_map": kind.title,
         "stream_score": prediction.stream_score,
         "channel_scores": list(prediction.channel_scores),
         "encoder": str(attributes.get("encoder", "unknown")),

@@ -262,6 +262,7 @@ def write_heat_maps(
     """
     names = card["class_names"]
     make_map = heat_map or HeatMap()
+    kind = make_map.kind(network)
     load, pack, seen = LoadEmbeddingd(), PackMatricesd(), seen_splits(card)
     network.eval()
     pairs = list(zip(items, predictions, strict=True))
@@ -285,6 +286,7 @@ def write_heat_maps(
             class_name=names[shown],
             slide=slide,
             bounds_xy_px=_bounds_xy_px(embedding, slide),
+            kind=kind,
         )
         write_scores(
             output / prediction.slide_id,
@@ -294,6 +296,7 @@ def write_heat_maps(
             tissue=read_tissue(Path(item["embedding"])),
             thumbnail=pixels.permute(1, 2, 0).numpy(),
             class_shown=names[shown],
+            kind=kind,
             seen_in=seen.get(fingerprint(Path(item["embedding"]))) if seen else None,
         )
 
