@@ -55,6 +55,23 @@ def test_head_cell_is_centred_on_every_fourth_patch() -> None:
     assert divmod(int(influence.argmax()), 40) == (16, 24)
 
 
+@pytest.mark.parametrize(("layer", "reach"), [("embedding_blocks.0", 7), ("embedding_blocks.1", 21), ("head", 58)])
+def test_reach_of_a_cell(layer: str, reach: int) -> None:
+    """How far away, in patches, what a cell sees lies; attention and the thumbnail stream, which see the whole slide, left out."""
+    torch.manual_seed(0)
+    options = {"thumbnail_stream": False, "stream_attention": False, "channel_attention": False}
+    network = DSNet(embedding_channels=CHANNELS, **options).eval()
+    image = slide_image(120, 120).requires_grad_()
+    captured: list[Tensor] = []
+    hook = network.get_submodule(layer).register_forward_hook(lambda _module, _inputs, out: captured.append(out[0]))
+    network(image)
+    hook.remove()
+    middle = 60 // LAYERS[layer]
+    (gradient,) = torch.autograd.grad(captured[0][0, :, middle, middle].sum(), image)
+    seen = torch.nonzero(gradient[0, :CHANNELS].abs().sum(dim=0)) - 60
+    assert seen.abs().max() == reach
+
+
 @pytest.mark.parametrize("layer", ["head", "embedding_blocks.0"])
 @pytest.mark.parametrize("hot_yx", [(4, 20), (16, 8), (12, 0), (28, 24)])
 def test_hot_patch_is_the_hottest_place(detector: DSNet, hot_yx: tuple[int, int], layer: str) -> None:

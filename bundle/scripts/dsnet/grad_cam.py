@@ -1,6 +1,6 @@
 """Where on the slide the evidence for a class lies: Grad-CAM and its kin at a layer of DSNet (V-F, Fig. 10).
 
-The paper takes the last 1x1 convolution, `PAPER_LAYER`. Its cells are 4 patches apart and each sees tens of patches around it, so the
+The paper takes the last 1x1 convolution, `PAPER_LAYER`. Its cells are 4 patches apart and each sees patches up to 58 away, so the
 map's maximum often lies beside a small lesion. The default is the first embedding block, whose cells are 2 patches apart
 (docs/decisions/0012); what the thumbnail stream contributes passes it by.
 
