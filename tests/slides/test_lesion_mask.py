@@ -1,3 +1,4 @@
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -118,3 +119,16 @@ def test_masks_are_found_in_a_folder_or_by_the_table(tmp_path: Path) -> None:
     assert find_masks(rows, table, tmp_path / "masks") == {"b": tmp_path / "masks" / "b.png"}
     with pytest.raises(RequestError, match=r"gone: no such folder.*--masks"):
         find_masks(rows, table, tmp_path / "gone")
+
+
+def test_a_real_section_cell_for_cell(data_dir: Path) -> None:
+    """The mask of 14082 on the grid of its patches has the label of each as the table of patches gives it."""
+    folder = data_dir / "slides"
+    with open(folder / "14082_patches.csv", newline="") as file:
+        labels = {(int(row["x"]), int(row["y"])): int(row["idc"]) for row in csv.DictReader(file)}
+    grid = PatchGrid(50, (0, 0), (47, 56))
+    mask, slide = folder / "14082_label.png", folder / "14082.tif"
+    labelled, tumour = (lesion_cells(mask, grid, slide=slide, lesion_from=value) for value in (1, 2))
+    found = {(int(50 * x), int(50 * y)): int(tumour[y, x]) for y, x in np.argwhere(labelled)}
+    assert found == labels
+    assert (len(labels), int(tumour.sum())) == (478, 197)
