@@ -4,7 +4,7 @@
 
 The section is breast tissue at 4 um/px with a tumour label a square of 200 um (../shared/data/DATA.md). At 64 um a patch would have 16 px:
 no nucleus is left, and no encoder here was made for that. So a patch is one labelled square, 50 px, and V is what the published NIC
-multitask encoder (made for 0.5 um/px) says of it: a bank of colour and texture filters. One half is cut into blocks of 6 x 6 patches, the
+multitask encoder (made for 0.5 um/px) says of it: a bank of colour and texture filters. One half is cut into blocks of 4 x 4 patches, the
 "slides", every fourth of either label for validation; the other half is the test slide. Learners: a linear probe on single patches (labels
 of patches); the segmentation with those labels as masks; a classifier from the label of whole blocks alone, and its heat map; the
 segmentation from that heat map. One section of one patient: a test of the tools on real labels, no figure of merit of the method.
@@ -29,7 +29,7 @@ from scripts.encoding.store import FORMAT, Embedding, append_rows, embedding_wri
 from scripts.slides.lesion_mask import lesion_cells
 
 PATCH_UM = 200
-BLOCK = 6  # patches along a side
+BLOCK = 4  # patches along a side
 TRAINING = {"max_epochs": 40, "learning_rate": 1e-3, "step_epochs": 30, "warmup_epochs": 2, "seed": 0, "device": "cpu"}
 
 
