@@ -234,7 +234,9 @@ def write_results(
     write_predictions(output / "predictions.csv", predictions, class_names=names, threshold=chosen)
     write_run(output / "inference.json", card=card, threshold=chosen, settings=settings or {})
     if heat_maps:
-        write_heat_maps(slides.items, predictions, network, card, output, device=device, target=target, heat_map=heat_map)
+        write_heat_maps(
+            slides.items, predictions, network, card, output, device=device, target=target, heat_map=heat_map
+        )
 
 
 def write_heat_maps(
