@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
@@ -20,6 +19,7 @@ REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO / "bundle"))
 
 from scripts.encoding.store import read_embedding
+from scripts.slides.lesion_mask import find_masks, lesion_cells
 from scripts.slides.table import read_slides
 
 
@@ -27,13 +27,13 @@ def patches(dataset: Path, masks: Path, split: str, *, most: int, seed: int) -> 
     """Features and lesion labels of up to ``most`` patches a slide of each kind."""
     rng = np.random.default_rng(seed)
     features, labels = [], []
-    for row in read_slides(dataset / "slides.csv"):
-        if row.split != split:
-            continue
+    table = dataset / "slides.csv"
+    rows = [row for row in read_slides(table) if row.split == split]
+    mask_of = find_masks(rows, table, masks)
+    for row in rows:
         embedding = read_embedding(dataset / f"{row.slide_id}.h5")
-        mask = np.asarray(Image.open(masks / f"{row.slide_id}.png")) > 0
-        cells = embedding.coords_xy_px[:, ::-1] // embedding.patch_px_level0  # the mask has one pixel a patch
-        lesion = mask[cells[:, 0], cells[:, 1]]
+        cells = lesion_cells(mask_of[row.slide_id], embedding.grid, slide=row.path)
+        lesion = cells[embedding.grid_yx[:, 0], embedding.grid_yx[:, 1]]
         for kind in (False, True):
             chosen = rng.permutation(np.flatnonzero(lesion == kind))[:most]
             features.append(embedding.features[chosen])
@@ -52,7 +52,7 @@ def main() -> None:
     """Fit and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset_dir", type=Path, required=True)
-    parser.add_argument("--masks", type=Path, required=True, help="<slide_id>.png, one pixel a patch, 255 = lesion")
+    parser.add_argument("--masks", type=Path, required=True, help="<slide_id>.png, lesions above 0")
     parser.add_argument("--parts", nargs="*", default=[], help="channel ranges, such as 0:96")
     parser.add_argument("--most", type=int, default=40, help="patches a slide and kind")
     parser.add_argument("--seed", type=int, default=0)

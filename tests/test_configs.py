@@ -33,6 +33,7 @@ ENTRIES = {
     "train.yaml": ("training", "run"),
     "evaluate.yaml": ("evaluating", "run"),
     "multi_gpu_train.yaml": ("training", "run"),
+    "segment_train.yaml": ("training", "run"),
     "inference.yaml": ("inference", "run"),
     "inference_trt.yaml": ("inference", "run"),
     "report.yaml": ("reporting", "run"),
@@ -40,6 +41,7 @@ ENTRIES = {
     "scae_panels.yaml": ("drawing_panels", "run"),
     "compare.yaml": ("comparing", "run"),
     "kfold.yaml": ("cross_validating", "run"),
+    "localise.yaml": ("localising", "run"),
 }
 """Ids that each file offers to run, overlays with the file they lie on."""
 
@@ -50,6 +52,7 @@ OVERLAYS = {
     "cluster.yaml": "encode.yaml",
     "multi_gpu_train.yaml": "train.yaml",
     "inference_trt.yaml": "inference.yaml",
+    "segment_train.yaml": "train.yaml",
 }
 FILES = sorted(path.name for path in CONFIGS.glob("*.yaml"))
 COMMON_OPTIONS = {
@@ -72,6 +75,7 @@ COMMON_OPTIONS = {
     "compare_masks.yaml": {"slides", "output_dir"},
     "scae_panels.yaml": {"dataset_dir", "output_dir", "device", "encoder"},
     "compare.yaml": {"slides", "output_dir", "seed"},
+    "localise.yaml": {"slides", "dataset_dir", "output_dir", "seed"},
     "kfold.yaml": {
         "dataset_dir", "output_dir", "max_epochs", "batch_size", "learning_rate", "num_workers", "device", "seed",
     },

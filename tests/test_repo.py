@@ -31,6 +31,7 @@ STAGES = [
     "evaluation",
     "training",
     "inference",
+    "localisation",
     "report",
     "ablations",
 ]

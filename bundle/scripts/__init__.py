@@ -1,5 +1,5 @@
 """Code of the DSNet bundle, one folder a stage, in the order that the data takes.
 
 ``common`` → ``slides`` → ``tissue`` → ``patches`` → ``scae`` → ``encoding`` → ``dsnet`` → ``evaluation`` → ``training``
-→ ``inference``. A stage imports from those before it, never from those after it.
+→ ``inference`` → ``localisation``. A stage imports from those before it, never from those after it.
 """

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from scripts.dsnet.grad_cam import align_to_patches, grad_cam
+from scripts.dsnet.grad_cam import LAYERS, METHODS, align_to_patches, grad_cam
 from scripts.dsnet.network import DSNet
 from scripts.dsnet.packing import pack
 
@@ -55,33 +55,64 @@ def test_head_cell_is_centred_on_every_fourth_patch() -> None:
     assert divmod(int(influence.argmax()), 40) == (16, 24)
 
 
+@pytest.mark.parametrize(("layer", "reach"), [("embedding_blocks.0", 7), ("embedding_blocks.1", 21), ("head", 58)])
+def test_reach_of_a_cell(layer: str, reach: int) -> None:
+    """How far away, in patches, what a cell sees lies; attention and the thumbnail stream, which see the whole slide, left out."""
+    torch.manual_seed(0)
+    options = {"thumbnail_stream": False, "stream_attention": False, "channel_attention": False}
+    network = DSNet(embedding_channels=CHANNELS, **options).eval()
+    image = slide_image(120, 120).requires_grad_()
+    captured: list[Tensor] = []
+    hook = network.get_submodule(layer).register_forward_hook(lambda _module, _inputs, out: captured.append(out[0]))
+    network(image)
+    hook.remove()
+    middle = 60 // LAYERS[layer]
+    (gradient,) = torch.autograd.grad(captured[0][0, :, middle, middle].sum(), image)
+    seen = torch.nonzero(gradient[0, :CHANNELS].abs().sum(dim=0)) - 60
+    assert seen.abs().max() == reach
+
+
+@pytest.mark.parametrize("layer", ["head", "embedding_blocks.0"])
 @pytest.mark.parametrize("hot_yx", [(4, 20), (16, 8), (12, 0), (28, 24)])
-def test_hot_patch_is_the_hottest_place(detector: DSNet, hot_yx: tuple[int, int]) -> None:
+def test_hot_patch_is_the_hottest_place(detector: DSNet, hot_yx: tuple[int, int], layer: str) -> None:
     image = slide_image(30, 26, seed=1234, hot_yx=hot_yx)
     assert detector(image).argmax() == 1
-    cam = grad_cam(detector, image, 1)
+    cam = grad_cam(detector, image, 1, layer=layer)
     assert divmod(int(cam.argmax()), 26) == hot_yx
 
 
 def test_hot_square_is_not_shifted(detector: DSNet) -> None:
     side, offsets = 8, []
     for corner in (8, 9, 10, 11):
-        cam = grad_cam(detector, slide_image(28, 28, seed=99, hot_yx=(corner, corner), side=side), 1)
+        image = slide_image(28, 28, seed=99, hot_yx=(corner, corner), side=side)
+        cam = grad_cam(detector, image, 1, layer="head")
         centre_yx = np.argwhere(cam > 0.5).mean(axis=0)
         offsets.append(centre_yx - (corner + (side - 1) / 2))
     assert np.abs(np.mean(offsets, axis=0)).max() < 0.75, offsets
 
 
-def test_map_has_the_definition_of_grad_cam(detector: DSNet) -> None:
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("method", METHODS)
+def test_map_has_its_definition(detector: DSNet, layer: str, method: str) -> None:
+    """Every patch is observed, so that the formulas of the papers need no mask."""
     image = slide_image(16, 16, hot_yx=(8, 4))
     captured: list[Tensor] = []
-    hook = detector.head.register_forward_hook(lambda _module, _inputs, output: captured.append(output[0]))
+    hook = detector.get_submodule(layer).register_forward_hook(lambda _module, _inputs, out: captured.append(out[0]))
     logit = detector(image)[0, 1]
     hook.remove()
-    (gradient,) = torch.autograd.grad(logit, captured[0])
-    cells = torch.einsum("chw,c->hw", captured[0][0].detach(), gradient[0].mean(dim=(1, 2))).relu()
-    cam = grad_cam(detector, image, 1)
-    np.testing.assert_allclose(cam[::4, ::4], (cells / cells.max()).numpy(), rtol=1e-4, atol=1e-6)
+    (g,), a = torch.autograd.grad(logit, captured[0]), captured[0].detach()
+    alpha = g**2 / (2 * g**2 + (a * g**3).sum(dim=(2, 3), keepdim=True))
+    weights = {
+        "gradcam": g.mean(dim=(2, 3), keepdim=True),
+        "gradcam++": (alpha.nan_to_num() * g.relu()).sum(dim=(2, 3), keepdim=True),
+        "hirescam": g,
+        "layercam": g.relu(),
+    }
+    cells = (weights[method] * a).sum(dim=1)[0].relu()
+    cam = grad_cam(detector, image, 1, layer=layer, method=method)
+    np.testing.assert_allclose(
+        cam[:: LAYERS[layer], :: LAYERS[layer]] * float(cells.max()), cells.numpy(), rtol=1e-3, atol=1e-5
+    )
 
 
 def test_unobserved_is_zero_and_the_rest_spans_0_to_1(detector: DSNet) -> None:
@@ -142,21 +173,27 @@ def test_callers_gradient_mode_does_not_matter(detector: DSNet) -> None:
 
 def test_interpolation_is_linear_and_ignores_empty_cells() -> None:
     cells = torch.tensor([[0.0, 4.0, 100.0]])
-    full = align_to_patches(cells, torch.ones(1, 3), shape_yx=(2, 11))
+    full = align_to_patches(cells, torch.ones(1, 3), shape_yx=(2, 11), stride=4)
     np.testing.assert_allclose(full[0], [0, 1, 2, 3, 4, 28, 52, 76, 100, 100, 100])
     np.testing.assert_array_equal(full[1], full[0])
-    masked = align_to_patches(cells, torch.tensor([[0.0, 1.0, 0.0]]), shape_yx=(1, 11))
+    masked = align_to_patches(cells, torch.tensor([[0.0, 1.0, 0.0]]), shape_yx=(1, 11), stride=4)
     np.testing.assert_allclose(masked[0], [0, 4, 4, 4, 4, 4, 4, 4, 0, 0, 0])
+    finer = align_to_patches(cells, torch.ones(1, 3), shape_yx=(1, 6), stride=2)
+    np.testing.assert_allclose(finer[0], [0, 2, 4, 52, 100, 100])
 
 
 @pytest.mark.parametrize(
-    ("image", "class_index", "message"),
+    ("image", "class_index", "options", "message"),
     [
-        (slide_image(8, 8).repeat(2, 1, 1, 1), 1, "one slide at a time"),
-        (torch.zeros(1, CHANNELS + 36, 8, 8), 1, "no observed patch"),
-        (slide_image(8, 8), 2, "expected 0 to 1"),
+        (slide_image(8, 8).repeat(2, 1, 1, 1), 1, {}, "one slide at a time"),
+        (torch.zeros(1, CHANNELS + 36, 8, 8), 1, {}, "no observed patch"),
+        (slide_image(8, 8), 2, {}, "expected 0 to 1"),
+        (slide_image(8, 8), 1, {"layer": "stem"}, "'stem': expected one of"),
+        (slide_image(8, 8), 1, {"method": "cam"}, "'cam' at"),
     ],
 )
-def test_wrong_input_is_refused(detector: DSNet, image: Tensor, class_index: int, message: str) -> None:
+def test_wrong_input_is_refused(
+    detector: DSNet, image: Tensor, class_index: int, options: dict[str, str], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
-        grad_cam(detector, image, class_index)
+        grad_cam(detector, image, class_index, **options)

@@ -14,6 +14,7 @@ from slides.mirax_file import write_mirax
 from training.embedding_files import write_embedding, write_foreign
 
 from scripts.common.errors import RequestError, SlideError
+from scripts.dsnet.heat_map import HeatMap
 from scripts.dsnet.network import DSNet
 from scripts.encoding.store import fingerprint
 from scripts.evaluation.predictions import Prediction
@@ -30,6 +31,18 @@ CARD = {
     "network": {"num_classes": 2, "embedding_channels": 6, "thumbnail_levels": 3, "thumbnail_stream": True},
     "channel_range": None,
 }
+
+
+class BlankMap(HeatMap):
+    """Nothing, and the classes it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: list[int] = []
+
+    def __call__(self, network: DSNet, image: torch.Tensor, class_index: int) -> np.ndarray:
+        self.shown.append(class_index)
+        return np.zeros(image.shape[2:], dtype=np.float32)
 
 
 def collected(slides: InferenceSet, *probabilities: tuple[float, ...]) -> PredictionCollector:
@@ -138,6 +151,16 @@ def test_slides_without_thumbnail_are_announced(tmp_path: Path, caplog: pytest.L
     assert DSNet(embedding_channels=6).eval().attend(image)[1].item() == 1
 
 
+def test_slides_of_one_split(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_embedding(tmp_path / f"{name}.h5", channels=6)
+    (tmp_path / "slides.csv").write_text("slide,split\na.tif,val\nb.tif,test\n")
+    slides = InferenceSet(None, tmp_path, CARD, MeanEncoder, model="model.pt", split="test")
+    assert [item["slide_id"] for item in slides.items] == ["b"]
+    with pytest.raises(RequestError, match="no slide in split 'tset'; expected one of train, val, test"):
+        InferenceSet(None, tmp_path, CARD, MeanEncoder, model="model.pt", split="tset")
+
+
 def test_embeddings_of_different_encoders(tmp_path: Path) -> None:
     write_embedding(tmp_path / "a.h5", channels=6, encoder="A sha256:0")
     write_embedding(tmp_path / "b.h5", channels=6, encoder="B sha256:0")
@@ -175,34 +198,25 @@ def test_heat_maps_lie_where_the_tissue_does(scans: Path, tmp_path: Path) -> Non
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
-def test_the_map_of_two_classes_is_that_of_the_second_whatever_was_predicted(
-    scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shown = []
-    monkeypatch.setattr(
-        "scripts.inference.run.grad_cam",
-        lambda network, image, index: shown.append(index) or np.zeros(image.shape[2:], dtype=np.float32),
-    )
+def test_the_map_of_two_classes_is_that_of_the_second_whatever_was_predicted(scans: Path, tmp_path: Path) -> None:
+    blank = BlankMap()
     slides = slide_set(scans / "good.tif", tmp_path / "data")
-    write_results(slides, collected(slides, (0.9, 0.1)), DSNet(embedding_channels=6), tmp_path / "two")
+    write_results(slides, collected(slides, (0.9, 0.1)), DSNet(embedding_channels=6), tmp_path / "two", heat_map=blank)
     three = slide_set(scans / "good.tif", tmp_path / "data", class_names=["a", "b", "c"], threshold=None)
-    write_results(three, collected(three, (0.2, 0.3, 0.5)), DSNet(3, embedding_channels=6), tmp_path / "three")
-    assert shown == [1, 2]
+    write_results(
+        three, collected(three, (0.2, 0.3, 0.5)), DSNet(3, embedding_channels=6), tmp_path / "three", heat_map=blank
+    )
+    assert blank.shown == [1, 2]
 
 
 @pytest.mark.parametrize("asked", ["normal", None])
-def test_the_map_of_a_chosen_class(
-    scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str | None
-) -> None:
-    shown = []
-    monkeypatch.setattr(
-        "scripts.inference.run.grad_cam",
-        lambda network, image, index: shown.append(index) or np.zeros(image.shape[2:], dtype=np.float32),
-    )
+def test_the_map_of_a_chosen_class(scans: Path, tmp_path: Path, asked: str | None) -> None:
+    blank = BlankMap()
     slides = slide_set(scans / "good.tif", tmp_path / "data")
     target = class_index(CARD, asked)
-    write_results(slides, collected(slides, (0.1, 0.9)), DSNet(embedding_channels=6), tmp_path / "out", target=target)
-    assert shown == [1 if asked is None else 0]
+    predicted, network = collected(slides, (0.1, 0.9)), DSNet(embedding_channels=6)
+    write_results(slides, predicted, network, tmp_path / "out", target=target, heat_map=blank)
+    assert blank.shown == [1 if asked is None else 0]
 
 
 def test_a_class_is_named_as_the_card_names_it() -> None:

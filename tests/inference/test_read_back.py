@@ -22,6 +22,7 @@ from PIL import Image
 from slides.dicom_file import write_dicom_slide
 from slides.mirax_file import write_mirax
 
+from scripts.dsnet.heat_map import HeatMap
 from scripts.dsnet.network import DSNet
 from scripts.evaluation.predictions import Prediction
 from scripts.inference.annotations import LEVELS
@@ -121,21 +122,24 @@ class Case:
         assert not (corners % PATCH_PX).any()
 
 
+class Redness(HeatMap):
+    """V's first feature."""
+
+    def __call__(self, network: DSNet, image: torch.Tensor, class_index: int) -> np.ndarray:
+        mean = 255 * image[0, 0].numpy()
+        return np.where(mean > 0, np.clip((mean - COOL) / (HOT - COOL), 0, 1), 0).astype(np.float32)
+
+
 @pytest.fixture(params=[make_tiff, make_mirax, make_dicom], ids=["tiff", "mrxs", "dicom"])
-def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Case]:
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
     """Encoding, prediction and export, with the redness of V's first feature in place of Grad-CAM."""
     make: Callable[[Path], Path] = request.param
     path = make(tmp_path)
 
-    def redness(network: DSNet, image: torch.Tensor, index: int) -> np.ndarray:
-        mean = 255 * image[0, 0].numpy()
-        return np.where(mean > 0, np.clip((mean - COOL) / (HOT - COOL), 0, 1), 0).astype(np.float32)
-
-    monkeypatch.setattr("scripts.inference.run.grad_cam", redness)
     slides = InferenceSet(str(path), tmp_path / "data", CARD, MeanEncoder, model="model.pt")
     collector = PredictionCollector()
     collector.predictions = [Prediction(path.stem, None, (0.2, 0.8), 0.5)]
-    write_results(slides, collector, DSNet(embedding_channels=6), tmp_path / "out")
+    write_results(slides, collector, DSNet(embedding_channels=6), tmp_path / "out", heat_map=Redness())
     with openslide.OpenSlide(path) as slide:
         yield Case(slide, tmp_path / "out" / path.stem)
 

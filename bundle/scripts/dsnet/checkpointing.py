@@ -9,10 +9,11 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from .network import DSNet
+from .segmentation import DSNetSegmentation
 from .sparse import SparseBatchNorm2d
 
 
-def checkpoint_blocks(network: DSNet, *, enabled: bool = True) -> DSNet:
+def checkpoint_blocks(network: DSNet | DSNetSegmentation, *, enabled: bool = True) -> DSNet | DSNetSegmentation:
     """Let every block of ``network`` keep only its inputs in training and compute itself again in the backward pass.
 
     Weights, their names, outputs, gradients and running statistics stay the same. The network can no longer be scripted; a new one

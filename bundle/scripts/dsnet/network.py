@@ -1,98 +1,30 @@
 """DSNet, the dual-stream network of the paper (III-C, Fig. 3, Table I)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from .blocks import ChannelAttention, ConcurrentBottleneck, DenseUnit, MultiScaleBlock, StreamAttention
-from .packing import unpack
-from .sparse import LEAKY_SLOPE, SparseUnit, Standardise, slide_extent, sparse_max, sparse_mean
+from .sparse import LEAKY_SLOPE, SparseUnit, sparse_max, sparse_mean
+from .streams import STREAM_CHANNELS, DualStream
 
-# Table I as (outputs, stride) of each block
-THUMBNAIL_STEM = 32
-THUMBNAIL_BLOCKS = ((64, 1), (144, 2), (256, 2), (320, 1))
-EMBEDDING_BLOCKS = ((144, 2), (224, 1), (256, 2), (320, 1))
-STREAM_CHANNELS = 320
 HEAD_CHANNELS = 640
 HIDDEN_FEATURES = 128
 
 
-class DSNet(nn.Module):
+class DSNet(DualStream):
     """Slide label from the embedding matrix V and the thumbnail matrix T.
 
     ``forward`` takes one tensor, ``image`` (B, embedding_channels + 12 thumbnail_levels, H, W), see
-    :mod:`.packing`, and returns logits (B, num_classes). Padding a batch with zeros on the right and at the bottom (empty patches,
-    white thumbnail) changes no output: every operator is confined to the slide's own extent. A slide whose T is white all over has none:
-    its stream score is 1.
+    :mod:`.packing`, and returns logits (B, num_classes).
 
     Args:
         num_classes: classes of the slide label.
-        embedding_channels: C, channels of V (128 for S-CAE; features of other encoders have 384 to 2560).
-        thumbnail_levels: L, thumbnails stacked in T (Table IV).
-        sparse: False treats every position of the slide's box as observed (Table III, "w/o sparsity").
-        thumbnail_stream: False runs on V alone ("w/o thumbnail stream"); the stream score is then 1.
-        multi_scale: False replaces the multi-scale blocks by separable 3x3 ones.
-        concurrent_bottleneck: False makes every block of the embedding stream one separable sparse 5x5 convolution.
-        spatial_bottleneck: False removes the pooling and unpooling only.
-        stream_attention: False adds both streams with equal weight; the stream score is then 0.5.
-        channel_attention: False leaves the channels as they are; the channel scores are then 1.
+        options: further arguments of :class:`.streams.DualStream`.
     """
 
-    def __init__(
-        self,
-        num_classes: int = 2,
-        *,
-        embedding_channels: int = 128,
-        thumbnail_levels: int = 3,
-        sparse: bool = True,
-        thumbnail_stream: bool = True,
-        multi_scale: bool = True,
-        concurrent_bottleneck: bool = True,
-        spatial_bottleneck: bool = True,
-        stream_attention: bool = True,
-        channel_attention: bool = True,
-    ) -> None:
-        super().__init__()
-        self.arguments = {
-            "num_classes": num_classes,
-            "embedding_channels": embedding_channels,
-            "thumbnail_levels": thumbnail_levels,
-            "sparse": sparse,
-            "thumbnail_stream": thumbnail_stream,
-            "multi_scale": multi_scale,
-            "concurrent_bottleneck": concurrent_bottleneck,
-            "spatial_bottleneck": spatial_bottleneck,
-            "stream_attention": stream_attention,
-            "channel_attention": channel_attention,
-        }
-        self.embedding_channels = embedding_channels
-        self.sparse = sparse
-        self.standardise = Standardise(embedding_channels)
-        channels = embedding_channels
-        embedding_blocks: list[nn.Module] = []
-        for out_channels, stride in EMBEDDING_BLOCKS:
-            if concurrent_bottleneck:
-                block: nn.Module = ConcurrentBottleneck(
-                    channels, out_channels, stride=stride, spatial_bottleneck=spatial_bottleneck
-                )
-            else:
-                block = SparseUnit(channels, out_channels, 5, stride=stride, separable=True)
-            embedding_blocks.append(block)
-            channels = out_channels
-        self.embedding_blocks = nn.ModuleList(embedding_blocks)
-
-        self.thumbnail_stem: nn.Module | None = None
-        self.stream_attention: nn.Module | None = None
-        thumbnail_blocks: list[nn.Module] = []
-        if thumbnail_stream:
-            self.thumbnail_stem = DenseUnit(3 * thumbnail_levels, THUMBNAIL_STEM, 7, stride=2)
-            channels = THUMBNAIL_STEM
-            for out_channels, stride in THUMBNAIL_BLOCKS:
-                thumbnail_blocks.append(MultiScaleBlock(channels, out_channels, stride=stride, multi_scale=multi_scale))
-                channels = out_channels
-            if stream_attention:
-                self.stream_attention = StreamAttention(STREAM_CHANNELS)
-        self.thumbnail_blocks = nn.ModuleList(thumbnail_blocks)
-        self.channel_attention: nn.Module | None = ChannelAttention(STREAM_CHANNELS) if channel_attention else None
+    def __init__(self, num_classes: int = 2, **options: Any) -> None:
+        super().__init__(num_classes, **options)
         self.head = SparseUnit(STREAM_CHANNELS, HEAD_CHANNELS)
         self.classifier = nn.Sequential(
             nn.Linear(2 * HEAD_CHANNELS, HIDDEN_FEATURES),
@@ -107,46 +39,7 @@ class DSNet(nn.Module):
     @torch.jit.export
     def attend(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits (B, num_classes), stream score (B,) and channel scores (B, 320), the outputs of Fig. 8 and 9."""
-        local, o, thumbnail = unpack(image, self.embedding_channels)
-        local = self.standardise(local, o)
-        extent = slide_extent(o)
-        thumbnail_extent = torch.repeat_interleave(torch.repeat_interleave(extent, 2, dim=2), 2, dim=3)
-        if not self.sparse:
-            o = extent
-        for block in self.embedding_blocks:
-            local, o, extent = block(local, o, extent)
-
-        stream_score = torch.ones(image.shape[0], dtype=image.dtype, device=image.device)
-        fused, fused_o = local, o
-        if self.thumbnail_stem is not None:
-            regional, regional_extent = self.thumbnail_stem(thumbnail, thumbnail_extent)
-            for block in self.thumbnail_blocks:
-                regional, regional_extent = block(regional, regional_extent)
-            stream_score = torch.full_like(stream_score, 0.5)
-            if self.stream_attention is not None:
-                stream_score = self.stream_attention(local, o, regional, regional_extent)
-            # a slide without T (it is then white all over, as no tissue is) is judged by its embedding stream alone
-            present = (thumbnail != 0).flatten(1).any(dim=1)
-            stream_score = torch.where(present, stream_score, torch.ones_like(stream_score))
-            share = stream_score.view(-1, 1, 1, 1)
-            fused = (share * local + (1 - share) * regional) * o
-
-        channel_scores = torch.ones(image.shape[0], fused.shape[1], dtype=image.dtype, device=image.device)
-        if self.channel_attention is not None:
-            channel_scores = self.channel_attention(fused, fused_o)
-            fused = fused * channel_scores.unsqueeze(2).unsqueeze(3)
-        features, _, _ = self.head(fused, fused_o, extent)
-        pooled = torch.cat([sparse_mean(features, fused_o), sparse_max(features, fused_o)], dim=1)
+        fused, o, extent, stream_score, channel_scores, _ = self.fuse(image)
+        features, _, _ = self.head(fused, o, extent)
+        pooled = torch.cat([sparse_mean(features, o), sparse_max(features, o)], dim=1)
         return self.classifier(pooled), stream_score, channel_scores
-
-    @torch.jit.unused
-    def mask_coverage(self, image: Tensor) -> list[float]:
-        """Share of the slides' boxes that the mask covers, before the first embedding block and after each."""
-        local, o, _ = unpack(image, self.embedding_channels)
-        extent = slide_extent(o)
-        o = o if self.sparse else extent
-        shares = [float(o.sum() / extent.sum())]
-        for block in self.embedding_blocks:
-            local, o, extent = block(local, o, extent)
-            shares.append(float(o.sum() / extent.sum()))
-        return shares

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..common.errors import SlideError
 from ..common.files import atomic_path
+from ..slides.geometry import PatchGrid
 from .foreign import common_step, snap_to_grid, stated_px
 
 FORMAT = "dsnet-embedding/1"
@@ -48,6 +49,11 @@ class Embedding:
         """Top-left corner of V's first cell in level-0 pixels."""
         x, y = self.coords_xy_px[0] - self.grid_yx[0, ::-1].astype(np.int64) * self.patch_px_level0
         return int(x), int(y)
+
+    @property
+    def grid(self) -> PatchGrid:
+        """Where the cells of V lie."""
+        return PatchGrid(self.patch_px_level0, self.origin_xy_px, self.shape_yx)
 
     def matrix(self, channel_range: Sequence[int | None] = (0, None)) -> NDArray[np.float32]:
         """V, float32 (C, rows, columns), of the channels [first, last): zero where nothing was observed."""

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ..common.files import atomic_path
+from ..dsnet.heat_map import GRAD_CAM, MapKind
 from ..slides.geometry import PatchGrid
 from .polygons import Polygon, Ring, label_without_holes, trace_regions
 
 LEVELS: tuple[tuple[float, tuple[int, int, int]], ...] = ((0.5, (255, 165, 0)), (0.75, (220, 20, 60)))
-"""Where the outlines run, as parts of the slide's maximum, and their colours (RGB); inner ones lie in outer ones."""
+"""Where the outlines run, of a map from 0 to 1, and their colours (RGB); inner ones lie in outer ones."""
 
 DIGITS = 4  # of a measurement
 
@@ -67,7 +68,9 @@ def outline(cam: NDArray[np.float32], grid: PatchGrid, *, class_name: str) -> li
     return bands
 
 
-def write_geojson(path: Path, bands: Sequence[Band], *, bounds_xy_px: tuple[int, int]) -> None:
+def write_geojson(
+    path: Path, bands: Sequence[Band], *, bounds_xy_px: tuple[int, int], kind: MapKind = GRAD_CAM
+) -> None:
     """Write a FeatureCollection with one feature a region, as QuPath imports it (File, Import objects).
 
     Rings are closed; the first is the outline, the others are holes (RFC 7946, in pixels instead of degrees). QuPath shows what was
@@ -90,8 +93,8 @@ def write_geojson(path: Path, bands: Sequence[Band], *, bounds_xy_px: tuple[int,
                 "name": band.name,
                 "classification": {"name": band.name, "color": list(band.color)},
                 "measurements": {
-                    "Grad-CAM mean": round(region.mean, DIGITS),
-                    "Grad-CAM max": round(region.maximum, DIGITS),
+                    f"{kind.title} mean": round(region.mean, DIGITS),
+                    f"{kind.title} max": round(region.maximum, DIGITS),
                 },
             },
         }

@@ -11,6 +11,7 @@ from PIL import Image
 
 from ..common.errors import SlideError
 from ..common.files import atomic_path
+from ..dsnet.heat_map import GRAD_CAM, MapKind
 from ..slides.companions import is_dicom
 from ..slides.geometry import PatchGrid
 from .annotations import outline, write_asap_xml, write_geojson
@@ -34,6 +35,7 @@ def write_heat_map(
     class_name: str,
     slide: Path,
     bounds_xy_px: tuple[int, int],
+    kind: MapKind = GRAD_CAM,
 ) -> None:
     """Write ``cam.nii.gz``, ``cam.ome.tif``, ``cam.png``, ``cam.geojson``, ``cam.xml`` and ``observed.png``, each whole or not at all.
 
@@ -52,6 +54,7 @@ def write_heat_map(
         class_name: class that the heat is evidence for.
         slide: the slide's file, which may be absent.
         bounds_xy_px: top-left corner of what was scanned, in level-0 pixels; not 0, 0 for MRXS and SCN.
+        kind: what the values are.
 
     Raises:
         ValueError: the arrays do not fit each other, or the heat is not from 0 to 1.
@@ -69,7 +72,7 @@ def write_heat_map(
     grid = PatchGrid(patch_px_level0, origin_xy_px, (rows, columns))
     bands = outline(cam, grid, class_name=class_name)
     write_nifti(folder / "cam.nii.gz", cam, grid, mpp_x=mpp_x, mpp_y=mpp_y)
-    write_ome_tiff(folder / "cam.ome.tif", cam, grid, mpp_x=mpp_x, mpp_y=mpp_y, class_name=class_name)
+    write_ome_tiff(folder / "cam.ome.tif", cam, grid, mpp_x=mpp_x, mpp_y=mpp_y, class_name=class_name, kind=kind)
     write_overlay(
         folder / "cam.png",
         cam=cam,
@@ -79,13 +82,14 @@ def write_heat_map(
         mpp_x=mpp_x,
         mpp_y=mpp_y,
         class_name=class_name,
+        kind=kind,
     )
-    write_geojson(folder / "cam.geojson", bands, bounds_xy_px=bounds_xy_px)
+    write_geojson(folder / "cam.geojson", bands, bounds_xy_px=bounds_xy_px, kind=kind)
     write_asap_xml(folder / "cam.xml", bands)
     write_observed(folder / "observed.png", observed)
     if slide.is_file() and is_dicom(slide) and can_write_dicom():
         try:
-            write_parametric_map(folder / "cam.dcm", cam, grid, slide=slide, class_name=class_name)
+            write_parametric_map(folder / "cam.dcm", cam, grid, slide=slide, class_name=class_name, kind=kind)
         except SlideError as error:
             _LOGGER.warning("a DICOM slide has no cam.dcm: its files do not serve (%s)", error.__cause__)
             _LOGGER.debug("%s", error)

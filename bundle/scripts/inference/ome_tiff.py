@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from ..common.files import atomic_path
+from ..dsnet.heat_map import GRAD_CAM, MapKind
 from ..slides.geometry import PatchGrid
 
 TILE_PX = 256
@@ -26,6 +27,7 @@ def write_ome_tiff(
     mpp_x: float | None,
     mpp_y: float | None,
     class_name: str,
+    kind: MapKind = GRAD_CAM,
 ) -> None:
     """Write a map (H, W) as one float32 channel called ``class_name``, each further level the mean of 2 x 2 pixels of the last.
 
@@ -39,6 +41,7 @@ def write_ome_tiff(
         mpp_x: micrometres a level-0 pixel along x; None leaves sizes and position out.
         mpp_y: the same along y.
         class_name: name of the channel.
+        kind: what the values are.
     """
     levels = [np.ascontiguousarray(cam, dtype=np.float32)]
     while max(levels[-1].shape) > TILE_PX:
@@ -46,7 +49,7 @@ def write_ome_tiff(
     digest = hashlib.sha256(levels[0].tobytes()).hexdigest()
     metadata: dict[str, Any] = {
         "axes": "YX",
-        "Name": f"Grad-CAM, {class_name}",
+        "Name": f"{kind.title}, {class_name}",
         "Channel": {"Name": [class_name]},
         "UUID": str(uuid.uuid5(uuid.NAMESPACE_OID, f"{digest} {grid} {mpp_x} {mpp_y} {class_name}")),
     }

@@ -11,6 +11,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from ..common.files import atomic_path
+from ..dsnet.heat_map import GRAD_CAM, MapKind
 from ..slides.geometry import PatchGrid
 
 LONG_SIDE_IN = 8.0
@@ -30,6 +31,7 @@ def write_overlay(
     mpp_x: float | None,
     mpp_y: float | None,
     class_name: str,
+    kind: MapKind = GRAD_CAM,
 ) -> None:
     """Write a PNG of the map over the thumbnail; unobserved cells show the bare thumbnail.
 
@@ -42,6 +44,7 @@ def write_overlay(
         mpp_x: micrometres a level-0 pixel along x; None makes the scale bar one in pixels.
         mpp_y: the same along y.
         class_name: class of the evidence, for the colour bar.
+        kind: what the values are, for the colour bar.
     """
     rows, columns = cam.shape
     figure = Figure(figsize=_size_in(rows, columns), dpi=DPI, layout="constrained")
@@ -69,7 +72,7 @@ def write_overlay(
         length_px = nice_length(SCALE_BAR_SHARE * columns * grid.patch_px_level0)
         _draw_scale_bar(axes, rows, length_cells=length_px / grid.patch_px_level0, label=f"{length_px:g} px")
     axes.set_axis_off()
-    figure.colorbar(heat, ax=axes, label=f"Grad-CAM, {class_name} (share of the slide's maximum)", shrink=0.8)
+    figure.colorbar(heat, ax=axes, label=f"{kind.title}, {class_name} ({kind.unit})", shrink=0.8)
     with atomic_path(path) as partial:
         canvas.print_png(partial, metadata={"Software": None})
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..common.errors import SlideError
 from ..common.files import atomic_path
 from ..common.version import BUNDLE_VERSION
+from ..dsnet.heat_map import GRAD_CAM, MapKind
 from ..slides.companions import companions_of
 from ..slides.geometry import PatchGrid
 
@@ -39,7 +40,7 @@ def can_write_dicom() -> bool:
 
 
 def write_parametric_map(
-    path: Path, cam: NDArray[np.float32], grid: PatchGrid, *, slide: Path, class_name: str
+    path: Path, cam: NDArray[np.float32], grid: PatchGrid, *, slide: Path, class_name: str, kind: MapKind = GRAD_CAM
 ) -> None:
     """Write a map (H, W) of ``slide`` as a Parametric Map (DICOM PS3.3 A.75), float32, a pixel a patch, as tiles.
 
@@ -55,6 +56,7 @@ def write_parametric_map(
         grid: where its cells lie, in pixels of the finest level.
         slide: any file of the slide's series; the other levels lie beside it.
         class_name: class that the heat is evidence for.
+        kind: what the values are.
 
     Raises:
         SlideError: the slide's files lack what such a map needs.
@@ -82,8 +84,8 @@ def write_parametric_map(
         (middle,) = to_slide(np.array([[shift_x + step / 2, shift_y + step / 2]]))
         digest = hashlib.sha256(covering.tobytes()).hexdigest()
         series, instance = (
-            generate_uid(entropy_srcs=[kind, source.SOPInstanceUID, str(grid), class_name, BUNDLE_VERSION, digest])
-            for kind in ("series", "instance")
+            generate_uid(entropy_srcs=[level, source.SOPInstanceUID, str(grid), class_name, BUNDLE_VERSION, digest])
+            for level in ("series", "instance")
         )
         parametric_map = highdicom.pm.ParametricMap(
             [source],
@@ -97,17 +99,17 @@ def write_parametric_map(
             software_versions=BUNDLE_VERSION,
             device_serial_number="0",
             contains_recognizable_visual_features=False,
-            content_label="GRAD_CAM",
-            content_description=f"Grad-CAM, {class_name}"[:TEXT_CHARACTERS],
+            content_label="LESION_MAP" if kind.is_probability else "GRAD_CAM",
+            content_description=f"{kind.title}, {class_name}"[:TEXT_CHARACTERS],
             series_description=f"Heat map, {class_name}"[:TEXT_CHARACTERS],
             specific_character_set="ISO_IR 192",  # UTF-8, for the class's name
             real_world_value_mappings=[
                 highdicom.pm.RealWorldValueMapping(
                     lut_label=class_name[:LABEL_CHARACTERS],
-                    lut_explanation=f"Grad-CAM, {class_name}, share of the slide's maximum"[:TEXT_CHARACTERS],
+                    lut_explanation=f"{kind.title}, {class_name}, {kind.unit}"[:TEXT_CHARACTERS],
                     unit=codes.UCUM.NoUnits,
                     value_range=(0.0, 1.0),
-                    quantity_definition=codes.DCM.ClassActivation,
+                    quantity_definition=codes.DCM.Probability if kind.is_probability else codes.DCM.ClassActivation,
                 )
             ],
             voi_lut_transformations=[highdicom.VOILUTTransformation(window_center=0.5, window_width=1.0)],

@@ -12,6 +12,7 @@ from PIL import Image
 
 from ..common.files import atomic_path, relative_to, write_json
 from ..common.version import BUNDLE_VERSION
+from ..dsnet.heat_map import GRAD_CAM, MapKind
 from ..encoding.store import Embedding, TissueRecord
 from ..evaluation.predictions import Prediction
 from ..tissue.mask import INK_SHARE
@@ -51,6 +52,7 @@ def write_scores(
     thumbnail: NDArray[np.uint8],
     class_shown: str,
     seen_in: str | None,
+    kind: MapKind = GRAD_CAM,
 ) -> None:
     """Write ``scores.json`` and, unless it is white all over, the finest level of T as ``thumbnail.png``.
 
@@ -63,6 +65,7 @@ def write_scores(
         thumbnail: finest level of T, (2H, 2W, 3).
         class_shown: class that the heat map is evidence for.
         seen_in: split in which the model met this slide when it was trained, None if it did not.
+        kind: what the map's values are.
     """
     attributes = embedding.attributes
     mpp_x, mpp_y = (_number(attributes.get(name)) for name in ("mpp_x", "mpp_y"))
@@ -75,6 +78,7 @@ def write_scores(
         "patient": item["patient"] or None,
         "seen_in": seen_in,
         "class_shown": class_shown,
+        "heat_map": kind.title,
         "stream_score": prediction.stream_score,
         "channel_scores": list(prediction.channel_scores),
         "encoder": str(attributes.get("encoder", "unknown")),

@@ -13,8 +13,9 @@ from torch import nn
 from ..common.errors import RequestError, SlideError
 from ..common.files import write_csv
 from ..common.progress import track
-from ..dsnet.grad_cam import grad_cam
+from ..dsnet.heat_map import HeatMap
 from ..dsnet.network import DSNet
+from ..dsnet.segmentation import DSNetSegmentation
 from ..encoding.job import ManifestRow
 from ..encoding.named_encoder import identity_of
 from ..encoding.run import COLUMNS, encode_slides, require_complete
@@ -22,7 +23,7 @@ from ..encoding.store import Embedding, fingerprint, read_embedding, read_encode
 from ..evaluation.calibration import calibrated_predictions
 from ..evaluation.predictions import Prediction, write_predictions
 from ..slides.reader import open_slide
-from ..slides.table import SlideRow, read_slides
+from ..slides.table import SPLITS, SlideRow, read_slides
 from ..training.card import require_encoder
 from ..training.evaluation import PredictionCollector
 from ..training.leakage import seen_splits
@@ -43,6 +44,7 @@ class InferenceSet:
         encoder_def: makes the patch encoder.
         model: weights that the card belongs to.
         encoding: further arguments of :func:`..encoding.run.encode_slides`.
+        split: of embeddings with a table, the slides of this split alone; None: all.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class InferenceSet:
         *,
         model: str | Path,
         encoding: dict[str, Any] | None = None,
+        split: str | None = None,
     ) -> None:
         self.folder = Path(dataset_dir)
         self.card = card
@@ -68,7 +71,11 @@ class InferenceSet:
             usable = {entry.slide_id for entry in self.manifest if entry.status in ("done", "skipped")}
             rows = [row for row in rows if row.slide_id in usable]
         elif (self.folder / "slides.csv").is_file():
-            rows = read_slides(self.folder / "slides.csv")
+            rows = [row for row in read_slides(self.folder / "slides.csv") if split in (None, row.split)]
+            if not rows:
+                raise RequestError(
+                    f"{self.folder / 'slides.csv'}: no slide in split {split!r}; expected one of {', '.join(SPLITS)} with slides in it"
+                )
         else:  # files of another tool, without a table
             rows = [SlideRow(path.stem, Path(path.stem)) for path in sorted(self.folder.glob("[!.]*.h5"))]
         empty = _empty_slides(self.folder / "manifest.csv") if slides is None else {}
@@ -196,7 +203,7 @@ def class_index(card: dict[str, Any], target_class: str | int | None) -> int | N
 def write_results(
     slides: InferenceSet,
     collector: PredictionCollector,
-    network: DSNet,
+    network: DSNet | DSNetSegmentation,
     output_dir: str | Path,
     *,
     device: torch.device | str = "cpu",
@@ -204,6 +211,7 @@ def write_results(
     heat_maps: bool = True,
     target: int | None = None,
     settings: dict[str, Any] | None = None,
+    heat_map: HeatMap | None = None,
 ) -> None:
     """Write ``predictions.csv``, ``inference.json`` and, a slide, its scores and the heat map of one class.
 
@@ -217,6 +225,7 @@ def write_results(
         heat_maps: whether to write the folders of the slides.
         target: number of the heat maps' class; None is class 1 of two, else the class predicted for each slide.
         settings: of the stage, for ``inference.json``.
+        heat_map: makes them; None: the default one.
     """
     card, output = slides.card, Path(output_dir)
     names = card["class_names"]
@@ -225,18 +234,21 @@ def write_results(
     write_predictions(output / "predictions.csv", predictions, class_names=names, threshold=chosen)
     write_run(output / "inference.json", card=card, threshold=chosen, settings=settings or {})
     if heat_maps:
-        write_heat_maps(slides.items, predictions, network, card, output, device=device, target=target)
+        write_heat_maps(
+            slides.items, predictions, network, card, output, device=device, target=target, heat_map=heat_map
+        )
 
 
 def write_heat_maps(
     items: Sequence[Mapping[str, Any]],
     predictions: Sequence[Prediction],
-    network: DSNet,
+    network: DSNet | DSNetSegmentation,
     card: dict[str, Any],
     output: Path,
     *,
     device: torch.device | str = "cpu",
     target: int | None = None,
+    heat_map: HeatMap | None = None,
 ) -> None:
     """Write a folder ``<slide_id>`` a slide with the heat map of one class.
 
@@ -248,8 +260,11 @@ def write_heat_maps(
         output: folder of the folders.
         device: where the network runs.
         target: number of that class; None is class 1 of two, else the class predicted for each slide.
+        heat_map: makes the maps; None: the default one.
     """
     names = card["class_names"]
+    make_map = heat_map or HeatMap()
+    kind = make_map.kind(network)
     load, pack, seen = LoadEmbeddingd(), PackMatricesd(), seen_splits(card)
     network.eval()
     pairs = list(zip(items, predictions, strict=True))
@@ -263,7 +278,7 @@ def write_heat_maps(
         pixels = (255 * (1 - matrices["t"][:3])).round().to(torch.uint8)
         write_heat_map(
             output / prediction.slide_id,
-            cam=grad_cam(network, pack(matrices)["image"][None].to(device), shown),
+            cam=make_map(network, pack(matrices)["image"][None].to(device), shown),
             observed=(matrices["v"] != 0).any(dim=0).numpy(),
             thumbnail=pixels.permute(1, 2, 0).numpy(),
             origin_xy_px=embedding.origin_xy_px,
@@ -273,6 +288,7 @@ def write_heat_maps(
             class_name=names[shown],
             slide=slide,
             bounds_xy_px=_bounds_xy_px(embedding, slide),
+            kind=kind,
         )
         write_scores(
             output / prediction.slide_id,
@@ -282,6 +298,7 @@ def write_heat_maps(
             tissue=read_tissue(Path(item["embedding"])),
             thumbnail=pixels.permute(1, 2, 0).numpy(),
             class_shown=names[shown],
+            kind=kind,
             seen_in=seen.get(fingerprint(Path(item["embedding"]))) if seen else None,
         )
 

@@ -105,6 +105,7 @@ def _common(report: Report) -> dict[str, Any]:
         "card": words.model_card(inference),
         "class_names": [words.class_label(name) for name in inference.class_names],
         "colour_stops": colour_stops(),
+        "heat_map": words.heat_map(inference),
         "inference": inference,
         "limits": words.LIMITS,
         "metric_names": {name: METRIC_NAMES[name] for name in METRICS},

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..dsnet.heat_map import GRAD_CAM, LESION_MAP, MapKind
 from ..evaluation.calibration import ReliabilityBin
 from .performance import Performance
 from .results import Inference, SlideResult
@@ -57,6 +58,13 @@ def threshold_source(inference: Inference) -> str:
     if inference.run["threshold"] != inference.card["threshold"]:
         return f"given on the command line instead of the model card's {number(inference.card['threshold'])}"
     return THRESHOLD_FROM[inference.card["threshold_from"]]
+
+
+def heat_map(inference: Inference) -> MapKind:
+    """What the maps of this run are, as its slides say it; Grad-CAM where they are of a version that made no other."""
+    titles = (slide.scores.get("heat_map", GRAD_CAM.title) for slide in inference.slides if slide.scores)
+    title = next(titles, GRAD_CAM.title)
+    return LESION_MAP if title == LESION_MAP.title else MapKind(title, is_probability=False)
 
 
 def quality(slide: SlideResult) -> list[tuple[str, str]]:
@@ -150,8 +158,8 @@ def _validated(validation: Mapping[str, Any]) -> str:
 LIMITS = (
     "The figures hold for slides like those of the test set: another organ, stain, scanner or laboratory is not covered.",
     "A probability is right at the share of each class that the validation set had; where a class is rarer or more frequent, it is off.",
-    "The heat map shows where on this slide the evidence for a class came from, relative to the slide's own maximum, so that some place "
-    "may be bright on any slide. It is no outline of a lesion, and a pale place proves nothing.",
+    "The heat map of a classifier shows where on this slide the evidence for a class came from, relative to the slide's own maximum, so "
+    "that some place may be bright on any slide. It is no outline of a lesion, and a pale place proves nothing.",
     "What was left out as glass, ink, debris or speck was not looked at; flat or very pale tissue may be among it.",
     "The stream score and the channel scores say how the network weighed its inputs, not how sure it is.",
 )

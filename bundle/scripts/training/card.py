@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import monai
 import torch
@@ -13,6 +13,8 @@ from ..common.files import sha256_of, write_json
 from ..common.ranks import is_first
 from ..common.version import BUNDLE_VERSION
 from ..dsnet.network import DSNet
+from ..dsnet.segmentation import DSNetSegmentation
+from ..dsnet.streams import DualStream
 from ..encoding.encoders import read_weights
 from ..evaluation.bootstrap import evaluate
 from ..evaluation.calibration import calibrated, fit_temperature
@@ -21,7 +23,10 @@ from .evaluation import PredictionCollector
 from .leakage import fingerprints
 from .table import EmbeddingTable
 
+Network = TypeVar("Network", bound=DualStream)
+
 FORMAT = "dsnet-model/1"
+NETWORKS = {network.__name__: network for network in (DSNet, DSNetSegmentation)}
 UNCALIBRATED = {"temperature": 1.0, "temperature_from": None}
 
 
@@ -33,7 +38,7 @@ def card_path(model: str | Path) -> Path:
 def write_card(
     model: str | Path,
     table: EmbeddingTable,
-    network: DSNet,
+    network: DSNet | DSNetSegmentation,
     evaluator: SupervisedEvaluator,
     collector: PredictionCollector,
     *,
@@ -41,6 +46,7 @@ def write_card(
     max_epochs: int,
     intended_use: str,
     calibrate: bool = True,
+    selection: str = "validation AUC",
 ) -> dict[str, Any]:
     """Load the best weights, fit the temperature and choose the threshold on the validation slides, and write the card.
 
@@ -56,6 +62,7 @@ def write_card(
         max_epochs: of the training.
         intended_use: a sentence for whoever finds the weights.
         calibrate: fit a temperature; otherwise it is 1.
+        selection: what the epoch was chosen by.
 
     Returns:
         the card.
@@ -84,6 +91,7 @@ def write_card(
         "temperature": temperature,
         "temperature_from": "val" if calibrate else None,
         "encoder": table.encoder,
+        "architecture": type(network).__name__,
         "network": network.arguments,
         "channel_range": table.channel_range,  # of v; null: all
         "weights_sha256": sha256_of(model),
@@ -92,7 +100,7 @@ def write_card(
             "slides": len(table.items("train")),
             "seed": seed,
             "max_epochs": max_epochs,
-            "selection": "epoch of highest validation AUC, the later one of equals",
+            "selection": f"epoch of highest {selection}, the later one of equals",
         },
         "seen": {split: " ".join(fingerprints(table, split)) for split in ("train", "val")},  # a test slide must not be
         "versions": {"bundle": BUNDLE_VERSION, "monai": monai.__version__, "torch": str(torch.__version__)},
@@ -117,6 +125,7 @@ def read_card(model: str | Path) -> dict[str, Any]:
             "threshold_from": None,
             **UNCALIBRATED,
             "encoder": None,
+            "architecture": DSNet.__name__,
             "network": DSNet().arguments,
             "channel_range": None,
         }
@@ -128,15 +137,16 @@ def read_card(model: str | Path) -> dict[str, Any]:
         ) from error
     if card.get("format") != FORMAT:
         raise RequestError(f"{path}: format {card.get('format')!r}, expected {FORMAT!r}: train anew with this version")
-    return {**UNCALIBRATED, "channel_range": None, **card}  # a card of version 0.1.0 has neither
+    # a card written before these were thought of has none
+    return {**UNCALIBRATED, "channel_range": None, "architecture": DSNet.__name__, **card}
 
 
-def network_from_card(card: dict[str, Any]) -> DSNet:
+def network_from_card(card: dict[str, Any]) -> DSNet | DSNetSegmentation:
     """Build the network that a card describes, ablations included; its weights are random."""
-    return DSNet(**card["network"])
+    return NETWORKS[card["architecture"]](**card["network"])
 
 
-def load_model(network: DSNet, model: str | Path, card: dict[str, Any], *, encoder: str | None = None) -> DSNet:
+def load_model(network: Network, model: str | Path, card: dict[str, Any], *, encoder: str | None = None) -> Network:
     """Load trained weights, after checking that they belong to the data's encoder.
 
     Args:

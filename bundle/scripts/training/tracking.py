@@ -15,8 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from ..common.ranks import is_first
-from ..dsnet.grad_cam import grad_cam
-from ..dsnet.network import DSNet
+from ..dsnet.heat_map import HeatMap
 from ..dsnet.packing import unpack
 from ..scae.panels import evenly_spaced, panels
 from .evaluation import unwrapped
@@ -121,13 +120,13 @@ class ReconstructionPanel:
 
 
 class SlidePicture:
-    """After every epoch a picture of one validation slide: observation mask, finest thumbnail, Grad-CAM; and its stream score.
+    """After every epoch a picture of one validation slide: observation mask, finest thumbnail, heat map; and its stream score.
 
     The slide is the first of the last class, and the evidence shown is that for its class.
 
     Args:
         log: the run's log.
-        network: DSNet.
+        network: DSNet, for labels or lesions.
         dataset: validation slides, items with ``image`` and ``label``.
     """
 
@@ -144,10 +143,10 @@ class SlidePicture:
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._draw)
 
     def _draw(self, engine: Any) -> None:
-        network: DSNet = unwrapped(self.network)
+        network: Any = unwrapped(self.network)
         item = self.dataset[self.index]
         image = torch.as_tensor(item["image"])[None].to(engine.state.device)
-        evidence = torch.from_numpy(grad_cam(network, image, int(item["label"])))[None, None].to(image.device)
+        evidence = torch.from_numpy(HeatMap()(network, image, int(item["label"])))[None, None].to(image.device)
         _, observed, thumbnail = unpack(image, network.embedding_channels)
         columns = [
             _twice(observed).expand(-1, 3, -1, -1),
@@ -160,7 +159,7 @@ class SlidePicture:
         self.log.add_scalar("validation_slide/stream_score", self._stream_score(network, image), engine.state.epoch)
 
     @staticmethod
-    def _stream_score(network: DSNet, image: Tensor) -> float:
+    def _stream_score(network: Any, image: Tensor) -> float:
         was_training = network.training
         network.eval()
         with torch.no_grad():

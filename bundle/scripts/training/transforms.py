@@ -16,7 +16,6 @@ from ..common.errors import SlideError
 from ..dsnet.packing import T_PIXELS_PER_PATCH, pack
 from ..encoding.store import Embedding, read_embedding
 from ..encoding.thumbnail import DEFAULT_LEVELS, build_thumbnail
-from ..slides.geometry import PatchGrid
 from ..slides.reader import open_slide
 
 
@@ -61,21 +60,20 @@ def thumbnail_of(embedding: Embedding, *, slide: Path, levels: int) -> Tensor:
     if embedding.thumbnail is not None:
         pixels = embedding.thumbnail[:, :, : 3 * levels]
     elif slide.is_file():
-        grid = PatchGrid(embedding.patch_px_level0, embedding.origin_xy_px, embedding.shape_yx)
         with open_slide(slide) as reader:
-            pixels = build_thumbnail(reader, grid, levels=levels)
+            pixels = build_thumbnail(reader, embedding.grid, levels=levels)
     else:
         return torch.zeros(3 * levels, T_PIXELS_PER_PATCH * rows, T_PIXELS_PER_PATCH * columns)
     return 1 - torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
 
 
 class RandTrimd(MapTransform, RandomizableTransform):
-    """Discard at most ``most`` rows and ``most`` columns of V at the borders, and their pixels of T (IV-D.b).
+    """Discard at most ``most`` rows and ``most`` columns of V at the borders, and what lies there of T (IV-D.b) and of other maps.
 
     Ours: at most a quarter of a side, for small slides; and a crop that would lose every observed patch is not made.
 
     Args:
-        keys: V, then T.
+        keys: V, then T, then maps on V's grid, if any.
         prob: probability of a crop.
         most: rows, and columns, of V discarded at most.
     """
@@ -86,17 +84,18 @@ class RandTrimd(MapTransform, RandomizableTransform):
         self.most = most
 
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
-        """Return ``data`` with V and T cropped alike."""
+        """Return ``data`` with all maps cropped alike."""
         item = dict(data)
         self.randomize(None)
-        v_key, t_key = self.keys
+        v_key, t_key, *others = self.keys
         height, width = item[v_key].shape[-2:]
         spans = [self._span(size) for size in (height, width)]
         (top, bottom), (left, right) = spans
         cropped = item[v_key][..., top:bottom, left:right]
         if self._do_transform and bool((cropped != 0).any()):
             k = T_PIXELS_PER_PATCH
-            item[v_key] = cropped
+            for key in (v_key, *others):
+                item[key] = item[key][..., top:bottom, left:right]
             item[t_key] = item[t_key][..., k * top : k * bottom, k * left : k * right]
         return item
 
@@ -123,23 +122,27 @@ class PackMatricesd(MapTransform):
 
 
 class PadCollate:
-    """Collate slides of different size: ``image`` gets zeros on the right and at the bottom, which DSNet ignores.
+    """Collate slides of different size: maps are filled up on the right and at the bottom, ``image`` with zeros, which DSNet ignores.
 
     Like MONAI's ``PadListDataCollate(method="end")``, but of plain tensors: a MetaTensor looks at every operator of the network, which
     takes longer than many of them. Channels last, the order in which convolutions are fastest.
+
+    Args:
+        fill: value beyond a slide, by the key of the map.
     """
 
-    def __init__(self, key: str = "image") -> None:
-        self.key = key
+    def __init__(self, fill: Mapping[str, float] | None = None) -> None:
+        self.fill = dict(fill or {"image": 0})
 
     def __call__(self, batch: Sequence[Mapping[Any, Any]]) -> dict[Any, Any]:
         """Return the batch."""
-        height, width = (max(item[self.key].shape[axis] for item in batch) for axis in (-2, -1))
-        items = []
-        for item in batch:
-            image = item[self.key]
-            margins = (0, width - image.shape[-1], 0, height - image.shape[-2])
-            items.append({**item, self.key: F.pad(image, margins)})
+        items = [dict(item) for item in batch]
+        for key, value in self.fill.items():
+            height, width = (max(item[key].shape[axis] for item in batch) for axis in (-2, -1))
+            for item in items:
+                margins = (0, width - item[key].shape[-1], 0, height - item[key].shape[-2])
+                item[key] = F.pad(item[key], margins, value=value)
         collated: dict[Any, Any] = list_data_collate(items)
-        collated[self.key] = collated[self.key].contiguous(memory_format=torch.channels_last)
+        for key in self.fill:
+            collated[key] = collated[key].contiguous(memory_format=torch.channels_last)
         return collated

@@ -1,0 +1,37 @@
+"""The FROC curve as a picture."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from ..common.files import atomic_path
+
+SIZE_IN = (5.0, 4.0)
+DPI = 120
+
+
+def write_froc_plot(
+    path: Path, false_positives: NDArray[np.float64], sensitivity: NDArray[np.float64], froc: dict[str, Any]
+) -> None:
+    """Write a PNG: sensitivity against false positives a slide, with the points whose mean is the FROC score."""
+    figure = Figure(figsize=SIZE_IN, dpi=DPI, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.plot(false_positives, sensitivity, color="tab:blue", linewidth=1.5)  # linear, as the score interpolates
+    rates = [float(rate) for rate in froc["sensitivity"]]
+    axes.plot(rates, list(froc["sensitivity"].values()), "o", color="tab:blue", clip_on=False)
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(rates[0] / 2, rates[-1])
+    axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("false positives a slide")
+    axes.set_ylabel("share of lesions found")
+    if froc["value"] is not None:
+        low, high = (f"{end:.3f}" if end is not None else "?" for end in froc["ci95"])
+        axes.set_title(f"FROC {froc['value']:.3f} (95 % interval {low} to {high})")
+    with atomic_path(path) as partial:
+        canvas.print_png(str(partial))

@@ -1,0 +1,204 @@
+"""The stage ``localising``: hit rate, FROC, cell AUC and Dice of a cohort's heat maps, with bootstrap intervals."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.metrics import compute_froc_curve_data, compute_froc_score
+from numpy.typing import NDArray
+
+from ..common.errors import RequestError
+from ..common.files import write_csv, write_json
+from ..evaluation.bootstrap import described, resample_weights, value_and_interval
+from .inputs import read_mapped_slides
+from .plot import write_froc_plot
+from .scores import MAP_KINDS, SlideScores, score_slide
+
+_LOGGER = logging.getLogger(__name__)
+
+FALSE_POSITIVES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""Per slide, at which Camelyon16 averages the sensitivity."""
+
+THRESHOLDS = tuple(float(step) for step in np.round(np.arange(0.05, 1.0, 0.05), 2))
+COLUMNS = (
+    "slide_id", "positive", "called", "probability", "observed_cells", "lesion_cells", "lesions", "lesions_hit",
+    "false_detections", "hit", "chance", "cell_auc", "dice",
+)  # fmt: skip
+
+Floats = NDArray[np.float64]
+
+
+def localise(
+    predictions_dir: str | Path,
+    dataset_dir: str | Path,
+    output_dir: str | Path,
+    *,
+    kind: str = "cam",
+    threshold: float = 0.5,
+    lowest: float = 0.05,
+    nms_cells: int = 5,
+    resamples: int = 1000,
+    seed: int = 0,
+    **inputs: Any,
+) -> dict[str, Any]:
+    """Score the heat maps that inference left and write ``localisation.json``, ``localisation.csv`` and ``froc.png``.
+
+    Args:
+        predictions_dir: output folder of inference.
+        dataset_dir: its embeddings.
+        output_dir: folder of the files.
+        kind: what the maps are, one of `MAP_KINDS`, see :class:`.scores.SlideScores`.
+        threshold: a cell with at least this score is called lesion, and a detection with it counts for the lesion hit rate.
+        lowest: lowest score of a detection of the FROC curve.
+        nms_cells: side of the box that a detection clears of others, in cells.
+        resamples: of the bootstrap, over patients where they are known.
+        seed: of the bootstrap.
+        inputs: further arguments of :func:`.inputs.read_mapped_slides`.
+
+    Returns:
+        the content of ``localisation.json``.
+
+    Raises:
+        RequestError: an option is none, or see there.
+        SlideError: see there.
+    """
+    if kind not in MAP_KINDS:
+        raise RequestError(f"map {kind!r}: expected one of {', '.join(MAP_KINDS)}")
+    if not (0 < threshold <= 1 and 0 <= lowest < 1 and nms_cells >= 1):
+        raise RequestError(
+            f"threshold {threshold}, lowest {lowest}, nms_cells {nms_cells}: expected (0, 1], [0, 1) and at least 1"
+        )
+    slides = read_mapped_slides(predictions_dir, dataset_dir, **inputs)
+    scores = [score_slide(one, kind=kind, threshold=threshold, lowest=lowest, nms_cells=nms_cells) for one in slides]
+    report, curve = summarise(scores, resamples=resamples, seed=seed)
+    report |= {
+        "map": kind,
+        "threshold": threshold,
+        "lowest": lowest,
+        "nms_cells": nms_cells,
+        "split": inputs.get("split"),
+    }
+    output = Path(output_dir)
+    write_csv(output / "localisation.csv", COLUMNS, (_row(one) for one in scores))
+    write_froc_plot(output / "froc.png", *curve, report["froc"])
+    write_json(output / "localisation.json", report)
+    hit, froc = report["hit_rate"], report["froc"]
+    _LOGGER.info(
+        "hottest cell in the lesion: %s of %d correctly called positive slides (chance %s); FROC %s on %d slides, %d lesions",
+        _text(hit["value"]), hit["slides"], _text(hit["chance"]), _text(froc["value"]), len(slides), report["lesions"],
+    )  # fmt: skip
+    return report
+
+
+def summarise(
+    scores: Sequence[SlideScores], *, resamples: int, seed: int
+) -> tuple[dict[str, Any], tuple[Floats, Floats]]:
+    """Return the cohort's figures with 95 % intervals, and its FROC curve: false positives a slide, and sensitivity.
+
+    The hit rate is that of the correctly called positive slides, beside that of all positive ones; everything else counts all slides.
+    """
+    slides = [one.slide for one in scores]
+    patients = [slide.patient for slide in slides]
+    weights = resample_weights(len(slides), patients=patients, resamples=resamples, seed=seed)
+    positive = np.array([slide.positive for slide in slides])
+    with_lesion = np.array([slide.lesion.any() for slide in slides])
+    called = np.array([slide.called for slide in slides])
+    hits, chance, aucs, dice = (
+        np.array([getattr(one, name) for one in scores]) for name in ("hit", "chance", "cell_auc", "dice")
+    )
+    overlaps = np.array([one.overlap(one.threshold) for one in scores])
+    curve, froc = _froc(scores, np.ones(len(scores)))
+    report: dict[str, Any] = {
+        "slides": len(slides),
+        "positive": int(positive.sum()),
+        "correctly_called": int((positive & called).sum()),
+        "lesions": int(sum(one.lesions.max() for one in scores)),
+        "hit_rate": _mean(hits, positive & called, weights) | {"chance": _share(chance, positive & called)},
+        "hit_rate_all_positives": _mean(hits, positive, weights) | {"chance": _share(chance, positive)},
+        "froc": {
+            **value_and_interval(froc, _resampled(lambda w: _froc(scores, w)[1], weights)),
+            "sensitivity": {
+                f"{rate:g}": float(np.interp(rate, curve[0][::-1], curve[1][::-1])) for rate in FALSE_POSITIVES
+            },
+        },
+        "lesion_hit_rate": {
+            **_ratio_of_sums(
+                np.array([(one.detections[1] >= one.threshold).sum() for one in scores]),
+                np.array([one.lesions.max() for one in scores]),
+                weights,
+            ),
+            "false_positives_a_slide": float(np.mean([(one.detections[0] >= one.threshold).sum() for one in scores])),
+        },
+        "cell_auc": _mean(aucs, np.isfinite(aucs), weights),
+        "dice": _mean(dice, with_lesion, weights),
+        "dice_pooled": _ratio_of_sums(overlaps[:, 0], overlaps[:, 1], weights),
+        "best_threshold": _best_threshold(scores),
+        "seed": seed,
+        "bootstrap": described(patients, resamples=resamples, degenerate=0),
+    }
+    return report, curve
+
+
+def _froc(scores: Sequence[SlideScores], weights: Floats) -> tuple[tuple[Floats, Floats], float]:
+    """Curve and score of the Camelyon16 challenge by MONAI, slide i entering ``weights[i]`` times; NaN without a lesion."""
+    counts = weights.astype(np.int64)
+    false, true = (
+        np.concatenate([np.repeat(one.detections[part], count) for one, count in zip(scores, counts, strict=True)])
+        for part in (0, 1)
+    )
+    if not len(true):
+        return (np.zeros(1), np.zeros(1)), float("nan")
+    curve = compute_froc_curve_data(false, true, len(true), int(counts.sum()))
+    return curve, float(compute_froc_score(*curve, eval_thresholds=FALSE_POSITIVES))
+
+
+def _best_threshold(scores: Sequence[SlideScores]) -> dict[str, float]:
+    """The threshold of highest pooled Dice on these slides: an honest choice on validation slides, a flattering one elsewhere."""
+    dice = [np.divide(*np.sum([one.overlap(threshold) for one in scores], axis=0)) for threshold in THRESHOLDS]
+    return {"threshold": THRESHOLDS[int(np.argmax(dice))], "dice_pooled": float(np.max(dice))}
+
+
+def _resampled(statistic: Callable[[Floats], float], weights: Floats) -> Floats:
+    return np.array([statistic(of_resample) for of_resample in weights])
+
+
+def _mean(values: Floats, chosen: NDArray[np.bool_], weights: Floats) -> dict[str, Any]:
+    """Mean over the slides chosen, with interval and their number."""
+    return {**_ratio_of_sums(np.where(chosen, values, 0), chosen, weights), "slides": int(chosen.sum())}
+
+
+def _share(values: Floats, chosen: NDArray[np.bool_]) -> float | None:
+    return float(values[chosen].mean()) if chosen.any() else None
+
+
+def _ratio_of_sums(numerators: NDArray[Any], denominators: NDArray[Any], weights: Floats) -> dict[str, Any]:
+    """Sum over sum, with its interval; NaN where a resample has nothing to divide by."""
+    above, below = weights @ numerators, weights @ denominators
+    spread = np.divide(above, below, out=np.full(len(weights), np.nan), where=below > 0)
+    value = numerators.sum() / denominators.sum() if denominators.sum() else float("nan")
+    return value_and_interval(float(value), spread)
+
+
+def _row(one: SlideScores) -> dict[str, Any]:
+    slide, (false, true) = one.slide, one.detections
+    return {
+        "slide_id": slide.slide_id,
+        "positive": int(slide.positive),
+        "called": int(slide.called),
+        "probability": f"{slide.probability:.6g}",
+        "observed_cells": int(slide.observed.sum()),
+        "lesion_cells": int(slide.lesion.sum()),
+        "lesions": len(true),
+        "lesions_hit": int((true >= one.threshold).sum()),
+        "false_detections": int((false >= one.threshold).sum()),
+        "hit": f"{one.hit:.6g}" if slide.positive else "",
+        "chance": f"{one.chance:.6g}" if slide.positive else "",
+        "cell_auc": f"{one.cell_auc:.6g}" if np.isfinite(one.cell_auc) else "",
+        "dice": f"{one.dice:.6g}" if np.isfinite(one.dice) else "",
+    }
+
+
+def _text(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"

@@ -1,0 +1,94 @@
+"""How well one map shows lesions: the pointing game, detections for FROC, cell AUC, Dice."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from monai.apps.pathology.utils import PathologyProbNMS
+from monai.metrics import compute_dice, compute_fp_tp_probs
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.measure import label
+from sklearn.metrics import roc_auc_score
+
+from .inputs import MappedSlide
+
+MAP_KINDS = ("cam", "probability")
+
+
+@dataclass(frozen=True)
+class SlideScores:
+    """The scores of one slide.
+
+    Attributes:
+        slide: what is scored.
+        score: (H, W), comparable between slides: a map of kind ``probability`` as it is; a class activation map, which is relative to
+            its own slide's maximum, times P(class with lesions).
+        threshold: a cell with at least this score is called lesion.
+        lowest: a detection has more than this score.
+        nms_cells: side of the box that a detection clears of others, in cells.
+    """
+
+    slide: MappedSlide
+    score: NDArray[np.float32]
+    threshold: float
+    lowest: float
+    nms_cells: int
+
+    @cached_property
+    def hit(self) -> float:
+        """Whether the hottest cell is lesion (Zhang et al. 2018, the pointing game); the share of lesion among equals; 0 for no heat."""
+        heat = self.slide.heat
+        return float(self.slide.lesion[heat == heat.max()].mean()) if heat.max() > 0 else 0.0
+
+    @cached_property
+    def chance(self) -> float:
+        """The hit of a random cell: the lesion's share of the observed cells."""
+        return float(self.slide.lesion.sum() / self.slide.observed.sum())
+
+    @cached_property
+    def lesions(self) -> NDArray[np.int64]:
+        """Lesions numbered from 1 (H, W): cells that touch along a side or at a corner, with what they enclose."""
+        return label(ndimage.binary_fill_holes(self.slide.lesion), connectivity=2)
+
+    @cached_property
+    def detections(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Scores of the false detections, (n,), and of the best detection in each lesion, (lesions,), 0 where there is none.
+
+        A detection is the hottest cell left; its box is cleared, and the next one sought (MONAI's ``PathologyProbNMS``). One that lies in
+        a lesion is true (``compute_fp_tp_probs``, the code of the Camelyon16 challenge).
+        """
+        suppress = PathologyProbNMS(spatial_dims=2, prob_threshold=self.lowest, box_size=self.nms_cells)
+        found = np.array(suppress(self.score.copy()), dtype=np.float32).reshape(-1, 3)
+        false, true, _ = compute_fp_tp_probs(found[:, 0], found[:, 1], found[:, 2], self.lesions)
+        return np.asarray(false), np.asarray(true)
+
+    @cached_property
+    def cell_auc(self) -> float:
+        """AUC of lesion against other cells within the slide; NaN where it has not both."""
+        lesion = self.slide.lesion[self.slide.observed]
+        if lesion.all() or not lesion.any():
+            return float("nan")
+        return float(roc_auc_score(lesion, self.score[self.slide.observed]))
+
+    @cached_property
+    def dice(self) -> float:
+        """Dice of the cells called lesion, over the observed cells; NaN where there is no lesion."""
+        called, lesion = (
+            torch.from_numpy(cells[self.slide.observed])[None, None].float()
+            for cells in (self.score >= self.threshold, self.slide.lesion)
+        )
+        return float(compute_dice(called, lesion, ignore_empty=True))
+
+    def overlap(self, threshold: float) -> tuple[int, int]:
+        """Numerator and denominator of Dice: twice the cells called rightly; cells called plus lesion cells."""
+        called = (self.score >= threshold) & self.slide.observed
+        return 2 * int((called & self.slide.lesion).sum()), int(called.sum() + self.slide.lesion.sum())
+
+
+def score_slide(slide: MappedSlide, *, kind: str, threshold: float, lowest: float, nms_cells: int) -> SlideScores:
+    """Score one slide whose map is of ``kind``, one of `MAP_KINDS`."""
+    weight = slide.probability if kind == "cam" else 1.0
+    score = (slide.heat * weight * slide.observed).astype(np.float32)
+    return SlideScores(slide, score, threshold=threshold, lowest=lowest, nms_cells=nms_cells)

@@ -1,0 +1,77 @@
+"""Steps of the engines that train and validate a segmentation, and the metric that chooses its epoch."""
+
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import IterationEvents
+from monai.metrics import compute_dice
+from torch import Tensor
+
+from ..common.ranks import join_shares
+from .evaluation import unwrapped
+from .lesions import IGNORED
+
+
+def lesion_batch(
+    batch: dict[str, Any], device: str | torch.device | None = None, non_blocking: bool = False, **kwargs: Any
+) -> tuple[Tensor, Tensor]:
+    """``prepare_batch`` of a trainer: ``image`` and ``lesion``."""
+    image, lesion = (batch[key].to(device=device, non_blocking=non_blocking, **kwargs) for key in ("image", "lesion"))
+    return image, lesion
+
+
+class SegmentingIteration:
+    """One step of a ``SupervisedEvaluator``: what :class:`.evaluation.AttendingIteration` gives, and ``lesion_logits`` (B, 1, H, W)."""
+
+    def __call__(self, engine: Any, batch: dict[str, Any]) -> Any:
+        """Run the network on a batch and return the engine's output."""
+        network = unwrapped(engine.network)
+        network.eval()
+        with torch.no_grad():
+            image = batch["image"].to(engine.state.device, non_blocking=engine.non_blocking)
+            lesion_logits, stream_score, channel_scores = network.segment(image)
+        engine.state.output = {
+            "image": image,
+            "label": batch["label"],
+            "pred": network.slide_logits(lesion_logits),
+            "lesion_logits": lesion_logits,
+            "stream_score": stream_score,
+            "channel_scores": channel_scores,
+        }
+        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)  # MONAI decollates and postprocesses here
+        return engine.state.output
+
+
+class CellDice:
+    """Metric of an evaluator: Dice (MONAI) at P(lesion) >= 0.5 of all cells of all slides that have a target, taken together.
+
+    One figure over all slides counts false findings on slides without lesion, whose own Dice is undefined.
+    """
+
+    def __init__(self) -> None:
+        self._found: list[tuple[str, Tensor, Tensor]] = []
+
+    def attach(self, engine: Engine, name: str) -> None:
+        """Register with the evaluator as its metric ``name``."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._report, name)
+
+    def _reset(self, engine: Engine) -> None:
+        self._found = []
+
+    def _collect(self, engine: Engine) -> None:
+        output: Any = engine.state.output
+        batch: Any = engine.state.batch
+        for item, of_slide in zip(output, batch, strict=True):
+            target = of_slide["lesion"].cpu()
+            known = target != IGNORED
+            called = item["lesion_logits"].cpu()[known] >= 0
+            self._found.append((of_slide["slide_id"], called, target[known]))
+
+    def _report(self, engine: Engine, name: str) -> None:
+        by_slide = {slide_id: (called, target) for slide_id, called, target in join_shares(self._found)}
+        called, target = (torch.cat(parts)[None, None].float() for parts in zip(*by_slide.values(), strict=True))
+        engine.state.metrics[name] = float(compute_dice(called, target, ignore_empty=False))

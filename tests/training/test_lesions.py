@@ -1,0 +1,228 @@
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Engine
+from monai.losses import DiceCELoss
+from monai.transforms import Compose, RandFlipd, RandRotate90d
+from PIL import Image
+from training.embedding_files import CHANNELS, STEP_PX, write_dataset
+
+from scripts.common.errors import RequestError
+from scripts.common.files import sha256_of, write_json
+from scripts.dsnet.heat_map import HeatMap
+from scripts.dsnet.network import DSNet
+from scripts.dsnet.packing import pack
+from scripts.training.card import FORMAT
+from scripts.training.lesions import IGNORED, LesionLoss, LesionTargets
+from scripts.training.segmenting import CellDice
+from scripts.training.table import EmbeddingTable
+from scripts.training.transforms import LoadEmbeddingd, PadCollate, RandTrimd
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    return write_dataset(tmp_path / "data")
+
+
+def write_masks(folder: Path, names: list[str]) -> Path:
+    """Masks of six rows and 5 + index columns, one pixel a cell, with the lesion in the first two rows."""
+    folder.mkdir()
+    for name in names:
+        pixels = np.zeros((6, 5 + int(name[-1])), dtype=np.uint8)
+        pixels[:2] = 255
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+    return folder
+
+
+def write_classifier(path: Path, dataset: Path, **changes: Any) -> Path:
+    """An untrained classifier with its card."""
+    torch.manual_seed(0)
+    network = DSNet(embedding_channels=CHANNELS)
+    torch.save(network.state_dict(), path)
+    card = {
+        "format": FORMAT,
+        "class_names": ["0", "1"],
+        "encoder": EmbeddingTable(dataset).encoder,
+        "architecture": "DSNet",
+        "network": network.arguments,
+        "channel_range": None,
+        "weights_sha256": sha256_of(path),
+    }
+    write_json(path.with_suffix(".json"), card | changes)
+    return path
+
+
+def target_of(targets: LesionTargets, slide_id: str, split: str = "train") -> torch.Tensor:
+    (item,) = (item for item in targets.items(split) if item["slide_id"] == slide_id)
+    return targets.transform()(LoadEmbeddingd()(item))["lesion"]
+
+
+def test_targets_from_masks(dataset: Path, tmp_path: Path) -> None:
+    masks = write_masks(tmp_path / "masks", ["train_1", "train_3", "val_1", "val_3"])
+    targets = LesionTargets(EmbeddingTable(dataset), masks=masks, mask_px=STEP_PX)
+    assert [item["slide_id"] for item in targets.items("train")] == [f"train_{index}" for index in range(4)]
+    lesion = target_of(targets, "train_3")
+    assert lesion.shape == (1, 6, 8) and lesion.dtype == torch.int8
+    assert (lesion[:, :2] == 1).all() and (lesion[:, 2:] == 0).all()
+    assert (target_of(targets, "train_0") == 0).all()
+
+
+def test_unobserved_cells_are_ignored(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "data")
+    targets = LesionTargets(
+        EmbeddingTable(dataset), masks=write_masks(tmp_path / "masks", ["train_1"]), mask_px=STEP_PX
+    )
+    item = LoadEmbeddingd()(targets.items("train")[1])
+    item["v"][:, 1, 2] = 0
+    lesion = targets.transform()(item)["lesion"]
+    assert lesion[0, 1, 2] == IGNORED and (lesion == IGNORED).sum() == 1
+
+
+def test_positive_slides_without_a_mask_are_left_out(
+    dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    masks = write_masks(tmp_path / "masks", ["train_1"])
+    targets = LesionTargets(EmbeddingTable(dataset), masks=masks, mask_px=STEP_PX)
+    assert [item["slide_id"] for item in targets.items("train")] == ["train_0", "train_1", "train_2"]
+    assert "1 of 2 positive slides have no mask and are left out of train" in caplog.text
+    with pytest.raises(RequestError, match=r"no slide of class 1 in split 'val' has a mask.*--masks.*--seeds"):
+        targets.items("val")
+
+
+def test_seeds_stand_in_where_there_is_no_mask(dataset: Path, tmp_path: Path) -> None:
+    classifier = write_classifier(tmp_path / "model.pt", dataset)
+    masks = write_masks(tmp_path / "masks", ["train_1"])
+    targets = LesionTargets(EmbeddingTable(dataset), masks=masks, seeds=classifier, hot=0.6, cold=0.2, mask_px=STEP_PX)
+    assert (target_of(targets, "train_1")[:, :2] == 1).all()
+    assert (target_of(targets, "train_2") == 0).all()
+    item = LoadEmbeddingd()(targets.items("train")[3])
+    network = DSNet(embedding_channels=CHANNELS)
+    network.load_state_dict(torch.load(classifier, weights_only=True))
+    heat = HeatMap()(network, pack(item["v"], item["t"])[None], 1)
+    expected = np.full(heat.shape, IGNORED)
+    expected[heat <= 0.2], expected[heat >= 0.6] = 0, 1
+    assert len(np.unique(expected)) == 3
+    np.testing.assert_array_equal(target_of(targets, "train_3")[0], expected)
+
+
+def test_a_positive_slide_without_heat_teaches_nothing(dataset: Path, tmp_path: Path) -> None:
+    targets = LesionTargets(EmbeddingTable(dataset), seeds=write_classifier(tmp_path / "model.pt", dataset))
+    assert targets.seeding is not None
+    with torch.no_grad():
+        targets.seeding.network.classifier[2].weight.zero_()
+    assert (target_of(targets, "train_1") == IGNORED).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"architecture": "DSNetSegmentation"}, "a DSNetSegmentation, expected a classifier"),
+        ({"class_names": ["1", "0"]}, r"classes \['1', '0'\], expected those of"),
+        (
+            {"channel_range": [0, 8]},
+            r"8 channels \(range \[0, 8\]\) and 3 thumbnail levels, expected 8 \(range None\) and 3",
+        ),
+        ({"encoder": "Other sha256:1"}, "trained on embeddings of Other"),
+    ],
+)
+def test_a_classifier_that_does_not_belong(
+    dataset: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    classifier = write_classifier(tmp_path / "model.pt", dataset, **changes)
+    with pytest.raises(RequestError, match=message):
+        LesionTargets(EmbeddingTable(dataset), seeds=classifier)
+
+
+def test_what_is_refused(dataset: Path) -> None:
+    with pytest.raises(RequestError, match=re.escape("seed_cold 0.5 and seed_hot 0.5")):
+        LesionTargets(EmbeddingTable(dataset), hot=0.5, cold=0.5)
+    with pytest.raises(RequestError, match=re.escape("3 classes, expected 2")):
+        LesionTargets(EmbeddingTable(dataset, classes=["0", "1", "2"]))
+
+
+def test_the_digest_knows_masks_and_seeds(dataset: Path, tmp_path: Path) -> None:
+    table = EmbeddingTable(dataset)
+    masks = write_masks(tmp_path / "masks", ["train_1"])
+    classifier = write_classifier(tmp_path / "model.pt", dataset)
+    digests = [
+        LesionTargets(table).digest(),
+        LesionTargets(table, masks=masks).digest(),
+        LesionTargets(table, masks=masks, lesion_from=2).digest(),
+        LesionTargets(table, seeds=classifier).digest(),
+        LesionTargets(table, seeds=classifier, hot=0.6).digest(),
+    ]
+    Image.fromarray(np.ones((6, 6), dtype=np.uint8)).save(masks / "train_1.png")
+    digests.append(LesionTargets(table, masks=masks).digest())
+    assert len(set(digests)) == len(digests)
+    assert LesionTargets(table, masks=masks).digest() == digests[-1]
+
+
+def test_augmentation_moves_all_maps_together() -> None:
+    """A target that repeats channel 0 of V, and the thumbnail that repeats it twice as large, still do."""
+    keys = ["v", "t", "lesion"]
+    augment = Compose(
+        [
+            RandFlipd(keys=keys, prob=0.5, spatial_axis=0),
+            RandFlipd(keys=keys, prob=0.5, spatial_axis=1),
+            RandRotate90d(keys=keys, prob=0.75, max_k=3),
+            RandTrimd(keys=keys),
+        ]
+    )
+    augment.set_random_state(seed=0)
+    v = 1 + torch.arange(9 * 13).reshape(1, 9, 13).float()
+    shapes = set()
+    for _ in range(10):
+        item = augment({"v": v, "t": v.repeat_interleave(2, 1).repeat_interleave(2, 2), "lesion": v.short()})
+        moved = torch.as_tensor(item["v"])
+        torch.testing.assert_close(torch.as_tensor(item["lesion"]).float(), moved)
+        torch.testing.assert_close(torch.as_tensor(item["t"])[:, ::2, ::2], moved)
+        shapes.add(tuple(moved.shape))
+    assert len(shapes) > 3
+
+
+def test_a_batch_is_filled_up_with_ignored_cells() -> None:
+    items = [{"image": torch.ones(2, 3, 4), "lesion": torch.ones(1, 3, 4, dtype=torch.int8)}]
+    items.append({"image": torch.ones(2, 5, 2), "lesion": torch.zeros(1, 5, 2, dtype=torch.int8)})
+    batch = PadCollate({"image": 0, "lesion": IGNORED})(items)
+    assert batch["image"].shape == (2, 2, 5, 4) and batch["lesion"].shape == (2, 1, 5, 4)
+    assert not batch["image"][0, :, 3:].any() and not batch["image"][1, :, :, 2:].any()
+    assert (batch["lesion"][0, :, 3:] == IGNORED).all() and (batch["lesion"][1, :, :, 2:] == IGNORED).all()
+    assert items[0]["lesion"].shape == (1, 3, 4)
+
+
+def test_the_loss_sees_known_cells_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 1, 4, 5, generator=generator, requires_grad=True)
+    target = torch.randint(-1, 2, (2, 1, 4, 5), generator=generator).to(torch.int8)
+    known = target != IGNORED
+    loss = LesionLoss()(logits, target)
+    expected = DiceCELoss(sigmoid=True)(logits[known][None, None], target[known][None, None].float())
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    assert logits.grad is not None
+    assert (logits.grad[~known] == 0).all() and (logits.grad[known] != 0).all()
+
+
+def test_the_metric_counts_all_slides_together() -> None:
+    """Ten cells called rightly, two falsely on the slide without lesion, three missed, one ignored."""
+    lesions = [torch.zeros(1, 4, 5, dtype=torch.int8), torch.zeros(1, 4, 5, dtype=torch.int8)]
+    logits = [torch.full((1, 4, 5), -5.0) for _ in lesions]
+    lesions[0].view(-1)[:13] = 1
+    logits[0].view(-1)[:10] = 5
+    logits[1].view(-1)[:3] = 5
+    lesions[1].view(-1)[0] = IGNORED
+    steps = iter(zip(logits, lesions, strict=True))
+
+    def step(engine: Engine, batch: Any) -> Any:
+        of_step, target = next(steps)
+        engine.state.batch = [{"slide_id": str(id(target)), "lesion": target}]
+        return [{"lesion_logits": of_step}]
+
+    engine = Engine(step)
+    CellDice().attach(engine, "val_dice")
+    engine.run([0, 1], max_epochs=1)
+    assert engine.state.metrics["val_dice"] == pytest.approx(2 * 10 / (12 + 13))

@@ -1,0 +1,148 @@
+"""The stages from a lesion mask, or a trained classifier, to the score of a segmentation's maps."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+from tiny_flow import ON_CPU, read_rows, run_config
+from torch import Tensor
+from training.embedding_files import CHANNELS, STEP_PX, write_dataset
+
+from scripts.common.errors import RequestError
+from scripts.dsnet.segmentation import DSNetSegmentation
+from scripts.training.card import read_card
+
+FILES = ("train.yaml", "segment_train.yaml")
+
+
+def segment(dataset: Path, output: Path, **options: Any) -> None:
+    defaults = {"max_epochs": 2, "batch_size": 2, "learning_rate": 1e-3, "mask_px": STEP_PX, **ON_CPU}
+    folders = {"dataset_dir": dataset, "output_dir": output / "log", "model": output / "segmentation.pt"}
+    run_config(*FILES, run_id="training", **folders, **defaults | options)
+
+
+def state_of(output: Path) -> dict[str, Tensor]:
+    return torch.load(output / "log" / "last.pt", weights_only=True)["network"]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Slides with masks that the table names: the first two rows of a positive slide are lesion."""
+    folder = write_dataset(tmp_path_factory.mktemp("dataset"))
+    (folder / "masks").mkdir()
+    lines = (folder / "slides.csv").read_text().splitlines()
+    for index, line in enumerate(lines[1:], start=1):
+        name, label = line.split(".tif,")[0], line.split(",")[1]
+        pixels = np.zeros((6, 5 + int(name[-1])), dtype=np.uint8)
+        pixels[:2] = int(label)
+        Image.fromarray(pixels).save(folder / "masks" / f"{name}.png")
+        lines[index] = f"{line},masks/{name}.png"
+    (folder / "slides.csv").write_text("\n".join([f"{lines[0]},mask", *lines[1:], ""]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("segmented")
+    segment(dataset, output)
+    return output
+
+
+def test_the_card_says_what_was_trained_and_chosen(trained: Path) -> None:
+    card = read_card(trained / "segmentation.pt")
+    assert card["architecture"] == "DSNetSegmentation"
+    assert card["training"]["selection"].startswith("epoch of highest validation Dice")
+    assert card["temperature"] == 1 and card["temperature_from"] is None
+    network = DSNetSegmentation(**card["network"])
+    network.load_state_dict(torch.load(trained / "segmentation.pt", weights_only=True))
+    assert network.standardise.deviation.unique().numel() == CHANNELS
+
+
+def test_the_same_seed_gives_the_same_weights_and_resuming_the_same_bits(
+    dataset: Path, trained: Path, tmp_path: Path
+) -> None:
+    segment(dataset, tmp_path / "stopped", max_epochs=1)
+    segment(dataset, tmp_path / "stopped", max_epochs=2, resume=True)
+    segment(dataset, tmp_path / "other", seed=1)
+    first, resumed, other = (state_of(output) for output in (trained, tmp_path / "stopped", tmp_path / "other"))
+    assert all(torch.equal(first[name], resumed[name]) for name in first)
+    assert not torch.equal(first["head.lesion.weight"], other["head.lesion.weight"])
+    for name in ("segmentation.pt", "segmentation.json"):
+        assert (trained / name).read_bytes() == (tmp_path / "stopped" / name).read_bytes()
+
+
+def test_resuming_with_other_targets_is_refused(dataset: Path, trained: Path) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        segment(dataset, trained, resume=True, max_epochs=3, lesion_from=2)
+    error: BaseException | None = caught.value
+    while error is not None and not isinstance(error, RequestError):
+        error = error.__cause__ or error.__context__
+    assert "the training began with targets" in str(error) or "no slide of class 1" in str(error)
+
+
+def test_memory_saved_changes_nothing(dataset: Path, trained: Path, tmp_path: Path) -> None:
+    segment(dataset, tmp_path, checkpointing=True)
+    plain, saving = state_of(trained), state_of(tmp_path)
+    assert all(torch.equal(plain[name], saving[name]) for name in plain)
+
+
+def test_from_the_trained_network_to_the_score_of_its_maps(dataset: Path, trained: Path, tmp_path: Path) -> None:
+    """Evaluation, inference and localisation take it as they take a classifier; a slide's probability is the map's maximum."""
+    common = {"dataset_dir": dataset, "model": trained / "segmentation.pt", **ON_CPU}
+    run_config("train.yaml", "evaluate.yaml", run_id="evaluating", output_dir=tmp_path / "eval", **common)
+    run_config("inference.yaml", run_id="inference", output_dir=tmp_path / "out", split="test", **common)
+    evaluated, inferred = (read_rows(tmp_path / name / "predictions.csv") for name in ("eval", "out"))
+    assert evaluated == inferred and len(inferred) == 2
+    for row in inferred:
+        volume = nibabel.load(tmp_path / "out" / row["slide_id"] / "cam.nii.gz")
+        assert volume.get_fdata().max() == pytest.approx(float(row["p_1"]), rel=1e-5)
+        with tifffile.TiffFile(tmp_path / "out" / row["slide_id"] / "cam.ome.tif") as tiff:
+            assert 'Name="Lesion map, 1"' in str(tiff.ome_metadata), "no class activation map"
+    run_config(
+        "localise.yaml",
+        run_id="localising",
+        predictions_dir=tmp_path / "out",
+        dataset_dir=dataset,
+        output_dir=tmp_path / "score",
+        split="test",
+        map="probability",
+        mask_px=STEP_PX,
+        resamples=20,
+    )
+    report = json.loads((tmp_path / "score" / "localisation.json").read_text())
+    assert (report["slides"], report["lesions"], report["map"]) == (2, 1, "probability")
+    assert 0 <= report["cell_auc"]["value"] <= 1
+
+
+def test_slide_labels_alone_and_a_classifier(tmp_path: Path) -> None:
+    """No mask anywhere: the heat maps of a classifier of the same slides are learnt from."""
+    dataset = write_dataset(tmp_path / "data")
+    classifier = tmp_path / "model.pt"
+    run_config(
+        "train.yaml",
+        run_id="training",
+        dataset_dir=dataset,
+        output_dir=tmp_path / "classifier",
+        model=classifier,
+        max_epochs=1,
+        batch_size=2,
+        **ON_CPU,
+    )
+    segment(dataset, tmp_path / "a", seeds=classifier)
+    segment(dataset, tmp_path / "b", seeds=classifier)
+    segment(dataset, tmp_path / "c", seeds=classifier, seed_hot=0.9)
+    first, again, other = (state_of(tmp_path / name)["head.lesion.weight"] for name in "abc")
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_a_wrong_request_writes_nothing(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "data")
+    with pytest.raises(RuntimeError):
+        segment(dataset, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
