@@ -2,9 +2,9 @@
 
     python tools/verify_package.py dist/pathology_wsi_dsnet_classification_v0.1.0.zip
 
-Makes a virtual environment, installs what ``metadata.json`` names, unpacks the zip, and runs each check there as a process of its own:
-those of the zoo's ``ci/verify_bundle.py`` (files, version, metadata schema, properties, shapes, TorchScript), then
-``monai.bundle.load``, ``monai.bundle run`` and ``ConfigWorkflow`` on a slide, and last, with ONNX and its runtime installed, too, the ONNX
+Makes a virtual environment, installs what ``metadata.json`` names, unpacks the zip, and runs each check there as a process of its own: those
+of the zoo's ``ci/verify_bundle.py`` (files, version, properties, shapes, TorchScript), then ``monai.bundle.load``, ``monai.bundle run`` and
+``ConfigWorkflow`` on a slide; last, with the packages that the checks themselves need installed, too (`TOOLS`), the metadata's schema and the ONNX
 export. Prints a line a check; exit code 1 if one failed.
 """
 
@@ -27,6 +27,7 @@ FILES = (
     "models/model.ts",
     "docs/README.md",
 )
+TOOLS = ("jsonschema", "onnx", "onnxruntime", "onnxscript")
 MAX_FILE_MIB = 25  # of the zoo
 CONFIG = ("--meta_file", "configs/metadata.json", "--config_file", "configs/inference.json")
 NETWORK = ("--net_id", "network_def", *CONFIG)
@@ -100,8 +101,8 @@ def main() -> None:
         root = unpack(arguments.zip, Path(scratch))
         python = make_environment(arguments.python, root, Path(scratch) / "environment")
         failed = run_checks(root, python)
-        add_onnx(python)
-        sys.exit(1 if failed + run_onnx_checks(root, python) else 0)
+        add_tools(python)
+        sys.exit(1 if failed + run_tool_checks(root, python) else 0)
 
 
 def unpack(archive: Path, scratch: Path) -> Path:
@@ -129,9 +130,9 @@ def make_environment(python: str, root: Path, folder: Path) -> Path:
     return own
 
 
-def add_onnx(python: Path) -> None:
-    """Install what the ONNX export and its check need, as pinned for the tests."""
-    words = ["-m", "pip", "install", "--quiet", "-c", str(REPO / "constraints.txt"), "onnx", "onnxruntime"]
+def add_tools(python: Path) -> None:
+    """Install `TOOLS`, as pinned for the tests."""
+    words = ["-m", "pip", "install", "--quiet", "-c", str(REPO / "constraints.txt"), *TOOLS]
     subprocess.run([str(python), *words], check=True)
 
 
@@ -142,7 +143,6 @@ def run_checks(root: Path, python: Path) -> list[str]:
     generate = ("--bundle_root", str(root), "--config_file", str(root / "configs/demo_data.yaml"))
     classify = ("--bundle_root", str(root), "--config_file", str(root / "configs/inference.json"))
     plan: list[tuple[str, Path, tuple[str, ...]]] = [
-        ("metadata follows its schema", root, (*bundle, "verify_metadata", *CONFIG[:2], "--filepath", str(SCHEMA))),
         ("properties of the inference workflow", root, ("-W", "ignore", "-c", PROPERTIES)),
         ("shapes of input and output", root, (*bundle, "verify_net_in_out", *NETWORK)),
         ("TorchScript export", root, (*bundle, "ckpt_export", *CHECKPOINT, "--filepath", "models/verify_model.ts")),
@@ -161,11 +161,13 @@ def run_checks(root: Path, python: Path) -> list[str]:
     return [title for title, faults in found.items() if not report(title, faults)] + run_plan(plan, python)
 
 
-def run_onnx_checks(root: Path, python: Path) -> list[str]:
-    """The same for ONNX, of any size of slide."""
+def run_tool_checks(root: Path, python: Path) -> list[str]:
+    """The same for the checks that need `TOOLS`."""
+    bundle = ("-W", "ignore", "-m", "monai.bundle")
     export = ("onnx_export", *CHECKPOINT, "--filepath", "models/verify_model.onnx", "--converter_kwargs", ONNX_OPTIONS)
     plan = [
-        ("ONNX export", root, ("-W", "ignore", "-m", "monai.bundle", *export)),
+        ("metadata follows its schema", root, (*bundle, "verify_metadata", *CONFIG[:2], "--filepath", str(SCHEMA))),
+        ("ONNX export", root, (*bundle, *export)),
         ("TorchScript and ONNX give torch's scores", root, ("-c", EXPORTS)),
     ]
     return run_plan(plan, python)
