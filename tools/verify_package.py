@@ -2,10 +2,10 @@
 
     python tools/verify_package.py dist/pathology_wsi_dsnet_classification_v0.1.0.zip
 
-Makes a virtual environment, installs what ``metadata.json`` names, unpacks the zip, and runs each check there as a process of its own: those
-of the zoo's ``ci/verify_bundle.py`` (files, version, properties, shapes, TorchScript), then ``monai.bundle.load``, ``monai.bundle run`` and
-``ConfigWorkflow`` on a slide; last, with the packages that the checks themselves need installed, too (`TOOLS`), the metadata's schema and the ONNX
-export. Prints a line a check; exit code 1 if one failed.
+Makes a virtual environment, installs what ``metadata.json`` names, unpacks the zip, and runs each check there as a process of its own:
+those of the zoo's ``ci/verify_bundle.py`` (files, version, properties, shapes, TorchScript), then ``monai.bundle.load``,
+``monai.bundle run`` and ``ConfigWorkflow`` on a slide; last, with the packages that the checks themselves need (`TOOLS`), the
+metadata's schema and the ONNX export. Prints a line a check; exit code 1 if one failed.
 """
 
 import argparse
