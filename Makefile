@@ -22,7 +22,7 @@ NAME := pathology_wsi_dsnet_classification
 BENCH ?= transformation
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint type-check format bench ablations doctor weights package verify-package deploy-test label-test clean
+.PHONY: help install demo test lint type-check format bench ablations doctor weights package verify-package docs deploy-test label-test clean
 
 help: ## list the targets
 	@echo "make <target>   (VENV=$(VENV) EXTRAS=$(EXTRAS))"
@@ -75,6 +75,13 @@ package: install bundle/models/model.json ## dist/pathology_wsi_dsnet_classifica
 
 verify-package: package ## what the model zoo asks of that zip, in an environment of its own (docs/package.md)
 	$(PYTHON) tools/verify_package.py dist/$(NAME)_v*.zip
+
+docs: $(VENV)/.docs ## the documentation as pages in site/, every warning an error; to read them: python -m http.server -d site
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
+
+$(VENV)/.docs: pyproject.toml constraints.txt | $(STAMP)
+	$(PYTHON) -m pip install --quiet -c constraints.txt -e ".[docs]"
+	@touch $@
 
 # Its pins do not go with those of constraints.txt: an environment of its own.
 deploy-test: ## the MONAI Deploy application (integrations/monai_deploy) against inference.yaml, in .venv-deploy

@@ -168,7 +168,7 @@ def test_channels_are_described() -> None:
 
 def test_requirements_are_pinned() -> None:
     text = (REPO / "pyproject.toml").read_text(encoding="utf-8")
-    listed = text[text.index("dependencies = [") : text.index("docs = [")]
+    listed = text[text.index("dependencies = [") : text.index("[tool.setuptools]")]
     names = {normalised(name) for name in re.findall(r'"([A-Za-z][\w.-]*)[^"]*"', listed)}
     assert {"torch", "monai", "cucim-cu12", "pytest"} <= names
     assert not names - set(pins()), "not in constraints.txt"

@@ -14,7 +14,8 @@ BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 TRAIN = """
 bundle_root: .
 max_epochs: 2
-trainer: {size: 1, handlers: [{name: a}]}
+trainer: {size: 1, handlers: [{name: a}], fast: true}
+heat_maps: true
 options: {_target_: scripts.common.options.check_options}
 work: {_target_: probes.write, path: "$@bundle_root + '/out'", content: "$str(@max_epochs) + str(@trainer#size)"}
 training: ["$@options", "$@work"]
@@ -68,6 +69,18 @@ def test_command_line_takes_known_options(bundle: Path) -> None:
     result = run_cli(bundle, "--max_epochs", "7", "--trainer#size=5")
     assert result.returncode == 0, result.stderr
     assert (bundle / "out").read_text() == "75"
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [("false", "False"), ("False", "False"), ("TRUE", "True"), ("null", "None"), ("falsely", "falsely")],
+)
+def test_command_line_takes_the_configs_words(bundle: Path, word: str, value: str) -> None:
+    """Fire knows Python's alone, and a text is true."""
+    shown = "$str(@heat_maps) + ' ' + str(@trainer#fast) + ' ' + str(@trainer['fast'])"
+    result = run_cli(bundle, "--heat_maps", word, "--trainer#fast", word, "--work#content", shown)
+    assert result.returncode == 0, result.stderr
+    assert (bundle / "out").read_text() == f"{value} {value} {value}"
 
 
 def test_request_error_of_a_component_ends_with_one_line_and_code_two(bundle: Path) -> None:

@@ -32,7 +32,7 @@ _OURS = ("bundle_root", "dataset_dir", "output_dir", "model", "seed", "resume")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study; return the exit code (0 all done, 1 some run failed, 2 a wrong request)."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    asked, rest = _parser().parse_known_args(arguments)
+    asked, rest = argument_parser().parse_known_args(arguments)
     try:
         options = train_options(rest)
         with folder_lock(asked.output_dir, "ablations"):
@@ -47,7 +47,8 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-def _parser() -> argparse.ArgumentParser:
+def argument_parser() -> argparse.ArgumentParser:
+    """The options of the study; what else stands on the command line is for `train_options`."""
     parser = argparse.ArgumentParser(
         prog="ablations", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )

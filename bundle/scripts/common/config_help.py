@@ -8,33 +8,51 @@ import yaml
 
 _LINE = re.compile(
     r"""^(?P<name>[A-Za-z_][\w#]*):\ +
-    (?P<value>"(?:[^"\\]|\\.)*" | '[^']*' | \S.*?)
+    (?P<value>"(?:[^"\\]|\\.)*" | '[^']*' | [^\s\#].*?)
     (?:\ +\#\ (?P<comment>.*))?$""",
     re.VERBOSE,
 )
-_END = "options:"  # the component that ends the options of a config
+_END = re.compile(r"options:(?: |$)")  # the component that ends the options of a config
 _COLUMN = 30
 
 
 def describe(files: Sequence[str]) -> str:
-    """The first comment of every file, then its options with default and comment; those of an overlay replace what it lies on.
+    """The first comment of every file, then the options of :func:`read_options` with default and comment."""
+    rows = [
+        line
+        for name, (default, comment) in read_options(files).items()
+        for line in _rows(f"  --{name} {default}", comment)
+    ]
+    heads = [line for file in files for line in read_head(file)]
+    return "\n".join([*heads, "", "Options, with their defaults:", "", *rows])
+
+
+def read_head(file: str) -> list[str]:
+    """The lines of a config's first comment, without their marks."""
+    lines = Path(file).read_text(encoding="utf-8").splitlines()
+    return [line.removeprefix("#").removeprefix(" ") for line in lines[: _first_without_comment(lines)]]
+
+
+def read_options(files: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Default and comment of every option by name, in the order of the files; those of an overlay replace what it lies on.
 
     Options are the values that stand before the component ``options``, and whatever an overlay says of them. What starts with ``$`` is
     computed.
     """
-    heads: list[str] = []
     options: dict[str, tuple[str, str]] = {}
     for file in files:
         lines = Path(file).read_text(encoding="utf-8").splitlines()
-        heads += [line.removeprefix("#").removeprefix(" ") for line in lines[: _first_without_comment(lines)]]
-        is_overlay = _END not in lines
-        for line in lines if is_overlay else lines[: lines.index(_END)]:
+        end = next((index for index, line in enumerate(lines) if _END.match(line)), None)
+        for line in lines[:end]:
             match = _LINE.match(line)
-            if match and (not is_overlay or match["name"] in options or _is_new_option(match)):
+            if (
+                match
+                and "_target_" not in match["value"]
+                and (end or match["name"] in options or _is_new_option(match))
+            ):
                 known = options.get(match["name"], ("", ""))[1]
                 options[match["name"]] = (_default(match["value"]), match["comment"] or known)
-    rows = [line for name, (default, comment) in options.items() for line in _rows(f"  --{name} {default}", comment)]
-    return "\n".join([*heads, "", "Options, with their defaults:", "", *rows])
+    return options
 
 
 def _is_new_option(line: re.Match[str]) -> bool:

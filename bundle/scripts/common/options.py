@@ -25,6 +25,7 @@ from monai.utils import ensure_tuple
 from .config_check import nested, require_sound, spelled
 from .config_help import describe
 from .errors import RequestError, SlideError, StorageError
+from .words import set_in_config, understood
 
 EXIT_FAILED = 1
 EXIT_WRONG_REQUEST = 2
@@ -33,7 +34,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {"run": run, "run_workflow": run_wor
 
 
 def check_options() -> None:
-    """Set up the exit codes, answer ``--help``, refuse unknown options and configs that cannot work.
+    """Set up the exit codes, answer ``--help``, refuse unknown options and configs that cannot work, read ``true``, ``false``, ``null``.
 
     Does nothing where the process is not ``python -m monai.bundle``: in another program the command line says nothing
     about the config, and the exit codes are its own affair.
@@ -46,13 +47,14 @@ def check_options() -> None:
     if Path(sys.argv[0]).resolve() != Path(monai.bundle.__file__).with_name("__main__.py").resolve():
         return
     install_exit_codes()
-    given = _given_options(sys.argv[1:])
+    given = given_options(sys.argv[1:])
     files = [str(file) for file in ensure_tuple(given.get("config_file") or ())]
     if "help" in given:
         print(describe(files))
         raise SystemExit(0)
     refuse_unknown(sys.argv[1:])
     own = {name: value for name, value in given.items() if name not in _monai_parameters()}
+    set_in_config({name: value for name, value in understood(own).items() if value is not own[name]})
     require_sound(files, own)
 
 
@@ -65,7 +67,7 @@ def refuse_unknown(arguments: Sequence[str]) -> None:
     Raises:
         RequestError: see `check_options`.
     """
-    given = _given_options(arguments)
+    given = given_options(arguments)
     if not given.get("config_file"):
         return
     config = ConfigParser(ConfigParser.load_config_files(given["config_file"]))
@@ -132,7 +134,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
-def _given_options(arguments: Sequence[str]) -> dict[str, Any]:
+def given_options(arguments: Sequence[str]) -> dict[str, Any]:
     """Return the options by name, positional ones and those of ``--args_file`` included; empty for other commands."""
     given: dict[str, Any] = {}
 
