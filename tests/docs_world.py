@@ -85,6 +85,7 @@ class World:
     def _run_monai(self, words: Sequence[str]) -> int:
         if self._runner is None:
             environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+            environment["CUDA_VISIBLE_DEVICES"] = ""  # a process that has seen a GPU cannot be forked
             command = [sys.executable, str(Path(__file__).with_name("docs_runner.py"))]
             self._runner = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
