@@ -26,7 +26,8 @@ pytest_plugins = ["tiny_flow_fixture"]
 APP = BUNDLE.parent / "integrations" / "monai_deploy"
 TOOL = BUNDLE.parent / "tools" / "package.py"
 NAME = "pathology_wsi_dsnet_classification"
-ON_DISK = ["cam.geojson", "cam.nii.gz", "cam.ome.tif", "cam.png", "cam.xml", "observed.png", "prediction.json"]
+MAPS = ["cam.geojson", "cam.nii.gz", "cam.ome.tif", "cam.png", "cam.xml"]
+ON_DISK = [*MAPS, "observed.png", "prediction.json", "scores.json", "thumbnail.png"]
 PATIENT = "Иванов^Пётр"
 
 
