@@ -14,7 +14,7 @@ from scripts.common.errors import RequestError
 from scripts.common.files import sha256_of
 from scripts.dsnet.network import DSNet
 from scripts.encoding.encoders import read_weights, require_fit
-from scripts.inference.run import InferenceSet
+from scripts.inference.slide_set import InferenceSet
 from scripts.training.card import card_path, network_from_card, read_card
 
 EXPORT = "`make package` writes one that is: unpack its zip anew"

@@ -8,6 +8,7 @@ import pytest
 
 from scripts.common.errors import RequestError, SlideError
 from scripts.common.options import check_options, install_exit_codes, refuse_unknown, resolve_bundle_root
+from scripts.common.words import set_in_config
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 
@@ -216,3 +217,10 @@ def test_a_config_that_cannot_work_is_refused_before_any_work(bundle: Path) -> N
         "error: the command line: work#content: refers to @max_epoch, which is not there; the nearest is @max_epochs"
     )
     assert not (bundle / "out").exists()
+
+
+def test_words_that_cannot_be_put_into_the_config_are_refused() -> None:
+    """Rather than taken for texts, of which "false" is true."""
+    set_in_config({})
+    with pytest.raises(RequestError, match=r"--train#resume: .* write True, False or None"):
+        set_in_config({"train::resume": False})

@@ -18,7 +18,8 @@ from scripts.dsnet.heat_map import HeatMap
 from scripts.dsnet.network import DSNet
 from scripts.encoding.store import fingerprint
 from scripts.evaluation.predictions import Prediction
-from scripts.inference.run import InferenceSet, class_index, write_results
+from scripts.inference.run import class_index, write_results
+from scripts.inference.slide_set import InferenceSet
 from scripts.training.evaluation import PredictionCollector
 from scripts.training.transforms import LoadEmbeddingd, PackMatricesd
 

@@ -27,7 +27,8 @@ from scripts.dsnet.network import DSNet
 from scripts.evaluation.predictions import Prediction
 from scripts.inference.annotations import LEVELS
 from scripts.inference.exports import write_heat_map
-from scripts.inference.run import InferenceSet, write_results
+from scripts.inference.run import write_results
+from scripts.inference.slide_set import InferenceSet
 from scripts.training.evaluation import PredictionCollector
 
 ROWS, COLUMNS = 4, 6

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from scripts.encoding.store import Embedding, TissueRecord
+from scripts.encoding.store import Embedding
+from scripts.encoding.tissue_record import TissueRecord
 from scripts.evaluation.predictions import Prediction
 from scripts.inference.record import write_run, write_scores
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from scripts.common.files import write_csv
 from scripts.encoding.run import COLUMNS
-from scripts.encoding.store import Embedding, TissueRecord
+from scripts.encoding.store import Embedding
+from scripts.encoding.tissue_record import TissueRecord
 from scripts.evaluation.predictions import Prediction, write_predictions
 from scripts.inference.exports import write_heat_map
 from scripts.inference.record import write_run, write_scores

@@ -11,6 +11,8 @@ from typing import Any
 from monai.bundle.reference_resolver import ReferenceResolver
 from monai.bundle.utils import ID_SEP_KEY
 
+from .errors import RequestError
+
 WORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None}
 
 
@@ -26,17 +28,22 @@ def set_in_config(options: Mapping[str, Any]) -> None:
 
     Args:
         options: values by id.
+
+    Raises:
+        RequestError: the config cannot be reached; nothing is then taken for another value than was meant.
     """
+    if not options:
+        return
     frame = inspect.currentframe()
     while frame is not None and not isinstance(frame.f_locals.get("self"), ReferenceResolver):
         frame = frame.f_back
     if frame is None:
-        return
+        raise _refused(next(iter(options)))
     resolver: ReferenceResolver = frame.f_locals["self"]
     for name, value in options.items():
         item = resolver.get_item(name)
         if item is None:
-            continue
+            raise _refused(name)
         item.update_config(value)
         parent, _, key = name.rpartition(ID_SEP_KEY)
         holder = resolver.get_item(parent)
@@ -45,3 +52,9 @@ def set_in_config(options: Mapping[str, Any]) -> None:
             content[key] = value
         elif isinstance(content, list):
             content[int(key)] = value
+
+
+def _refused(name: str) -> RequestError:
+    return RequestError(
+        f"--{name.replace(ID_SEP_KEY, '#')}: this version of MONAI takes true, false and null for texts; write True, False or None"
+    )

@@ -15,13 +15,13 @@ from ..common.version import BUNDLE_VERSION
 from ..slides.geometry import PATCH_PX
 from ..slides.reader import SlideReader, open_slide
 from ..slides.table import SlideRow
-from ..tissue.threshold import TissueMask
 from .named_encoder import NamedEncoder
 from .prepared import PreparedSlide, on_unreadable_tiles, plan_of, prepare_slide
 from .scan import Spool, scan_slide, serves_all
 from .settings import EncodingSettings, parameters_of
 from .store import FORMAT, append_rows, embedding_writer, write_attributes
 from .thumbnail import PIXELS_PER_PATCH, build_thumbnail, stack_thumbnails
+from .tissue_record import write_tissue
 
 EncodedBatch = tuple[NDArray[np.float32], NDArray[np.bool_]]
 """Features of the readable ones among n patches, and which of the n are readable."""
@@ -123,7 +123,7 @@ def write_embedding(
             )
         file["coords"].attrs.update({"patch_size_level0": prepared.grid.patch_px_level0, "name": row.slide_id})
         file["thumbnail"] = _thumbnail(reader, prepared, levels=settings.thumbnail_levels)
-        _describe_tissue(file.create_group("tissue"), prepared.tissue)
+        write_tissue(file.create_group("tissue"), prepared.tissue)
         attributes = _attributes(row, reader, prepared, patches, encoder, settings)
         write_attributes(file, {**attributes, "parameters": parameters})
         if parameters_of(row, encoder.identity, settings) != parameters:
@@ -145,16 +145,6 @@ def _thumbnail(reader: SlideReader, prepared: PreparedSlide, *, levels: int) -> 
         return build_thumbnail(reader, prepared.grid, levels=levels)
     y, x, height, width = (PIXELS_PER_PATCH * side for side in prepared.tissue.box)
     return stack_thumbnails(prepared.finest[y : y + height, x : x + width], levels=levels)
-
-
-def _describe_tissue(group: Any, tissue: TissueMask) -> None:
-    """Keep the scores, their histogram and both thresholds, so that a mask can be judged without the slide."""
-    group["scores"] = tissue.scores
-    group["histogram_counts"] = tissue.histogram_counts
-    group["histogram_edges"] = tissue.histogram_edges
-    group.attrs.update(
-        {"method": tissue.method, "threshold": tissue.threshold, "glass_threshold": tissue.glass_threshold}
-    )
 
 
 def _attributes(

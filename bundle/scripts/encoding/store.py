@@ -93,7 +93,7 @@ def require_whole(path: Path) -> dict[str, Any]:
     Raises:
         SlideError: the file cannot be read, does not say that it is complete, or its checksum differs.
     """
-    with _opened(path) as file:
+    with opened_embedding(path) as file:
         try:
             attributes = dict(file.attrs)
             whole = bool(attributes.get("complete")) and attributes.get("checksum") == _checksum(file)
@@ -127,7 +127,7 @@ def read_attributes(path: Path) -> dict[str, Any]:
     Raises:
         SlideError: the file cannot be opened as HDF5.
     """
-    with _opened(path) as file:
+    with opened_embedding(path) as file:
         return dict(file.attrs)
 
 
@@ -137,7 +137,7 @@ def read_encoder(path: Path) -> str:
     Raises:
         SlideError: the file is no feature file.
     """
-    with _opened(path) as file:
+    with opened_embedding(path) as file:
         stated = file.attrs.get("encoder", _dataset(file, "features", path).attrs.get("encoder", "None"))
         return "unknown" if stated == "None" else str(stated)
 
@@ -151,7 +151,7 @@ def fingerprint(path: Path) -> str:
     Raises:
         SlideError: the file is no feature file.
     """
-    with _opened(path) as file:
+    with opened_embedding(path) as file:
         if "checksum" in file.attrs:
             return str(file.attrs["checksum"]).removeprefix("sha256:")[:DIGITS]
         digest = hashlib.sha256()
@@ -171,7 +171,7 @@ def read_shape(path: Path) -> tuple[int, int | None]:
     Raises:
         SlideError: the file is no feature file, or holds no patch.
     """
-    with _opened(path) as file:
+    with opened_embedding(path) as file:
         features = _dataset(file, "features", path)
         if not features.size:
             raise _no_patch(path)
@@ -195,7 +195,7 @@ def read_embedding(path: Path, *, verify: bool = True) -> Embedding:
     """
     if verify and read_attributes(path).get("format") == FORMAT:
         require_whole(path)
-    with _opened(path) as file:
+    with opened_embedding(path) as file:
         features, coords = _dataset(file, "features", path), _dataset(file, "coords", path)
         stated = stated_px(file)
         arrays = [array[0] if array.ndim == 3 and array.shape[0] == 1 else array[()] for array in (features, coords)]
@@ -235,44 +235,13 @@ def read_embedding(path: Path, *, verify: bool = True) -> Embedding:
     )
 
 
-@dataclass(frozen=True)
-class TissueRecord:
-    """What the tissue criterion said of every patch of the whole slide, and where it drew its lines.
-
-    Attributes:
-        scores: of every patch of the slide's grid, (rows, columns).
-        method: "rle" or "otsu".
-        threshold: least score of tissue.
-        glass_threshold: score that ends the glass.
-    """
-
-    scores: NDArray[np.float32]
-    method: str
-    threshold: float
-    glass_threshold: float
-
-
-def read_tissue(path: Path) -> TissueRecord | None:
-    """Read how the tissue of a slide was found; None from a file of another tool.
+@contextmanager
+def opened_embedding(path: Path) -> Iterator[h5py.File]:
+    """Open the file for reading.
 
     Raises:
-        SlideError: the file cannot be opened as HDF5.
+        SlideError: it cannot be opened as HDF5.
     """
-    with _opened(path) as file:
-        if "tissue" not in file:
-            return None
-        group = file["tissue"]
-        attributes = dict(group.attrs)
-        return TissueRecord(
-            scores=group["scores"][()],
-            method=str(attributes["method"]),
-            threshold=float(attributes["threshold"]),
-            glass_threshold=float(attributes["glass_threshold"]),
-        )
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
     try:
         file = h5py.File(path, "r")
     except OSError as error:

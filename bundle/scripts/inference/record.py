@@ -13,7 +13,8 @@ from PIL import Image
 from ..common.files import atomic_path, relative_to, write_json
 from ..common.version import BUNDLE_VERSION
 from ..dsnet.heat_map import GRAD_CAM, MapKind
-from ..encoding.store import Embedding, TissueRecord
+from ..encoding.store import Embedding
+from ..encoding.tissue_record import TissueRecord
 from ..evaluation.predictions import Prediction
 from ..tissue.mask import INK_SHARE
 from ..tissue.score import pen_colour_scores
@@ -58,7 +59,7 @@ def write_scores(
 
     Args:
         folder: the slide's folder.
-        item: of the slide, as :class:`.run.InferenceSet` lists it.
+        item: of the slide, as :class:`.slide_set.InferenceSet` lists it.
         prediction: what was predicted.
         embedding: the slide's embedding.
         tissue: how its tissue was found, None where nothing says so.

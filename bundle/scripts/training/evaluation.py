@@ -7,6 +7,7 @@ import torch
 from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 from monai.metrics import compute_roc_auc
+from torch import Tensor
 from torch.nn.functional import one_hot
 from torch.nn.parallel import DistributedDataParallel
 
@@ -25,21 +26,19 @@ class AttendingIteration:
 
     def __call__(self, engine: Any, batch: dict[str, Any]) -> Any:
         """Run the network on a batch and return the engine's output."""
-        network = engine.network
+        network = unwrapped(engine.network)
         network.eval()
         with torch.no_grad():
             image = batch["image"].to(engine.state.device, non_blocking=engine.non_blocking)
-            logits, stream_score, channel_scores = unwrapped(network).attend(image)
-        engine.state.output = {
-            "image": image,
-            "label": batch["label"],
-            "pred": logits,
-            "stream_score": stream_score,
-            "channel_scores": channel_scores,
-        }
+            engine.state.output = {"image": image, "label": batch["label"], **self.outputs(network, image)}
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)  # MONAI decollates and postprocesses here
         return engine.state.output
+
+    def outputs(self, network: Any, image: Tensor) -> dict[str, Tensor]:
+        """What the network says of ``image``, by name."""
+        logits, stream_score, channel_scores = network.attend(image)
+        return {"pred": logits, "stream_score": stream_score, "channel_scores": channel_scores}
 
 
 class PredictionCollector:

@@ -4,12 +4,11 @@ from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
-from monai.engines import IterationEvents
 from monai.metrics import compute_dice
 from torch import Tensor
 
 from ..common.ranks import join_shares
-from .evaluation import unwrapped
+from .evaluation import AttendingIteration
 from .lesions import IGNORED
 
 
@@ -21,27 +20,18 @@ def lesion_batch(
     return image, lesion
 
 
-class SegmentingIteration:
-    """One step of a ``SupervisedEvaluator``: what :class:`.evaluation.AttendingIteration` gives, and ``lesion_logits`` (B, 1, H, W)."""
+class SegmentingIteration(AttendingIteration):
+    """One step of a ``SupervisedEvaluator``, with ``lesion_logits`` (B, 1, H, W) beside what its parent gives."""
 
-    def __call__(self, engine: Any, batch: dict[str, Any]) -> Any:
-        """Run the network on a batch and return the engine's output."""
-        network = unwrapped(engine.network)
-        network.eval()
-        with torch.no_grad():
-            image = batch["image"].to(engine.state.device, non_blocking=engine.non_blocking)
-            lesion_logits, stream_score, channel_scores = network.segment(image)
-        engine.state.output = {
-            "image": image,
-            "label": batch["label"],
+    def outputs(self, network: Any, image: Tensor) -> dict[str, Tensor]:
+        """What the network says of ``image``, by name."""
+        lesion_logits, stream_score, channel_scores = network.segment(image)
+        return {
             "pred": network.slide_logits(lesion_logits),
             "lesion_logits": lesion_logits,
             "stream_score": stream_score,
             "channel_scores": channel_scores,
         }
-        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
-        engine.fire_event(IterationEvents.MODEL_COMPLETED)  # MONAI decollates and postprocesses here
-        return engine.state.output
 
 
 class CellDice:

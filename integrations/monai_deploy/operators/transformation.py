@@ -18,7 +18,7 @@ from .slide_reader import Case
 
 @dataclass(frozen=True)
 class EncodedSlide:
-    """What the writers need to know: an item of :class:`scripts.inference.run.InferenceSet`, and the series of a DICOM slide."""
+    """What the writers need to know: an item of :class:`scripts.inference.slide_set.InferenceSet`, and the series of a DICOM slide."""
 
     item: Mapping[str, Any]
     series: StudySelectedSeries | None

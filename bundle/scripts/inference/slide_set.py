@@ -1,0 +1,171 @@
+"""The slides of an inference: encoded where they are given as slides, checked against the model, listed as its dataset."""
+
+import csv
+import logging
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..common.errors import RequestError, SlideError
+from ..common.files import write_csv
+from ..encoding.job import ManifestRow
+from ..encoding.named_encoder import identity_of
+from ..encoding.run import COLUMNS, encode_slides, require_complete
+from ..encoding.store import read_embedding, read_encoder, read_shape
+from ..slides.table import SPLITS, SlideRow, read_slides
+from ..training.card import require_encoder
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class InferenceSet:
+    """The slides to classify: encoded on first use where slides are given, else the embeddings that are there.
+
+    Args:
+        slides: a slide, a folder or a CSV; None takes the embeddings in ``dataset_dir``.
+        dataset_dir: folder of the embeddings (written, or read where ``slides`` is None).
+        card: the model card.
+        encoder_def: makes the patch encoder.
+        model: weights that the card belongs to.
+        encoding: further arguments of :func:`..encoding.run.encode_slides`.
+        split: of embeddings with a table, the slides of this split alone; None: all.
+    """
+
+    def __init__(
+        self,
+        slides: str | None,
+        dataset_dir: str | Path,
+        card: dict[str, Any],
+        encoder_def: Callable[[], nn.Module],
+        *,
+        model: str | Path,
+        encoding: dict[str, Any] | None = None,
+        split: str | None = None,
+    ) -> None:
+        self.folder = Path(dataset_dir)
+        self.card = card
+        self.manifest: list[ManifestRow] = []
+        self.items: list[dict[str, Any]] = []
+        self._without_thumbnail = 0
+        if slides is not None:
+            rows = read_slides(slides)  # a wrong request is refused before anything is written
+            encoder = encoder_def()
+            require_encoder(model, card, identity_of(encoder))
+            self.manifest = encode_slides(slides, self.folder, lambda: encoder, **(encoding or {}))
+            usable = {entry.slide_id for entry in self.manifest if entry.status in ("done", "skipped")}
+            rows = [row for row in rows if row.slide_id in usable]
+        elif (self.folder / "slides.csv").is_file():
+            rows = [row for row in read_slides(self.folder / "slides.csv") if split in (None, row.split)]
+            if not rows:
+                raise RequestError(
+                    f"{self.folder / 'slides.csv'}: no slide in split {split!r}; expected one of {', '.join(SPLITS)} with slides in it"
+                )
+        else:  # files of another tool, without a table
+            rows = [SlideRow(path.stem, Path(path.stem)) for path in sorted(self.folder.glob("[!.]*.h5"))]
+        empty = _empty_slides(self.folder / "manifest.csv") if slides is None else {}
+        for row in rows:
+            if row.slide_id in empty and not (self.folder / f"{row.slide_id}.h5").is_file():
+                self.manifest.append(ManifestRow(row.slide_id, str(row.path), "empty", error=empty[row.slide_id]))
+            else:
+                self._add(row)
+        if self._without_thumbnail:
+            _LOGGER.warning(
+                "%d slides have no thumbnail and no slide file: they are judged by their embeddings alone",
+                self._without_thumbnail,
+            )
+
+    def _add(self, row: SlideRow) -> None:
+        """Put a slide on the list, or mark it as failed if its embedding does not serve the model."""
+        path = self.folder / f"{row.slide_id}.h5"
+        network, names = self.card["network"], self.card["class_names"]
+        try:
+            self._require_fit(path, row.path)
+        except SlideError as error:
+            self.manifest = [entry for entry in self.manifest if entry.slide_id != row.slide_id]
+            self.manifest.append(ManifestRow(row.slide_id, str(row.path), "failed", error=str(error)))
+            return
+        self.items.append(
+            {
+                "embedding": str(path),
+                "slide": str(row.path),
+                "slide_id": row.slide_id,
+                "patient": row.patient or "",
+                "label": names.index(row.label) if row.label in names else -1,
+                "thumbnail_levels": network["thumbnail_levels"] if network["thumbnail_stream"] else 0,
+                "channel_range": self.card["channel_range"] or [0, network["embedding_channels"]],
+            }
+        )
+
+    def _require_fit(self, path: Path, slide: Path) -> None:
+        """Check an embedding against the model.
+
+        Raises:
+            SlideError: it cannot be read, holds no observed patch, or has other channels or too few thumbnail levels.
+        """
+        network, channel_range = self.card["network"], self.card["channel_range"]
+        channels, levels = read_shape(path)
+        first, last = channel_range or (0, network["embedding_channels"])
+        if channels < last or (channel_range is None and channels > last):
+            raise SlideError(
+                f"{path}: {channels} channels, expected the channels {first} to {last} that the model was trained on: encode the "
+                "slide with the model's encoder"
+            )
+        if network["thumbnail_stream"] and levels is not None and levels < network["thumbnail_levels"]:
+            raise SlideError(
+                f"{path}: a thumbnail of {levels} levels, expected the {network['thumbnail_levels']} that the model was trained on: "
+                "encode the slide anew"
+            )
+        if not read_embedding(path).matrix((first, last)).any():
+            raise SlideError(
+                f"{path}: no observed patch in the channels {first} to {last}, expected at least one: leave this slide out"
+            )
+        if network["thumbnail_stream"] and levels is None and not slide.is_file():
+            self._without_thumbnail += 1
+
+    @property
+    def encoder(self) -> str | None:
+        """Name and hash of the encoder of the embeddings; None without embeddings.
+
+        Raises:
+            RequestError: the embeddings were made by different encoders.
+        """
+        names = {read_encoder(Path(item["embedding"])) for item in self.items}
+        if len(names) > 1:
+            raise RequestError(
+                f"{self.folder}: embeddings of {len(names)} different encoders, expected one: encode all anew"
+            )
+        return names.pop() if names else None
+
+    def require_slides(self) -> None:
+        """Refuse a request without a slide.
+
+        Raises:
+            RequestError: neither slides nor embeddings were given.
+            SlideError: every slide failed or holds no tissue.
+        """
+        if not self.items and not self.manifest:
+            raise RequestError(
+                f"nothing to classify: no --slides given and no embeddings in {self.folder}; name a slide, a folder or a CSV with "
+                "--slides, or a folder of embeddings with --dataset_dir"
+            )
+        if not self.items:
+            raise SlideError(
+                f"none of {len(self.manifest)} slides can be classified, expected one at least; "
+                f"{self.folder / 'manifest.csv'} says which failed and which hold no tissue"
+            )
+
+    def require_complete(self, output_dir: str | Path) -> None:
+        """Write ``manifest.csv``; raise a SlideError (exit code 1) that counts the slides that failed, all others being done."""
+        write_csv(Path(output_dir) / "manifest.csv", COLUMNS, (asdict(entry) for entry in self.manifest))
+        require_complete(self.manifest, output_dir)
+
+
+def _empty_slides(manifest: Path) -> dict[str, str]:
+    """Slides in which encoding found no tissue, with its reason."""
+    if not manifest.is_file():
+        return {}
+    with open(manifest, newline="", encoding="utf-8") as file:
+        return {row["slide_id"]: row["error"] for row in csv.DictReader(file) if row["status"] == "empty"}
