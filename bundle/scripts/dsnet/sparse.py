@@ -89,36 +89,61 @@ class SparseConv2d(nn.Module):
 
     def forward(self, x: Tensor, o: Tensor, extent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the map, its mask and its extent, each (B, ., ceil(H/stride), ceil(W/stride))."""
+        if self.kernel_size == 1 and self.stride == 1:  # one position, seen or not
+            return torch.addcmul(o * self.bias.view(1, -1, 1, 1), self.conv(x * o), o), o, extent
         padding = self.kernel_size // 2
         count = F.conv2d(o, self.window, stride=self.stride, padding=padding)
         extent = F.max_pool2d(extent, self.stride, self.stride, ceil_mode=True)
         out_o = F.max_pool2d(o, self.kernel_size, self.stride, padding) * extent
-        y = self.conv(x * o) / count.clamp(min=1.0) + self.bias.view(1, -1, 1, 1)
-        return y * out_o, out_o, extent
-
-
-class _SumOverRanks(torch.autograd.Function):
-    """Sum of a tensor over the processes; its gradient is the sum of theirs."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        total = x.clone()
-        all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        total = gradients[0].clone()
-        all_reduce(total)
-        return total
+        share = out_o / count.clamp(min=1.0)
+        return torch.addcmul(out_o * self.bias.view(1, -1, 1, 1), self.conv(x * o), share), out_o, extent
 
 
 def _over_ranks(sums: Tensor) -> Tensor:
-    """Add up what several processes summed each over its own slides."""
-    if torch.jit.is_scripting():  # TorchScript knows no processes
-        return sums
-    else:
-        return _SumOverRanks.apply(sums) if world_size() > 1 else sums
+    """Add up, in place, what several processes summed each over its own slides."""
+    if world_size() > 1:
+        all_reduce(sums)
+    return sums
+
+
+def _per_channel(values: Tensor) -> Tensor:
+    return values.view(1, -1, 1, 1)
+
+
+class _SparseNorm(torch.autograd.Function):
+    """Normalise by the statistics of the batch; returns the map, mean, variance (biased) and the number of positions.
+
+    With d = (x - mean) o and g the masked gradient, the gradient of x is w / sigma (g - mean(g) - d mean(g d) / sigma^2) where
+    observed: two passes over the map instead of one for every operator, and one map kept instead of four.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, o: Tensor, weight: Tensor, bias: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        x = x * o
+        sums = _over_ranks(torch.cat([x.sum(dim=(0, 2, 3)), o.sum().view(1)]))
+        count = sums[-1].clamp(min=1.0)
+        mean = sums[:-1] / count
+        centred = torch.addcmul(x, o, _per_channel(mean), value=-1)
+        var = _over_ranks(centred.square().sum(dim=(0, 2, 3))) / count
+        inverse = torch.rsqrt(var + eps)
+        ctx.save_for_backward(centred, o, weight, inverse, count)
+        ctx.mark_non_differentiable(mean, var, count)
+        y = torch.addcmul(o * _per_channel(bias), centred, _per_channel(weight * inverse))
+        return y, mean, var, count
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        centred, o, weight, inverse, count = ctx.saved_tensors
+        gradient = gradient * o
+        of_bias = gradient.sum(dim=(0, 2, 3))
+        along = (gradient * centred).sum(dim=(0, 2, 3))
+        mean, slope = _over_ranks(torch.stack([of_bias, along])) / count
+        of_x = torch.addcmul(gradient, o, _per_channel(mean), value=-1)
+        of_x.addcmul_(centred, _per_channel(slope * inverse.square()), value=-1).mul_(_per_channel(weight * inverse))
+        return of_x, None, along * inverse, of_bias, None
 
 
 class SparseBatchNorm2d(nn.Module):
@@ -126,7 +151,8 @@ class SparseBatchNorm2d(nn.Module):
 
     Equation 5 subtracts beta = sum(1 - O) mean^2 from a sum over every position; with F zero off the mask that equals the masked
     sum used here, which does not cancel. Running statistics as in ``torch.nn.BatchNorm2d``. In training under several processes the
-    masked sums and counts of all of them are added, so that slides of different size weigh as in one batch.
+    masked sums and counts of all of them are added, so that slides of different size weigh as in one batch. As TorchScript it serves
+    evaluation alone.
     """
 
     running_mean: Tensor
@@ -143,20 +169,20 @@ class SparseBatchNorm2d(nn.Module):
 
     def forward(self, x: Tensor, o: Tensor) -> Tensor:
         """Normalise ``x`` (B, C, H, W) where ``o`` is one; zero elsewhere."""
-        mean = self.running_mean
-        var = self.running_var
         if self.training:
-            sums = _over_ranks(torch.cat([(x * o).sum(dim=(0, 2, 3)), o.sum().view(1)]))
-            count = sums[-1].clamp(min=1.0)
-            mean = sums[:-1] / count
-            var = _over_ranks((o * (x - mean.view(1, -1, 1, 1)).square()).sum(dim=(0, 2, 3))) / count
-            with torch.no_grad():
-                self.running_mean.lerp_(mean.detach().to(self.running_mean.dtype), self.momentum)
-                unbiased = var.detach() * count / (count - 1).clamp(min=1.0)
-                self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
-        scale = self.weight * torch.rsqrt(var + self.eps)
-        shift = self.bias - mean * scale
+            return self._normalise_by_batch(x, o)
+        scale = self.weight * torch.rsqrt(self.running_var + self.eps)
+        shift = self.bias - self.running_mean * scale
         return (x * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)) * o
+
+    @torch.jit.unused
+    def _normalise_by_batch(self, x: Tensor, o: Tensor) -> Tensor:
+        x = x.to(self.weight.dtype)  # sums over a slide are beyond half precision
+        y, mean, var, count = _SparseNorm.apply(x, o.to(x.dtype), self.weight, self.bias, self.eps)
+        with torch.no_grad():
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(var * count / (count - 1).clamp(min=1.0), self.momentum)
+        return y
 
 
 class Standardise(nn.Module):
