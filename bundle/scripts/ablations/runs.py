@@ -85,7 +85,12 @@ class Run:
     def execute(self) -> None:
         """Train and evaluate through the bundle's configs."""
         start_s = time.monotonic()
-        common = {"dataset_dir": str(self.dataset_dir), "model": str(self.folder / "model.pt"), "seed": self.seed}
+        common = {
+            "dataset_dir": str(self.dataset_dir),
+            "model": str(self.folder / "model.pt"),
+            "seed": self.seed,
+            "graph": False,
+        }
         training = {**self.options, **common, "output_dir": str(self.folder / "log")}
         evaluation = {**self.options, **common, "output_dir": str(self.folder)}
         _run_stage("training", self.row.files, training)

@@ -54,10 +54,10 @@ class RunDescription:
         log: the run's log.
         settings: hyper-parameters by name; nested ones get names such as ``network/sparse``.
         metric: scalar that runs are to be compared by.
-        network: its graph is that of evaluation.
+        network: its graph is that of evaluation; None draws none.
     """
 
-    def __init__(self, log: EventLog, settings: Mapping[str, Any], metric: str, network: nn.Module) -> None:
+    def __init__(self, log: EventLog, settings: Mapping[str, Any], metric: str, network: nn.Module | None) -> None:
         self.log = log
         self.settings = dict(_flat(settings))
         self.metric = metric
@@ -72,13 +72,15 @@ class RunDescription:
     def _describe(self, engine: Any) -> None:
         for summary in hparams(self.settings, {self.metric: 0.0}):  # the metric is declared, its values are the scalars
             self.log.file_writer.add_summary(summary)
+        if self.network is None:
+            return
         network = unwrapped(self.network)
         image = engine.state.batch["image"][:1].to(engine.state.device)
         was_training = network.training
         network.eval()
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # of the tracer: shapes become constants, which a drawing may have
-            self.log.add_graph(network, image)
+            self.log.add_graph(torch.jit.trace(network, image, check_trace=False), image)
         network.train(was_training)
 
     def _flush(self, engine: Engine) -> None:
