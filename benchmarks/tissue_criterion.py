@@ -1,22 +1,19 @@
 """Measure the tissue criterion on mosaics whose tissue, glass and pen marks are known, and on the real slides.
 
-The truth does not come from the slides: the generator of the mosaics is run again with the same random stream, and the
-outlines of its islands and pen strokes are recorded. A cell (64 um) is ink where half of it or more lies under a
-stroke, else tissue where half or more of it is tissue, glass where it holds neither.
+The truth does not come from the slides: the mosaics are drawn again, with the outlines of their islands and pen strokes. A cell
+(64 um) is ink where half of it or more lies under a stroke, else tissue where half or more of it is tissue, glass where it
+holds neither.
 
-    python benchmarks/tissue_criterion.py --mosaics DIR --data DIR --share 0.1 0.3
+    python benchmarks/tissue_criterion.py --mosaics DIR --data DATA
 """
 
 import argparse
-import importlib.util
+import json
 import logging
 import sys
-import tempfile
 import time
 from pathlib import Path
-from types import ModuleType
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +23,14 @@ from scipy.ndimage import gaussian_filter
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "bundle"))
 
+from mosaics import OPTIONS, Options, draw_mosaics
+
 from scripts.slides.geometry import plan_reading
 from scripts.slides.reader import open_slide
 from scripts.tissue.mask import DEAD_BAND, find_tissue
 from scripts.tissue.score import rle_scores
 
+Truth = dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]]
 VARIANTS: dict[str, dict[str, Any]] = {
     "rle (at 2 um/px)": {},
     "rle + pen colour": {"ink_filter": True},
@@ -48,80 +48,24 @@ REAL_MPP = {
 }
 
 
-class RecordingGenerator:
-    """A random generator that remembers the ends of the last pen stroke drawn from it."""
-
-    def __init__(self, generator: np.random.Generator) -> None:
-        self.generator = generator
-        self.stroke: NDArray[np.int64] | None = None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.generator, name)
-
-    def integers(self, *args: Any) -> Any:
-        """Draw integers; four of them at once, in a 2 x 2, are the ends of a stroke."""
-        drawn = self.generator.integers(*args)
-        if len(args) == 3 and args[2] == (2, 2):
-            self.stroke = drawn
-        return drawn
-
-
-def load_tool(path: Path) -> ModuleType:
-    """Import the generator of the mosaics from its file."""
-    spec = importlib.util.spec_from_file_location("make_mosaics", path)
-    if spec is None or spec.loader is None:
-        raise SystemExit(f"{path}: no Python file: give the generator of the mosaics by --tool")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def truth_of_mosaics(
-    tool: ModuleType, mosaics: Path, tiles: Path, share: list[str]
-) -> dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]]:
-    """Return the tissue, ink and glass cells (24, 24) of every mosaic; check that the random stream is the same."""
-    truth, islands, current = {}, [], []
-    make_island, make_slide = tool.island, tool.slide
-
-    def island(generator: Any, cells: int) -> NDArray[np.bool_]:
-        islands.append(make_island(generator, cells))
-        return islands[-1]
-
-    def slide(generator: Any, negative: Any, positive: Any, cells: int, px: int, *rest: Any) -> Any:
-        recorder = RecordingGenerator(generator)
-        made = make_slide(recorder, negative, positive, cells, px, *rest)
-        side = cells * px
-        outline = Image.fromarray(islands[-1].astype(np.uint8) * 255).resize((cells * 8,) * 2, Image.Resampling.BICUBIC)
-        tissue = np.asarray(outline.resize((side, side), Image.Resampling.BILINEAR)) > 127
-        ink = np.zeros((side, side), dtype=bool)
-        if recorder.stroke is not None:
-            radius = int(px * 0.4)
-            for y, x in np.linspace(*recorder.stroke, 4 * cells).astype(int):
-                ink[max(y - radius, 0) : y + radius, max(x - radius, 0) : x + radius] = True
-        shares = [m.reshape(cells, px, cells, px).mean(axis=(1, 3)) for m in (tissue & ~ink, ink, tissue)]
-        current[:] = [(shares[0] >= 0.5, shares[1] >= 0.5, (shares[1] == 0) & (shares[2] == 0))]
-        return made
-
-    def write(path: Path, *_: Any) -> None:
-        truth[path.stem] = current[0]
-
-    with tempfile.TemporaryDirectory() as out:
-        arguments = ["make_mosaics", "--tiles", str(tiles), "--positive", "colon_aca", "--negative", "colon_n"]
-        arguments += ["--mpp", "0.5", "--out", out, "--share", *share]
-        with (
-            patch.multiple(tool, island=island, slide=slide, write_pyramid=write),
-            patch.object(sys, "argv", arguments),
-        ):
-            tool.main()
-        for mask in sorted(Path(out, "masks").glob("*.png")):
-            if mask.read_bytes() != (mosaics / "masks" / mask.name).read_bytes():
+def truth_of_mosaics(mosaics: Path, tiles: Path) -> Truth:
+    """Return the tissue, ink and glass cells of every mosaic, (cells, cells) each; check that these are the mosaics drawn."""
+    known = json.loads((mosaics / OPTIONS).read_text(encoding="utf-8"))
+    options = Options(**{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()})
+    truth, cells, px = {}, options.cells, options.cell_px
+    for mosaic in draw_mosaics(tiles, options):
+        with Image.open(mosaics / "masks" / f"{mosaic.name}.png") as mask:
+            if not np.array_equal(np.asarray(mask) > 0, mosaic.lesion):
                 raise SystemExit(
-                    f"{mosaics}: {mask.name} differs from what --share {share} makes: give the share it was made with"
+                    f"{mosaics}: {mosaic.name} is not what its options and {tiles} make: give the tiles it was made of"
                 )
+        parts = (mosaic.tissue & ~mosaic.ink, mosaic.ink, mosaic.tissue)
+        shares = [part.reshape(cells, px, cells, px).mean(axis=(1, 3)) for part in parts]
+        truth[mosaic.name] = (shares[0] >= 0.5, shares[1] >= 0.5, (shares[1] == 0) & (shares[2] == 0))
     return truth
 
 
-def measure_mosaics(mosaics: Path, truth: dict[str, Any]) -> None:
+def measure_mosaics(mosaics: Path, truth: Truth) -> None:
     """Print the table of the mosaics, one row a variant."""
     masks: dict[str, dict[str, NDArray[np.bool_]]] = {}
     seconds = {}
@@ -207,19 +151,12 @@ def measure_fluids() -> None:
 def main() -> None:
     """Read the arguments and print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--mosaics", type=Path, required=True, help="folder that make_mosaics.py wrote (seed 0, 240 slides)"
-    )
+    parser.add_argument("--mosaics", type=Path, required=True, help="folder that mosaics.py wrote")
     parser.add_argument("--data", type=Path, required=True, help="folder with slides/ and tiles/lc25000-colon/")
-    parser.add_argument(
-        "--share", nargs=2, default=["0.02", "0.15"], help="the --share that the mosaics were made with"
-    )
-    parser.add_argument("--tool", type=Path, help="make_mosaics.py (default: tools/make_mosaics.py beside --data)")
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
-    tool = load_tool(arguments.tool or arguments.data.resolve().parent / "tools" / "make_mosaics.py")
     tiles = arguments.data / "tiles" / "lc25000-colon"
-    measure_mosaics(arguments.mosaics, truth_of_mosaics(tool, arguments.mosaics, tiles, arguments.share))
+    measure_mosaics(arguments.mosaics, truth_of_mosaics(arguments.mosaics, tiles))
     measure_real(arguments.data)
     measure_fluids()
 
