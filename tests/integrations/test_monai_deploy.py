@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from checkout import Checkout
 from PIL import Image
 from tiny_flow import BUNDLE, ON_CPU, TinyFlow, read_rows, run_config
 
@@ -235,6 +236,16 @@ def test_a_model_folder_that_does_not_serve(
     assert done.returncode == 2, done.stderr
     assert re.search(message, done.stderr.splitlines()[-1]), done.stderr
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_the_commands_of_the_readme_run(python: str, flow: TinyFlow, tmp_path: Path) -> None:
+    environments = {".venv": sys.executable, ".venv-deploy": python}
+    checkout = Checkout(tmp_path / "checkout", models=flow.model.parent, environments=environments)
+    shutil.copy(read_slides(flow.slides)[-1].path, checkout.folder / "slide.svs")
+    blocks = checkout.blocks("integrations/monai_deploy/README.md")
+    assert len(blocks) == 3
+    checkout.run(blocks)
+    assert read_result(checkout.folder / "OUT", "slide")["predicted"] in ("0", "1")
 
 
 def test_the_pins_are_those_of_the_bundle() -> None:

@@ -20,9 +20,11 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
+from checkout import Checkout
 from tiny_flow import BUNDLE, TinyFlow, read_rows
 
-from scripts.common.files import sha256_of
+from scripts.common.files import sha256_of, write_csv
+from scripts.slides.table import read_slides
 
 pytest_plugins = ["tiny_flow_fixture"]
 pytestmark = pytest.mark.skipif(
@@ -329,6 +331,28 @@ def test_a_wrong_training_says_why(server: Server, options: dict[str, Any], said
     task = server.train(**options)
     assert task["status"] == "ERROR"
     assert any("422" in line and said in line for line in task["details"]), task["details"]
+
+
+def test_the_commands_of_the_readme_run(label_python: str, flow: TinyFlow, tmp_path: Path) -> None:
+    environments = {".venv": sys.executable, ".venv-label": label_python}
+    checkout = Checkout(tmp_path / "checkout", models=flow.model.parent, environments=environments)
+    labels = []
+    for index, row in enumerate(read_slides(flow.slides)):
+        name = f"slide_{index + 1}.tif"
+        (checkout.folder / "SLIDES").mkdir(exist_ok=True)
+        shutil.copy(row.path, checkout.folder / "SLIDES" / name)
+        labels.append({"slide": f"SLIDES/{name}", "label": row.label, "split": row.split})
+    write_csv(checkout.folder / "slides.csv", list(labels[0]), labels)
+    one = {name: value for name, value in labels[0].items() if name != "slide"}
+    (checkout.folder / "slide_1.json").write_text(json.dumps(one), encoding="utf-8")
+    start, *requests = checkout.blocks("integrations/monailabel/README.md")
+    assert len(requests) == 3
+    log = tmp_path / "server.log"
+    with checkout.running(start, log) as process:
+        bundle, studies = checkout.folder / "bundle", checkout.folder / "SLIDES"
+        wait_for(Server("http://127.0.0.1:8000", bundle, studies, checkout.folder, log, log), process)
+        said = checkout.run(requests)
+    assert '"prediction"' in said and ("RUNNING" in said or "SUBMITTED" in said)
 
 
 def test_a_python_without_the_requirements_is_refused(label_python: str, bundle: Path, tmp_path: Path) -> None:
