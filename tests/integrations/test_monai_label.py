@@ -346,7 +346,7 @@ def test_the_commands_of_the_readme_run(label_python: str, flow: TinyFlow, tmp_p
     one = {name: value for name, value in labels[0].items() if name != "slide"}
     (checkout.folder / "slide_1.json").write_text(json.dumps(one), encoding="utf-8")
     start, *requests = checkout.blocks("integrations/monailabel/README.md")
-    assert len(requests) == 3
+    assert len(requests) == 2
     log = tmp_path / "server.log"
     with checkout.running(start, log) as process:
         bundle, studies = checkout.folder / "bundle", checkout.folder / "SLIDES"
