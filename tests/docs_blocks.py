@@ -3,10 +3,12 @@
 Commands are what stands in blocks marked ``bash`` or ``sh``, in indented blocks, and in fenced blocks without a language whose first word
 is a command. A comment may stand before a block::
 
-    <!-- not run: reason -->      commands that need what a test machine has not, or that another test runs
-    <!-- exits with 1 -->         the last command is meant to end so
+    <!-- run by: tests/... -->    what runs these commands instead of tests/test_docs.py: a test, or .ci/run
+    <!-- run on: 2 machines -->   the block is run so many times at once
+    <!-- run in: package -->      the folder that it is run in
+    <!-- exits with 1 -->         the command is meant to end so
     <!-- file: data/a.csv -->     the reader writes this file
-    <!-- shows: log -->           what the last command prints; or name a file that it wrote
+    <!-- shows: log -->           what the last block prints; or name a file that it wrote
 """
 
 import re
@@ -16,12 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[1]
-DSNET = "python -m monai.bundle run --bundle_root bundle"
 SHELL = ("bash", "sh", "console")
 COMMANDS = {"python", "python3", "dsnet", "make", "torchrun", "pip", "pytest", "unzip", "monai-deploy", "curl"}
 _FENCE = re.compile(r"^( *)(```+)([\w-]*)\n(.*?)^\1\2$", re.DOTALL | re.MULTILINE)
 _INDENTED = re.compile(r"(?<=\n\n)((?: {4}.*\n|\n)+)")
-_COMMENT = re.compile(r"<!-- (not run|exits with|file|shows):? (.+?) -->\s*$")
+_COMMENT = re.compile(r"<!-- (run by|run on|run in|exits with|file|shows):? (.+?) -->\s*$")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Block:
 
     @property
     def commands(self) -> list[tuple[str, ...]]:
-        """The words of each command, ``dsnet`` written out; a loop's body counts once. Empty where the block holds none."""
+        """The words of each command, a loop's body once. Empty where the block holds none."""
         commands = list(_commands(self.text)) if self.language in ("", *SHELL) else []
         is_shell = self.language in SHELL or (commands and commands[0][0].rpartition("/")[2] in COMMANDS)
         return commands if is_shell else []
@@ -91,11 +92,7 @@ def _commands(content: str) -> Iterator[tuple[str, ...]]:
             words = shlex.split(re.sub(r"(^|\s)#.*", "", line))
         except ValueError:  # no shell
             words = line.split()
-        words = [re.sub(r"^\[(--.+?)\]?$", r"\1", word) for word in words]  # [--option] that may be given
         while words and (re.fullmatch(r"[A-Z_]+=\S*", words[0]) or words[0] in ("do", "time", "export")):
             words = words[1:]
-        if not words or words[0] in ("for", "done", "alias"):
-            continue
-        if words[0] == "dsnet":
-            words = [*shlex.split(DSNET), *words[1:]]
-        yield tuple(word for word in words if word != "...")
+        if words and words[0] not in ("for", "done", "alias"):
+            yield tuple(words)

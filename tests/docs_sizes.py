@@ -1,0 +1,70 @@
+"""What is exchanged in a command of the documentation when a test runs it: sizes, and what another machine would be; nothing else."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+ALWAYS: Mapping[str, Mapping[str, str]] = {
+    "cross_validating": {"max_epochs": "1"},
+    "comparing": {"resamples": "50"},
+    "generating": {"train": "6", "val": "4", "test": "4", "cells": "6"},
+    "sampling": {"patches_per_slide": "8"},
+    "searching": {"training_steps": "2", "measured_patches": "20", "max_steps": "2"},
+    "training": {"max_epochs": "1"},
+    "pip": {"no-deps": ""},
+    "scripts.ablations": {"max_epochs": "1", "seeds": "0", "rows": "full mixed"},
+    "abmil.py": {"max_epochs": "1"},
+    "kills.py": {"kills": "2", "slides": "3"},
+    "mosaics.py": {"train": "6", "val": "4", "test": "4", "cells": "10"},
+    "nuclei.py": {"max_epochs": "1", "patches_per_image": "4"},
+    "training_memory.py": {"rows": "12", "columns": "10", "steps": "1"},
+    "transformation.py": {
+        "sections": "speed",
+        "slide": "DATA/slides/cmu-1-small-region.svs",
+        "repeats": "1",
+        "clam_patches": "16",
+    },
+}
+"""Options that a run's id, a script or a module gets instead of those of the page, and where the page gives none."""
+
+WHERE_GIVEN: Mapping[str, Mapping[str, str]] = {
+    "encoding": {"workers": "2"},
+    "splitting": {"folds": "2"},
+    "torchrun": {"nproc_per_node": "2", "rdzv_endpoint": "127.0.0.1:29511"},
+}
+"""The same, where the page gives the option."""
+
+TESTS = "tests/cohort/test_folder.py"  # instead of all of them
+
+
+def smaller(words: Sequence[str]) -> list[str]:
+    """Replace the sizes in the arguments of ``python`` or ``torchrun``.
+
+    >>> smaller(["benchmarks/kills.py", "--output_dir", "kills", "--kills", "200"])
+    ['benchmarks/kills.py', '--output_dir', 'kills', '--kills', '2', '--slides', '3']
+    """
+    words, name = list(words), program(words)
+    for option, value in WHERE_GIVEN.get(name, {}).items():
+        if f"--{option}" in words:
+            _set(words, option, value)
+    for option, value in ALWAYS.get(name, {}).items():
+        _set(words, option, value)
+    return [*words, TESTS] if name == "pytest" else words
+
+
+def program(words: Sequence[str]) -> str:
+    """What sizes go by: the id of a bundle's run, else a module, else a script's name."""
+    if list(words[:3]) == ["-m", "monai.bundle", "run"]:
+        rest = list(words[3:])
+        while rest and rest[0].startswith("--"):
+            rest = rest[2:]
+        return rest[0] if rest else ""
+    return words[1] if words[:1] == ["-m"] else Path(words[0]).name if words else ""
+
+
+def _set(words: list[str], option: str, value: str) -> None:
+    """Give an option another value, which may be several words, in its place or at the end."""
+    start = words.index(f"--{option}") if f"--{option}" in words else len(words)
+    end = start + 1
+    while end < len(words) and not words[end].startswith("--"):
+        end += 1
+    words[start:end] = [f"--{option}", *value.split()]
