@@ -13,6 +13,7 @@ ALWAYS: Mapping[str, Mapping[str, str]] = {
     "pip": {"no-deps": ""},
     "scripts.ablations": {"max_epochs": "1", "seeds": "0", "rows": "full mixed"},
     "abmil.py": {"max_epochs": "1"},
+    "heat_maps.py": {"methods": "gradcam", "layers": "head"},
     "kills.py": {"kills": "2", "slides": "3"},
     "mosaics.py": {"train": "6", "val": "4", "test": "4", "cells": "10"},
     "nuclei.py": {"max_epochs": "1", "patches_per_image": "4"},
