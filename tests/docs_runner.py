@@ -62,13 +62,13 @@ os.environ.clear()
 os.environ.update(request["environment"])
 os.chdir(request["folder"])
 words = request["words"]
+sys.executable = request["python"]
 sys.path[:0] = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
 if words[0] == "-m":
     sys.argv = ["-m", *words[2:]]
     sys.path.insert(0, request["folder"])
     runpy.run_module(words[1], run_name="__main__", alter_sys=True)
 else:
-    sys.executable = request["python"]
     sys.argv = list(words)
     sys.path.insert(0, os.path.dirname(os.path.abspath(words[0])))
     runpy.run_path(words[0], run_name="__main__")
