@@ -4,7 +4,9 @@ from random_matrices import random_image
 from torch import Tensor
 from torch.nn import functional as F
 
+from scripts.dsnet.blocks import DenseUnit
 from scripts.dsnet.network import DSNet
+from scripts.dsnet.sparse import SparseUnit
 
 ABLATIONS = (
     {"sparse": False},
@@ -223,3 +225,22 @@ def test_same_seed_same_training() -> None:
 
     first, second = train(), train()
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("options", ({}, *ABLATIONS), ids=lambda options: "+".join(options) or "full")
+def test_maps_and_their_gradients_stay_channels_last(options: dict[str, bool]) -> None:
+    mixed: set[str] = set()
+
+    def check(name: str, kind: str, tensors: tuple[Tensor, ...]) -> None:
+        for x in tensors:
+            if x is not None and x.ndim == 4 and not x.is_contiguous(memory_format=torch.channels_last):
+                mixed.add(f"{kind} of {name}")
+
+    network = network_of(**options).to(memory_format=torch.channels_last)
+    for name, module in network.named_modules():
+        if isinstance(module, SparseUnit | DenseUnit):
+            module.register_forward_hook(lambda _, __, out, name=name: check(name, "map", out))
+            module.norm.register_full_backward_hook(lambda _, grad, __, name=name: check(name, "gradient", grad))
+    images = batch_of(2, 9, 8).contiguous(memory_format=torch.channels_last)
+    F.cross_entropy(network(images), torch.tensor([0, 1])).backward()
+    assert not mixed

@@ -38,8 +38,8 @@ def sparse_mean(x: Tensor, o: Tensor) -> Tensor:
 
 def sparse_max(x: Tensor, o: Tensor) -> Tensor:
     """Maximum over the observed positions of each map, (B, C); zeros for a map with none."""
-    highest = x.masked_fill(o == 0, float("-inf")).amax(dim=(2, 3))
-    return torch.where(o.amax(dim=(2, 3)) > 0, highest, torch.zeros_like(highest))
+    highest = torch.where(o > 0, x, float("-inf")).amax(dim=(2, 3))
+    return torch.where(o.amax(dim=(2, 3)) > 0, highest, 0.0)
 
 
 def sparse_max_pool(x: Tensor, o: Tensor) -> tuple[Tensor, Tensor]:
@@ -49,8 +49,8 @@ def sparse_max_pool(x: Tensor, o: Tensor) -> tuple[Tensor, Tensor]:
         the pooled map (B, C, ceil(H/2), ceil(W/2)) and its mask; a window with nothing observed is zero.
     """
     pooled_o = F.max_pool2d(o, 2, ceil_mode=True)
-    pooled = F.max_pool2d(x.masked_fill(o == 0, float("-inf")), 2, ceil_mode=True)
-    return torch.where(pooled_o > 0, pooled, torch.zeros_like(pooled)), pooled_o
+    pooled = F.max_pool2d(torch.where(o > 0, x, float("-inf")), 2, ceil_mode=True)
+    return torch.where(pooled_o > 0, pooled, 0.0), pooled_o
 
 
 class SparseConv2d(nn.Module):
@@ -90,13 +90,13 @@ class SparseConv2d(nn.Module):
     def forward(self, x: Tensor, o: Tensor, extent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the map, its mask and its extent, each (B, ., ceil(H/stride), ceil(W/stride))."""
         if self.kernel_size == 1 and self.stride == 1:  # one position, seen or not
-            return torch.addcmul(o * self.bias.view(1, -1, 1, 1), self.conv(x * o), o), o, extent
+            return torch.addcmul(self.conv(x * o) * o, o, self.bias.view(1, -1, 1, 1)), o, extent
         padding = self.kernel_size // 2
         count = F.conv2d(o, self.window, stride=self.stride, padding=padding)
         extent = F.max_pool2d(extent, self.stride, self.stride, ceil_mode=True)
         out_o = F.max_pool2d(o, self.kernel_size, self.stride, padding) * extent
         share = out_o / count.clamp(min=1.0)
-        return torch.addcmul(out_o * self.bias.view(1, -1, 1, 1), self.conv(x * o), share), out_o, extent
+        return torch.addcmul(self.conv(x * o) * share, out_o, self.bias.view(1, -1, 1, 1)), out_o, extent
 
 
 def _over_ranks(sums: Tensor) -> Tensor:
@@ -130,7 +130,7 @@ class _SparseNorm(torch.autograd.Function):
         inverse = torch.rsqrt(var + eps)
         ctx.save_for_backward(centred, o, weight, inverse, count)
         ctx.mark_non_differentiable(mean, var, count)
-        y = torch.addcmul(o * _per_channel(bias), centred, _per_channel(weight * inverse))
+        y = torch.addcmul(centred * _per_channel(weight * inverse), o, _per_channel(bias))
         return y, mean, var, count
 
     @staticmethod
