@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 from tiny_flow import CONFIGS, ON_CPU, workflow
 from training.embedding_files import write_dataset, write_embedding
 
-from scripts.ablations.rows import FULL, ROWS
+from scripts.ablations.rows import FULL, ROWS, rows_that_set
+from scripts.dsnet.network import DSNet
 from scripts.encoding.embed import compression_ratio
 
 STREAM_ATTENTION = (640 * 20 + 20) + (20 + 1)
@@ -78,3 +80,38 @@ def test_compression_ratios_of_table_iv(name: str, dataset: Path) -> None:
     arguments, _ = arguments_and_size(name, dataset)
     ratio = compression_ratio(arguments["embedding_channels"], arguments["thumbnail_levels"])
     assert ratio == pytest.approx(PAPER_COMPRESSION[name], abs=1)
+
+
+def test_what_rows_repeat_without_t(tmp_path: Path) -> None:
+    """Of the rows that then train the same network, one alone is run."""
+    dataset = write_dataset(tmp_path, train=2, val=2, test=2)
+    for path in dataset.glob("*.h5"):
+        write_embedding(path, channels=128, levels=None)
+    torch.manual_seed(0)
+    image = torch.rand(2, 128 + 12 * 3, 16, 16) * (torch.rand(2, 1, 16, 16) > 0.8)
+    alike: dict[float, list[str]] = {}
+    for name in ROWS:
+        if name not in ("foreground", "background", "mixed"):  # other data
+            arguments, _ = arguments_and_size(name, dataset)
+            torch.manual_seed(0)
+            network = DSNet(**arguments)  # type: ignore[arg-type]
+            with torch.inference_mode():
+                alike.setdefault(round(float(network(image)[0, 0]), 4), []).append(name)
+    assert max(map(len, alike.values())) == 8  # full and seven rows of T
+    for names in alike.values():
+        assert sum(not ROWS[name].is_of_thumbnail for name in names) == 1, names
+
+
+@pytest.mark.parametrize(
+    ("key", "rows"),
+    [
+        ("channel_range", ["foreground", "background", "mixed"]),
+        ("channel_range#0", ["foreground", "background", "mixed"]),
+        ("network_def#stream_attention", ["no_attention", "no_stream_attention"]),
+        ("network_def#_target_", []),
+        ("max_epochs", []),
+    ],
+)
+def test_which_rows_set_an_id(key: str, rows: list[str]) -> None:
+    assert rows_that_set(key) == rows
+    assert len(rows_that_set("network_def")) == 8

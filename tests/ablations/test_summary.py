@@ -118,7 +118,7 @@ def test_both_files(tmp_path: Path) -> None:
     full = [result(0, seed, 0.5, [0.5, 0.5]) for seed in (0, 1)]
     other = [result(0, seed, 0.25, [0.2, 0.3]) for seed in (0, 1)]
     records = summarise({"full": full, "levels_5": other})
-    write_table(tmp_path, records, title="What was run.", unit="slide")
+    write_table(tmp_path, records, left_out={"mixed": "why not."}, title="What was run.", unit="slide")
     with open(tmp_path / "ablations.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == list(COLUMNS)
@@ -127,4 +127,5 @@ def test_both_files(tmp_path: Path) -> None:
     table = [line for line in lines if line.startswith("|")]
     assert len({line.count("|") for line in table}) == 1
     assert "| IV | L = 5 | 2 | 0.250 (0.203 to 0.297) | 0.000 | -0.250 (-0.297 to -0.203) | 0.000 |" in table[-1]
-    assert table[-1].endswith("| 0.737 (-0.023) |  | holds |")
+    assert table[-1].endswith("| 100 | 229.5 | 0.737 (-0.023) |  | holds |")
+    assert "- `mixed`: why not." in lines

@@ -5,6 +5,7 @@ import torch
 
 from scripts.common.errors import RequestError
 from scripts.encoding.encoders import SCAEEncoder
+from scripts.encoding.named_encoder import identity_of
 from scripts.scae.network import SCAE
 
 
@@ -34,8 +35,11 @@ def test_encodes_as_the_trained_network(weights: Path, name: str) -> None:
 
 @pytest.mark.parametrize(("strategy", "channels"), [("foreground", 96), ("background", 32)])
 def test_parts_of_the_same_network(weights: Path, strategy: str, channels: int) -> None:
-    encoder = SCAEEncoder(weights / "bare.pt", strategy=strategy)
+    encoder, whole = SCAEEncoder(weights / "bare.pt", strategy=strategy), SCAEEncoder(weights / "bare.pt")
     assert encoder.channels == channels
+    name, digest = identity_of(whole).split()
+    assert name == "SCAEEncoder"  # as in every embedding since the first
+    assert identity_of(encoder) == f"SCAEEncoder-{strategy} {digest}"
     with torch.inference_mode():
         assert encoder(torch.rand(1, 3, 112, 112)).shape == (1, channels)
 

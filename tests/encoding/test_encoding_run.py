@@ -1,13 +1,17 @@
 import csv
+from functools import partial
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import torch
 from encoding.painted import MeanEncoder, paint, quarter_colours, write_painted_slide, write_tiff
 
 from scripts.common.errors import RequestError, SlideError
+from scripts.encoding.encoders import SCAEEncoder
 from scripts.encoding.run import COLUMNS, ManifestRow, encode_slides, require_complete
+from scripts.scae.network import SCAE
 from scripts.slides.table import read_slides
 
 
@@ -134,6 +138,19 @@ def test_other_weights_encode_anew(tmp_path: Path) -> None:
     (entry,) = encode_slides(slide, output, lambda: MeanEncoder(0.5))
     assert entry.status == "done"
     np.testing.assert_allclose(features_of(output), before / 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("strategy", "channels"), [("foreground", slice(96)), ("background", slice(96, None))])
+def test_another_strategy_encodes_anew(tmp_path: Path, strategy: str, channels: slice) -> None:
+    """The weights are the same, v is not."""
+    slide, output, weights = write_painted_slide(tmp_path / "case.tif"), tmp_path / "out", tmp_path / "scae.pt"
+    torch.save(SCAE().state_dict(), weights)
+    encode_slides(slide, output, partial(SCAEEncoder, weights))
+    separated = features_of(output)
+    for status in ("done", "skipped"):
+        (entry,) = encode_slides(slide, output, partial(SCAEEncoder, weights, strategy))
+        assert entry.status == status
+    np.testing.assert_allclose(features_of(output), separated[:, channels], rtol=1e-5, atol=1e-6)
 
 
 def test_another_slide_under_the_name_is_encoded_anew(tmp_path: Path) -> None:

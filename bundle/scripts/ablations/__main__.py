@@ -20,13 +20,13 @@ import yaml
 from ..common.errors import RequestError, SlideError
 from ..common.lock import folder_lock
 from ..common.progress import track
-from ..training.table import EmbeddingTable
-from .rows import FULL, MIXED, ROWS, STRATEGIES, Row
+from .datasets import Dataset
+from .rows import FULL, MIXED, ROWS, Row, rows_that_set
 from .runs import Run, execute_all
 from .summary import Result, read_result, summarise, write_table
 
 _LOGGER = logging.getLogger("ablations")
-_OURS = ("bundle_root", "dataset_dir", "output_dir", "model", "seed", "resume")
+_OURS = ("bundle_root", "dataset_dir", "slides", "table", "output_dir", "model", "seed", "resume")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,6 +58,9 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--mixed_dataset_dir", type=Path, nargs="+", default=[], help="the same slides, encoded with --strategy mixed"
     )
+    parser.add_argument(
+        "--slides", type=Path, nargs="+", default=[], help="tables in place of slides.csv, such as folds; pooled"
+    )
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
@@ -69,15 +72,21 @@ def train_options(words: Sequence[str]) -> dict[str, Any]:
     """Read ``--name value ...``, options of train.yaml.
 
     Raises:
-        RequestError: not in pairs, unknown to train.yaml, or set by the study itself.
+        RequestError: not in pairs, unknown to train.yaml, or set by the study itself or by a row.
     """
     names, values = words[::2], words[1::2]
     known = ROWS[FULL].config()
     for name in names:
         key = name.removeprefix("--")
-        if len(names) != len(values) or not name.startswith("--") or key.split("#")[0] not in known or key in _OURS:
+        root = key.split("#")[0]
+        if len(names) != len(values) or not name.startswith("--") or root not in known or root in _OURS:
             raise RequestError(
                 f"{name}: expected options of the study (see --help) and, as --name value, of train.yaml except {', '.join(_OURS)}"
+            )
+        if rows := rows_that_set(key):
+            raise RequestError(
+                f"{name}: rows {', '.join(rows)} set it, and the option would undo them; expected options that are the same for every row: "
+                "leave it out, or train that network by hand with the overlay of a row"
             )
     return {name.removeprefix("--"): _value(text) for name, text in zip(names, values, strict=True)}
 
@@ -94,27 +103,36 @@ def _value(text: str) -> Any:
 def _study(asked: argparse.Namespace, options: dict[str, Any]) -> int:
     if asked.mixed_dataset_dir and len(asked.mixed_dataset_dir) != len(asked.dataset_dir):
         raise RequestError("--mixed_dataset_dir: expected one for each --dataset_dir, in the same order")
-    if len({folder.resolve().name for folder in asked.dataset_dir}) < len(asked.dataset_dir):
+    datasets = _datasets(asked.dataset_dir, asked.slides, options)
+    mixed = _datasets(asked.mixed_dataset_dir, asked.slides, options)
+    names = [dataset.name for dataset in datasets]
+    if len(set(names)) < len(names):
         raise RequestError(
-            "--dataset_dir: two folders of the same name; expected different ones, which name the results"
+            "--dataset_dir, --slides: two folders of the same name, or two tables; expected different ones, which name the results"
         )
-    patients = [_patients(EmbeddingTable(folder)) for folder in asked.dataset_dir]
+    patients = [dataset.patients() for dataset in datasets]
     runs: dict[str, list[tuple[int, Run]]] = {}
+    left_out: dict[str, str] = {}
     for row in (ROWS[name] for name in ROWS if name in asked.rows):
-        folders = asked.mixed_dataset_dir if row.name == MIXED else asked.dataset_dir
-        reason = _reason_to_skip(row, folders, options)
-        if reason:
+        used = mixed if row.name == MIXED else datasets
+        if reason := _reason_to_skip(row, used):
             _LOGGER.warning("row %s is left out: %s", row.name, reason)
+            left_out[row.name] = reason
             continue
-        digests = [EmbeddingTable(folder).digest() for folder in folders]
         runs[row.name] = [
             (
                 index,
-                Run(row, seed, folder.resolve(), digest, asked.output_dir / name / row.name / f"seed{seed}", options),
+                Run(
+                    row,
+                    seed,
+                    dataset.folder.resolve(),
+                    dataset.digest,
+                    asked.output_dir / name / row.name / f"seed{seed}",
+                    dataset.options,
+                ),
             )
             for seed in asked.seeds
-            for index, (folder, digest) in enumerate(zip(folders, digests, strict=True))
-            for name in [asked.dataset_dir[index].resolve().name]
+            for index, (dataset, name) in enumerate(zip(used, names, strict=True))
         ]
     everything = [run for of_row in runs.values() for _, run in of_row]
     todo = [run for run in everything if not run.is_done()]
@@ -131,35 +149,25 @@ def _study(asked: argparse.Namespace, options: dict[str, Any]) -> int:
         for name, of_row in runs.items()
     }
     records = summarise(results)
-    datasets = ", ".join(folder.resolve().name for folder in asked.dataset_dir)
     with_options = ", ".join(f"{name} {value}" for name, value in options.items()) or "the defaults of train.yaml"
-    title = f"Datasets: {datasets}. Seeds: {', '.join(map(str, asked.seeds))}. Training: {with_options}."
+    title = f"Datasets: {', '.join(names)}. Seeds: {', '.join(map(str, asked.seeds))}. Training: {with_options}."
     unit = "patient" if any(patient for group in patients for patient in group.values()) else "slide"
-    write_table(asked.output_dir, records, title=title, unit=unit)
+    write_table(asked.output_dir, records, left_out=left_out, title=title, unit=unit)
     print((asked.output_dir / "ablations.md").read_text(encoding="utf-8"))
     return 1 if failed else 0
 
 
-def _patients(table: EmbeddingTable) -> dict[str, str | None]:
-    return {item["slide_id"]: item["patient"] or None for item in table.items("test")}
+def _datasets(folders: Sequence[Path], tables: Sequence[Path], options: dict[str, Any]) -> list[Dataset]:
+    """Every folder with every table; without tables, with its own."""
+    of_tables = [{"slides": str(table.resolve())} for table in tables] or [{}]
+    return [Dataset(folder, {**options, **of_table}) for folder in folders for of_table in of_tables]
 
 
-def _reason_to_skip(row: Row, folders: Sequence[Path], options: dict[str, Any]) -> str | None:
-    """Why a row cannot be run on these datasets, if so."""
-    if not folders:
+def _reason_to_skip(row: Row, datasets: Sequence[Dataset]) -> str | None:
+    """Why a row is not run, if so."""
+    if not datasets:
         return "it needs --mixed_dataset_dir"
-    config = row.config(**options)
-    for folder in folders:
-        table = EmbeddingTable(folder, levels=config["thumbnail_levels"], channel_range=config["channel_range"])
-        if row.name in STRATEGIES and not table.encoder.startswith("SCAE"):
-            return (
-                f"{folder}: embeddings of {table.encoder.split()[0]}, which has no foreground and background channels"
-            )
-        try:
-            _ = table.channels, table.thumbnail_levels
-        except RequestError as error:
-            return str(error)
-    return None
+    return next(filter(None, (dataset.reason_to_skip(row) for dataset in datasets)), None)
 
 
 if __name__ == "__main__":

@@ -6,11 +6,18 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
+from ..encoding.encoders import scae_name
+
 BUNDLE = Path(__file__).resolve().parents[2]
 CONFIGS = BUNDLE / "configs"
 FULL = "full"
 MIXED = "mixed"
-STRATEGIES = ("foreground", "background")
+OF_THUMBNAIL = frozenset(
+    {"thumbnail_levels", *(f"network_def#{name}" for name in ("thumbnail_stream", "multi_scale", "stream_attention"))}
+)
+"""Ids without effect on a network that runs on V alone."""
+STRATEGIES = {"foreground": "separated", "background": "separated", MIXED: "mixed"}
+"""What the S-CAE of a row's embeddings must have been run with, where that matters."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,22 @@ class Row:
         """Config files of its training, in the order in which they are merged."""
         names = ["train.yaml", f"ablations/{FULL}.yaml", f"ablations/{self.name}.yaml"]
         return [str(CONFIGS / name) for name in dict.fromkeys(names)]
+
+    @property
+    def sets(self) -> frozenset[str]:
+        """Ids that its own overlay sets."""
+        return frozenset(ConfigParser.load_config_file(self.files[-1]))
+
+    @property
+    def is_of_thumbnail(self) -> bool:
+        """Whether it differs from `FULL` on the side of T: without T it is `FULL` or another row once more."""
+        return self.name != FULL and not self.sets.isdisjoint(OF_THUMBNAIL)
+
+    @property
+    def encoder(self) -> str | None:
+        """Name of the encoder that its embeddings must be of; None: of any."""
+        strategy = STRATEGIES.get(self.name)
+        return None if strategy is None else scae_name(strategy)
 
     def config(self, **options: Any) -> dict[str, Any]:
         """Merge its files and ``options``, which may name nested ids."""
@@ -67,3 +90,12 @@ ROWS = {
     )
 }
 """By name, in the paper's order; L = 3 of Table IV and "Separated" of Table V are the full network."""
+
+
+def rows_that_set(key: str) -> list[str]:
+    """Names of the rows whose overlays set an id, a part of it or what it is a part of."""
+    return [
+        name
+        for name, row in ROWS.items()
+        if any(f"{own}#".startswith(f"{key}#") or f"{key}#".startswith(f"{own}#") for own in row.sets)
+    ]

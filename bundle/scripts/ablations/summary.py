@@ -29,7 +29,7 @@ full network, seed by seed, on the same resamples. Sign: whether the difference 
 zero. Parameters are the trainable ones; the compression ratio is 3 S^2 K^2 / (3 S^2 L + C K^2) of the V and T that the network uses.
 
 The paper's figures are its AUC on Camelyon16 and, for Table III, on TCGA-LUSC. Its AUC of 0.760 on 43 positive and 72 negative slides has
-a standard error of about 0.05, as large as most of its differences, one training each and no interval; its epochs were
+a standard error of about 0.05, as large as most of its differences, and is reported without repeats or interval; its epochs were
 chosen on the set that it reports; and its columns of precision and recall are swapped. So its sign is what can be compared, not its size.
 """
 
@@ -163,12 +163,15 @@ def _sign(record: Mapping[str, Any]) -> str:
     return "holds" if record["difference"] * record["paper_difference_camelyon16"] > 0 else "opposite"
 
 
-def write_table(output_dir: Path, records: Sequence[Mapping[str, Any]], *, title: str, unit: str) -> None:
+def write_table(
+    output_dir: Path, records: Sequence[Mapping[str, Any]], *, left_out: Mapping[str, str], title: str, unit: str
+) -> None:
     """Write ``ablations.csv`` and ``ablations.md``.
 
     Args:
         output_dir: their folder.
         records: of :func:`summarise`.
+        left_out: rows that were not run, and why.
         title: says what was run.
         unit: what was resampled, "slide" or "patient".
     """
@@ -189,12 +192,14 @@ def write_table(output_dir: Path, records: Sequence[Mapping[str, Any]], *, title
             _number(record["sd_of_difference"], "{:.3f}"),
             _number(record["validation_auc"], "{:.3f}"),
             f"{record['parameters']:,}",
-            f"{record['compression_ratio']:.0f}",
+            f"{record['compression_ratio']:.1f}",
             _printed(record, "camelyon16"),
             _printed(record, "tcga_lusc"),
             record["sign"] or "",
         )
         lines.append(f"| {' | '.join(map(str, cells))} |")
+    if left_out:
+        lines += ["\nLeft out:\n", *(f"- `{name}`: {reason}" for name, reason in left_out.items())]
     notes = NOTES.format(resamples=RESAMPLES, unit=unit)
     with atomic_path(output_dir / "ablations.md") as partial:
         partial.write_text("\n".join([*lines, "", notes]), encoding="utf-8")

@@ -22,6 +22,11 @@ class PatchEncoder(Protocol):
         ...
 
 
+def scae_name(strategy: str) -> str:
+    """Name that an embedding records of its S-CAE: "separated", "foreground" and "background" have the same weights."""
+    return "SCAEEncoder" if strategy == "separated" else f"SCAEEncoder-{strategy}"
+
+
 class SCAEEncoder(nn.Module):
     """The encoder half of a trained S-CAE.
 
@@ -40,6 +45,7 @@ class SCAEEncoder(nn.Module):
         self.scae = SCAE(strategy=strategy)
         self.scae.load_state_dict(read_weights(weights, network=self.scae, made_by="train_scae.yaml"))
         self.channels = self.scae.channels
+        self.name = scae_name(strategy)
         self.eval()
 
     def forward(self, patches: Tensor) -> Tensor:
