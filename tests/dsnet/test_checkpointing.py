@@ -28,10 +28,10 @@ def test_the_same_gradients_and_statistics(arguments: dict[str, bool]) -> None:
         torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
-def kept_bytes(*, enabled: bool) -> int:
-    """Bytes that a forward pass keeps for the backward pass."""
+def kept_bytes(*, enabled: bool, side: int = 40, channels: int = 8) -> int:
+    """Bytes that a forward pass of a slide of ``side`` x ``side`` patches keeps for the backward pass."""
     torch.manual_seed(0)
-    network = checkpoint_blocks(DSNet(embedding_channels=8), enabled=enabled)
+    network = checkpoint_blocks(DSNet(embedding_channels=channels), enabled=enabled)
     storages: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ def kept_bytes(*, enabled: bool) -> int:
 
     weights = {weight.untyped_storage().data_ptr() for weight in network.parameters()}
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        logits = network(random_image(40, 40, embedding_channels=8)[None])
+        logits = network(random_image(side, side, embedding_channels=channels)[None])
         kept = sum(size for pointer, size in storages.items() if pointer not in weights)
     logits.sum().backward()
     return kept
@@ -48,6 +48,11 @@ def kept_bytes(*, enabled: bool) -> int:
 
 def test_less_is_kept() -> None:
     assert kept_bytes(enabled=True) < 0.5 * kept_bytes(enabled=False)
+
+
+def test_a_step_on_the_papers_slide_fits_in_8_gib() -> None:
+    """What is kept grows with the patches: 140,000 of them (V 400 x 350), C = 128, L = 3, one slide a batch, float32."""
+    assert kept_bytes(enabled=False, side=80, channels=128) / 80**2 * 140_000 < 8 * 2**30
 
 
 def test_evaluation_is_left_alone() -> None:

@@ -12,7 +12,7 @@ from monai.transforms import Compose, RandFlipd, ScaleIntensityRanged
 from scripts.common.errors import RequestError
 from scripts.patches.dataset import PatchDataset
 from scripts.patches.draw import SlideSample
-from scripts.patches.store import open_patches, patch_writer
+from scripts.patches.store import fingerprint, open_patches, patch_writer
 
 PATCHES = np.random.default_rng(0).integers(0, 256, (150, 112, 112, 3)).astype(np.uint8)
 
@@ -50,6 +50,13 @@ def test_file_holds_the_samples_one_after_the_other(path: Path) -> None:
         assert list(file["slide_id"].asstr()) == ["slide-0"] * 70 + ["slide-2"] * 80
         assert dict(file.attrs) == {"format": "dsnet-patches/1", "seed": 3}
         assert file["patches"].chunks == (64, 112, 112, 3)
+
+
+def test_fingerprints_tell_files_apart(path: Path, tmp_path: Path) -> None:
+    """The same patches in the same places, but of other slides, are other patches."""
+    assert fingerprint(path) == fingerprint(write(tmp_path / "again.h5", 70, 0, 80))
+    others = [fingerprint(write(tmp_path / "other.h5", *counts)) for counts in ((70, 0, 79), (80, 0, 70))]
+    assert len({fingerprint(path), *others}) == 3
 
 
 def test_a_file_that_was_not_finished_is_not_there(tmp_path: Path) -> None:

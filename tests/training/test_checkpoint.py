@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ignite.engine import Events
+from ignite.engine import Engine, Events
+from monai.bundle import ConfigWorkflow
+from monai.inferers import SimpleInferer
 from monai.utils import set_determinism
 from tiny_flow import ON_CPU, workflow
 from torch import Tensor
@@ -31,16 +33,19 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def patches(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_patches(tmp_path_factory.mktemp("patches"), seed=0)
+
+
+def write_patches(folder: Path, *, seed: int) -> Path:
     """Eight patches of noise."""
-    folder = tmp_path_factory.mktemp("patches")
-    pixels = np.random.default_rng(0).integers(0, 256, (8, 112, 112, 3)).astype(np.uint8)
+    pixels = np.random.default_rng(seed).integers(0, 256, (8, 112, 112, 3)).astype(np.uint8)
     with patch_writer(folder / "patches.h5", {"seed": 0}) as append:
         append("slide", SlideSample(pixels, np.zeros((8, 2), int), np.ones(8, bool), 9, ""))
     return folder
 
 
-def train(config: str, dataset: Path, output: Path, *, stop_at: int | None = None, **options: Any) -> None:
-    """Run a training, to the ``stop_at``-th step of the optimizer if that is given."""
+def train(config: str, dataset: Path, output: Path, *, stop_at: int | None = None, **options: Any) -> ConfigWorkflow:
+    """Run a training, to the ``stop_at``-th step of the optimizer if that is given, and return its workflow."""
     weights = {"train.yaml": "model", "train_scae.yaml": "encoder"}[config]
     folders = {"dataset_dir": dataset, "output_dir": output / "log", weights: output / "model.pt"}
     recipe = {"max_epochs": 4, "batch_size": 2, "learning_rate": 1e-3, **ON_CPU}
@@ -58,6 +63,7 @@ def train(config: str, dataset: Path, output: Path, *, stop_at: int | None = Non
         stage.finalize()
     finally:
         set_determinism(seed=None)
+    return stage
 
 
 def assert_same(found: Any, expected: Any, where: str = "") -> None:
@@ -110,8 +116,10 @@ def test_dsnet_goes_on_bit_by_bit(dataset: Path, undisturbed: Path, tmp_path: Pa
     assert_same_outputs(tmp_path, undisturbed)
 
 
-def test_scae_goes_on_bit_by_bit(patches: Path, tmp_path: Path) -> None:
-    options = {"max_epochs": 2, "batch_size": 4, "learning_rate": 0.03}
+@pytest.mark.parametrize(("objective", "learning_rate"), [("paper", 0.03), ("extended", 0.003)])
+def test_scae_goes_on_bit_by_bit(patches: Path, tmp_path: Path, objective: str, learning_rate: float) -> None:
+    """Of the extended objective the loss has weights of its own, which go on too."""
+    options = {"max_epochs": 2, "batch_size": 4, "learning_rate": learning_rate, "objective": objective}
     train("train_scae.yaml", patches, tmp_path / "undisturbed", **options)
     with pytest.raises(RuntimeError):
         train("train_scae.yaml", patches, tmp_path / "stopped", stop_at=3, **options)
@@ -158,6 +166,22 @@ def test_other_settings_are_refused(dataset: Path, undisturbed: Path) -> None:
     with pytest.raises(RuntimeError) as caught:
         train("train.yaml", dataset, undisturbed, resume=True, **{"network_def#multi_scale": False})
     assert "began with network" in str(cause_of(caught.value))
+    with pytest.raises(RuntimeError) as caught:
+        train("train.yaml", dataset, undisturbed, resume=True, classes=["1", "0"], val_interval=2)
+    message = str(cause_of(caught.value))
+    assert "began with classes \"['0', '1']\", now \"['1', '0']\"; with val_interval 1, now 2" in message
+
+
+def test_another_recipe_or_other_patches_are_refused(patches: Path, tmp_path: Path) -> None:
+    train("train_scae.yaml", patches, tmp_path, max_epochs=1, batch_size=8)
+    others = write_patches(tmp_path, seed=1)  # as many, of the same places
+    changes = {"optimizers#paper#momentum": 0.9, "optimizers#paper#weight_decay": 0.0, "recipe#views#blur": 2.0}
+    with pytest.raises(RuntimeError) as caught:
+        train("train_scae.yaml", others, tmp_path, max_epochs=2, batch_size=8, resume=True, **changes)
+    message = str(cause_of(caught.value))
+    for expected in ("momentum 0.8, now 0.9", "patches '", "'blur': 1.0", "'blur': 2.0", "weight_decay 1e-05, now 0.0"):
+        assert expected in message
+    assert "training_patches" not in message
 
 
 def small_state(folder: Path, **options: Any) -> TrainingState:
@@ -178,6 +202,24 @@ def test_a_state_of_another_version(tmp_path: Path) -> None:
         small_state(tmp_path, resume=True)
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_what_a_kill_left_half_written_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: bool) -> None:
+    """Where a training starts, by the first process; the partial files of others stay."""
+    left = [
+        tmp_path / f".{name}.1.partial.{suffix}"
+        for name, suffix in (("last", "pt"), ("model", "pt"), ("model", "json"))
+    ]
+    other = tmp_path / ".other.1.partial.pt"
+    for path in (*left, other):
+        path.write_bytes(b"half")
+    monkeypatch.setattr(checkpoint, "is_first", lambda: first)
+    engine = Engine(lambda engine, batch: None)
+    small_state(tmp_path).attach(engine)
+    engine.run([0])
+    assert [path.exists() for path in left] == [not first] * 3
+    assert other.exists()
+
+
 def test_the_scaler_of_mixed_precision_goes_on(tmp_path: Path) -> None:
     """It exists on CUDA alone; the trainer makes it anew at every run."""
 
@@ -193,7 +235,22 @@ def test_the_scaler_of_mixed_precision_goes_on(tmp_path: Path) -> None:
     assert resumed.state.iteration == 15
 
 
+class FrozenNorms(SimpleInferer):
+    """Normalises by the running statistics, so that a batch's size is all that accumulation could change."""
+
+    def __call__(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
+        return super().__call__(inputs, network.eval(), *args, **kwargs)
+
+
 def test_accumulated_batches_make_one_step(dataset: Path, tmp_path: Path) -> None:
-    train("train.yaml", dataset, tmp_path, max_epochs=1, accumulate=2)
-    state = torch.load(tmp_path / "log" / "last.pt", weights_only=True)
-    assert state["optimizer"]["state"][0]["step"] == 1
+    """Two batches of two slides give the step and the gradients of one batch of four."""
+    gradients = []
+    for batch_size, accumulate in ((2, 2), (4, 1)):
+        options = {"max_epochs": 1, "batch_size": batch_size, "accumulate": accumulate, "train#inferer": FrozenNorms()}
+        stage = train("train.yaml", dataset, tmp_path / str(batch_size), **options)
+        state = torch.load(tmp_path / str(batch_size) / "log" / "last.pt", weights_only=True)
+        assert state["optimizer"]["state"][0]["step"] == 1
+        network = stage.parser.get_parsed_content("network")
+        gradients.append({name: weight.grad for name, weight in network.named_parameters() if weight.grad is not None})
+    assert max(float(value.abs().max()) for value in gradients[1].values()) > 1e-3
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)

@@ -2,15 +2,19 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-from tiny_flow import BUNDLE, CONFIGS, ON_CPU, read_rows, run_config
+from ignite.engine import Events
+from monai.utils import set_determinism
+from tiny_flow import BUNDLE, CONFIGS, ON_CPU, read_rows, run_config, workflow
 from training.embedding_files import write_dataset
 
 from scripts.common import ranks
@@ -51,11 +55,11 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pair(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Trained and evaluated by two processes."""
+    """Trained, with blocks computed twice, and evaluated by two processes."""
     output = tmp_path_factory.mktemp("pair")
     both = ("train.yaml", "multi_gpu_train.yaml")
     given = folders(dataset, output)
-    torchrun("training", *both, processes=2, cwd=output, batch_size=2, **given, **SAME_ORDER)
+    torchrun("training", *both, processes=2, cwd=output, batch_size=2, checkpointing=True, **given, **SAME_ORDER)
     given["output_dir"] = output / "eval"
     torchrun("evaluating", *both, "evaluate.yaml", processes=2, cwd=output, **given, **ON_CPU)
     return output
@@ -81,6 +85,25 @@ def test_two_processes_equal_one_with_twice_the_batch(dataset: Path, pair: Path,
     cards = [json.loads((folder / "model.json").read_text()) for folder in (pair, tmp_path)]
     assert cards[0]["validation"] == cards[1]["validation"]
     assert cards[0]["validation"]["slides"] == 5
+
+
+def test_one_process_goes_on_where_two_stopped(dataset: Path, pair: Path, tmp_path: Path) -> None:
+    """Its first epoch, their fourth, begins with their weights."""
+    shutil.copytree(pair / "log", tmp_path / "log")
+    given = {**SAME_ORDER, "max_epochs": 4, "batch_size": 2, "checkpointing": True, "resume": True}
+    stage = workflow("train.yaml", run_id="training", **given, **folders(dataset, tmp_path))
+    began: list[dict[str, torch.Tensor]] = []
+    try:
+        stage.initialize()
+        network, trainer = (stage.parser.get_parsed_content(name) for name in ("network", "train#trainer"))
+        trainer.add_event_handler(Events.EPOCH_STARTED, lambda: began.append(deepcopy(network.state_dict())))
+        stage.run()
+    finally:
+        set_determinism(seed=None)
+    before, after = (torch.load(folder / "log" / "last.pt", weights_only=True) for folder in (pair, tmp_path))
+    assert (before["epoch"], after["epoch"], len(began)) == (3, 4, 1)
+    torch.testing.assert_close(began[0], before["network"], rtol=0, atol=0)
+    assert any(not torch.equal(after["network"][name], value) for name, value in before["network"].items())
 
 
 def test_every_test_slide_is_predicted_once(dataset: Path, pair: Path, tmp_path: Path) -> None:

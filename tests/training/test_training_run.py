@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ignite.engine import Engine
 from monai.bundle import ConfigWorkflow
 from tiny_flow import ON_CPU, read_rows, run_config
 from torch import Tensor
@@ -16,7 +17,9 @@ from scripts.common.errors import RequestError
 from scripts.dsnet.network import DSNet
 from scripts.evaluation.calibration import calibrated, fit_temperature
 from scripts.evaluation.metrics import choose_threshold
+from scripts.training import transforms
 from scripts.training.card import load_model, read_card
+from scripts.training.evaluation import PredictionCollector
 
 
 def train(dataset: Path, output: Path, **options: Any) -> ConfigWorkflow:
@@ -143,6 +146,37 @@ def test_resume_keeps_the_best_epoch_of_before(tmp_path: Path) -> None:
     assert torch.load(last, weights_only=True)["epoch"] == 5
     after = torch.load(tmp_path / "model.pt", weights_only=True)
     assert all(torch.equal(best[name], after[name]) for name in best)
+
+
+class TiedCollector(PredictionCollector):
+    """Every epoch is as good as any other."""
+
+    def _report(self, engine: Engine, name: str) -> None:
+        engine.state.metrics[name] = 0.5
+
+
+def test_of_equal_epochs_the_later_is_kept(dataset: Path, tmp_path: Path) -> None:
+    train(dataset, tmp_path, **{"validate#collector": TiedCollector()})
+    state = torch.load(tmp_path / "log" / "last.pt", weights_only=True)
+    assert (state["best_metric"], state["best_metric_epoch"]) == (0.5, 2)
+    kept = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert all(torch.equal(kept[name], value) for name, value in state["network"].items())
+
+
+def test_an_epoch_reads_nothing_of_what_is_cached(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two epochs, validations and pictures, and every slide was read once."""
+    read: list[str] = []
+    original = transforms.read_embedding
+
+    def counting(path: Path, **options: Any) -> Any:
+        read.append(path.stem)
+        return original(path, **options)
+
+    monkeypatch.setattr(transforms, "read_embedding", counting)
+    train(dataset, tmp_path)
+    assert sorted(read) == [f"{split}_{index}" for split in ("train", "val") for index in range(4)]
 
 
 def test_resume_without_a_checkpoint(dataset: Path, tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 from encoding.painted import MeanEncoder, paint, quarter_colours, write_tiff
-from monai.transforms import Compose, RandFlipd, RandRotate90d
+from monai.bundle import ConfigParser
+from monai.transforms import Compose, RandFlipd
+from tiny_flow import CONFIGS
 from training.embedding_files import CHANNELS as CHANNELS_OF_FILE
 from training.embedding_files import STEP_PX, write_embedding, write_foreign
 
@@ -22,8 +24,10 @@ QUARTERS = {(0, 0): 1.0, (0, 1): 2.0, (1, 0): 3.0, (1, 1): 4.0}
 
 def augmentations() -> Compose:
     """The random transforms of train.yaml up to the packing."""
-    flips = [RandFlipd(keys=["v", "t"], prob=0.5, spatial_axis=axis) for axis in (0, 1)]
-    return Compose([*flips, RandRotate90d(keys=["v", "t"], prob=0.75, max_k=3), RandTrimd()])
+    config = ConfigParser.load_config_file(str(CONFIGS / "train.yaml"))
+    *random, packing = ConfigParser(config).get_parsed_content("train#random_transforms")
+    assert isinstance(packing, PackMatricesd)
+    return Compose(random)
 
 
 def marked(row: int, column: int) -> dict[str, torch.Tensor]:
@@ -64,6 +68,23 @@ def test_v_o_and_t_stay_aligned() -> None:
     assert 0 < lost < 100, "a trim loses the patch now and then"
     assert len(orders) == 8, "all flips and turns were seen"
     assert len(shapes) > 20
+
+
+def test_each_transform_of_the_training_is_drawn() -> None:
+    """Both flips, the quarter turns and the trim, each alone: with the turns one flip would show all that two do."""
+    upright, quarter, half, three_quarters = (1, 2, 3, 4), (2, 4, 1, 3), (4, 3, 2, 1), (3, 1, 4, 2)
+    seen = []
+    for transform in augmentations().transforms:
+        alone = Compose([transform]).set_random_state(seed=0)
+        found = [alone(marked(HEIGHT // 2, WIDTH // 2)) for _ in range(60)]
+        orders = {tuple(item["t"][0][item["t"][0] > 0].tolist()) for item in found}
+        seen.append((orders, len({item["v"].shape[-2:] for item in found}) > 2))
+    assert seen == [
+        ({upright, (3, 4, 1, 2)}, False),
+        ({upright, (2, 1, 4, 3)}, False),
+        ({upright, quarter, half, three_quarters}, False),
+        ({upright}, True),
+    ]
 
 
 def test_the_mask_moves_with_v() -> None:

@@ -48,7 +48,7 @@ def writing_to(folder: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def remove_partial(folder: str | os.PathLike[str], stems: Container[str]) -> None:
-    """Remove what killed runs left of the outputs ``stems`` in ``folder``; only for the run that holds the folder's lock."""
+    """Remove what killed runs left of the outputs ``stems`` in ``folder``; only for a run that alone writes them."""
     for path in Path(folder).glob(".*.partial*"):
         if path.name.split(".partial")[0].rpartition(".")[0][1:] in stems:
             path.unlink(missing_ok=True)

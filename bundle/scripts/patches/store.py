@@ -1,5 +1,6 @@
 """The file ``patches.h5``: the training patches of all slides, one after the other."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from .draw import SlideSample
 
 FORMAT = "dsnet-patches/1"
 CHUNK_PATCHES = 64  # 2.4 MB; without compression a single patch is read from a chunk without the rest of it
+CHECKED_PATCHES = 64
 
 Append = Callable[[str, SlideSample], None]
 
@@ -67,3 +69,22 @@ def open_patches(path: Path) -> h5py.File:
         what = f"format {found!r}" if found != FORMAT else "no patch in it"
         raise RequestError(f"{path}: {what}, expected {FORMAT!r} with one patch at least: {remedy}")
     return file
+
+
+def fingerprint(path: str | Path) -> str:
+    """Return what tells a file of patches from any other, in 64 hexadecimal digits; it names no slide.
+
+    Made of all that the file says of its patches, such as their slides and places, and of the pixels of some, evenly spaced: those of
+    all take seconds.
+
+    Raises:
+        RequestError: see :func:`open_patches`.
+    """
+    digest = hashlib.sha256()
+    with open_patches(Path(path)) as file:
+        patches = file["patches"]
+        said = {name: file[name][()].tolist() for name in sorted(set(file) - {"patches"})}
+        digest.update(repr((patches.shape, said)).encode())
+        for index in np.linspace(0, len(patches) - 1, min(CHECKED_PATCHES, len(patches))).round().astype(int):
+            digest.update(patches[index].tobytes())
+    return digest.hexdigest()

@@ -11,7 +11,7 @@ from ignite.engine import Engine, Events
 from torch import Tensor
 
 from ..common.errors import RequestError
-from ..common.files import atomic_path
+from ..common.files import atomic_path, remove_partial
 from ..common.ranks import is_first, wait_for_all
 from .evaluation import unwrapped
 
@@ -61,6 +61,7 @@ class TrainingState:
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer; it must stand behind the handlers that step the schedule and validate."""
+        engine.add_event_handler(Events.STARTED, self._clear)
         engine.add_event_handler(Events.STARTED, self._load)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
         engine.add_event_handler(Events.COMPLETED, self._finish)
@@ -90,9 +91,14 @@ class TrainingState:
         if changed:
             raise RequestError(
                 f"{self.path}: the training began with {'; with '.join(changed)}; expected the same: give the former, or train anew "
-                "without --resume (only --max_epochs may change)"
+                "without --resume (--max_epochs may change)"
             )
         return state
+
+    def _clear(self, engine: Engine) -> None:
+        """Remove what a kill left half written."""
+        for path in (self.path, self.model) if is_first() else ():
+            remove_partial(path.parent, {path.stem})
 
     def _load(self, engine: Any) -> None:
         if self.resumed is None:
