@@ -30,10 +30,8 @@ def patches(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_search(patches: Path, output: Path, **options: object) -> None:
-    steps = {"training_steps": 1, "measured_patches": 8, "max_steps": 2}
-    run_config(
-        "search_sparsity.yaml", run_id="searching", dataset_dir=patches, output_dir=output, **steps, **options, **ON_CPU
-    )
+    steps = {"training_steps": 1, "measured_patches": 8, "max_steps": 2, **options}
+    run_config("search_sparsity.yaml", run_id="searching", dataset_dir=patches, output_dir=output, **steps, **ON_CPU)
 
 
 @pytest.mark.parametrize("objective", ["paper", "extended"])
@@ -62,6 +60,25 @@ def test_log_plot_choice_and_the_weights_of_every_step(
         assert network.detect.sparsity_rate == float(rate)
         weights = torch.load(tmp_path / f"rho_{rate}" / "scae.pt", weights_only=True)
         assert all(torch.equal(weights[name], value) for name, value in network.state_dict().items())
+
+
+def test_a_stopped_search_leaves_its_steps(patches: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = [Measured(9000.0, 0.01, 0.1, 1.0), Measured(8000.0, 0.01, 0.1, 1.0)]
+
+    def measured(*_: object, **__: object) -> Measured:
+        if not steps:
+            raise MemoryError("stopped")
+        return steps.pop(0)
+
+    monkeypatch.setattr(searching, "measure", measured)
+    with pytest.raises(RuntimeError):
+        run_search(patches, tmp_path, nuclei_per_mm2=1000, max_steps=3)
+    rows = read_rows(tmp_path / "sparsity.csv")
+    assert [(row["step"], float(row["nuclei_per_mm2"]), row["verdict"]) for row in rows] == [
+        ("0", 9000, "too many: higher"),
+        ("1", 8000, "too many: higher"),
+    ]
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"sparsity.csv"}
 
 
 def test_same_seed_same_search(patches: Path, tmp_path: Path) -> None:

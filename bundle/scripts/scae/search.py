@@ -1,7 +1,7 @@
 """The binary search for the sparsity rate rho (III-B: "the optimal rho can be decided from a binary search")."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ..common.errors import RequestError
@@ -44,7 +44,7 @@ def search(
     error_margin: float = 0.5,
     tolerance: float = 0.05,
     max_steps: int = 7,
-) -> list[Step]:
+) -> Iterator[Step]:
     """Search for the rate whose detected nuclei per area meet a prior, among those that reconstruct well enough.
 
     Few active locations find few nuclei and reconstruct worse, so both decide on which side to go on: a rate with too large an
@@ -60,8 +60,8 @@ def search(
         tolerance: the search ends where the density is this close to the prior, as a share of it.
         max_steps: most rates tried, the lowest included.
 
-    Returns:
-        The steps in their order.
+    Yields:
+        A step as soon as its rate was measured.
 
     Raises:
         RequestError: a value outside its range.
@@ -92,31 +92,31 @@ def search(
             low = rate
         elif verdict.endswith("lower"):
             high = rate
-        steps.append(
-            Step(
-                step=len(steps),
-                sparsity_rate=rate,
-                nuclei_per_mm2=measured.nuclei_per_mm2,
-                error=measured.error,
-                most_error=most_error,
-                active_share=measured.active_share,
-                darkness=measured.darkness,
-                low=low,
-                high=high,
-                verdict=verdict,
-            )
+        step = Step(
+            step=len(steps),
+            sparsity_rate=rate,
+            nuclei_per_mm2=measured.nuclei_per_mm2,
+            error=measured.error,
+            most_error=most_error,
+            active_share=measured.active_share,
+            darkness=measured.darkness,
+            low=low,
+            high=high,
+            verdict=verdict,
         )
+        steps.append(step)
         _LOGGER.info(
             "step %d: rho %.2f: %.0f nuclei/mm2, error %.5f (at most %.5f): %s",
-            *(len(steps) - 1, rate, measured.nuclei_per_mm2, measured.error, most_error, verdict),
+            *(step.step, rate, measured.nuclei_per_mm2, measured.error, most_error, verdict),
         )
         if measured.darkness <= 0:
             _LOGGER.warning(
                 "step %d: what is active is lighter than its surroundings, so it is not nuclei that are counted",
-                len(steps) - 1,
+                step.step,
             )
+        yield step
         if verdict == "met" or low == high or len(steps) == max_steps:
-            return steps
+            return
         rate = (low + high) / 2
 
 

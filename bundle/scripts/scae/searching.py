@@ -34,7 +34,7 @@ def search_sparsity(
     patch_um: float = 64.0,
     **bounds: Any,
 ) -> float:
-    """Search rho on a set of patches; write ``sparsity.csv`` (the steps), ``sparsity.png`` and ``sparsity.json`` (the choice).
+    """Search rho on a set of patches; write ``sparsity.csv`` (after every step), ``sparsity.png`` and ``sparsity.json`` (the choice).
 
     Args:
         patches: items ``{"image": (3, 112, 112) on the scale of 0 to 255}``, those that the options' training reads.
@@ -69,9 +69,11 @@ def search_sparsity(
         training.finalize()
         return measure(network, subset, patch_um=patch_um, device=device)
 
-    steps = search(try_rate, nuclei_per_mm2=nuclei_per_mm2, **bounds)
+    steps: list[Step] = []
+    for step in search(try_rate, nuclei_per_mm2=nuclei_per_mm2, **bounds):
+        steps.append(step)
+        write_csv(output / "sparsity.csv", [field.name for field in fields(Step)], map(asdict, steps))
     best = chosen(steps, nuclei_per_mm2=nuclei_per_mm2)
-    write_csv(output / "sparsity.csv", [field.name for field in fields(Step)], (asdict(step) for step in steps))
     write_json(
         output / "sparsity.json",
         {"prior_nuclei_per_mm2": nuclei_per_mm2, **asdict(best)},
