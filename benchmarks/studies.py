@@ -2,8 +2,9 @@
 
     python benchmarks/studies.py "S-CAE, large lesions=runs/a/ablations.csv" "S-CAE, small lesions=runs/b/ablations.csv"
 
-A study is ``NAME=FILE``. The full network has its AUC, every other row its difference to it, each with its 95 % interval and the number
-of trainings; a difference whose interval excludes zero is bold. Below, what became of the paper's signs in each study.
+A study is ``NAME=FILE``. The full network has its AUC, every other row its difference to it, each with its 95 % interval over the test
+slides and, behind it, its deviation over the trainings. Bold, and counted below as a sign that holds or is the opposite of the paper's, is
+a difference that is clear of both: its interval excludes zero, and so does the 95 % t interval of its mean over the trainings.
 """
 
 import argparse
@@ -13,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
+
+from scipy.stats import t as student
 
 from scripts.ablations.rows import FULL, ROWS
 from scripts.ablations.summary import COLUMNS
@@ -52,17 +55,29 @@ def _cell(record: Mapping[str, str]) -> str:
     if not record[name]:
         return "-"  # without the full network there is nothing to differ from
     value, low, high = (f"{float(record[key]):{pattern}}" for key in (name, f"{name}_low", f"{name}_high"))
-    value = f"**{value}**" if record["sign"] in ("holds", "opposite") else value
-    return f"{value} ({low} to {high}), {record['runs']}"
+    value = f"**{value}**" if _sign(record) in ("holds", "opposite") else value
+    deviation = record["sd_over_seeds" if record["row"] == FULL else "sd_of_difference"]
+    return f"{value} ({low} to {high})" + (f", {float(deviation):.3f}" if deviation else "")
+
+
+def _sign(record: Mapping[str, str]) -> str:
+    """The sign in the record, or "open" where the mean over the trainings may as well be zero, or there is but one."""
+    if record["sign"] not in ("holds", "opposite"):
+        return record["sign"]
+    runs = int(record["runs"])
+    if runs < 2:
+        return "open"
+    margin = float(student.ppf(0.975, runs - 1)) * float(record["sd_of_difference"]) / runs**0.5
+    return record["sign"] if abs(float(record["difference"])) > margin else "open"
 
 
 def signs_of(study: Study) -> str:
     """Say in which rows the paper's sign holds, and in which it is the opposite."""
     found = {
-        sign: [ROWS[name].title for name, record in study.items() if record["sign"] == sign]
+        sign: [ROWS[name].title for name, record in study.items() if _sign(record) == sign]
         for sign in ("holds", "opposite")
     }
-    rest = sum(record["sign"] == "open" for record in study.values())
+    rest = sum(_sign(record) == "open" for record in study.values())
     said = [f"{sign}: {', '.join(titles)}" for sign, titles in found.items() if titles]
     return "; ".join([*said, f"open: {rest} of {sum(bool(record['sign']) for record in study.values())}"])
 

@@ -7,33 +7,48 @@ from scripts.ablations.summary import COLUMNS
 from scripts.common.files import write_csv
 
 
-def write_study(path: Path, *records: tuple[str, float, float, float, str]) -> str:
-    """A study of two trainings a row; the figures are the AUC of "full" and the differences of the others."""
+def write_study(path: Path, *records: tuple[str, float, float, float, float, str], runs: int = 5) -> str:
+    """A study; the figures are the AUC of "full" and the differences of the others, their interval and their deviation over trainings."""
     rows = []
-    for row, value, low, high, sign in records:
-        name = "auc" if row == "full" else "difference"
-        rows.append({"row": row, "runs": 2, "sign": sign, name: value, f"{name}_low": low, f"{name}_high": high})
+    for row, value, low, high, deviation, sign in records:
+        name, spread = ("auc", "sd_over_seeds") if row == "full" else ("difference", "sd_of_difference")
+        figures = {name: value, f"{name}_low": low, f"{name}_high": high, spread: deviation if runs > 1 else None}
+        rows.append({"row": row, "runs": runs, "sign": sign, **figures})
     write_csv(path, COLUMNS, rows)
     return str(path)
 
 
 def test_studies_stand_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    full = ("full", 0.8, 0.7, 0.9, "")
+    full = ("full", 0.8, 0.7, 0.9, 0.03, "")
     first = write_study(
-        tmp_path / "a.csv", ("levels_1", 0.01, -0.02, 0.04, "open"), full, ("mixed", -0.1, -0.2, -0.05, "holds")
+        tmp_path / "a.csv",
+        ("levels_1", 0.01, -0.02, 0.04, 0.001, "open"),
+        full,
+        ("mixed", -0.1, -0.2, -0.05, 0.08, "holds"),
     )
-    second = write_study(tmp_path / "b.csv", full, ("levels_1", 0.0512, 0.02, 0.08, "opposite"))
+    second = write_study(tmp_path / "b.csv", full, ("levels_1", 0.0512, 0.02, 0.08, 0.04, "opposite"))
     assert main([f"S-CAE={first}", f"NIC={second}"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "| | S-CAE | NIC | paper |",
         "|---|---|---|---|",
-        "| Full DSNet | 0.800 (0.700 to 0.900), 2 | 0.800 (0.700 to 0.900), 2 | 0.760 |",
-        "| L = 1 | +0.010 (-0.020 to +0.040), 2 | **+0.051** (+0.020 to +0.080), 2 | -0.024 |",
-        "| Mixed | **-0.100** (-0.200 to -0.050), 2 | - | -0.064 |",
+        "| Full DSNet | 0.800 (0.700 to 0.900), 0.030 | 0.800 (0.700 to 0.900), 0.030 | 0.760 |",
+        "| L = 1 | +0.010 (-0.020 to +0.040), 0.001 | **+0.051** (+0.020 to +0.080), 0.040 | -0.024 |",
+        "| Mixed | **-0.100** (-0.200 to -0.050), 0.080 | - | -0.064 |",
         "",
         "- S-CAE: holds: Mixed; open: 1 of 2",
         "- NIC: opposite: L = 1; open: 0 of 1",
     ]
+
+
+@pytest.mark.parametrize(("deviation", "runs"), [(0.0806, 5), (0.02, 2), (0.0, 1)])
+def test_a_difference_within_the_luck_of_trainings_is_open(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], deviation: float, runs: int
+) -> None:
+    """-0.1 over 5 trainings is clear of a deviation up to 0.1 sqrt(5) / 2.776 = 0.0805, over 2 up to 0.0111, over one of none."""
+    study = write_study(tmp_path / "a.csv", ("mixed", -0.1, -0.2, -0.05, deviation, "holds"), runs=runs)
+    assert main([f"S-CAE={study}"]) == 0
+    out = capsys.readouterr().out
+    assert "| Mixed | -0.100 (-0.200 to -0.050)" in out and "- S-CAE: open: 1 of 1" in out
 
 
 @pytest.mark.parametrize(
