@@ -70,7 +70,8 @@ def write_camelyon17(folder: Path) -> Path:
 def tcga_name(patient: int, sample: str = "01A", section: str = "TS1", *, copy: int = 0) -> str:
     """Path of a slide as the GDC's client lays it: a folder by UUID, and another UUID in the name."""
     uuid = str(uuid5(NAMESPACE_OID, f"{patient} {sample} {section} {copy}"))
-    return f"{uuid}/TCGA-{22 + patient % 3}-{patient:04d}-{sample}-01-{section}.{uuid.upper()}.svs"
+    portion = "00" if section.startswith("DX") else "01"
+    return f"{uuid}/TCGA-{22 + patient % 3}-{patient:04d}-{sample}-{portion}-{section}.{uuid.upper()}.svs"
 
 
 def write_tcga(folder: Path, *, patients: int = 40) -> Path:

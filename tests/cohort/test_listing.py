@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cohort.empty_files import tcga_name, touch, write_camelyon16, write_lines, write_tcga
+from cohort.empty_files import tcga_name, touch, write_camelyon16, write_camelyon17, write_lines, write_tcga
 from tiny_flow import read_rows, run_command, run_config
 
 from scripts.cohort.camelyon16 import list_camelyon16
+from scripts.cohort.camelyon17 import list_camelyon17
 from scripts.cohort.folder import list_folder, list_table
 from scripts.cohort.found import Cohort
 from scripts.cohort.listing import draw_slides, write_listing
@@ -18,7 +19,8 @@ from scripts.common.errors import RequestError
 from scripts.slides.table import SlideRow, read_slides
 
 BUILDERS: dict[str, Callable[[Any], Cohort]] = {
-    "camelyon16": list_camelyon16, "tcga_lusc": list_tcga, "folder": list_folder, "table": list_table,
+    "camelyon16": list_camelyon16, "camelyon17": list_camelyon17, "tcga_lusc": list_tcga, "folder": list_folder,
+    "table": list_table,
 }  # fmt: skip
 
 
@@ -121,7 +123,7 @@ def test_a_patient_in_two_splits_is_named(tmp_path: Path) -> None:
 def test_requests_that_are_wrong(tmp_path: Path) -> None:
     table = write_lines(tmp_path / "t.csv", ["slide,split", "a.svs,train", "b.svs,"])
     for cohort, slides, options, message in (
-        ("camelyon", table, {}, "cohort is 'camelyon', expected one of camelyon16, tcga_lusc, folder, table"),
+        ("camelyon", table, {}, "cohort is 'camelyon', expected one of camelyon16, camelyon17, tcga_lusc, folder, table"),
         ("table", None, {}, "no slides given"),
         ("table", table, {}, "some slides have a split and some have none"),
         ("table", write_lines(tmp_path / "e.csv", ["slide"]), {}, "no slide is left to list"),
@@ -142,11 +144,22 @@ def test_a_table_that_is_there_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "slides.csv").read_text() == "slide\nmine.svs\n"
 
 
-@pytest.mark.parametrize("cohort", ["camelyon16", "tcga_lusc"])
-def test_the_config_lists(tmp_path: Path, cohort: str) -> None:
-    slides = (write_camelyon16 if cohort == "camelyon16" else write_tcga)(tmp_path / "slides")
-    run_config("datalist.yaml", run_id="listing", cohort=cohort, slides=slides, output_dir=tmp_path / "out")
-    assert len(read_rows(tmp_path / "out" / "slides.csv")) == (399 if cohort == "camelyon16" else 68)
+@pytest.mark.parametrize(
+    ("cohort", "write", "options", "labels"),
+    [
+        ("camelyon16", write_camelyon16, {}, {"normal": 264, "tumor": 135}),
+        ("camelyon17", write_camelyon17, {}, {"normal": 350, "tumor": 150}),
+        ("camelyon17", write_camelyon17, {"itc": "normal"}, {"normal": 400, "tumor": 100}),
+        ("camelyon17", write_camelyon17, {"labels": "stages"}, {"negative": 350, "itc": 50, "micro": 50, "macro": 50}),
+        ("tcga_lusc", write_tcga, {}, {"tumor": 48, "normal": 20}),
+    ],
+)
+def test_the_config_lists(
+    tmp_path: Path, cohort: str, write: Callable[[Path], Path], options: dict[str, str], labels: dict[str, int]
+) -> None:
+    slides = write(tmp_path / "slides")
+    run_config("datalist.yaml", run_id="listing", cohort=cohort, slides=slides, output_dir=tmp_path / "out", **options)
+    assert Counter(row["label"] for row in read_rows(tmp_path / "out" / "slides.csv")) == labels
 
 
 def test_exit_codes(tmp_path: Path) -> None:

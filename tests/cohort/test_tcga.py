@@ -38,10 +38,11 @@ def test_diagnostic_and_any(tmp_path: Path) -> None:
         ("tcga-cr-7395-01a-01-ts1.svs", "TCGA-CR-7395-01A-01-TS1", "tumor", "frozen top"),
         (f"TCGA-A1-A0SJ-01A-01-BSA.{UUID}.svs", "TCGA-A1-A0SJ-01A-01-BSA", "tumor", "frozen bottom"),
         (f"TCGA-33-4533-01A-02-MSB.{UUID}.svs", "TCGA-33-4533-01A-02-MSB", "tumor", "frozen middle"),
+        (f"TCGA-22-5473-01Z-00-DX1.{UUID}.svs", "TCGA-22-5473-01Z-00-DX1", "tumor", "diagnostic"),
     ],
 )
 def test_names(tmp_path: Path, name: str, barcode: str, label: str, section: str) -> None:
-    (row,) = list_tcga(touch(tmp_path, [name])).rows
+    (row,) = list_tcga(touch(tmp_path, [name]), section="any").rows
     assert (row.extra["barcode"], row.label, row.extra["section"]) == (barcode, label, section)
     assert row.patient == barcode[:12]
 

@@ -5,11 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 from tiny_flow import BUNDLE, ON_CPU, read_rows, run_command, run_config
 from training.embedding_files import write_embedding, write_table
 
 from scripts.common.errors import RequestError
+from scripts.common.files import write_csv
 from scripts.training import folds as folds_module
 
 NAMES = ("benign", "in situ", "invasive")
@@ -99,19 +102,38 @@ def test_figures(run: Path) -> None:
 
 
 def test_comparison(dataset: Path, run: Path, tmp_path: Path) -> None:
-    """Of the pooled predictions with themselves, the first class moved to the last in one copy."""
-    first = run / "out" / "predictions.csv"
-    run_config(
-        "compare.yaml",
-        run_id="comparing",
-        first=first,
-        second=first,
-        slides=dataset / "slides.csv",
-        output_dir=tmp_path,
-    )
-    report = json.loads((tmp_path / "comparison.json").read_text())
-    assert (report["slides"], report["patients"], report["delong"]) == (27, 24, None)
-    assert report["auc"]["difference"] == {"value": 0.0, "ci95": [0.0, 0.0], "p": 1.0}
+    """Of the pooled predictions with a copy in another order, in which every second slide is right."""
+    pooled = run / "out" / "predictions.csv"
+    rows = read_rows(pooled)
+    columns, before = list(rows[0]), auc_of(rows)
+    for row in rows[::2]:
+        row |= {"predicted": row["label"]} | {f"p_{name}": "0.8" if name == row["label"] else "0.1" for name in NAMES}
+    better = tmp_path / "better.csv"
+    write_csv(better, columns, reversed(rows))
+    gain = auc_of(rows) - before
+    assert gain > 0.1
+    for first, second, sign in ((pooled, better, 1), (better, pooled, -1)):
+        report = compared(dataset, first, second, tmp_path / f"{sign}")
+        assert (report["slides"], report["patients"], report["delong"]) == (27, 24, None)
+        difference = report["auc"]["difference"]
+        assert difference["value"] == pytest.approx(sign * gain)
+        assert difference["ci95"][0] < sign * gain < difference["ci95"][1]
+        assert min(sign * end for end in difference["ci95"]) > 0 and difference["p"] < 0.05
+    same = compared(dataset, pooled, pooled, tmp_path / "same")
+    assert same["auc"]["difference"] == {"value": 0.0, "ci95": [0.0, 0.0], "p": 1.0}
+
+
+def compared(dataset: Path, first: Path, second: Path, output: Path) -> dict[str, Any]:
+    options = {"first": first, "second": second, "slides": dataset / "slides.csv", "output_dir": output}
+    run_config("compare.yaml", run_id="comparing", **options)
+    return json.loads((output / "comparison.json").read_text())
+
+
+def auc_of(rows: Sequence[Mapping[str, str]]) -> float:
+    """Mean of one class against the rest."""
+    return float(np.mean([
+        roc_auc_score([row["label"] == name for row in rows], [float(row[f"p_{name}"]) for row in rows]) for name in NAMES
+    ]))  # fmt: skip
 
 
 def test_inference(dataset: Path, run: Path, tmp_path: Path) -> None:

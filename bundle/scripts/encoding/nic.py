@@ -1,4 +1,7 @@
-"""The published patch encoders of neural image compression (Tellez et al. 2019), as another source of V."""
+"""The published patch encoders of neural image compression, as another source of V.
+
+The method is Tellez et al., IEEE TPAMI 43(2), 2021 (online 2019); the multitask encoder is after Tellez et al., MIDL 2020.
+"""
 
 from pathlib import Path
 from typing import Any
