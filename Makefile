@@ -18,6 +18,8 @@ DEPLOY_VENV ?= .venv-deploy
 LABEL_VENV ?= .venv-label
 NAME := pathology_wsi_dsnet_classification
 
+TEST_JOBS ?= 2
+
 # make bench BENCH=tissue_criterion ARGS="--mosaics DIR --data DIR"
 BENCH ?= transformation
 
@@ -41,8 +43,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: install ## the main job end to end on generated slides: every stage, then the test AUC and the report
 	PYTHON=$(PYTHON) bash examples/demo.sh
 
-test: install ## every test
-	$(PYTHON) -m pytest
+test: install ## every test, in TEST_JOBS processes of one thread
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses $(TEST_JOBS) --dist loadfile
 
 lint: install ## ruff: rules and format
 	$(VENV)/bin/ruff check
