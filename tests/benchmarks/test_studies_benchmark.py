@@ -1,6 +1,9 @@
+import re
+import shlex
 from pathlib import Path
 
 import pytest
+from docs_blocks import REPO
 from studies import main
 
 from scripts.ablations.summary import COLUMNS
@@ -49,6 +52,16 @@ def test_a_difference_within_the_luck_of_trainings_is_open(
     assert main([f"S-CAE={study}"]) == 0
     out = capsys.readouterr().out
     assert "| Mixed | -0.100 (-0.200 to -0.050)" in out and "- S-CAE: open: 1 of 1" in out
+
+
+def test_the_results_show_the_studies(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (REPO / "docs" / "results.md").read_text(encoding="utf-8")
+    commands = re.findall(r"    python benchmarks/studies\.py ((?:.*\\\n)*.*)", page)
+    assert len(commands) == 2
+    monkeypatch.chdir(REPO)
+    for command in commands:
+        assert main(shlex.split(command.replace("\\\n", " "))) == 0
+        assert capsys.readouterr().out.partition("\n\n")[0] in page
 
 
 @pytest.mark.parametrize(
