@@ -224,3 +224,18 @@ def test_words_that_cannot_be_put_into_the_config_are_refused() -> None:
     set_in_config({})
     with pytest.raises(RequestError, match=r"--train#resume: .* write True, False or None"):
         set_in_config({"train::resume": False})
+
+
+def test_a_path_on_the_command_line_is_text_and_never_runs(bundle: Path) -> None:
+    config = "slides: null\noptions: {_target_: scripts.common.options.check_options}\n"
+    config += "work: {_target_: probes.write, path: out, content: $repr(@slides)}\ntraining: ['$@options', '$@work']\n"
+    (bundle / "configs" / "train.yaml").write_text(config + "bundle_root: .\n")
+    result = run_cli(bundle, "--slides", "$open('planted', 'w')")
+    assert result.returncode == 2 and not (bundle / "planted").exists() and not (bundle / "out").exists()
+    assert [
+        line
+        for line in result.stderr.splitlines()
+        if line.startswith("error: --slides \"$open('planted', 'w')\": begins with $")
+    ]
+    result = run_cli(bundle, "--slides", "2024")
+    assert (result.returncode, (bundle / "out").read_text()) == (0, "'2024'"), result.stderr

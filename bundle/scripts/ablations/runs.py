@@ -85,14 +85,15 @@ class Run:
     def execute(self) -> None:
         """Train and evaluate through the bundle's configs."""
         start_s = time.monotonic()
+        folder = self.folder.absolute()  # a config evaluates a text that begins with $
         common = {
-            "dataset_dir": str(self.dataset_dir),
-            "model": str(self.folder / "model.pt"),
+            "dataset_dir": str(self.dataset_dir.absolute()),
+            "model": str(folder / "model.pt"),
             "seed": self.seed,
             "graph": False,
         }
-        training = {**self.options, **common, "output_dir": str(self.folder / "log")}
-        evaluation = {**self.options, **common, "output_dir": str(self.folder)}
+        training = {**self.options, **common, "output_dir": str(folder / "log")}
+        evaluation = {**self.options, **common, "output_dir": str(folder)}
         _run_stage("training", self.row.files, training)
         _run_stage("evaluating", [*self.row.files, str(CONFIGS / "evaluate.yaml")], evaluation)
         write_json(self.folder / "run.json", {"request": self.request, "seconds": round(time.monotonic() - start_s, 1)})

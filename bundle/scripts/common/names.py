@@ -31,8 +31,8 @@ def require_plain_name(name: str, where: str) -> str:
     fault = name_fault(name)
     if fault is not None:
         raise RequestError(
-            f"{where}: slide_id {shortened(name)!r} {fault}, expected the name of a file without a folder, of at most {MAX_NAME_BYTES} bytes: "
-            "correct it, or give another in the column slide_id of a table"
+            f"{where}: slide_id {shortened(name)!r} {fault}, expected the name of a file without a folder, of at most "
+            f"{MAX_NAME_BYTES} bytes: correct it, or give another in the column slide_id of a table"
         )
     return name
 

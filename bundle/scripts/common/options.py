@@ -25,6 +25,7 @@ from monai.utils import ensure_tuple
 from .config_check import nested, require_sound, spelled
 from .config_help import describe
 from .errors import RequestError, SlideError, StorageError
+from .path_options import refuse_evaluated, typed_paths
 from .words import set_in_config, understood
 
 EXIT_FAILED = 1
@@ -34,14 +35,14 @@ _COMMANDS: dict[str, Callable[..., None]] = {"run": run, "run_workflow": run_wor
 
 
 def check_options() -> None:
-    """Set up the exit codes, answer ``--help``, refuse unknown options and configs that cannot work, read ``true``, ``false``, ``null``.
+    """Set up the exit codes, answer ``--help``, refuse what cannot work, read ``true``, ``false``, ``null`` and paths as they were typed.
 
     Does nothing where the process is not ``python -m monai.bundle``: in another program the command line says nothing
     about the config, and the exit codes are its own affair.
 
     Raises:
-        RequestError: an option is unknown to MONAI and to the config files (the message names the nearest known one), or the
-            config refers to what is not there (:func:`.config_check.require_sound`).
+        RequestError: an option is unknown to MONAI and to the config files (the message names the nearest known one), a path
+            would be evaluated (:mod:`.path_options`), or the config refers to what is not there (:func:`.config_check.require_sound`).
         SystemExit: help was asked for and printed.
     """
     if Path(sys.argv[0]).resolve() != Path(monai.bundle.__file__).with_name("__main__.py").resolve():
@@ -54,7 +55,9 @@ def check_options() -> None:
         raise SystemExit(0)
     refuse_unknown(sys.argv[1:])
     own = {name: value for name, value in given.items() if name not in _monai_parameters()}
-    set_in_config({name: value for name, value in understood(own).items() if value is not own[name]})
+    refuse_evaluated(own)
+    meant = {**understood(own), **typed_paths(own, sys.argv[1:])}
+    set_in_config({name: value for name, value in meant.items() if value is not own[name]})
     require_sound(files, own)
 
 

@@ -53,7 +53,7 @@ def search_sparsity(
     Raises:
         RequestError: an option is wrong.
     """
-    output = Path(output_dir)
+    output = Path(output_dir).absolute()  # a config evaluates a text that begins with $
     shown = np.unique(np.linspace(0, len(patches) - 1, measured_patches).round().astype(int))  # type: ignore[arg-type]
     subset = Subset(patches, shown.tolist())
 

@@ -47,7 +47,7 @@ def cross_validate(
         SlideError: a fold's command failed.
     """
     output = Path(output_dir).resolve()
-    tables = sorted(Path(folds).glob("fold*.csv"), key=lambda path: (len(path.name), path.name))
+    tables = sorted(Path(folds).absolute().glob("fold*.csv"), key=lambda path: (len(path.name), path.name))
     rows = _require_folds(Path(folds), tables)
     given = {name: value for name, value in options.items() if value is not None}
     files = [Path(bundle_root) / "configs" / "train.yaml", *overlays]
