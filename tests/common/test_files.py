@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common.files import atomic_path, sha256_of, write_csv, write_json
+from scripts.common.files import atomic_path, remove_partial, sha256_of, write_csv, write_json
 
 
 def test_failed_write_leaves_the_old_file_and_no_partial_one(tmp_path: Path) -> None:
@@ -44,3 +44,22 @@ def test_json_reads_back(tmp_path: Path) -> None:
 def test_sha256_of_known_content(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256_of(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@pytest.mark.parametrize("stem", ["a" * 250, "a" * 201, "片" * 83, "a.partial", "new\nline", "a.1.b"])
+def test_names_up_to_the_longest_are_written_and_their_leftovers_removed(tmp_path: Path, stem: str) -> None:
+    with atomic_path(tmp_path / f"{stem}.h5") as partial:
+        partial.write_text("whole")
+        name = partial.name
+    assert [path.name for path in tmp_path.iterdir()] == [f"{stem}.h5"]
+    assert len(name.encode()) <= 255
+    (tmp_path / name).write_text("half")
+    remove_partial(tmp_path, {f"{stem}x", stem[:-1]})
+    assert (tmp_path / name).is_file()
+    remove_partial(tmp_path, [stem])
+    assert [path.name for path in tmp_path.iterdir()] == [f"{stem}.h5"]
+
+
+def test_a_name_that_is_not_unicode_is_written_with_its_bytes(tmp_path: Path) -> None:
+    write_csv(tmp_path / "t.csv", ["slide"], [{"slide": "M\udcfcller.tif"}])
+    assert (tmp_path / "t.csv").read_text(encoding="utf-8").splitlines()[1] == "M\\udcfcller.tif"

@@ -5,7 +5,8 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from typing import Any
 from .errors import StorageError
 
 _STORAGE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+_PARTIAL = re.compile(r"\.(?P<stem>.*)\.\d+\.partial(?:\.[^.]*)?", re.DOTALL)
+_LONGEST_STEM_BYTES, _DIGEST_DIGITS = 200, 32
+"""A partial name is at most 255 bytes with the process and the suffix around it."""
 
 
 @contextmanager
@@ -24,7 +28,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    partial = path.with_name(f".{_partial_stem(path.stem)}.{os.getpid()}.partial{path.suffix}")
     try:
         yield partial
         with open(partial, "rb+") as file:
@@ -47,11 +51,22 @@ def writing_to(folder: str | os.PathLike[str]) -> Iterator[None]:
         ) from error
 
 
-def remove_partial(folder: str | os.PathLike[str], stems: Container[str]) -> None:
+def remove_partial(folder: str | os.PathLike[str], stems: Iterable[str]) -> None:
     """Remove what killed runs left of the outputs ``stems`` in ``folder``; only for a run that alone writes them."""
+    known = {_partial_stem(stem) for stem in stems}
     for path in Path(folder).glob(".*.partial*"):
-        if path.name.split(".partial")[0].rpartition(".")[0][1:] in stems:
+        found = _PARTIAL.fullmatch(path.name)
+        if found is not None and found["stem"] in known:
             path.unlink(missing_ok=True)
+
+
+def _partial_stem(stem: str) -> str:
+    """``stem`` as it stands in the name of its partial file: a long one, which would make that name too long, ends in its digest."""
+    name = os.fsencode(stem)
+    if len(name) <= _LONGEST_STEM_BYTES:
+        return stem
+    digest = hashlib.sha256(name).hexdigest()[:_DIGEST_DIGITS]
+    return f"{name[: _LONGEST_STEM_BYTES - _DIGEST_DIGITS].decode(errors='ignore')}{digest}"
 
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
@@ -61,8 +76,14 @@ def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None
 
 
 def write_csv(path: str | os.PathLike[str], columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write ``rows`` as CSV with a header of ``columns``; keys outside ``columns`` are an error."""
-    with atomic_path(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+    """Write ``rows`` as CSV with a header of ``columns``; keys outside ``columns`` are an error.
+
+    What is not Unicode, such as a file's name in another encoding, is written with backslashes.
+    """
+    with (
+        atomic_path(path) as partial,
+        open(partial, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         writer = csv.DictWriter(file, fieldnames=list(columns))
         writer.writeheader()
         writer.writerows(rows)

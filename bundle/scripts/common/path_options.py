@@ -43,8 +43,8 @@ def refuse_evaluated(options: Mapping[str, Any]) -> None:
         for text in _texts(value) if is_path(name) else ():
             if text.lstrip().startswith(_EVALUATED):
                 raise RequestError(
-                    f"--{name.replace(ID_SEP_KEY, '#')} {text!r}: begins with {text.lstrip()[0]}, which would be evaluated; expected a path: "
-                    "write ./ or its folder before it"
+                    f"--{name.replace(ID_SEP_KEY, '#')} {text!r}: begins with {text.lstrip()[0]}, which would be evaluated; "
+                    "expected a path: write ./ or its folder before it"
                 )
 
 
