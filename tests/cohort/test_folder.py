@@ -5,6 +5,7 @@ from cohort.empty_files import touch, write_lines
 
 from scripts.cohort.folder import list_folder, list_table
 from scripts.common.errors import RequestError
+from scripts.slides.table import with_ids
 
 
 def test_a_folder_a_class(tmp_path: Path) -> None:
@@ -44,7 +45,7 @@ def test_a_table_with_other_columns(tmp_path: Path) -> None:
     columns = {"slide": "slide_id", "patient": "case_id"}
     rows = list_table(table, columns=columns, slide_folder=tmp_path / "slides").rows
     assert [row.path for row in rows] == [tmp_path / "slides" / "x" / "s1.svs", tmp_path / "slides" / "y" / "s2.ndpi"]
-    assert [row.slide_id for row in rows] == ["s1", "s2"]
+    assert [row.slide_id for row in with_ids(rows)] == ["s1", "s2"]
     assert [(row.label, row.patient, row.extra["age"]) for row in rows] == [("tumor", "p1", "50"), ("normal", "p1", "")]
 
 
@@ -65,7 +66,7 @@ def test_paths_relative_to_the_table(tmp_path: Path) -> None:
     [
         (["file", "s1.svs"], None, r"no column slide \(it has file\).*--columns"),
         (["slide", "s1.svs"], {"label": "dx"}, r"no column dx \(it has slide\)"),
-        (["slide", "s1.svs"], {"slides": "slide"}, "columns name slides, expected any of slide, label"),
+        (["slide", "s1.svs"], {"slides": "slide"}, "columns name slides, expected any of slide, slide_id, label"),
         (["slide,dx,label", "s1.svs,a,b"], {"label": "dx"}, "columns dx and label would both be label"),
         (["slide,label", "s1.svs"], None, "slide 1: 1 cells, expected 2"),
         (["slide,split", "s1.svs,dev"], None, "slide 1: split 'dev', expected one of train, val, test"),

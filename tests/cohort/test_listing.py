@@ -46,6 +46,7 @@ def test_summary_names_no_slide(tmp_path: Path, caplog: pytest.LogCaptureFixture
         listed("camelyon16", write_camelyon16(tmp_path / "slides", layout="first"), tmp_path / "out")
     messages = [record.getMessage().strip() for record in caplog.records]
     assert messages == [
+        "folder of slides: 400 found, passed over: 1 .csv",
         "listing: 399 slides of 399 patients",
         "train: normal 159, tumor 111",
         "test: normal 105, tumor 24",

@@ -16,14 +16,14 @@ CONFIGS = Path(__file__).resolve().parents[2] / "bundle" / "configs"
 STAGES = [path for path in sorted(CONFIGS.glob("*.yaml")) if "check_options" in path.read_text(encoding="utf-8")]
 NO_PATHS = {
     "accumulate", "allow_missing", "balance", "batch_size", "cache_rate", "calibrate", "cam", "cam_layer", "cells", "channel_range",
-    "checkpointing", "classes", "cohort", "columns", "decode_device", "device", "dry_run", "engine", "error_margin", "graph", "heat_maps",
-    "high", "intended_use", "itc", "keep_test", "labels", "learning_rate", "lesion_from", "lesion_share", "low", "map", "mask_px",
-    "max_epochs", "max_steps", "measured_patches", "more", "normal_086", "num_workers", "objective", "overwrite", "patch_um", "patches",
-    "patches_per_slide", "patient_pattern", "positive", "precision", "read_level", "resamples", "resume", "rich_share", "sampling",
-    "section", "seed", "seed_cold", "seed_hot", "shard", "slides_per_class", "sparsity_rate", "split", "splits", "standardise", "step_epochs",
-    "strategy", "target_class", "test", "test_049", "test_114", "test_share", "threads", "threshold", "thumbnail_levels", "tissue_method",
-    "tolerance", "train", "training_steps", "unreadable_tiles", "val", "val_interval", "val_share", "warmup_epochs", "weight_decay",
-    "workers", "scheduler", "split_patches", "lowest", "nms_cells", "nuclei_per_mm2", "mpp",
+    "checkpointing", "classes", "cohort", "columns", "decode_device", "device", "dry_run", "engine", "error_margin", "graph",
+    "heat_maps", "high", "intended_use", "itc", "keep_test", "labels", "learning_rate", "lesion_from", "lesion_share", "low", "lowest",
+    "map", "mask_px", "max_epochs", "max_steps", "measured_patches", "more", "mpp", "nms_cells", "normal_086", "nuclei_per_mm2",
+    "num_workers", "objective", "overwrite", "patch_um", "patches", "patches_per_slide", "patient_pattern", "positive", "precision",
+    "read_level", "resamples", "resume", "rich_share", "sampling", "scheduler", "section", "seed", "seed_cold", "seed_hot", "shard",
+    "slides_per_class", "sparsity_rate", "split", "split_patches", "splits", "standardise", "step_epochs", "strategy", "target_class",
+    "test", "test_049", "test_114", "test_share", "threads", "threshold", "thumbnail_levels", "tissue_method", "tolerance", "train",
+    "training_steps", "unreadable_tiles", "val", "val_interval", "val_share", "warmup_epochs", "weight_decay", "workers",
 }  # fmt: skip
 """Every other option of a stage; whoever adds an option says here or in `PATH_OPTIONS` what it is."""
 

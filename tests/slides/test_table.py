@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from scripts.common.errors import RequestError
-from scripts.slides.table import SlideRow, class_names, label_index, read_slides
+from scripts.slides.table import SlideRow, class_names, copy_table, label_index, read_slides
 
 
 def write_table(folder: Path, text: str) -> Path:
@@ -125,3 +125,51 @@ def test_label_index():
         label_index(second, ["a", "b"])
     with pytest.raises(RequestError, match="no label"):
         label_index(third, ["a", "b"])
+
+
+def test_the_column_slide_id_decides(tmp_path):
+    rows = read_slides(write_table(tmp_path, "slide,slide_id,site\nx/a.svs, case 7 ,n\ny/a.svs,,m\n"))
+    assert [(row.slide_id, row.extra) for row in rows] == [("case 7", {"site": "n"}), ("a", {"site": "m"})]
+
+
+@pytest.mark.parametrize("slide_id", ["../a", "/a", "a/b", "a\\b", ".", "..", "a" * 251])
+def test_a_slide_id_that_names_no_file_is_refused(slide_id, tmp_path):
+    with pytest.raises(RequestError, match=r"slides\.csv, line 2: slide_id .*, expected the name of a file"):
+        read_slides(write_table(tmp_path, f"slide,slide_id\na.svs,{slide_id}\n"))
+
+
+def test_a_slide_id_given_twice_is_refused(tmp_path):
+    with pytest.raises(RequestError, match=r"b\.svs: slide_id 'X' is that of .*a\.svs too"):
+        read_slides(write_table(tmp_path, "slide,slide_id\na.svs,x\nb.svs,X\n"))
+
+
+def test_a_link_to_a_listed_slide_is_a_duplicate_and_a_loop_is_a_slide(tmp_path):
+    (tmp_path / "a.tif").touch()
+    (tmp_path / "latest.tif").symlink_to("a.tif")
+    (tmp_path / "loop.tif").symlink_to("loop.tif")
+    with pytest.raises(RequestError, match=r"line 3: slide .*latest\.tif stands in line 2 already"):
+        read_slides(write_table(tmp_path, "slide\na.tif\nlatest.tif\n"))
+    assert [row.slide_id for row in read_slides(write_table(tmp_path, "slide\nlatest.tif\nloop.tif\n"))] == [
+        "latest",
+        "loop",
+    ]
+
+
+def test_a_copy_of_a_table_keeps_ids(tmp_path):
+    table = write_table(tmp_path, "slide,label\nx/a.svs,0\ny/a.svs,1\nb.svs,1\n")
+    (tmp_path / "far" / "off").mkdir(parents=True)
+    copy = tmp_path / "far" / "off" / "slides.csv"
+    copy_table(table, copy)
+    assert copy.read_text().splitlines()[0] == "slide,label,slide_id"
+    lines = copy.read_text().splitlines()
+    copy.write_text("\n".join([lines[0], lines[2]]) + "\n")  # whatever is dropped
+    assert [row.slide_id for row in read_slides(copy)] == ["y_a"]
+    given = write_table(tmp_path, "slide,slide_id\nc.svs,seven\nd.svs,\n")
+    copy_table(given, copy, {"split": ["train", "test"]})
+    assert [row.slide_id for row in read_slides(copy)] == ["seven", "d"]
+
+
+def test_a_copy_of_a_table_with_plain_names_has_no_more_columns(tmp_path):
+    (tmp_path / "copy").mkdir()
+    copy_table(write_table(tmp_path, "slide,note\nx/a.svs,n\n"), tmp_path / "copy" / "slides.csv")
+    assert (tmp_path / "copy" / "slides.csv").read_text().splitlines() == ["slide,note", "../x/a.svs,n"]

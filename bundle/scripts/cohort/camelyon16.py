@@ -80,7 +80,7 @@ def list_camelyon16(
             label = _test_label(path, number, labels, table) if kind == "test" else kind
         split = "test" if kind == "test" else "train"
         name = f"{kind}_{number:03d}"
-        cohort.rows.append(SlideRow(path.stem, path, label, patient=name, split=split, extra={"note": note}))
+        cohort.rows.append(SlideRow("", path, label, patient=name, split=split, extra={"note": note}))
     return cohort
 
 

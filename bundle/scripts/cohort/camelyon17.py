@@ -69,7 +69,7 @@ def list_camelyon17(
                 "stage": stage,
                 "pn_stage": stages.get(f"{patient}.zip", stages.get(patient, "")),
             }
-            cohort.rows.append(SlideRow(path.stem, path, label, patient=patient, extra=extra))
+            cohort.rows.append(SlideRow("", path, label, patient=patient, extra=extra))
         seen.add(name)
     if not cohort.rows:
         raise RequestError(f"{slides}: no labelled slide of Camelyon17, expected files such as patient_000_node_0.tif")

@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..common.errors import RequestError
+from ..slides.slide_ids import stem_of
 from ..slides.table import SPLITS, SlideRow, parse_row
 from .found import Cohort, read_cells, slide_files
 
-COLUMNS = ("slide", "label", "patient", "split", "mpp")
+COLUMNS = ("slide", "slide_id", "label", "patient", "split", "mpp")
 
 
 def list_folder(slides: str | Path, *, patient_pattern: str | None = None) -> Cohort:
@@ -41,7 +42,7 @@ def list_folder(slides: str | Path, *, patient_pattern: str | None = None) -> Co
             if match is None:
                 raise RequestError(f"{path}: patient_pattern {patient_pattern!r} is not found in its name: correct it")
             patient = match[1] if pattern.groups else match[0]
-        cohort.rows.append(SlideRow(path.stem, path, folders[0], patient=patient, split=split))
+        cohort.rows.append(SlideRow("", path, folders[0], patient=patient, split=split))
     return cohort
 
 
@@ -52,7 +53,7 @@ def list_table(
 
     Args:
         slides: the CSV.
-        columns: its name of any of slide, label, patient, split and mpp; other columns are kept as they are.
+        columns: its name of any of slide, slide_id, label, patient, split and mpp; other columns are kept as they are.
         slide_folder: folder with the files, at any depth, that the slide column names by file name, with or without suffix; by
             default the column holds paths relative to the CSV.
 
@@ -84,9 +85,8 @@ def list_table(
             raise RequestError(f"{where}: {len(cells)} cells, expected {len(header)}: quote cells that hold a comma")
         row = parse_row(dict(zip((ours.get(name, name) for name in header), cells, strict=True)), table.parent, where)
         if place is not None:
-            path = place.of(row.path.name)
-            row = replace(row, slide_id=path.stem, path=path)
-        cohort.rows.append(replace(row, patient=row.patient or row.path.stem))
+            row = replace(row, path=place.of(row.path.name))
+        cohort.rows.append(replace(row, patient=row.patient or stem_of(row.path)))
     return cohort
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..common.errors import RequestError
-from ..slides.table import SLIDE_SUFFIXES, SlideRow
+from ..slides.search import SLIDE_SUFFIXES, find_slides
+from ..slides.table import SlideRow
 
 
 @dataclass
@@ -27,7 +28,7 @@ class Cohort:
 
 
 def slide_files(folder: str | Path) -> list[Path]:
-    """Return the slide files at any depth of ``folder``, in order of their paths; hidden files and folders do not count.
+    """Return the slides that :func:`..slides.search.find_slides` finds in ``folder``.
 
     Raises:
         RequestError: there is no such folder, or no slide in it.
@@ -35,13 +36,7 @@ def slide_files(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise RequestError(f"{folder}: no such folder, expected the data set's: correct --slides")
-    paths = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SLIDE_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
+    paths = find_slides(folder)
     if not paths:
         raise RequestError(f"{folder}: no slides, expected files that end in {', '.join(sorted(SLIDE_SUFFIXES))}")
     return paths

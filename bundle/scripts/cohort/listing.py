@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ..common.errors import RequestError
 from ..common.files import relative_to, write_csv
-from ..slides.table import SPLITS, SlideRow, require_one_split, with_unique_ids
+from ..slides.slide_ids import stem_of
+from ..slides.table import SPLITS, SlideRow, require_one_split, with_ids
 from .found import Cohort
 
 _LOGGER = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ def write_listing(
     listed = builders[cohort](slides)
     if not listed.rows:
         raise RequestError(f"{slides}: no slide is left to list, expected one at least: check the options of {cohort}")
-    rows = with_unique_ids(listed.rows)
+    rows = with_ids(listed.rows)
     require_one_split(rows, Path(slides))
     split = {row.split for row in rows}
     if None in split and len(split) > 1:
@@ -90,10 +91,12 @@ def draw_slides(rows: Sequence[SlideRow], count: int, *, seed: int) -> list[Slid
 
 def _write(rows: Sequence[SlideRow], left_out: Sequence[tuple[Path, str]], table: Path) -> None:
     extra = list(dict.fromkeys(name for row in rows for name in row.extra))
-    columns = ["slide", "label", "patient", "split", *(["mpp"] if any(row.mpp for row in rows) else []), *extra]
+    named = ["slide_id"] if any(row.slide_id != stem_of(row.path) for row in rows) else []
+    columns = ["slide", *named, "label", "patient", "split", *(["mpp"] if any(row.mpp for row in rows) else []), *extra]
     lines = (
         {
             "slide": relative_to(row.path, table.parent),
+            "slide_id": row.slide_id,
             "label": row.label,
             "patient": row.patient,
             "split": row.split,

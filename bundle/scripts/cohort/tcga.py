@@ -56,7 +56,7 @@ def list_tcga(slides: str | Path, *, section: str = "frozen") -> Cohort:
         else:
             seen.add(barcode)
             extra = {"section": prepared, "sample_type": sample_type, "site": site, "barcode": barcode}
-            cohort.rows.append(SlideRow(path.stem, path, label, patient=patient, extra=extra))
+            cohort.rows.append(SlideRow("", path, label, patient=patient, extra=extra))
     if not cohort.rows:
         raise RequestError(
             f"{slides}: no {section} slide of TCGA, expected files such as TCGA-22-0944-01A-01-TS1.<uuid>.svs"

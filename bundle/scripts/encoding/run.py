@@ -16,6 +16,7 @@ from ..common.files import remove_partial, write_csv, writing_to
 from ..common.lock import folder_lock
 from ..common.progress import track
 from ..slides.reader import UNREADABLE_TILES
+from ..slides.slide_ids import known_ids
 from ..slides.table import SlideRow, copy_table, read_slides
 from .job import EncodingJob, ManifestRow
 from .plan import plan_encoding
@@ -83,7 +84,8 @@ def encode_slides(
         raise RequestError("no slides given: name a slide file, a folder or a CSV with --slides")
     if unreadable_tiles not in UNREADABLE_TILES:
         raise RequestError(f"unreadable_tiles is {unreadable_tiles!r}, expected one of {', '.join(UNREADABLE_TILES)}")
-    rows = read_slides(slides)
+    known = known_ids(output_dir)
+    rows = read_slides(slides, known=known)
     index, count = _shard_of(shard)
     job = EncodingJob(
         output=Path(output_dir),
@@ -113,7 +115,7 @@ def encode_slides(
     with writing_to(job.output), folder_lock(job.output, lock):
         remove_partial(job.output, {*(row.slide_id for row in mine), manifest, f".{lock}.owner"})
         if is_table:
-            copy_table(Path(slides), job.output / "slides.csv")
+            copy_table(Path(slides), job.output / "slides.csv", known=known)
         results = (job.encode(row) for row in mine) if cluster is None else cluster.encode(mine, job)
         return _kept_in_manifest(mine, results, job.output / f"{manifest}.csv")
 

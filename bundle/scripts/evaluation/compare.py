@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from ..common.errors import RequestError
 from ..common.files import atomic_path, write_json
+from ..slides.slide_ids import KnownIds
 from ..slides.table import read_slides
 from .bootstrap import RESAMPLES, Run, described, resampled_metrics, value_and_interval
 from .delong import delong
@@ -168,7 +169,7 @@ def patients_of(slides: str | Path, ids: Sequence[str]) -> list[str | None]:
     Raises:
         RequestError: the table lacks a slide.
     """
-    patient_of = {row.slide_id: row.patient for row in read_slides(slides)}
+    patient_of = {row.slide_id: row.patient for row in read_slides(slides, known=KnownIds(frozenset(ids)))}
     missing = [name for name in ids if name not in patient_of]
     if missing:
         raise RequestError(

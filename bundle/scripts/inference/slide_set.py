@@ -15,6 +15,7 @@ from ..encoding.job import ManifestRow
 from ..encoding.named_encoder import identity_of
 from ..encoding.run import COLUMNS, encode_slides, require_complete
 from ..encoding.store import read_embedding, read_encoder, read_shape
+from ..slides.slide_ids import known_ids
 from ..slides.table import SPLITS, SlideRow, read_slides
 from ..training.card import require_encoder
 
@@ -51,7 +52,8 @@ class InferenceSet:
         self.items: list[dict[str, Any]] = []
         self._without_thumbnail = 0
         if slides is not None:
-            rows = read_slides(slides)  # a wrong request is refused before anything is written
+            # a wrong request is refused before anything is written
+            rows = read_slides(slides, known=known_ids(self.folder))
             encoder = encoder_def()
             require_encoder(model, card, identity_of(encoder))
             self.manifest = encode_slides(slides, self.folder, lambda: encoder, **(encoding or {}))

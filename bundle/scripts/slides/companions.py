@@ -3,6 +3,7 @@
 import os
 import re
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,6 +13,31 @@ NAMED_BY_HAMAMATSU = re.compile(r"^\s*(?:ImageFile[^=]*|MapFile|OptimisationFile
 DICOM_HEAD_BYTES = 16384
 SERIES_UID = re.compile(rb"\x20\x00\x0e\x00(?:UI..|..\x00\x00)([0-9.]+)", re.DOTALL)
 """Tag (0020,000E), with its type written or implied, and its value."""
+
+_IMAGE_TYPE = re.compile(rb"\x08\x00\x08\x00(?:CS..|..\x00\x00)([A-Z0-9_ \\]+)", re.DOTALL)
+"""Tag (0008,0008): ORIGINAL\\PRIMARY\\VOLUME\\NONE, or LABEL, OVERVIEW, THUMBNAIL in the third place (DICOM PS3.3 C.8.12.4.1.1)."""
+
+_SOP_CLASS = re.compile(rb"\x02\x00\x02\x00UI..([0-9.]+)", re.DOTALL)
+_WHOLE_SLIDE_IMAGE = b"1.2.840.10008.5.1.4.1.1.77.1.6"
+"""Tag (0002,0002), and its value for a VL Whole Slide Microscopy Image (DICOM PS3.4 B.5)."""
+
+_MATRIX_SIDES = re.compile(rb"\x48\x00[\x06\x07]\x00(?:UL)?\x04\x00(?:\x00\x00)?(.{4})", re.DOTALL)
+"""Tags (0048,0006) and (0048,0007): columns and rows of the whole image."""
+
+
+@dataclass(frozen=True)
+class DicomHead:
+    """What the head of a DICOM file tells.
+
+    Attributes:
+        series: its own and those it refers to; empty where the head does not tell.
+        is_volume: it shows the tissue: not the label or an overview of the glass, nor another kind of object.
+        pixels: of the whole image; 0 where the head does not tell.
+    """
+
+    series: frozenset[bytes]
+    is_volume: bool
+    pixels: int
 
 
 def companions_of(path: Path) -> list[Path]:
@@ -41,6 +67,15 @@ def is_dicom(path: Path) -> bool:
     return _series_of_file(path) is not None
 
 
+def dicom_head(path: Path) -> DicomHead | None:
+    """Read the head of a DICOM file; None where the file is none or cannot be read."""
+    try:
+        status = path.stat()
+        return _head(path, status.st_size, status.st_mtime_ns)
+    except OSError:
+        return None
+
+
 def _same_series(path: Path) -> list[Path]:
     series = _series_of_file(path)
     if series is None:
@@ -61,12 +96,24 @@ def _same_series(path: Path) -> list[Path]:
 
 def _series_of_file(path: Path) -> frozenset[bytes] | None:
     status = path.stat()
-    return _series(path, status.st_size, status.st_mtime_ns)
+    head = _head(path, status.st_size, status.st_mtime_ns)
+    return None if head is None else head.series
 
 
 @lru_cache(maxsize=2**16)  # a folder may hold thousands of files and every slide of it asks for all
-def _series(path: Path, size: int, mtime_ns: int) -> frozenset[bytes] | None:
-    """The series that the head of a DICOM file names, its own and those it refers to; None: not DICOM. Kept while the file stays."""
+def _head(path: Path, size: int, mtime_ns: int) -> DicomHead | None:
+    """See :func:`dicom_head`. Kept while the file stays."""
     with open(path, "rb") as file:
         head = file.read(DICOM_HEAD_BYTES)
-    return frozenset(SERIES_UID.findall(head)) if head[128:132] == b"DICM" else None
+    if head[128:132] != b"DICM":
+        return None
+    image_type = _IMAGE_TYPE.search(head)
+    parts = image_type[1].decode().split("\\") if image_type else []
+    sides = [int.from_bytes(side, "little") for side in _MATRIX_SIDES.findall(head)[:2]]
+    kind = _SOP_CLASS.search(head)
+    return DicomHead(
+        series=frozenset(SERIES_UID.findall(head)),
+        is_volume=(kind is None or kind[1] == _WHOLE_SLIDE_IMAGE)
+        and not any(part.strip() in ("LABEL", "OVERVIEW", "THUMBNAIL") for part in parts[2:3]),
+        pixels=sides[0] * sides[1] if len(sides) == 2 else 0,
+    )

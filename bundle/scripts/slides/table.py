@@ -1,19 +1,19 @@
 """The slides of a request: a slide file, a folder or a CSV table."""
 
 import csv
-from collections import Counter
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..common.errors import RequestError
 from ..common.files import relative_to, write_csv
+from ..common.names import require_plain_name
+from .search import SLIDE_SUFFIXES, find_slides
+from .slide_ids import NOTHING_KNOWN, KnownIds, distinct_ids, stem_of
 
-SLIDE_SUFFIXES = frozenset(
-    {".bif", ".dcm", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".tif", ".tiff", ".vms", ".vmu"}
-)
 SPLITS = ("train", "val", "test")
-_COLUMNS = ("slide", "label", "patient", "split", "mpp")
+_COLUMNS = ("slide", "slide_id", "label", "patient", "split", "mpp")
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class SlideRow:
     """One slide of a request.
 
     Attributes:
-        slide_id: Names the slide's outputs; unique in the request.
+        slide_id: Names the slide's outputs; unique in the request, whatever the case of its letters.
         path: Slide file; it need not exist (that is this slide's failure, later).
         label: Integer or class name as written; ``None`` where empty.
         patient: Whose slide it is.
@@ -39,36 +39,46 @@ class SlideRow:
     extra: dict[str, str] = field(default_factory=dict)
 
 
-def read_slides(slides: str | Path) -> list[SlideRow]:
+def read_slides(slides: str | Path, *, known: KnownIds = NOTHING_KNOWN) -> list[SlideRow]:
     """List the slides of a request.
 
     Args:
-        slides: A slide file; a folder, whose slide files at any depth are taken in order of their paths; or a CSV with
-            the column ``slide`` (path, relative to the CSV) and any of ``label``, ``patient``, ``split``, ``mpp``.
+        slides: A slide file; a folder, searched as :func:`.search.find_slides` says; or a CSV with the column ``slide`` (path, relative to
+            the CSV) and any of ``slide_id``, ``label``, ``patient``, ``split``, ``mpp``.
+        known: What the folder of their embeddings knows (:func:`.slide_ids.known_ids`): a slide that has an id there keeps it.
 
     Returns:
-        The slides in order. ``slide_id`` is the file's name without suffix; where two slides share it, the
-        suffix follows (same folder) or as many of their parent folders as it takes stand before it.
+        The slides in order, with ids as :func:`.slide_ids.distinct_ids` gives them.
 
     Raises:
-        RequestError: Nothing is there, the table is malformed, a slide is listed twice, or a patient is in two splits.
+        RequestError: Nothing is there, the table is malformed, a slide is listed twice, an id is none or is given twice, or a patient
+            is in two splits.
     """
     slides = Path(slides)
     if slides.is_dir():
-        paths = sorted(p for p in slides.rglob("*") if p.suffix.lower() in SLIDE_SUFFIXES and p.is_file())
-        rows = [SlideRow(slide_id=path.stem, path=path) for path in paths]
+        rows = [SlideRow(slide_id="", path=path) for path in find_slides(slides)]
     elif not slides.is_file():
         raise RequestError(f"{slides}: no such file, expected a slide, a folder of slides or a CSV: correct the path")
     elif slides.suffix.lower() == ".csv":
         rows = _read_table(slides)
     else:
-        rows = [SlideRow(slide_id=slides.stem, path=slides)]
+        rows = [SlideRow(slide_id="", path=slides)]
     if not rows:
         raise RequestError(
             f"{slides}: no slides, expected at least one: list slides in it, or put files there that end in "
             f"{', '.join(sorted(SLIDE_SUFFIXES))}"
         )
-    return with_unique_ids(rows)
+    return with_ids(rows, known)
+
+
+def with_ids(rows: Sequence[SlideRow], known: KnownIds = NOTHING_KNOWN) -> list[SlideRow]:
+    """Return the rows, each with the id that it has already or, where that is empty, one of its own.
+
+    Raises:
+        RequestError: see :func:`.slide_ids.distinct_ids`.
+    """
+    ids = distinct_ids([row.path for row in rows], [row.slide_id or None for row in rows], known)
+    return [replace(row, slide_id=slide_id) for row, slide_id in zip(rows, ids, strict=True)]
 
 
 def class_names(rows: Sequence[SlideRow], classes: Sequence[str] | None = None) -> list[str]:
@@ -107,13 +117,18 @@ def label_index(row: SlideRow, names: Sequence[str]) -> int:
     return list(names).index(row.label)
 
 
-def copy_table(source: Path, target: Path, cells: Mapping[str, Sequence[str]] | None = None) -> None:
+def copy_table(
+    source: Path, target: Path, cells: Mapping[str, Sequence[str]] | None = None, known: KnownIds = NOTHING_KNOWN
+) -> None:
     """Write the CSV ``source`` as ``target`` with all its columns; slide paths are made relative to the new place.
+
+    Where an id is not the stem of the slide's path, the column ``slide_id`` says so in the copy, so that it stays.
 
     Args:
         source: A table that `read_slides` takes.
         target: The copy; where it is ``source`` itself and no cells are given, nothing is done.
         cells: Columns to set, or to add behind the others: one cell a row.
+        known: As of `read_slides`.
     """
     if not cells and target.exists() and source.samefile(target):
         return
@@ -122,9 +137,11 @@ def copy_table(source: Path, target: Path, cells: Mapping[str, Sequence[str]] | 
         columns = [name.strip() for name in reader.fieldnames or ()]
         reader.fieldnames = columns
         rows = list(reader)
+    listed = read_slides(source, known=known)
     for row in rows:
         row["slide"] = relative_to(source.parent / row["slide"].strip(), target.parent)
-    for name, column in (cells or {}).items():
+    ids = [row.slide_id for row in listed] if any(row.slide_id != stem_of(row.path) for row in listed) else None
+    for name, column in {**({"slide_id": ids} if ids else {}), **(cells or {})}.items():
         columns += [] if name in columns else [name]
         for row, cell in zip(rows, column, strict=True):
             row[name] = cell
@@ -144,11 +161,11 @@ def _read_table(table: Path) -> list[SlideRow]:
                     "add a header with the column slide"
                 )
             rows = []
-            lines: dict[Path, int] = {}
+            lines: dict[str, int] = {}
             for cells in reader:
                 where = f"{table}, line {reader.line_num}"
                 row = parse_row(cells, table.parent, where)
-                identity = row.path.resolve()
+                identity = os.path.realpath(row.path)  # a link to a slide of the table is that slide
                 if identity in lines:
                     raise RequestError(
                         f"{where}: slide {row.path} stands in line {lines[identity]} already, expected once: "
@@ -180,6 +197,8 @@ def require_one_split(rows: Sequence[SlideRow], source: Path) -> None:
 def parse_row(cells: dict[str, str], folder: Path, where: str) -> SlideRow:
     """Check the cells of one line by column; paths are relative to ``folder``, and ``where`` names the line in errors.
 
+    ``slide_id`` is empty where no column gives it: `with_ids` fills it in.
+
     Raises:
         RequestError: a cell is missing or is not what its column holds.
     """
@@ -191,10 +210,12 @@ def parse_row(cells: dict[str, str], folder: Path, where: str) -> SlideRow:
     split = values.get("split") or None
     if split is not None and split not in SPLITS:
         raise RequestError(f"{where}: split {split!r}, expected one of {', '.join(SPLITS)} or nothing: correct it")
-    path = folder / values["slide"]
+    if "\0" in values["slide"]:
+        raise RequestError(f"{where}: the column slide holds a NUL, expected a path: save the table anew")
+    slide_id = values.get("slide_id", "")
     return SlideRow(
-        slide_id=path.stem,
-        path=path,
+        slide_id=require_plain_name(slide_id, where) if slide_id else "",
+        path=folder / values["slide"],
         label=values.get("label") or None,
         patient=values.get("patient") or None,
         split=split,
@@ -215,25 +236,3 @@ def _parse_mpp(text: str, where: str) -> float | None:
             f"{where}: mpp {text!r}, expected micrometres a pixel, such as 0.25, or nothing: correct it (decimal point)"
         )
     return mpp
-
-
-def with_unique_ids(rows: list[SlideRow]) -> list[SlideRow]:
-    """Tell apart ids that several slides share: by the suffix within a folder, else by as many parents as it takes."""
-    beside = Counter(row.path.with_suffix("") for row in rows)
-    rows = [
-        replace(row, slide_id=f"{row.slide_id}_{row.path.suffix[1:]}") if beside[row.path.with_suffix("")] > 1 else row
-        for row in rows
-    ]
-    parents = [row.path.resolve().parts[1:-1] for row in rows]
-    for depth in range(max(len(names) for names in parents) + 1):
-        counts = Counter(row.slide_id.casefold() for row in rows)
-        if len(counts) == len(rows):
-            return rows
-        rows = [
-            replace(row, slide_id=f"{names[-1 - depth]}_{row.slide_id}")
-            if counts[row.slide_id.casefold()] > 1 and depth < len(names)
-            else row
-            for row, names in zip(rows, parents, strict=True)
-        ]
-    same = [str(row.path) for row in rows if counts[row.slide_id.casefold()] > 1]
-    raise RequestError(f"{', '.join(same)}: their outputs would have one name, expected distinct names: rename a file")

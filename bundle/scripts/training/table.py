@@ -11,6 +11,7 @@ from typing import Any
 from ..common.errors import RequestError
 from ..encoding.store import fingerprint, read_encoder, read_shape
 from ..encoding.thumbnail import DEFAULT_LEVELS
+from ..slides.slide_ids import known_ids
 from ..slides.table import SPLITS, SlideRow, class_names, label_index, read_slides
 
 _LOGGER = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class EmbeddingTable:
                 f"{self.source}: no such file; expected the slide table beside the embeddings: encode with --slides slides.csv "
                 "--output_dir DIR first, then name that DIR with --dataset_dir"
             )
-        rows = read_slides(self.source)
+        rows = read_slides(self.source, known=known_ids(self.folder))
         missing = [row.slide_id for row in rows if not self.path_of(row).is_file()]
         if missing and not allow_missing:
             tensors = sum((self.folder / f"{slide_id}.pt").is_file() for slide_id in missing)
