@@ -10,7 +10,7 @@ import tifffile
 
 from scripts.common.errors import RequestError, SlideError
 from scripts.slides.reader import Region, open_slide
-from scripts.slides.tile_table import is_whole_codestream
+from scripts.slides.tile_heads import is_whole_codestream
 
 TILE_PX = 64
 BAD = (1, 2)  # row and column of the damaged tile

@@ -15,7 +15,7 @@ from slides.vms_file import write_vms
 from scripts.common.errors import SlideError
 from scripts.slides.geometry import plan_reading
 from scripts.slides.reader import open_slide
-from scripts.slides.tile_table import TileTable
+from scripts.slides.tiff_slide import examine_tiff
 
 TOLERANCE = 20  # grey levels that JPEG may lose; a shift by a pixel costs 160
 TILE_PX = 64
@@ -71,11 +71,11 @@ class TestPhilips:
             for level in range(3):
                 assert_read(reader, level, pixels[:: 2**level, :: 2**level])
 
-    def test_tifffile_reads_it_without_its_resolution(self, tmp_path):
+    def test_tifffile_reads_it_too(self, tmp_path):
         slide = write_philips(tmp_path / "a.tiff", self.PIXELS, np.ones((5, 7), bool))
         with open_slide(slide, backend="tifffile") as reader:
             assert reader.level_sizes_xy_px == ((448, 320), (224, 160), (112, 80))
-            assert reader.mpp_xy is None
+            assert reader.mpp_xy == (0.25, 0.25)
             for level in range(3):
                 assert_read(reader, level, self.PIXELS[:: 2**level, :: 2**level])
 
@@ -86,11 +86,10 @@ class TestPhilips:
 
     def test_tiles_past_the_end_of_the_file_are_found_at_padded_levels(self, tmp_path):
         slide = write_philips(tmp_path / "a.tiff", self.PIXELS, np.ones((5, 7), bool), levels=2)
-        sizes = ((448, 320), (224, 160))
-        assert TileTable(slide, sizes).whole(np.array([(0, 0)]), size_xy_px=(224, 160), level=1).all()
+        assert examine_tiff(slide).tiles.whole(np.array([(0, 0)]), size_xy_px=(224, 160), level=1).all()
         moved = slide.read_bytes().replace(*_last_tile_moved(slide))
         slide.write_bytes(moved)
-        whole = TileTable(slide, sizes).whole(np.array([(0, 0), (190, 100)]), size_xy_px=(32, 32), level=1)
+        whole = examine_tiff(slide).tiles.whole(np.array([(0, 0), (190, 100)]), size_xy_px=(32, 32), level=1)
         assert whole.tolist() == [True, False]
 
 
@@ -165,10 +164,8 @@ def test_who_goes_by_the_directories_alone_is_kept_from_what_xml_places(tmp_path
         slide = write_scn(tmp_path / "a.scn", TestScn.GLASS, [(144, 48, 256, 192)])
     if suffix:
         slide = shutil.copy(slide, slide.with_suffix(suffix))
-    with pytest.raises(SlideError):
+    with pytest.raises(SlideError, match="placed by what OpenSlide alone follows"):
         open_slide(slide, backend=backend)
-    with pytest.raises(SlideError, match="placed by its XML"):
-        TileTable(slide, ((64, 64),))
     assert not caplog.records
     with open_slide(slide) as reader:
         assert reader.backend == "openslide"

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from ..common.errors import SlideError
 from ..common.memory import keep_freed_memory
-from .reader import DEFAULT_TILE_XY_PX, Decoded, SlideReader
-from .tile_table import TileTable
+from .reader import Decoded, SlideReader
+from .tiff_slide import TiffSlide
 
 MAX_BATCH = 16
 """Patches that cuCIM decodes ahead; bounds its memory whatever the number asked for."""
@@ -42,16 +42,19 @@ class CucimReader(SlideReader):
 
     Args:
         path: Slide file.
+        tiff: What its directories say, without which cuCIM does not see the file.
         num_workers: Threads that decode; cuCIM's batched call needs one at least.
         device: ``"cpu"``, or ``"cuda"`` to decode on the GPU what cuCIM can decode there.
 
     Raises:
-        SlideError: cuCIM is not installed (it exists for Linux alone) or does not read the file as RGB tiles.
+        SlideError: cuCIM is not installed (it exists for Linux alone) or does not list the levels of the directories.
     """
 
     backend = "cucim"
 
-    def __init__(self, path: Path, *, num_workers: int = 0, device: str = "cpu") -> None:
+    def __init__(self, path: Path, tiff: TiffSlide | None, *, num_workers: int = 0, device: str = "cpu") -> None:
+        if tiff is None or tiff.tiles is None:
+            raise SlideError("no TIFF whose directories tell where the pixels lie")
         try:
             from cucim.clara import CuImage
         except ImportError as error:
@@ -62,25 +65,19 @@ class CucimReader(SlideReader):
                 image = CuImage(str(path))
                 if messages.match(DIRECTORY_LOST):
                     raise SlideError("a directory of the TIFF is missing: the file was cut off")
-                level_sizes = tuple((int(w), int(h)) for w, h in image.resolutions["level_dimensions"])
-                tiles = TileTable(path, level_sizes)
-                channels = 3
-                if tiles.whole(np.zeros((1, 2), dtype=np.int64), size_xy_px=(1, 1), level=0).all():
-                    channels = image.read_region(location=(0, 0), size=(1, 1), level=0).shape[-1]
-                mpp_xy = _mpp_xy(image)
+                listed = tuple((int(w), int(h)) for w, h in image.resolutions["level_dimensions"])
+                native = tiff.native_levels(listed)
         except (RuntimeError, ValueError, KeyError) as error:
             raise SlideError(f"not opened ({error})") from error
-        if channels != 3:
-            image.close()
-            raise SlideError("not a tiled 8-bit RGB image, which cuCIM would load whole")
         super().__init__(
             path,
-            level_sizes_xy_px=level_sizes,
-            mpp_xy=mpp_xy,
-            tile_sizes_xy_px=_tile_sizes(image),
+            level_sizes_xy_px=tuple(listed[level] for level in native),
+            mpp_xy=tiff.mpp_xy,
+            tile_sizes_xy_px=tuple(level.tile_xy_px for level in tiff.levels),
         )
         self._image = image
-        self._tiles = tiles
+        self._native = native
+        self._tiles = tiff.tiles
         self._options = read_options(num_workers=num_workers, device=device)
 
     def _decode(self, corners_xy: NDArray[np.int64], *, size_xy_px: tuple[int, int], level: int) -> Iterator[Decoded]:
@@ -113,7 +110,7 @@ class CucimReader(SlideReader):
         batches = self._image.read_region(
             location=locations.tolist(),
             size=[width, height],
-            level=level,
+            level=self._native[level],
             batch_size=min(MAX_BATCH, len(locations)),
             **self._options,
         )
@@ -153,42 +150,10 @@ def read_options(*, num_workers: int, device: str) -> dict[str, Any]:
     return options
 
 
-def _tile_sizes(image: Any) -> tuple[tuple[int, int], ...]:
-    """Width and height of the tiles of every level."""
-    sizes = ((int(width), int(height)) for width, height in image.resolutions["level_tile_sizes"])
-    return tuple(size if min(size) > 0 else DEFAULT_TILE_XY_PX for size in sizes)
-
-
 def _to_host(batch: Any) -> NDArray[np.uint8]:
     if hasattr(batch, "__cuda_array_interface__"):
         return torch.as_tensor(batch, device="cuda").cpu().numpy()
     return np.asarray(batch)
-
-
-def _mpp_xy(image: Any) -> tuple[float, float] | None:
-    """Return the resolution along x and y.
-
-    cuCIM gives Aperio's only as text, Philips' as millimetres along y and x, and an empty unit where it knows none.
-    """
-    aperio = image.metadata.get("aperio")
-    if aperio is not None:
-        try:
-            mpp = float(aperio["MPP"])
-        except (KeyError, ValueError):
-            return None
-        return mpp, mpp
-    philips = image.metadata.get("philips")
-    if philips is not None:
-        try:
-            y_mm, x_mm = philips["DICOM_PIXEL_SPACING"]
-        except (KeyError, ValueError):
-            return None
-        return 1e3 * float(x_mm), 1e3 * float(y_mm)
-    spacing = dict(zip(image.dims, image.spacing(), strict=True))
-    units = dict(zip(image.dims, image.spacing_units(), strict=True))
-    if units["X"] != "micrometer" or units["Y"] != "micrometer":
-        return None
-    return float(spacing["X"]), float(spacing["Y"])
 
 
 def _flush_native() -> None:

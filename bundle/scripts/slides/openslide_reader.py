@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..common.errors import SlideError
 from .reader import DEFAULT_TILE_XY_PX, WHITE, Decoded, SlideReader
+from .tiff_slide import TiffSlide
 
 BATCH = 32
 THIN_PX, READ_PX = 32, 256
@@ -32,15 +33,16 @@ class OpenSlideReader(SlideReader):
 
     Args:
         path: Slide file.
+        tiff: What the directories of a TIFF say; without levels where OpenSlide alone knows where the pixels lie.
         num_workers: Threads that decode; OpenSlide lets them share the slide.
 
     Raises:
-        SlideError: OpenSlide is not installed or does not read the file.
+        SlideError: OpenSlide is not installed, does not read the file, or does not list the levels of the directories.
     """
 
     backend = "openslide"
 
-    def __init__(self, path: Path, *, num_workers: int = 0) -> None:
+    def __init__(self, path: Path, tiff: TiffSlide | None, *, num_workers: int = 0) -> None:
         try:
             import openslide
         except (ImportError, OSError) as error:
@@ -50,44 +52,62 @@ class OpenSlideReader(SlideReader):
             slide = self._open(path)
         except openslide.OpenSlideError as error:
             raise SlideError(f"not opened ({error})") from error
+        follows_directories = tiff is not None and tiff.tiles is not None
+        listed = tuple(slide.level_dimensions)
+        try:
+            native = tiff.native_levels(listed) if tiff and follows_directories else tuple(range(len(listed)))
+        except SlideError:
+            slide.close()
+            raise
         super().__init__(
             path,
-            level_sizes_xy_px=tuple(slide.level_dimensions),
-            level_downsamples=tuple(slide.level_downsamples),
-            mpp_xy=_mpp_xy(slide),
+            level_sizes_xy_px=tuple(listed[level] for level in native),
+            level_downsamples=tuple(slide.level_downsamples[level] for level in native),
+            mpp_xy=tiff.mpp_xy if tiff and follows_directories else _mpp_xy(slide),
             bounds_xywh_px=_bounds_xywh_px(slide),
-            tile_sizes_xy_px=tuple(_tile_size(slide, level) for level in range(slide.level_count)),
+            tile_sizes_xy_px=tuple(_tile_size(slide, level) for level in native),
         )
+        self._native = native
+        self._tiles = tiff.tiles if tiff else None
         self._slide = slide
         self._pool = ThreadPoolExecutor(max(1, num_workers), thread_name_prefix="openslide")
 
     def _decode(self, corners_xy: NDArray[np.int64], *, size_xy_px: tuple[int, int], level: int) -> Iterator[Decoded]:
         locations = np.rint(corners_xy * self.level_downsamples[level]).astype(np.int64).tolist()
+        allowed = np.ones(len(corners_xy), dtype=bool)
+        if self._tiles is not None:
+            allowed = self._tiles.whole(corners_xy, size_xy_px=size_xy_px, level=level)
         for start in range(0, len(locations), BATCH):
             batch = locations[start : start + BATCH]
             try:
-                read = list(self._pool.map(lambda at: self._region(at, size_xy_px, level), batch))
-                yield np.stack(read), np.ones(len(batch), dtype=bool)
+                if allowed[start : start + BATCH].all():
+                    read = list(self._pool.map(lambda at: self._region(at, size_xy_px, level), batch))
+                    yield np.stack(read), np.ones(len(batch), dtype=bool)
+                    continue
             except self._error as error:  # from now on it fails whatever is asked: opened again, regions one by one
                 _LOGGER.debug("%s: level %d: %s", self.path, level, error)
                 self._slide = self._open(self.path)
-                for at in batch:
-                    yield self._readable_region(at, size_xy_px, level)
+            for at, may_be_read in zip(batch, allowed[start : start + BATCH].tolist(), strict=True):
+                yield self._readable_region(at, size_xy_px, level) if may_be_read else _unreadable_region(size_xy_px)
 
     def _region(self, location: tuple[int, int], size_xy_px: tuple[int, int], level: int) -> NDArray[np.uint8]:
-        return on_white(np.asarray(self._slide.read_region(location, level, size_xy_px)))
+        return on_white(np.asarray(self._slide.read_region(location, self._native[level], size_xy_px)))
 
     def _readable_region(self, location: tuple[int, int], size_xy_px: tuple[int, int], level: int) -> Decoded:
         try:
             return self._region(location, size_xy_px, level)[None], np.array([True])
         except self._error:
             self._slide = self._open(self.path)
-            return np.zeros((1, size_xy_px[1], size_xy_px[0], 3), dtype=np.uint8), np.array([False])
+            return _unreadable_region(size_xy_px)
 
     def close(self) -> None:
         """Release the file."""
         self._pool.shutdown()
         self._slide.close()
+
+
+def _unreadable_region(size_xy_px: tuple[int, int]) -> Decoded:
+    return np.zeros((1, size_xy_px[1], size_xy_px[0], 3), dtype=np.uint8), np.array([False])
 
 
 def on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from ..common.errors import RequestError, SlideError
 from .sweep import WHITE, sweep
+from .tiff_slide import TiffSlide, examine_tiff
 
 BACKENDS = ("cucim", "openslide", "tifffile")
-TIFF_SUFFIXES = (".tif", ".tiff", ".tf2", ".tf8", ".btf")
 UNREADABLE_TILES = ("fail", "mask")
 DEFAULT_TILE_XY_PX = (512, 512)
 """Side of what is read at once where a format does not tell its tiles."""
@@ -226,26 +226,34 @@ def open_slide(
 
     Args:
         path: Slide file.
-        backend: ``"auto"`` takes cuCIM where it is installed and reads the file, else OpenSlide, else tifffile; for an OME-TIFF
-            tifffile alone, as the others know neither its planes nor its pyramid. Their names insist.
+        backend: ``"auto"`` takes the first of cuCIM, OpenSlide and tifffile that is installed, may read the file
+            (:func:`~.tiff_slide.examine_tiff` decides that of a TIFF before any of them sees it) and reads it. Their names insist.
         num_workers: Threads that decode; 0 means one.
         device: ``"cuda"`` lets cuCIM decode on the GPU where it can; the patches come to the host all the same.
         unreadable_tiles: ``"fail"``, or ``"mask"`` to make them white and list them.
 
     Raises:
-        SlideError: The file is missing, damaged or of a format that no reader takes.
+        SlideError: The file is missing, damaged, contradicts itself, or is of a format that no reader takes.
         RequestError: ``backend`` or ``unreadable_tiles`` is another word.
     """
     if unreadable_tiles not in UNREADABLE_TILES:
         raise RequestError(f"unreadable_tiles {unreadable_tiles!r}: expected one of {', '.join(UNREADABLE_TILES)}")
     path = Path(path)
-    openers = _openers(num_workers=num_workers, device=device)
-    if backend != "auto" and backend not in openers:
-        raise RequestError(f"backend {backend!r}: expected one of auto, {', '.join(openers)}")
+    if backend != "auto" and backend not in BACKENDS:
+        raise RequestError(f"backend {backend!r}: expected one of auto, {', '.join(BACKENDS)}")
     if not path.is_file():
         raise SlideError(f"{path}: no such file: correct the path or put the slide there")
     reasons = []
-    for name in _served_by(path) if backend == "auto" else [backend]:
+    try:
+        tiff = examine_tiff(path)
+        served_by, reason = (tiff.readers, tiff.reason) if tiff else (("openslide",), "no TIFF")
+    except SlideError as error:
+        tiff, served_by, reason = None, (), ""
+        reasons.append(str(error))
+    openers = _openers(tiff, num_workers=num_workers, device=device)
+    if served_by and backend not in ("auto", *served_by):
+        reasons.append(f"{backend}: {reason}")
+    for name in served_by if backend == "auto" else set(served_by) & {backend}:
         try:
             reader = openers[name](path)
         except SlideError as error:
@@ -260,32 +268,22 @@ def open_slide(
     )
 
 
-def _served_by(path: Path) -> tuple[str, ...]:
-    """Name the backends that may open a file, in order of preference."""
-    if path.suffix.lower() in TIFF_SUFFIXES:
-        from .tifffile_reader import is_ome_tiff
-
-        if is_ome_tiff(path):
-            return ("tifffile",)
-    return BACKENDS
-
-
-def _openers(*, num_workers: int, device: str) -> dict[str, Callable[[Path], SlideReader]]:
+def _openers(tiff: TiffSlide | None, *, num_workers: int, device: str) -> dict[str, Callable[[Path], SlideReader]]:
     """Return what opens a slide with each backend; their native libraries are imported only when a slide is opened."""
 
     def cucim(path: Path) -> SlideReader:
         from .cucim_reader import CucimReader
 
-        return CucimReader(path, num_workers=num_workers, device=device)
+        return CucimReader(path, tiff, num_workers=num_workers, device=device)
 
     def openslide(path: Path) -> SlideReader:
         from .openslide_reader import OpenSlideReader
 
-        return OpenSlideReader(path, num_workers=num_workers)
+        return OpenSlideReader(path, tiff, num_workers=num_workers)
 
     def tifffile(path: Path) -> SlideReader:
         from .tifffile_reader import TifffileReader
 
-        return TifffileReader(path, num_workers=num_workers)
+        return TifffileReader(path, tiff, num_workers=num_workers)
 
     return {"cucim": cucim, "openslide": openslide, "tifffile": tifffile}

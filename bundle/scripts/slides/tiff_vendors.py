@@ -1,33 +1,85 @@
 """What the directories of some vendors' TIFFs do not tell: a reader that goes by them alone would shift every patch."""
 
+from dataclasses import dataclass
+from math import isfinite
 from xml.etree import ElementTree
 
-import tifffile
-
 from ..common.errors import SlideError
+from .tiff_directories import TiffDirectories, TiffPage
 
 PHILIPS_LEVEL = ".//DataObject[@ObjectType='PixelDataRepresentation']/Attribute[@Name='DICOM_PIXEL_SPACING']"
+ROUNDING = 1e-3
+"""Part of a pixel that the decimals of Philips' spacings may cost."""
 
 
-def require_directories_that_tell(file: tifffile.TiffFile) -> None:
-    """Refuse a TIFF whose pixels do not lie where its directories say.
+@dataclass(frozen=True)
+class PhilipsLevels:
+    """Sizes of the levels without their padding, and the resolution of the first in micrometres per pixel."""
 
-    Of a Ventana BIF the tiles overlap, of a Leica SCN the scans lie somewhere on the glass: their places stand in XML that OpenSlide
-    alone follows. Philips pads the directory of a level to whole tiles: its size follows from a pixel spacing in XML, one a level.
+    sizes_xy_px: tuple[tuple[int, int], ...]
+    mpp_xy: tuple[float, float]
+
+
+def followed_by_openslide_alone(directories: TiffDirectories) -> str | None:
+    """Name the vendor whose pixels do not lie where the directories say.
+
+    Of a Ventana BIF and a Trestle TIFF the tiles overlap, of a Leica SCN the scans lie somewhere on the glass: their places stand in
+    text that OpenSlide alone follows. NDPI has no tiles, but marks inside its JPEGs.
+    """
+    first = directories.pages[0]
+    if directories.is_ndpi:
+        return "a Hamamatsu NDPI"
+    if any("<iScan" in page.xmp or "<EncodeInfo" in page.xmp for page in directories.pages):
+        return "a Ventana BIF"
+    if "<scn" in first.description[:4096] and "leica" in first.description[:4096].lower():
+        return "a Leica SCN"
+    return "a Trestle TIFF" if first.software.startswith("MedScan") else None
+
+
+def is_philips(first: TiffPage) -> bool:
+    """Whether a file's first page is of a Philips scanner."""
+    return first.software.startswith("Philips") and "<DataObject" in first.description
+
+
+def philips_levels(pages: list[TiffPage]) -> PhilipsLevels:
+    """Work out the sizes of the levels: the directories pad them to whole tiles, and spacings in the XML tell by how much.
+
+    Args:
+        pages: The tiled pages, in the order of the file.
 
     Raises:
-        SlideError: a BIF, an SCN, or a Philips TIFF without a spacing for each level.
+        SlideError: The XML cannot be read, has not one spacing per level, or contradicts the directories.
     """
-    if file.is_bif or file.is_scn:
-        name = "a Ventana BIF" if file.is_bif else "a Leica SCN"
-        raise SlideError(f"{name}, whose tiles are placed by its XML, which OpenSlide alone follows")
-    if file.is_philips:
-        levels = sum(page.is_tiled for page in file.pages)  # type: ignore[union-attr]
-        try:
-            spacings = len(ElementTree.fromstring(file.philips_metadata or "").findall(PHILIPS_LEVEL))
-        except ElementTree.ParseError as error:
-            raise SlideError(f"a Philips TIFF whose XML cannot be read ({error})") from error
-        if spacings != levels:
+    try:
+        found = ElementTree.fromstring(pages[0].description).findall(PHILIPS_LEVEL)
+    except ElementTree.ParseError as error:
+        raise SlideError(f"a Philips TIFF whose XML cannot be read ({error})") from error
+    if len(found) != len(pages):
+        raise SlideError(
+            f"a Philips TIFF of {len(pages)} levels whose XML tells the spacing of {len(found)}: it tells how far each is padded"
+        )
+    spacings = [_spacing_yx_mm(element.text or "") for element in found]
+    sizes = []
+    for page, spacing_yx in zip(pages, spacings, strict=True):
+        height, width = (
+            int(side * base / spacing + ROUNDING)
+            for side, base, spacing in zip((pages[0].height, pages[0].width), spacings[0], spacing_yx, strict=True)
+        )
+        tile_width, tile_height = page.tile_xy_px or (1, 1)
+        if (-(-width // tile_width) * tile_width, -(-height // tile_height) * tile_height) != (page.width, page.height):
             raise SlideError(
-                f"a Philips TIFF of {levels} levels whose XML tells the spacing of {spacings}: it tells how far each is padded"
+                f"directory {page.number}: {page.width} x {page.height} px, but the spacing in the Philips XML tells {width} x {height}, "
+                "padded to whole tiles"
             )
+        sizes.append((width, height))
+    return PhilipsLevels(tuple(sizes), (1e3 * spacings[0][1], 1e3 * spacings[0][0]))
+
+
+def _spacing_yx_mm(text: str) -> tuple[float, float]:
+    try:
+        y, x = (float(part.strip('"')) for part in text.split())
+    except ValueError as error:
+        raise SlideError(f"a Philips TIFF with the pixel spacing {text!r}, expected two numbers") from error
+    if not (isfinite(x) and isfinite(y) and x > 0 and y > 0):
+        raise SlideError(f"a Philips TIFF with the pixel spacing {text!r}, expected two numbers over 0")
+    return y, x

@@ -1,4 +1,4 @@
-"""Slides read by tifffile: OME-TIFF and other tiled RGB TIFF that neither cuCIM nor OpenSlide takes."""
+"""Slides read by tifffile and imagecodecs: OME-TIFF, and every tiled RGB TIFF that cuCIM and OpenSlide may not or do not read."""
 
 import logging
 import os
@@ -7,28 +7,24 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
 from ..common.errors import SlideError
-from .geometry import MPP_RANGE
+from .openslide_reader import on_white
 from .reader import WHITE, Decoded, SlideReader
-from .tiff_vendors import require_directories_that_tell
+from .tiff_levels import TiffLevel
+from .tiff_slide import TiffSlide
 
 BATCH = 32
 BATCH_PX = 2**24
 """Pixels decoded before they are handed on; with large tiles a batch holds fewer regions."""
 
-UM_PER_UNIT = {"nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6, "in": 25400.0}
-"""Micrometres in the units of OME's PhysicalSizeXUnit (the micro sign, or the Greek letter); its default is the micrometre."""
-
-UM_PER_RESOLUTION_UNIT = {2: 25400.0, 3: 1e4}  # TIFF: inch, centimetre
 JPEG, END_OF_IMAGE = 7, b"\xff\xd9"
 _DAMAGED = (tifffile.TiffFileError, ValueError, RuntimeError, OSError, IndexError, KeyError, struct.error)
-_MALFORMED = (TypeError, ZeroDivisionError, ElementTree.ParseError)  # what tags of a wrong type or value lead to
+_MALFORMED = (TypeError, ZeroDivisionError)  # what tags of a wrong type or value lead to
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -36,36 +32,37 @@ class TifffileReader(SlideReader):
     """Decodes only the tiles that are asked for, by tifffile and imagecodecs, in threads.
 
     Args:
-        path: Slide file; its first series is the slide, with that series' pyramid.
+        path: Slide file.
+        tiff: Its levels and resolution.
         num_workers: Threads that decode.
 
     Raises:
-        SlideError: The file is no TIFF, its first series is not a tiled 8-bit RGB image in this file, or its directories do not tell
-            where the pixels lie.
+        SlideError: The file is no TIFF whose directories tell where the pixels lie, or its compression is not installed.
     """
 
     backend = "tifffile"
 
-    def __init__(self, path: Path, *, num_workers: int = 0) -> None:
+    def __init__(self, path: Path, tiff: TiffSlide | None, *, num_workers: int = 0) -> None:
+        if tiff is None or tiff.tiles is None:
+            raise SlideError("no TIFF whose directories tell where the pixels lie")
         content = open(path, "rb")  # noqa: SIM115 (closed with the reader)
         try:
             file = tifffile.TiffFile(content)
-            require_directories_that_tell(file)
-            series = file.series[0]
-            levels = [_Level(level, file) for level in series.levels]
-            super().__init__(
-                path,
-                level_sizes_xy_px=tuple((level.width, level.height) for level in levels),
-                mpp_xy=_ome_mpp_xy(file.ome_metadata) or _tag_mpp_xy(series.keyframe),
-                tile_sizes_xy_px=tuple((level.tile_width, level.tile_height) for level in levels),
-            )
+            levels = [_Level(level, file, tiff.tiles.colour(number)) for number, level in enumerate(tiff.levels)]
         except SlideError:
             content.close()
             raise
         except (*_DAMAGED, *_MALFORMED) as error:
             content.close()
             raise SlideError(f"not opened ({error})") from error
+        super().__init__(
+            path,
+            level_sizes_xy_px=tuple((level.width, level.height) for level in tiff.levels),
+            mpp_xy=tiff.mpp_xy,
+            tile_sizes_xy_px=tuple(level.tile_xy_px for level in tiff.levels),
+        )
         self._levels = levels
+        self._tiles = tiff.tiles
         self._content = content
         self._pool = ThreadPoolExecutor(max(1, num_workers), thread_name_prefix="tifffile")
 
@@ -82,7 +79,7 @@ class TifffileReader(SlideReader):
                 for (left, top), (right, bottom) in zip(first.tolist(), stop.tolist(), strict=True)
             ]
             wanted = sorted({tile for tiles in under for tile in tiles})  # each once, in the order of the file
-            tiles = dict(zip(wanted, self._pool.map(lambda tile: self._tile(chosen, *tile), wanted), strict=True))
+            tiles = dict(zip(wanted, self._pool.map(lambda tile: self._tile(level, *tile), wanted), strict=True))
             pixels = np.empty((len(corners), size_xy_px[1], size_xy_px[0], 3), dtype=np.uint8)
             readable = np.ones(len(corners), dtype=bool)
             for index, (x, y) in enumerate(corners.tolist()):
@@ -94,10 +91,12 @@ class TifffileReader(SlideReader):
                         _paste(tile, pixels[index], column * chosen.tile_width - x, row * chosen.tile_height - y)
             yield pixels, readable
 
-    def _tile(self, level: "_Level", row: int, column: int) -> NDArray[np.uint8] | None:
+    def _tile(self, level: int, row: int, column: int) -> NDArray[np.uint8] | None:
         """Decode a tile, (height, width, 3); None where that fails."""
+        if not self._tiles.is_whole(row, column, level=level):
+            return None
         try:
-            return level.tile(self._content.fileno(), row, column)
+            return self._levels[level].tile(self._content.fileno(), row, column)
         except _DAMAGED as error:
             _LOGGER.debug("%s: tile at row %d, column %d: %s", self.path, row, column, error)
             return None
@@ -108,53 +107,36 @@ class TifffileReader(SlideReader):
         self._content.close()
 
 
-def is_ome_tiff(path: Path) -> bool:
-    """Whether a file is a TIFF whose description is OME's metadata."""
-    try:
-        with open(path, "rb") as content, tifffile.TiffFile(content) as file:
-            return bool(file.is_ome)
-    except (*_DAMAGED, *_MALFORMED):
-        return False
-
-
 class _Level:
     """One level of a pyramid: a page of RGB pixels, or three pages or planes of one colour each.
 
     Args:
-        series: The level, as tifffile groups the pages of a file.
-        file: Where its pages must lie; OME lets them lie in others too.
+        level: Its pages.
+        file: Where they lie.
+        colour: What the first JPEG tile says of its colours.
 
     Raises:
-        SlideError: It is not such a level, or of a compression that is not installed.
+        SlideError: It is of a compression that is not installed.
     """
 
-    def __init__(self, series: tifffile.TiffPageSeries, file: tifffile.TiffFile) -> None:
-        axes = series.axes.replace("C", "S") if "S" not in series.axes else series.axes
-        if series.dtype != np.uint8 or axes not in ("YXS", "SYX") or series.shape[axes.index("S")] != 3:
-            sides = " x ".join(f"{axis} {side}" for axis, side in zip(series.axes, series.shape, strict=True))
-            raise SlideError(f"an image of {series.dtype}, {sides}, expected 8-bit RGB in one plane: convert it")
-        keyframe = series.keyframe
-        if not keyframe.is_tiled:
-            raise SlideError(
-                "not tiled, so that reading a patch would decode the whole image: convert it to a tiled TIFF"
-            )
-        pages: list[Any] = list(series.pages)
-        if any(page is None or page.parent is not file for page in pages):
-            raise SlideError("its planes lie in several files, expected one file: convert it")
+    def __init__(self, level: TiffLevel, file: tifffile.TiffFile, colour: str | None) -> None:
+        pages = [_page_at(file, page.offset, page.number) for page in level.planes]
         try:
-            tifffile.TIFF.DECOMPRESSORS[keyframe.compression]
+            tifffile.TIFF.DECOMPRESSORS[pages[0].compression]
         except KeyError as error:
             raise SlideError(
                 f"its compression cannot be decoded ({error}): update imagecodecs, or convert it"
             ) from error
-        self.width, self.height = keyframe.imagewidth, keyframe.imagelength
-        self.tile_width, self.tile_height = keyframe.tilewidth, keyframe.tilelength
-        self.tile_xy = np.array((self.tile_width, self.tile_height))
-        self._columns = -(-self.width // self.tile_width)
-        tiles = self._columns * -(-self.height // self.tile_height)
-        planes = 1 if axes == "YXS" else 3
+        if colour == "ycbcr":
+            pages[0].photometric = tifffile.PHOTOMETRIC.YCBCR  # whatever the directory says: the decoder goes by it
+        self.width, self.height = level.width, level.height
+        self.tile_width, self.tile_height = level.tile_xy_px
+        self.tile_xy = np.array(level.tile_xy_px)
+        rows, self._columns = level.page.grid_yx
+        planes = level.page.samples if level.page.planar == 2 else len(pages)
         self._planes = [
-            (pages[plane % len(pages)], tiles * (plane if len(pages) < planes else 0)) for plane in range(planes)
+            (pages[plane % len(pages)], rows * self._columns * (plane if len(pages) < planes else 0))
+            for plane in range(planes)
         ]
 
     def tile(self, descriptor: int, row: int, column: int) -> NDArray[np.uint8]:
@@ -164,7 +146,14 @@ class _Level:
         stored = [plane[0] for plane in planes if plane is not None]
         if len(stored) < len(planes):
             return np.full((self.tile_height, self.tile_width, 3), WHITE, dtype=np.uint8)
-        return stored[0] if len(stored) == 1 else np.concatenate(stored, axis=-1)
+        pixels = stored[0] if len(stored) == 1 else np.concatenate(stored, axis=-1)
+        return on_white(pixels) if pixels.shape[-1] == 4 else pixels
+
+
+def _page_at(file: tifffile.TiffFile, offset: int, number: int) -> Any:
+    """Let tifffile read the directory at ``offset``."""
+    file.filehandle.seek(offset)
+    return tifffile.TiffPage(file, index=number)
 
 
 def _segment(descriptor: int, page: Any, index: int) -> NDArray[np.uint8] | None:
@@ -190,36 +179,3 @@ def _paste(tile: NDArray[np.uint8], target: NDArray[np.uint8], left: int, top: i
     source = tile[max(0, -top) :, max(0, -left) :]
     shared = target[max(0, top) :, max(0, left) :][: source.shape[0], : source.shape[1]]
     shared[:] = source[: shared.shape[0], : shared.shape[1]]
-
-
-def _ome_mpp_xy(description: str | None) -> tuple[float, float] | None:
-    """Return PhysicalSizeX and PhysicalSizeY of the first image, in micrometres."""
-    if not description:
-        return None
-    for element in ElementTree.fromstring(description).iter():
-        if element.tag.rpartition("}")[2] == "Pixels":
-            try:
-                x, y = (
-                    float(element.attrib[f"PhysicalSize{axis}"])
-                    * UM_PER_UNIT[element.get(f"PhysicalSize{axis}Unit", "µm")]
-                    for axis in "XY"
-                )
-            except (KeyError, ValueError):
-                return None
-            return x, y
-    return None
-
-
-def _tag_mpp_xy(page: Any) -> tuple[float, float] | None:
-    """Return the resolution that the TIFF tags state; None without a unit, and for a screen's, such as 72 dots an inch."""
-    tags = {
-        name: page.tags[name].value for name in ("XResolution", "YResolution", "ResolutionUnit") if name in page.tags
-    }
-    um = UM_PER_RESOLUTION_UNIT.get(int(tags.get("ResolutionUnit", 1)))
-    if um is None or len(tags) < 3:
-        return None
-    (x, per_x), (y, per_y) = tags["XResolution"], tags["YResolution"]
-    if not x or not y:
-        return None
-    mpp_xy = um * per_x / x, um * per_y / y
-    return mpp_xy if all(MPP_RANGE[0] <= mpp <= MPP_RANGE[1] for mpp in mpp_xy) else None

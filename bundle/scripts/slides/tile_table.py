@@ -1,119 +1,179 @@
-"""A look at the tiles of a TIFF before cuCIM decodes them: on some damage it ends the whole process instead of raising.
+"""A look at the tiles of a TIFF before anyone decodes them: on some damage a native decoder ends the process or returns other pixels.
 
-It does so where a tile lies past the end of the file, where the header of a JPEG 2000 tile is broken, and on any damage to a
-deflate tile. The last could only be found by inflating every tile, so that such files are left to the other readers.
+It does so where a tile lies past the end of the file, where a JPEG or JPEG 2000 tile is of another size than the directory says, and
+where the header of a JPEG 2000 tile is broken.
 """
 
-from dataclasses import dataclass
+import os
 from pathlib import Path
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from ..common.errors import SlideError
-from .tiff_vendors import require_directories_that_tell
+from .tiff_levels import TiffLevel
+from .tile_heads import HEAD_BYTES, TileHead, is_whole_codestream, jpeg2000_head, jpeg_head
 
-JPEG2000 = frozenset({33003, 33004, 33005, 34712})
-"""TIFF's codes of the compression: Aperio's three, and JPEG 2000."""
+UNCOMPRESSED, JPEG = 1, 7
+APERIO_JPEG2000 = frozenset({33003, 33005})
+JPEG2000 = APERIO_JPEG2000 | {33004, 34712}
+"""TIFF's codes of the compression: Aperio's, and JPEG 2000."""
 
-DEFLATE = frozenset({8, 32946})
-
-_START_OF_CODESTREAM, _START_OF_TILE_PART, _END_OF_CODESTREAM = 0xFF4F, 0xFF90, 0xFFD9
-_TILE_PART_BYTES = 10  # length of the segment that begins a tile part
-
-
-@dataclass(frozen=True)
-class _Level:
-    offsets: NDArray[np.int64]  # (rows, columns)
-    counts: NDArray[np.int64]
-    in_file: NDArray[np.bool_]
-    tile_xy_px: NDArray[np.int64]
-    jpeg2000: bool
+_HEADER_BYTES = 8
+_UNKNOWN, _GOOD, _BAD = 0, 1, 2
 
 
 class TileTable:
-    """Where the tiles of a TIFF's levels lie in the file.
+    """Where the tiles of a TIFF's levels lie in the file, and which of them may be decoded.
+
+    A tile of offset 0 and 0 bytes is not recorded, and white; such a tile may be "decoded".
 
     Args:
-        path: the file.
-        level_sizes_xy_px: its levels; their directories are found by size, which a vendor may have padded to whole tiles, and a level
-            without one is not checked.
+        path: The file.
+        levels: Its levels, whose offsets and counts cover their grids.
 
     Raises:
-        SlideError: the directories cannot be read or do not tell where the pixels lie, or a level is compressed by deflate.
+        SlideError: A level's tiles are of another size than its directory says, or all lie at one place.
     """
 
-    def __init__(self, path: Path, level_sizes_xy_px: tuple[tuple[int, int], ...]) -> None:
+    def __init__(self, path: Path, levels: tuple[TiffLevel, ...]) -> None:
         self._path = path
-        self._levels: dict[int, _Level] = {}
-        size_bytes = path.stat().st_size
-        try:
-            with open(path, "rb") as content, tifffile.TiffFile(content) as file:
-                require_directories_that_tell(file)
-                pages = [page.aspage() for page in file.pages if page.is_tiled]  # type: ignore[union-attr]
-                for page in pages:
-                    tile = np.array((page.tilewidth, page.tilelength))
-                    shape = -(-page.imagelength // page.tilelength), -(-page.imagewidth // page.tilewidth)
-                    number = _level_of((page.imagewidth, page.imagelength), tile, level_sizes_xy_px)
-                    if number is None or len(page.dataoffsets) != shape[0] * shape[1]:
-                        continue
-                    offsets = np.array(page.dataoffsets, dtype=np.int64).reshape(shape)
-                    counts = np.array(page.databytecounts, dtype=np.int64).reshape(shape)
-                    in_file = offsets + counts <= size_bytes
-                    level = _Level(offsets, counts, in_file, tile, int(page.compression) in JPEG2000)
-                    self._levels.setdefault(number, level)
-                    if int(page.compression) in DEFLATE:
-                        raise SlideError("compressed by deflate: a damaged tile would end the process")
-        except (tifffile.TiffFileError, OSError, ValueError, IndexError) as error:
-            raise SlideError(f"its TIFF directories cannot be read ({error})") from error
+        self._tables = tuple(_LevelTable(level) for level in levels)
+        _mark_outside(self._tables, path.stat().st_size)
+        with open(path, "rb") as file:
+            for number, table in enumerate(self._tables):
+                table.require_agreement(file.fileno(), number)
+
+    def colour(self, level: int) -> str | None:
+        """What the first JPEG tile of a level says of its colours: "rgb", "ycbcr" or nothing."""
+        return self._tables[level].colour
 
     def whole(self, corners_xy: NDArray[np.int64], *, size_xy_px: tuple[int, int], level: int) -> NDArray[np.bool_]:
         """Tell which regions (M,) of a level lie on tiles alone that may be decoded."""
+        table = self._tables[level]
+        rows, columns = table.state.shape[1:]
+        first = corners_xy // table.tile_xy_px
+        last = np.minimum((corners_xy + np.array(size_xy_px) - 1) // table.tile_xy_px, (columns - 1, rows - 1)) + 1
         result = np.ones(len(corners_xy), dtype=bool)
-        found = self._levels.get(level)
-        if found is None or (found.in_file.all() and not found.jpeg2000):
-            return result
-        rows, columns = found.in_file.shape
-        first = corners_xy // found.tile_xy_px
-        last = np.minimum((corners_xy + np.array(size_xy_px) - 1) // found.tile_xy_px, (columns - 1, rows - 1)) + 1
         with open(self._path, "rb") as file:
             for index, ((left, top), (right, bottom)) in enumerate(zip(first.tolist(), last.tolist(), strict=True)):
-                under = np.s_[top:bottom, left:right]
-                result[index] = found.in_file[under].all()
-                if found.jpeg2000 and result[index]:
-                    for offset, count in zip(
-                        found.offsets[under].ravel().tolist(), found.counts[under].ravel().tolist(), strict=True
-                    ):
-                        file.seek(offset)
-                        result[index] &= is_whole_codestream(file.read(count))
+                result[index] = table.judge(file.fileno(), np.s_[:, top:bottom, left:right])
         return result
 
-
-def _level_of(
-    size_xy_px: tuple[int, int], tile_xy_px: NDArray[np.int64], level_sizes_xy_px: tuple[tuple[int, int], ...]
-) -> int | None:
-    """Find the level of a directory: of the same size, else of the size that was padded to the directory's."""
-    if size_xy_px in level_sizes_xy_px:
-        return level_sizes_xy_px.index(size_xy_px)
-    padded = -(-np.array(level_sizes_xy_px) // tile_xy_px) * tile_xy_px
-    fitting = np.flatnonzero((padded == size_xy_px).all(axis=1))
-    return int(fitting[0]) if len(fitting) == 1 else None
+    def is_whole(self, row: int, column: int, *, level: int) -> bool:
+        """Tell whether one tile may be decoded."""
+        with open(self._path, "rb") as file:
+            return self._tables[level].judge(file.fileno(), np.s_[:, row : row + 1, column : column + 1])
 
 
-def is_whole_codestream(content: bytes) -> bool:
-    """Whether marker segments lead from the start of a code stream to its first tile part, and the end is there."""
+class _LevelTable:
+    """The tiles of one level: offsets, counts and what is known of them, each (planes, rows, columns)."""
 
-    def word(at: int) -> int:
-        return int.from_bytes(content[at : at + 2], "big")
+    def __init__(self, level: TiffLevel) -> None:
+        page = level.page
+        shape = (-1, *page.grid_yx)
+        self.compression = page.compression
+        self.tile_xy_px = np.array(level.tile_xy_px)
+        self.offsets = np.concatenate([plane.offsets for plane in level.planes]).reshape(shape)
+        self.counts = np.concatenate([plane.counts for plane in level.planes]).reshape(shape)
+        self.state = np.full(self.offsets.shape, _UNKNOWN, dtype=np.uint8)
+        self._samples = page.samples if page.planar == 1 else 1
+        self.colour: str | None = None
 
-    if word(0) != _START_OF_CODESTREAM or content[-2:] != _END_OF_CODESTREAM.to_bytes(2, "big"):
-        return False
-    at = 2
-    while word(at) != _START_OF_TILE_PART:
-        length = word(at + 2)
-        if content[at : at + 1] != b"\xff" or length < 2:
-            return False
-        at += 2 + length
-    length_of_part = int.from_bytes(content[at + 6 : at + 10], "big")
-    return word(at + 2) == _TILE_PART_BYTES and length_of_part <= len(content) - at
+    @property
+    def recorded(self) -> NDArray[np.bool_]:
+        """Which tiles the file claims to hold."""
+        return (self.offsets != 0) | (self.counts != 0)
+
+    def require_agreement(self, descriptor: int, number: int) -> None:
+        """Refuse a level of whose tiles none is as its directory says; one or two that are not may be damaged."""
+        known = np.flatnonzero((self.recorded & (self.state == _UNKNOWN)).ravel())
+        offsets, counts = self.offsets.ravel()[known], self.counts.ravel()[known]
+        if len(known) > 3 and (offsets == offsets[0]).all():
+            raise SlideError(f"all {len(known)} tiles of level {number} lie at one place of the file")
+        width, height = self.tile_xy_px.tolist()
+        if self.compression == UNCOMPRESSED and len(known) and not (counts == width * height * self._samples).any():
+            raise SlideError(
+                f"the tiles of level {number} have {counts[0]} bytes, expected {width * height * self._samples} of {width} x {height} px"
+            )
+        if self.compression != JPEG and self.compression not in JPEG2000:
+            return
+        looked_at = known[[0, len(known) // 2, -1]] if len(known) else known
+        heads = [
+            self._head(descriptor, int(self.offsets.flat[tile]), int(self.counts.flat[tile])) for tile in looked_at
+        ]
+        found = [head for head in heads if head]
+        if not found and len(known) > 1:
+            raise SlideError(
+                f"the tiles of level {number} are not of the compression {self.compression} that the directory states"
+            )
+        self.colour = found[0].colour if found else None
+        if found and not any(self._agrees(head) for head in found):
+            head = found[0]
+            raise SlideError(
+                f"the tiles of level {number} are {head.width} x {head.height} px of {head.components} samples of {head.bits} bit, "
+                f"expected {width} x {height} px of {self._samples} samples of 8 bit, as the directory says"
+            )
+
+    def judge(self, descriptor: int, under: tuple[slice, slice, slice]) -> bool:
+        """Whether all tiles there may be decoded; each is looked at once."""
+        state = self.state[under]
+        if (state == _UNKNOWN).any():
+            for at in np.argwhere(state == _UNKNOWN):
+                place = tuple(at)
+                good = self._is_good(descriptor, int(self.offsets[under][place]), int(self.counts[under][place]))
+                state[place] = _GOOD if good else _BAD
+        return bool((state == _GOOD).all())
+
+    def _is_good(self, descriptor: int, offset: int, count: int) -> bool:
+        if self.compression in APERIO_JPEG2000:
+            content = os.pread(descriptor, count, offset)
+            head = jpeg2000_head(content) if is_whole_codestream(content) else None
+        elif self.compression == JPEG or self.compression in JPEG2000:
+            head = self._head(descriptor, offset, count)
+        else:
+            width, height = self.tile_xy_px.tolist()
+            return self.compression != UNCOMPRESSED or count == width * height * self._samples
+        return head is not None and self._agrees(head)
+
+    def _head(self, descriptor: int, offset: int, count: int) -> TileHead | None:
+        read = jpeg_head if self.compression == JPEG else jpeg2000_head
+        head = read(os.pread(descriptor, min(count, HEAD_BYTES), offset))
+        return head or (read(os.pread(descriptor, count, offset)) if count > HEAD_BYTES else None)
+
+    def _agrees(self, head: TileHead) -> bool:
+        said = (head.width, head.height, head.components, head.bits)
+        return said == (*self.tile_xy_px.tolist(), self._samples, 8) and head.colour == self.colour
+
+
+def _mark_outside(tables: tuple[_LevelTable, ...], size_bytes: int) -> None:
+    """Mark the tiles that lie past the end of the file, in its header, or over each other; and as good those that are not recorded."""
+    for table in tables:
+        in_file = (table.offsets >= _HEADER_BYTES) & (table.counts > 0) & (table.counts <= size_bytes - table.offsets)
+        table.state[~in_file] = _BAD
+        table.state[~table.recorded] = _GOOD
+    places = [
+        (number, tile) for number, table in enumerate(tables) for tile in (np.flatnonzero(table.state == _UNKNOWN),)
+    ]
+    offsets = np.concatenate([tables[number].offsets.ravel()[tile] for number, tile in places])
+    counts = np.concatenate([tables[number].counts.ravel()[tile] for number, tile in places])
+    bad = _overlapping(offsets, counts)
+    start = 0
+    for number, tile in places:
+        tables[number].state.ravel()[tile[bad[start : start + len(tile)]]] = _BAD
+        start += len(tile)
+
+
+def _overlapping(offsets: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell which extents (N,) begin inside another, or have one that does; the same extent may be stated many times."""
+    bad = np.zeros(len(offsets), dtype=bool)
+    order = np.lexsort((counts, offsets))
+    starts, lengths = offsets[order], counts[order]
+    fresh = np.ones(len(order), dtype=bool)
+    fresh[1:] = (np.diff(starts) != 0) | (np.diff(lengths) != 0)
+    starts, ends = starts[fresh], (starts + lengths)[fresh]
+    clash = np.zeros(len(starts), dtype=bool)
+    clash[1:] = starts[1:] < np.maximum.accumulate(ends)[:-1]
+    clash[:-1] |= clash[1:]
+    bad[order] = clash[np.cumsum(fresh) - 1] if len(order) else False
+    return bad

@@ -1,0 +1,179 @@
+"""A TIFF as a slide: its levels, its resolution, and who may read it, decided before any native reader sees the file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..common.errors import SlideError
+from .ome_metadata import is_ome, read_ome
+from .tiff_directories import TiffDirectories, TiffPage, read_directories
+from .tiff_levels import TiffLevel, ome_pyramid, plain_pyramid
+from .tiff_resolution import mpp_xy_of
+from .tiff_vendors import followed_by_openslide_alone, is_philips
+from .tile_heads import is_jpeg_tables
+from .tile_table import APERIO_JPEG2000, JPEG, UNCOMPRESSED, TileTable
+
+RGB, YCBCR = 2, 6
+UNASSOCIATED_ALPHA = 2
+_GREY_OR_PALETTE = frozenset({0, 1, 3, 4})
+_LZW, _APERIO_YCBCR = 5, 33003
+_NATIVE = frozenset({UNCOMPRESSED, JPEG, *APERIO_JPEG2000})
+_SAFE_BESIDE = _NATIVE | {_LZW}
+_PREDICTED = frozenset({_LZW, 8, 32946, 34925, 50000})
+_COLOURS = {
+    0: "grey",
+    1: "grey",
+    2: "RGB",
+    3: "palette colours",
+    4: "a mask",
+    5: "CMYK",
+    6: "YCbCr",
+    8: "CIE Lab",
+    None: "no colour space",
+}
+
+
+@dataclass(frozen=True)
+class TiffSlide:
+    """What is known of a TIFF before its pixels are decoded.
+
+    Attributes:
+        levels: Finest first; none where OpenSlide alone knows where the pixels lie.
+        mpp_xy: Micrometres per level-0 pixel along x and y; ``None`` where nothing usable is stated, or OpenSlide alone knows.
+        tiles: Which tiles may be decoded; ``None`` without levels.
+        readers: Who may read it, the first choice first.
+        reason: Why others may not.
+        is_padded: Whether a native reader works out the sizes of the levels itself, within a pixel of ours.
+    """
+
+    levels: tuple[TiffLevel, ...]
+    mpp_xy: tuple[float, float] | None
+    tiles: TileTable | None
+    readers: tuple[str, ...]
+    reason: str
+    is_padded: bool = False
+
+    def native_levels(self, sizes_xy_px: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
+        """Return the number of each level among those that a native reader lists.
+
+        Raises:
+            SlideError: It does not list each of them, once, with the same level 0.
+        """
+        slack = 1 if self.is_padded else 0
+        numbers = []
+        for level in self.levels:
+            same = [
+                number
+                for number, (width, height) in enumerate(sizes_xy_px)
+                if abs(width - level.width) <= slack and abs(height - level.height) <= slack
+            ]
+            numbers.append(same[0] if len(same) == 1 else -1)
+        if -1 in numbers or numbers[0] != 0:
+            ours, theirs = (
+                ", ".join(f"{w} x {h}" for w, h in sizes)
+                for sizes in ([(level.width, level.height) for level in self.levels], sizes_xy_px)
+            )
+            raise SlideError(f"it finds the levels {theirs}, expected {ours}")
+        return tuple(numbers)
+
+
+def examine_tiff(path: Path) -> TiffSlide | None:
+    """Look at the directories of a TIFF and the heads of its tiles; ``None`` where the file does not begin as a TIFF.
+
+    Raises:
+        SlideError: It contradicts itself, or is none that a slide can be read from: in strips, grey, 16 bit, rotated. The message does not
+            name the file.
+    """
+    directories = read_directories(path)
+    if directories is None:
+        return None
+    vendor = followed_by_openslide_alone(directories)
+    if vendor:
+        return TiffSlide(
+            (), None, None, ("openslide",), f"{vendor}, whose pixels are placed by what OpenSlide alone follows"
+        )
+    for page in directories.all_pages():
+        _require_consistent(page)
+    first = directories.pages[0]
+    is_an_ome = is_ome(first)
+    pyramid = ome_pyramid(directories, read_ome(directories.pages)) if is_an_ome else plain_pyramid(directories)
+    for level in pyramid.levels:
+        for page in level.planes:
+            _require_readable(page, single=len(level.planes) == 3)
+    tiles = TileTable(path, pyramid.levels)
+    readers, reason = _readers(directories, pyramid.levels, tiles)
+    if is_an_ome:
+        readers, reason = ("tifffile",), "an OME-TIFF, whose planes and levels the others do not follow"
+    mpp_xy = pyramid.mpp_xy or mpp_xy_of(pyramid.levels[0].page)
+    return TiffSlide(pyramid.levels, mpp_xy, tiles, readers, reason, is_padded=is_philips(first))
+
+
+def _require_consistent(page: TiffPage) -> None:
+    """Refuse a tiled page that contradicts itself."""
+    if page.tile_xy_px is None:
+        return
+    name = f"directory {page.number} ({page.width} x {page.height} px)"
+    rows, columns = page.grid_yx
+    tiles = rows * columns * (page.samples if page.planar == 2 else 1)
+    if not len(page.offsets) == len(page.counts) == tiles:
+        width, height = page.tile_xy_px
+        raise SlideError(
+            f"{name}: {len(page.offsets)} offsets and {len(page.counts)} sizes of tiles, expected {tiles} of {width} x {height} px each"
+        )
+    if len(page.bits) not in (1, page.samples) or not page.samples:
+        raise SlideError(f"{name}: {page.samples} samples per pixel, but the bits of {len(page.bits)}")
+    if page.photometric in _GREY_OR_PALETTE and page.samples - len(page.extra_samples) != 1:
+        raise SlideError(f"{name}: {page.samples} samples per pixel, but {_COLOURS[page.photometric]}")
+    if page.planar not in (1, 2):
+        raise SlideError(f"{name}: planar configuration {page.planar}, expected 1 or 2")
+    if page.jpeg_tables is not None and page.compression == JPEG and not is_jpeg_tables(page.jpeg_tables):
+        raise SlideError(f"{name}: its JPEG tables are damaged")
+
+
+def _require_readable(page: TiffPage, *, single: bool) -> None:
+    """Refuse a level that is no 8-bit RGB, or rotated."""
+    name = f"directory {page.number} ({page.width} x {page.height} px)"
+    count = 1 if single else page.samples - len(page.extra_samples)
+    is_rgb = single or (page.photometric == RGB and page.extra_samples in ((), (UNASSOCIATED_ALPHA,)))
+    is_rgb |= page.photometric == YCBCR and page.compression in (JPEG, _APERIO_YCBCR) and not page.extra_samples
+    if set(page.bits) != {8} or set(page.sample_formats) != {1} or not is_rgb or count != (1 if single else 3):
+        kind = "" if set(page.sample_formats) == {1} else f", sample format {page.sample_formats[0]}"
+        colours = _COLOURS.get(page.photometric, f"colour space {page.photometric}")
+        raise SlideError(
+            f"{name}: {colours}, {max(page.bits, default=0)} bit{kind}, samples per pixel {page.samples}, expected 8-bit RGB: convert it, "
+            "or leave it out if it is no brightfield slide"
+        )
+    if page.orientation != 1:
+        raise SlideError(
+            f"{name}: rotated or mirrored by its tag Orientation ({page.orientation}), expected 1: turn its pixels and "
+            "rewrite it, such as with vips autorot"
+        )
+    if page.compression in _PREDICTED and page.predictor not in (1, 2):
+        raise SlideError(f"{name}: predictor {page.predictor}, expected none or horizontal differences (2)")
+
+
+def _readers(
+    directories: TiffDirectories, levels: tuple[TiffLevel, ...], tiles: TileTable
+) -> tuple[tuple[str, ...], str]:
+    """Name who may read these levels, and why others may not."""
+    pages = [level.page for level in levels]
+    compressions = {page.compression for page in pages}
+    sizes = [(page.width, page.height) for page in directories.all_pages() if page.tile_xy_px]
+    claimed = ["rgb" if page.photometric == RGB else "ycbcr" for page in pages]
+    told = [tiles.colour(level) or claim for level, claim in enumerate(claimed)]
+    if not compressions <= _NATIVE:
+        return (
+            "tifffile",
+        ), f"compressed by TIFF's codes {sorted(compressions)}, of which the others do not report all damage"
+    if any(page.samples != 3 or page.planar != 1 for page in pages):
+        return ("tifffile",), "with transparency or a plane per colour"
+    if told != claimed:  # the tiles are right, and tifffile goes by them
+        return ("tifffile",), "whose JPEG tiles are of another colour space than the directory says"
+    if any(sizes.count((page.width, page.height)) > 1 for page in pages):
+        return ("tifffile",), "with two tiled images of one size"
+    is_aperio = directories.pages[0].description.startswith("Aperio")
+    if compressions & APERIO_JPEG2000 and not is_aperio:
+        return ("tifffile",), "JPEG 2000 as Aperio writes it, but no Aperio file"
+    last = () if _APERIO_YCBCR in compressions else ("tifffile",)  # tifffile would not convert its colours
+    if any(page.compression not in _SAFE_BESIDE or page.predictor not in (1, 2) for page in directories.all_pages()):
+        return ("openslide", *last), "with a page whose compression would end the process in cuCIM"
+    return ("cucim", "openslide", *last), ""
