@@ -28,6 +28,7 @@ PACKAGES = (
     "openslide-bin",
     "tifffile",
     "imagecodecs",
+    "simplejpeg",
     "openvino",
     "distributed",
 )

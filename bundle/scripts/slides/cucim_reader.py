@@ -5,12 +5,11 @@ import logging
 import os
 import re
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,11 +23,14 @@ from .tiff_slide import TiffSlide
 MAX_BATCH = 16
 """Patches that cuCIM decodes ahead; bounds its memory whatever the number asked for."""
 
-DECODING_FAILED = re.compile(rb"ERROR in line|\[Error\]|[Cc]orrupt|Stream does not end", re.MULTILINE)
+DECODING_FAILED = re.compile(
+    rb"ERROR in line|\[Error\]|[Cc]orrupt|Stream does not end|Premature end|Not enough data|Bogus encoding|Wrong length of decoded"
+    rb"|Using code not yet in table|not terminated with EOI|[Ff]ailed to decode|Tile part length"
+)
 DIRECTORY_LOST = re.compile(rb"Failed to read directory|Can not read TIFF directory")
 NATIVE = re.compile(
     rb"ERROR in line|\[(Error|Warning|warning|error)\]|JPEG|TIFF|compression support is not configured|nvImageCodec|libnv"
-    rb"|[Ff]ailed to (load|open)|Bogus|premature|Premature|Corrupt|^\s*$"
+    rb"|[Ff]ailed to (load|open)|Bogus|premature|^\s*$|" + DECODING_FAILED.pattern
 )
 """Lines of cuCIM, its codecs and libtiff; the first two are those it writes beside any pixels, or on a file cut off."""
 
@@ -164,46 +166,62 @@ def _flush_native() -> None:
 class _Messages:
     """What native code has printed since the block was entered."""
 
-    def __init__(self, capture: IO[bytes]) -> None:
+    def __init__(self, capture: int) -> None:
         self._capture = capture
         self._seen = 0
 
     def match(self, pattern: re.Pattern[bytes]) -> bool:
         """Whether ``pattern`` is found in what is new since the last question."""
         _flush_native()
-        size = os.fstat(self._capture.fileno()).st_size
-        if size == self._seen:
-            return False
-        content = os.pread(self._capture.fileno(), size - self._seen, self._seen)
-        self._seen = size
-        return bool(pattern.search(content))
+        return bool(pattern.search(self._new()))
+
+    def _new(self) -> bytes:
+        content = os.pread(self._capture, os.fstat(self._capture).st_size - self._seen, self._seen)
+        self._seen += len(content)
+        return content
+
+    def all(self) -> bytes:
+        """Return everything that was printed."""
+        self._seen = 0
+        return self._new()
 
 
 @contextmanager
 def _native_messages() -> Iterator[_Messages]:
     """Catch what is printed: cuCIM tells of a tile that it cannot decode only there, and returns any memory as its pixels.
 
-    Some of it goes to stdout, some to stderr. What cuCIM says goes to the debug log, all else to stderr. One thread at a time.
+    It is kept in memory, since what cannot be written to a full or missing temporary folder would not be missed. Some of it goes to
+    stdout, some to stderr. What cuCIM says goes to the debug log, all else to stderr. One thread at a time.
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    with _PRINTING, tempfile.TemporaryFile(buffering=0) as capture:
+    with _PRINTING, _descriptor_of_memory() as capture:
         _flush_native()
         kept = [os.dup(descriptor) for descriptor in (1, 2)]
+        messages = _Messages(capture)
         try:
-            os.dup2(capture.fileno(), 1)
-            os.dup2(capture.fileno(), 2)
-            yield _Messages(capture)
+            os.dup2(capture, 1)
+            os.dup2(capture, 2)
+            yield messages
         finally:
             _flush_native()
             for descriptor, original in zip((1, 2), kept, strict=True):
                 os.dup2(original, descriptor)
                 os.close(original)
-            capture.seek(0)
-            lines = capture.read().splitlines(keepends=True)
+            lines = messages.all().splitlines(keepends=True)
             said = b"".join(line for line in lines if NATIVE.search(line))
             if said.strip():
                 _LOGGER.debug("cuCIM: %s", said.decode(errors="replace").strip())
             for line in lines:
                 if not NATIVE.search(line):
                     os.write(2, line)
+
+
+@contextmanager
+def _descriptor_of_memory() -> Iterator[int]:
+    """Open a file that lies in memory alone; Linux has them, and cuCIM exists for Linux alone."""
+    descriptor = os.memfd_create("messages")
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

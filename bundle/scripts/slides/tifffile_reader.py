@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..common.errors import SlideError
 from .openslide_reader import on_white
 from .reader import WHITE, Decoded, SlideReader
+from .strict_decoding import decode_tile
 from .tiff_levels import TiffLevel
 from .tiff_slide import TiffSlide
 
@@ -22,7 +23,6 @@ BATCH = 32
 BATCH_PX = 2**24
 """Pixels decoded before they are handed on; with large tiles a batch holds fewer regions."""
 
-JPEG, END_OF_IMAGE = 7, b"\xff\xd9"
 _DAMAGED = (tifffile.TiffFileError, ValueError, RuntimeError, OSError, IndexError, KeyError, struct.error)
 _MALFORMED = (TypeError, ZeroDivisionError)  # what tags of a wrong type or value lead to
 _LOGGER = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ class _Level:
         """Read and decode one tile, (height, width, 3); white where the file holds none."""
         number = row * self._columns + column
         planes = [_segment(descriptor, page, first + number) for page, first in self._planes]
-        stored = [plane[0] for plane in planes if plane is not None]
+        stored = [plane for plane in planes if plane is not None]
         if len(stored) < len(planes):
             return np.full((self.tile_height, self.tile_width, 3), WHITE, dtype=np.uint8)
         pixels = stored[0] if len(stored) == 1 else np.concatenate(stored, axis=-1)
@@ -157,7 +157,7 @@ def _page_at(file: tifffile.TiffFile, offset: int, number: int) -> Any:
 
 
 def _segment(descriptor: int, page: Any, index: int) -> NDArray[np.uint8] | None:
-    """Read and decode one tile of a page, (1, height, width, samples); None where nothing is stored.
+    """Read and decode one tile of a page, (height, width, samples); None where nothing is stored.
 
     ``pread`` because threads share the file: tifffile's own handle has one position for all.
     """
@@ -167,11 +167,7 @@ def _segment(descriptor: int, page: Any, index: int) -> NDArray[np.uint8] | None
     content = os.pread(descriptor, count, offset)
     if len(content) != count:
         raise ValueError(f"{count} bytes expected at {offset}, the file has {len(content)}")
-    keyframe = page.keyframe
-    if int(keyframe.compression) == JPEG and END_OF_IMAGE not in content[-16:]:
-        raise ValueError(f"the JPEG tile at {offset} has no end")  # the decoder would make something up
-    decoded, _, _ = keyframe.decode(content, index, jpegtables=keyframe.jpegtables)
-    return decoded
+    return decode_tile(page.keyframe, content, index)
 
 
 def _paste(tile: NDArray[np.uint8], target: NDArray[np.uint8], left: int, top: int) -> None:

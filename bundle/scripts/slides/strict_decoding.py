@@ -1,0 +1,92 @@
+"""Tiles of a TIFF, decoded so that damage which a decoder notices is an error.
+
+libjpeg goes on behind a broken code with a warning, which imagecodecs does not hand on; OpenJPEG fills what is missing. So JPEG is
+decoded by simplejpeg, which raises on such warnings, and of JPEG 2000 the whole code stream must be there. LZW, PackBits and raw pixels
+that are fewer than the tile's, and sums of deflate, lzma, zstd, PNG, LERC that do not match, are errors of imagecodecs and tifffile.
+"""
+
+from typing import Any
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from .tile_table import JPEG2000, is_whole_codestream
+
+JPEG = frozenset({6, 7, 33007, 34892})
+"""TIFF's codes of the compression that tifffile decodes as JPEG."""
+
+RGB, CONTIGUOUS = 2, 1  # PhotometricInterpretation, PlanarConfiguration
+START_OF_IMAGE, END_OF_IMAGE = b"\xff\xd8", b"\xff\xd9"
+COLOUR_MARKERS = (0xE0, 0xEE)  # of JFIF and Adobe: libjpeg takes the colours from them
+ADOBE_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
+"""A marker of Adobe that says that the three components are R, G, B."""
+
+Pixels = NDArray[np.uint8]
+
+
+def decode_tile(page: Any, content: bytes, index: int) -> Pixels:
+    """Decode tile number ``index`` of a page of tifffile from its bytes.
+
+    Returns:
+        uint8 (height, width, samples); at the right and lower border of a page maybe without what lies past it.
+
+    Raises:
+        ValueError: The bytes are damaged, as far as they tell. Other errors of imagecodecs are RuntimeErrors.
+    """
+    if int(page.compression) in JPEG:
+        return _decode_jpeg(page, content, index)
+    if int(page.compression) in JPEG2000 and not is_whole_codestream(content):
+        raise ValueError("the JPEG 2000 code stream is not whole")
+    decoded, _, _ = page.decode(content, index)
+    return decoded[0]
+
+
+def _decode_jpeg(page: Any, content: bytes, index: int) -> Pixels:
+    samples = page.samplesperpixel if page.planarconfig == CONTIGUOUS else 1
+    stream = jpeg_stream(page.jpegtables, content, as_rgb=samples == 3 and page.photometric == RGB and not page.is_jfif)
+    pixels: Pixels = simplejpeg.decode_jpeg(stream, colorspace="GRAY" if samples == 1 else "RGB", strict=True)
+    columns = -(-page.imagewidth // page.tilewidth)
+    rows = -(-page.imagelength // page.tilelength)
+    row, column = divmod(index % (rows * columns), columns)
+    whole = (page.tilelength, page.tilewidth)
+    inside = (
+        min(page.tilelength, page.imagelength - row * page.tilelength),
+        min(page.tilewidth, page.imagewidth - column * page.tilewidth),
+    )
+    if pixels.shape[:2] not in (whole, inside):
+        raise ValueError(f"a JPEG of {pixels.shape[1]} x {pixels.shape[0]} px in a tile of {whole[1]} x {whole[0]} px")
+    return pixels
+
+
+def jpeg_stream(tables: bytes | None, content: bytes, *, as_rgb: bool = False) -> bytes:
+    """Join the tables of a page with a tile's stream to one that stands for itself.
+
+    Args:
+        tables: Of the tag JPEGTables.
+        content: The tile.
+        as_rgb: The components are R, G, B, whatever markers in the stream say; otherwise libjpeg goes by these.
+
+    Raises:
+        ValueError: ``content`` does not begin as a JPEG.
+    """
+    if not content.startswith(START_OF_IMAGE):
+        raise ValueError("the tile does not begin as a JPEG")
+    parts = [content[2:]]
+    if tables:
+        end = tables.rfind(END_OF_IMAGE)
+        parts.insert(0, tables[2 : end if end >= 0 else None])
+    if as_rgb:
+        parts = [ADOBE_RGB, *(_without_colour_markers(part) for part in parts)]
+    return START_OF_IMAGE + b"".join(parts)
+
+
+def _without_colour_markers(segments: bytes) -> bytes:
+    """Leave out JFIF's and Adobe's segments among those before the first scan."""
+    kept, at = [], 0
+    while segments[at : at + 1] == b"\xff" and at + 4 <= len(segments) and segments[at + 1] != 0xDA:
+        stop = at + 2 + int.from_bytes(segments[at + 2 : at + 4], "big")
+        if segments[at + 1] not in COLOUR_MARKERS:
+            kept.append(segments[at:stop])
+        at = stop
+    return b"".join(kept) + segments[at:]
