@@ -9,7 +9,8 @@ import pytest
 import tifffile
 
 from scripts.common.errors import RequestError, SlideError
-from scripts.slides.reader import Region, open_slide
+from scripts.slides.damage import Region
+from scripts.slides.reader import open_slide
 from scripts.slides.tile_heads import is_whole_codestream
 
 TILE_PX = 64

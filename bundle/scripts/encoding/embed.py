@@ -16,7 +16,7 @@ from ..slides.geometry import PATCH_PX
 from ..slides.reader import SlideReader, open_slide
 from ..slides.table import SlideRow
 from .named_encoder import NamedEncoder
-from .prepared import PreparedSlide, on_unreadable_tiles, plan_of, prepare_slide
+from .prepared import PreparedSlide, plan_of, prepare_slide
 from .scan import Spool, scan_slide, serves_all
 from .settings import EncodingSettings, parameters_of
 from .store import FORMAT, append_rows, embedding_writer, write_attributes
@@ -84,7 +84,7 @@ def encoded_batches(
         done = 0
         for patches in batches:
             coords = coords_xy_px[done : done + len(patches)]
-            readable = ~on_unreadable_tiles(reader, coords, prepared.grid.patch_px_level0, level=plan.level)
+            readable = ~reader.unreadable(coords, size_xy_px=size, level=plan.level)
             done += len(patches)
             masks.append(readable)
             yield patches if readable.all() else patches[readable]
@@ -106,7 +106,8 @@ def write_embedding(
     """Write the file from batches that cover the observed patches in order; return the number of patches in it.
 
     Raises:
-        SlideError: no patch is readable, the pixels cannot be decoded, or the slide changed since ``parameters`` were taken.
+        SlideError: no patch is readable, the pixels cannot be decoded, the encoder gave numbers that are not finite, or the slide
+            changed since ``parameters`` were taken.
         OSError: the file cannot be written.
     """
     grid_yx, coords_xy_px = prepared.grid_yx, prepared.coords_xy_px
@@ -115,6 +116,7 @@ def write_embedding(
         for features, readable in batches:
             rows = slice(done, done + len(readable))
             done += len(readable)
+            _require_finite(row, features)
             append_rows(file, features=features, grid=grid_yx[rows][readable], coords=coords_xy_px[rows][readable])
         patches = len(file["features"])
         if not patches:
@@ -131,6 +133,15 @@ def write_embedding(
                 f"{row.path}: changed while it was read, expected a slide at rest: run the same command again"
             )
     return patches
+
+
+def _require_finite(row: SlideRow, features: NDArray[np.float32]) -> None:
+    bad = np.count_nonzero(~np.isfinite(features).all(axis=1))
+    if bad:
+        raise SlideError(
+            f"{row.path}: the encoder gave NaN or infinity for {bad} of {len(features)} patches of a batch, expected "
+            "finite features: check its weights, or encode with precision float32"
+        )
 
 
 def _spooled(spool: Spool, prepared: PreparedSlide) -> Iterator[EncodedBatch]:
@@ -164,7 +175,7 @@ def _attributes(
         "format": FORMAT,
         "slide": row.path.name,
         "patches": patches,
-        "patches_left_out": prepared.left_out + len(prepared.grid_yx) - patches,
+        "patches_left_out": prepared.tissue.unjudged + len(prepared.grid_yx) - patches,
         "grid_shape": np.array(grid.shape_yx, dtype=np.int64),
         "origin_xy_px": np.array(grid.origin_xy_px, dtype=np.int64),
         "patch_um": settings.patch_um,

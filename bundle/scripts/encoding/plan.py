@@ -69,7 +69,9 @@ def plan_encoding(rows: Sequence[SlideRow], job: EncodingJob) -> str:
             if job.is_current(row):
                 plans.append(SlidePlan("current"))
                 continue
-            with open_slide(row.path, num_workers=job.num_workers, device=job.decode_device) as reader:
+            with open_slide(
+                row.path, num_workers=job.num_workers, device=job.decode_device, unreadable_tiles=job.unreadable_tiles
+            ) as reader:
                 start_s = time.monotonic()
                 plan = plan_of(reader, row, job.settings)
                 if serves_all(reader, plan, job.settings):

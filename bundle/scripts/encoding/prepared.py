@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..common.errors import NoTissueError
+from ..common.errors import NoTissueError, SlideError
 from ..slides.geometry import PATCH_PX, PatchGrid, ReadPlan, plan_reading
 from ..slides.reader import SlideReader
 from ..slides.table import SlideRow
@@ -25,13 +25,11 @@ class PreparedSlide:
         tissue: which of its patches are observed.
         finest: mean colour of every quarter of a patch, float32 (2 rows, 2 columns, 3) in 0..255 over the whole grid; None where
             the thumbnail comes from the pyramid.
-        left_out: patches of the whole grid that lie on tiles unreadable so far, and so could not be judged.
     """
 
     plan: ReadPlan
     tissue: TissueMask
     finest: torch.Tensor | None = None
-    left_out: int = 0
 
     @cached_property
     def grid(self) -> PatchGrid:
@@ -66,33 +64,25 @@ def prepare_slide(reader: SlideReader, plan: ReadPlan, settings: EncodingSetting
 
     Raises:
         NoTissueError: there is none.
-        SlideError: the pixels cannot be decoded.
+        SlideError: the pixels cannot be decoded, or there is none where they can.
     """
     tissue = find_tissue(reader, plan.grid, method=settings.tissue_method, patch_um=settings.patch_um)
-    lost = on_unreadable_tiles(reader, whole_grid_xy_px(plan.grid), plan.grid.patch_px_level0)
-    return require_tissue(PreparedSlide(plan, tissue, left_out=int(lost.sum())))
+    return require_tissue(reader, PreparedSlide(plan, tissue))
 
 
-def whole_grid_xy_px(grid: PatchGrid) -> NDArray[np.int64]:
-    """Top-left corners of all patches of the grid, row by row, (N, 2) in level-0 pixels."""
-    return grid.coords_xy_px(np.indices(grid.shape_yx, dtype=np.int32).reshape(2, -1).T)
+def require_tissue(reader: SlideReader, prepared: PreparedSlide) -> PreparedSlide:
+    """Return ``prepared`` if it has tissue.
 
-
-def on_unreadable_tiles(
-    reader: SlideReader, coords_xy_px: NDArray[np.int64], side_px: int, *, level: int | None = None
-) -> NDArray[np.bool_]:
-    """Tell which patches (N,) lie on something that could not be decoded, at ``level`` or (None) at any."""
-    hit = np.zeros(len(coords_xy_px), dtype=bool)
-    for region in reader.unreadable_regions:
-        if level in (None, region.level):
-            corner = np.array((region.x_px, region.y_px))
-            size = np.array((region.width_px, region.height_px))
-            hit |= ((coords_xy_px < corner + size) & (coords_xy_px + side_px > corner)).all(axis=1)
-    return hit
-
-
-def require_tissue(prepared: PreparedSlide) -> PreparedSlide:
-    """Return ``prepared``, or raise a NoTissueError with the reason."""
-    if not prepared.tissue.mask.any():
-        raise NoTissueError(prepared.tissue.reason)
-    return prepared
+    Raises:
+        NoTissueError: there is none, with the reason.
+        SlideError: there is none among the patches that can be read, and there are others.
+    """
+    tissue = prepared.tissue
+    if tissue.mask.any():
+        return prepared
+    if tissue.unjudged:
+        raise SlideError(
+            f"{reader.path}: {tissue.unjudged} of {tissue.mask.size} patches lie on unreadable tiles and no tissue was found on the "
+            "others, expected a whole file: compare it with its source"
+        )
+    raise NoTissueError(tissue.reason)

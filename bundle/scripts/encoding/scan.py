@@ -22,7 +22,7 @@ from ..tissue.score import pooled, score_level
 from ..tissue.threshold import GLASS_RANGE
 from .named_encoder import NamedEncoder
 from .pipeline import map_ahead
-from .prepared import PreparedSlide, on_unreadable_tiles, require_tissue, whole_grid_xy_px
+from .prepared import PreparedSlide, require_tissue
 from .settings import EncodingSettings
 from .thumbnail import PIXELS_PER_PATCH, thumbnail_level
 
@@ -96,11 +96,11 @@ def scan_slide(
 
     Raises:
         NoTissueError: the slide holds no tissue.
-        SlideError: the pixels cannot be decoded.
+        SlideError: the pixels cannot be decoded, or there is no tissue where they can.
     """
     grid = plan.grid
     rows, columns = grid.shape_yx
-    coords_xy_px = whole_grid_xy_px(grid)
+    coords_xy_px = grid.coords_xy_px(np.indices(grid.shape_yx, dtype=np.int32).reshape(2, -1).T)
     functions = score_functions()
     _, pool = score_level(reader, grid, patch_um=settings.patch_um)
     edges = np.linspace(0, plan.read_px, PIXELS_PER_PATCH + 1).tolist()
@@ -117,9 +117,8 @@ def scan_slide(
     scores = {name: np.zeros(rows * columns, dtype=np.float32) for name in functions}
     quarters = torch.empty(rows * columns, PIXELS_PER_PATCH, PIXELS_PER_PATCH, 3)
     batch_size = 64 if encoder is None else encoder.batch_size
-    batches = reader.iter_patches(
-        coords_xy_px, size_xy_px=(plan.read_px, plan.read_px), level=plan.level, batch_size=batch_size
-    )
+    size = (plan.read_px, plan.read_px)
+    batches = reader.iter_patches(coords_xy_px, size_xy_px=size, level=plan.level, batch_size=batch_size)
     start = 0
     for batch in map_ahead(scanned, batches, threads=1 if encoder is None else encoder.streams):
         cells = slice(start, start + len(batch.candidates))
@@ -129,12 +128,10 @@ def scan_slide(
         if spool is not None and batch.features is not None:
             spool.append(start + np.flatnonzero(batch.candidates), batch.features)
         start += len(batch.candidates)
-    lost = on_unreadable_tiles(reader, coords_xy_px, grid.patch_px_level0)
-    scores["rle"][lost] = 0
+    lost = reader.unreadable(coords_xy_px, size_xy_px=size, level=plan.level)
+    for values in scores.values():
+        values[lost] = np.nan
     tissue = tissue_mask({name: values.reshape(rows, columns) for name, values in scores.items()})
     finest = quarters.view(rows, columns, PIXELS_PER_PATCH, PIXELS_PER_PATCH, 3).permute(0, 2, 1, 3, 4)
-    return require_tissue(
-        PreparedSlide(
-            plan, tissue, finest.reshape(PIXELS_PER_PATCH * rows, PIXELS_PER_PATCH * columns, 3), int(lost.sum())
-        )
-    )
+    finest = finest.reshape(PIXELS_PER_PATCH * rows, PIXELS_PER_PATCH * columns, 3)
+    return require_tissue(reader, PreparedSlide(plan, tissue, finest))

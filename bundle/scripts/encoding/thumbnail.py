@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from ..slides.geometry import PatchGrid, area_average
 from ..slides.reader import SlideReader
+from ..slides.spoiled import read_again
 
 DEFAULT_LEVELS = 3
 PIXELS_PER_PATCH = 2
@@ -52,7 +53,7 @@ def _steps(size: int, factor: int) -> list[float]:
 
 
 def _finest(reader: SlideReader, grid: PatchGrid) -> torch.Tensor:
-    """Read the box block by block; float32 (2 rows, 2 columns, 3)."""
+    """Read the box block by block, and what a bad tile spoils from a finer level; float32 (2 rows, 2 columns, 3)."""
     level = thumbnail_level(reader, grid)
     side_px = grid.patch_px_level0 / reader.level_downsamples[level]
     block = max(1, int(BLOCK_PX // side_px))
@@ -72,4 +73,9 @@ def _finest(reader: SlideReader, grid: PatchGrid) -> torch.Tensor:
             finest[y : y + PIXELS_PER_PATCH * height, x : x + PIXELS_PER_PATCH * width] = area_average(
                 torch.from_numpy(region), edges_y, edges_x
             )[0]
+    quarters = finest.view(rows, PIXELS_PER_PATCH, columns, PIXELS_PER_PATCH, 3)
+    for _, cells_yx, patches in read_again(reader, grid, level):
+        edges = np.linspace(0, patches.shape[1], PIXELS_PER_PATCH + 1).tolist()
+        cell_rows, cell_columns = torch.from_numpy(cells_yx.astype(np.int64)).T
+        quarters[cell_rows, :, cell_columns] = area_average(torch.from_numpy(patches), edges, edges)
     return finest

@@ -3,7 +3,6 @@
 import abc
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..common.errors import RequestError, SlideError
+from .damage import DamagedTiles, Region
 from .sweep import WHITE, sweep
 from .tiff_slide import TiffSlide, examine_tiff
 
@@ -23,17 +23,6 @@ Decoded = tuple[NDArray[np.uint8], NDArray[np.bool_]]
 """Pixels (m, height, width, 3) of m regions, and which of them could be decoded."""
 
 _LOGGER = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Region:
-    """A rectangle that could not be decoded at ``level``, in level-0 pixels."""
-
-    level: int
-    x_px: int
-    y_px: int
-    width_px: int
-    height_px: int
 
 
 class SlideReader(abc.ABC):
@@ -53,7 +42,6 @@ class SlideReader(abc.ABC):
         tile_sizes_xy_px: Width and height of what is read at once at every level: a tile, or several that are thin.
         unreadable_tiles: ``"fail"``: a tile that cannot be decoded is an error. ``"mask"``: its pixels become white, and it is
             listed in ``unreadable_regions``.
-        unreadable_regions: What could not be decoded so far.
     """
 
     backend: str
@@ -76,7 +64,7 @@ class SlideReader(abc.ABC):
         self.bounds_xywh_px = bounds_xywh_px or (0, 0, width, height)
         self.tile_sizes_xy_px = tile_sizes_xy_px or (DEFAULT_TILE_XY_PX,) * len(level_sizes_xy_px)
         self.unreadable_tiles = "fail"
-        self.unreadable_regions: list[Region] = []
+        self._damage = DamagedTiles(self.level_sizes_xy_px, self.tile_sizes_xy_px)
 
     def read_patches(
         self, coords_xy_px: NDArray[np.int64], *, size_xy_px: tuple[int, int], level: int
@@ -168,6 +156,17 @@ class SlideReader(abc.ABC):
             done += len(batch)
         return pixels
 
+    @property
+    def unreadable_regions(self) -> list[Region]:
+        """The tiles that could not be decoded so far, each once."""
+        return self._damage.regions()
+
+    def unreadable(
+        self, coords_xy_px: NDArray[np.int64], *, size_xy_px: tuple[int, int], level: int
+    ) -> NDArray[np.bool_]:
+        """Tell which patches (N,), given as for :meth:`read_patches`, lie on a tile that could not be decoded so far."""
+        return self._damage.under(self._corners(coords_xy_px, level), size_xy_px, level)
+
     def _checked(
         self, corners_xy: NDArray[np.int64], *, size_xy_px: tuple[int, int], level: int
     ) -> Iterator[NDArray[np.uint8]]:
@@ -175,23 +174,40 @@ class SlideReader(abc.ABC):
         done = 0
         for pixels, readable in self._decode(corners_xy, size_xy_px=size_xy_px, level=level):
             if not readable.all():
-                pixels = np.where(readable[:, None, None, None], pixels, np.uint8(WHITE))
-                for corner in corners_xy[done : done + len(pixels)][~readable]:
-                    self._unreadable(corner, size_xy_px, level)
+                pixels = pixels.copy()
+                for index in np.flatnonzero(~readable):
+                    corner = corners_xy[done + index]
+                    if self.unreadable_tiles == "fail":
+                        raise self._undecodable(corner, size_xy_px, level)
+                    pixels[index] = self._readable_part(corner, size_xy_px, level)[: pixels.shape[1], : pixels.shape[2]]
             done += len(pixels)
             yield pixels
 
-    def _unreadable(self, corner_xy: NDArray[np.int64], size_xy_px: tuple[int, int], level: int) -> None:
-        """Record a region that could not be decoded, or raise."""
+    def _undecodable(self, corner_xy: NDArray[np.int64], size_xy_px: tuple[int, int], level: int) -> SlideError:
         x, y, width, height = (round(float(side) * self.level_downsamples[level]) for side in (*corner_xy, *size_xy_px))
-        if self.unreadable_tiles == "fail":
-            raise SlideError(
-                f"{self.path}: level {level} cannot be decoded at x {x}, y {y} ({width} x {height} px of level 0), expected a whole "
-                "file: compare it with its source, or leave out the patches there with --unreadable_tiles mask"
-            )
-        region = Region(level, x, y, width, height)
-        if region not in self.unreadable_regions:
-            self.unreadable_regions.append(region)
+        return SlideError(
+            f"{self.path}: level {level} cannot be decoded at x {x}, y {y} ({width} x {height} px of level 0), expected a whole "
+            "file: compare it with its source, or leave out the patches there with --unreadable_tiles mask"
+        )
+
+    def _readable_part(
+        self, corner_xy: NDArray[np.int64], size_xy_px: tuple[int, int], level: int
+    ) -> NDArray[np.uint8]:
+        """Decode a region (height, width, 3) tile by tile; white where a tile cannot be decoded, which is recorded."""
+        part = np.full((size_xy_px[1], size_xy_px[0], 3), WHITE, dtype=np.uint8)
+        tile_xy_px = self.tile_sizes_xy_px[level]
+        stop = np.minimum(corner_xy + size_xy_px, self.level_sizes_xy_px[level])
+        for column, row in self._damage.tiles_under(corner_xy, size_xy_px, level):
+            if self._damage.has(level, column, row):
+                continue
+            start: NDArray[np.int64] = np.array((column, row), dtype=np.int64) * tile_xy_px
+            pixels, readable = next(self._decode(start[None], size_xy_px=tile_xy_px, level=level))
+            if not readable[0]:
+                self._damage.add(level, column, row)
+                continue
+            low, high = np.maximum(start, corner_xy), np.minimum(start + tile_xy_px, stop)
+            part[_box(low - corner_xy, high - corner_xy)] = pixels[0][_box(low - start, high - start)]
+        return part
 
     @abc.abstractmethod
     def _decode(self, corners_xy: NDArray[np.int64], *, size_xy_px: tuple[int, int], level: int) -> Iterator[Decoded]:
@@ -212,6 +228,11 @@ class SlideReader(abc.ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _box(low_xy: NDArray[np.int64], high_xy: NDArray[np.int64]) -> tuple[slice, slice]:
+    """Rows and columns of a rectangle."""
+    return slice(low_xy[1], high_xy[1]), slice(low_xy[0], high_xy[0])
 
 
 def open_slide(

@@ -11,7 +11,8 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from .tile_table import JPEG2000, is_whole_codestream
+from .tile_heads import is_whole_codestream
+from .tile_table import JPEG2000
 
 JPEG = frozenset({6, 7, 33007, 34892})
 """TIFF's codes of the compression that tifffile decodes as JPEG."""

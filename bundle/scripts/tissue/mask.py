@@ -78,9 +78,13 @@ def score_functions(*, ink_filter: bool = False) -> dict[str, Score]:
 def tissue_mask(
     by_name: Mapping[str, NDArray[np.float32]], *, method: str = "rle", min_speck_patches: int = 3
 ) -> TissueMask:
-    """Part tissue from everything else on the scores (rows, cols) of a slide, named as in :func:`score_functions`."""
-    scores, darkness = by_name[method], by_name["otsu"]
-    allowed = by_name["pen"] < INK_SHARE if "pen" in by_name else np.ones(scores.shape, dtype=bool)
+    """Part tissue from everything else on the scores (rows, cols) of a slide, named as in :func:`score_functions`.
+
+    A patch whose scores are NaN could not be read: it decides no threshold, and is not tissue.
+    """
+    judged = np.isfinite(by_name[method])
+    scores, darkness = np.where(judged, by_name[method], 0), by_name["otsu"]
+    allowed = judged & (by_name["pen"] < INK_SHARE) if "pen" in by_name else judged
     glass, threshold = _thresholds(scores[allowed], method)
     mask = without_specks((scores >= threshold) & allowed, min_patches=min_speck_patches)
     reason = ""
@@ -89,7 +93,7 @@ def tissue_mask(
     elif float(np.median(darkness[mask])) > DARK:
         reason = "what has texture is too dark for a stained section in bright field (fluorescence?)"
         mask = np.zeros_like(mask)
-    counts, edges = histogram(scores)
+    counts, edges = histogram(scores[judged])
     return TissueMask(
         mask=mask,
         scores=scores,
@@ -99,6 +103,7 @@ def tissue_mask(
         histogram_edges=edges,
         method=method,
         reason=reason,
+        unjudged=int(scores.size - judged.sum()),
     )
 
 

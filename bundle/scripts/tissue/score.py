@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..slides.geometry import PATCH_UM, PatchGrid
 from ..slides.reader import SlideReader
+from ..slides.spoiled import read_again, spoiled_cells
 
 Score = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
@@ -106,7 +107,13 @@ def score_level(
     level0_um_px = patch_um / grid.patch_px_level0
     fine = (k for k, d in enumerate(reader.level_downsamples) if level0_um_px * d <= um_px * _LEVEL_SLACK)
     level = max(fine, default=0)
-    return level, max(1, int(um_px * _LEVEL_SLACK / (level0_um_px * reader.level_downsamples[level])))
+    return level, _pool(reader, grid, level, patch_um=patch_um, um_px=um_px)
+
+
+def _pool(reader: SlideReader, grid: PatchGrid, level: int, *, patch_um: float, um_px: float) -> int:
+    """Side, in pixels of a level, of the squares to average."""
+    level_um_px = patch_um / grid.patch_px_level0 * reader.level_downsamples[level]
+    return max(1, int(um_px * _LEVEL_SLACK / level_um_px))
 
 
 def slide_scores(
@@ -131,7 +138,8 @@ def slide_scores(
         um_px: Resolution to score at.
 
     Returns:
-        By the names of ``scores``: (rows, cols).
+        By the names of ``scores``: (rows, cols). A patch on a tile that cannot be decoded is scored on the next finer level on which
+        it can; NaN where there is none.
 
     Raises:
         SlideError: The pixels cannot be decoded.
@@ -157,6 +165,13 @@ def slide_scores(
                 strip = pooled(strip, pool)
                 for name, score in scores.items():
                     result[name][row + i, col : col + shape_yx[1]] = score(strip)
+    lost = tuple(spoiled_cells(reader, grid, level).T)
+    for values in result.values():
+        values[lost] = np.nan
+    for finer, cells, patches in read_again(reader, grid, level):
+        small = pooled(patches, _pool(reader, grid, finer, patch_um=patch_um, um_px=um_px))
+        for name, score in scores.items():
+            result[name][tuple(cells.T)] = score(small)
     return result
 
 

@@ -43,6 +43,7 @@ class TissueMask:
         histogram_edges: Edges of the bins, (65,), from 0 to 1.
         method: ``"rle"`` or ``"otsu"``.
         reason: Why the mask is empty; an empty string where it is not.
+        unjudged: Patches that lie on tiles that cannot be decoded on any level, and so are not in the mask.
     """
 
     mask: NDArray[np.bool_]
@@ -53,6 +54,7 @@ class TissueMask:
     histogram_edges: NDArray[np.float64]
     method: str
     reason: str
+    unjudged: int = 0
 
     @property
     def box(self) -> tuple[int, int, int, int]:
