@@ -8,7 +8,7 @@ from pathlib import Path
 from .errors import NoTissueError, RequestError, SlideError, StorageError
 
 _LOGGER = logging.getLogger(__name__)
-_OWN = (NoTissueError, RequestError, SlideError, StorageError)
+OWN_ERRORS = (NoTissueError, RequestError, SlideError, StorageError)
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def slide_boundary(path: str | Path, remedy: str = "compare the file with its so
     """
     try:
         yield
-    except _OWN:
+    except OWN_ERRORS:
         raise
     except (
         Exception

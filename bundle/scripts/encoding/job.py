@@ -1,6 +1,7 @@
 """What a process needs to know to encode any slide of a request: it can be sent to a worker."""
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,8 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..common.apart import DECODE_TIMEOUT_S, Apart
+from ..common.boundary import slide_boundary
 from ..common.errors import NoTissueError, SlideError
-from ..common.files import writing_to
+from ..common.files import remove_partial, writing_to
 from ..slides.table import SlideRow
 from .embed import embed_slide
 from .named_encoder import NamedEncoder
@@ -49,6 +52,7 @@ class EncodingJob:
     engine: str = "torch"
     unreadable_tiles: str = "fail"
     resume: bool = True
+    decode_timeout: float = DECODE_TIMEOUT_S
     settings: EncodingSettings = field(default_factory=EncodingSettings)
 
     @cached_property
@@ -61,6 +65,20 @@ class EncodingJob:
             engine=self.engine,
             precision=self.settings.precision,
         )
+
+    def prepare(self) -> str:
+        """Make the encoder, and return the name of its engine.
+
+        Raises:
+            RequestError: the weights do not serve, or the engine is unknown, not installed or not for this device.
+        """
+        return self.encoder.engine
+
+    def apart(self, work: Callable[[Any], Any]) -> Apart[Any, Any]:
+        """Let ``work``, which may use the encoder, be done in another process: forked unless CUDA or OpenVINO's threads forbid it."""
+        on_cpu = torch.device(self.device).type == torch.device(self.decode_device).type == "cpu"
+        forks = on_cpu and (self.engine == "torch" or "openvino" not in sys.modules)
+        return Apart(work, prepare=self.prepare, forks=forks, timeout_s=self.decode_timeout)
 
     @property
     def reading(self) -> dict[str, Any]:
@@ -84,6 +102,20 @@ class EncodingJob:
             else:
                 path = self.path_of(row)
                 account.done(embed_slide(row, path, encoder=self.encoder, settings=self.settings, **self.reading))
+        return account.entry
+
+    def encode_in(self, apart: Apart[SlideRow, ManifestRow], row: SlideRow) -> ManifestRow:
+        """Let one slide be encoded in another process, by :meth:`encode`; if that ends, the slide has failed and nothing of it stays.
+
+        Raises:
+            StorageError: nothing more can be written.
+        """
+        try:
+            with self.accounted(row) as account:
+                return apart.run(row.path, row)
+        finally:
+            if not apart.alive:
+                remove_partial(self.output, {row.slide_id})
         return account.entry
 
     def is_current(self, row: SlideRow) -> bool:
@@ -111,11 +143,11 @@ class EncodingJob:
         """Turn what happens to a slide inside the block, said or raised, into ``account.entry``."""
         account = Account(row, self.path_of(row))
         try:
-            with writing_to(self.output):
+            with slide_boundary(row.path), writing_to(self.output):
                 yield account
         except NoTissueError as error:
             account.stale("empty", f"no tissue: {error}")
-        except (SlideError, OSError) as error:
+        except SlideError as error:
             account.stale("failed", str(error))
 
 

@@ -5,7 +5,8 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
+from itertools import islice, repeat
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,7 @@ class SlidePlan:
         patches: to encode.
         size_bytes: of its embedding file.
         seconds: that finding its tissue took.
+        rate: patches a second, where they were timed on this slide.
         error: why it would fail.
     """
 
@@ -42,13 +44,15 @@ class SlidePlan:
     patches: int = 0
     size_bytes: int = 0
     seconds: float = 0.0
+    rate: float | None = None
     error: str = ""
 
 
 def plan_encoding(rows: Sequence[SlideRow], job: EncodingJob) -> str:
     """Look at every slide, time the encoder on some batches of the first that has tissue, and tell the plan.
 
-    A slide without a pyramid, whose tissue is found only while it is encoded, counts with all of its patches.
+    A slide without a pyramid, whose tissue is found only while it is encoded, counts with all of its patches. The slides are read in
+    another process, as in encoding.
 
     Args:
         rows: the slides.
@@ -60,51 +64,56 @@ def plan_encoding(rows: Sequence[SlideRow], job: EncodingJob) -> str:
     Raises:
         RequestError: the encoder's weights do not serve.
     """
-    encoder = job.encoder
     plans: list[SlidePlan] = []
-    rate: float | None = None
-    read_px: int | None = None
-    for row in track(rows, total=len(rows), what="planning", unit="slide"):
-        try:
-            if job.is_current(row):
-                plans.append(SlidePlan("current"))
-                continue
-            with open_slide(
-                row.path, num_workers=job.num_workers, device=job.decode_device, unreadable_tiles=job.unreadable_tiles
-            ) as reader:
-                start_s = time.monotonic()
-                plan = plan_of(reader, row, job.settings)
-                if serves_all(reader, plan, job.settings):
-                    plans.append(_entry("flat", int(np.prod(plan.grid.shape_yx)), plan.grid.shape_yx, job, 0.0))
-                    read_px = plan.read_px
-                    continue
-                prepared = prepare_slide(reader, plan, job.settings)
-                seconds = time.monotonic() - start_s
-                plans.append(_entry("new", len(prepared.grid_yx), prepared.grid.shape_yx, job, seconds))
-                if rate is None:
-                    rate = _patches_per_s(encoded_batches(reader, prepared, encoder))
-        except NoTissueError:
-            plans.append(SlidePlan("empty"))
-        except (SlideError, OSError) as error:
-            plans.append(SlidePlan("failed", error=str(error)))
-    if rate is not None:
-        timed = "reading and encoding"
-    elif read_px is not None:
-        timed = "the encoder alone, so reading comes on top"
-        rate = _patches_per_s(_encoded_noise(encoder, read_px))
+    rates: dict[str, float] = {}
+    with job.apart(partial(_plan, job)) as apart:
+        engine = apart.start()
+        for row in track(rows, total=len(rows), what="planning", unit="slide"):
+            try:
+                plan = apart.run(row.path, (row, frozenset(rates)))
+            except NoTissueError:
+                plan = SlidePlan("empty")
+            except SlideError as error:
+                plan = SlidePlan("failed", error=str(error))
+            plans.append(plan)
+            if plan.rate is not None:
+                rates[plan.status] = plan.rate
     lines = _told(plans, job)
-    lines.insert(2, f"encoder: {encoder.engine} {job.settings.precision} on {job.device}")
-    if rate is not None:
+    lines.insert(2, f"encoder: {engine} {job.settings.precision} on {job.device}")
+    if rates:
+        timed = "reading and encoding" if "new" in rates else "the encoder alone, so reading comes on top"
+        rate = rates.get("new") or rates["flat"]
         seconds = sum(plan.patches for plan in plans) / rate + sum(plan.seconds for plan in plans)
         lines.insert(3, f"time: about {_clock(seconds)} at {rate:,.0f} patches/s ({timed}, timed now)")
     return "\n".join(lines)
 
 
-def _entry(status: str, patches: int, shape_yx: tuple[int, int], job: EncodingJob, seconds: float) -> SlidePlan:
+def _plan(job: EncodingJob, item: tuple[SlideRow, frozenset[str]]) -> SlidePlan:
+    """Look at one slide, and time the encoder on it unless slides of its kind, or better ones, have been: their status is given."""
+    row, timed = item
+    if job.is_current(row):
+        return SlidePlan("current")
+    with open_slide(
+        row.path, num_workers=job.num_workers, device=job.decode_device, unreadable_tiles=job.unreadable_tiles
+    ) as reader:
+        start_s = time.monotonic()
+        plan = plan_of(reader, row, job.settings)
+        if serves_all(reader, plan, job.settings):
+            rate = None if timed else _patches_per_s(_encoded_noise(job.encoder, plan.read_px))
+            return _entry("flat", int(np.prod(plan.grid.shape_yx)), plan.grid.shape_yx, job, 0.0, rate)
+        prepared = prepare_slide(reader, plan, job.settings)
+        seconds = time.monotonic() - start_s
+        rate = None if "new" in timed else _patches_per_s(encoded_batches(reader, prepared, job.encoder))
+        return _entry("new", len(prepared.grid_yx), prepared.grid.shape_yx, job, seconds, rate)
+
+
+def _entry(
+    status: str, patches: int, shape_yx: tuple[int, int], job: EncodingJob, seconds: float, rate: float | None
+) -> SlidePlan:
     rows, columns = shape_yx
     thumbnail = 3 * job.settings.thumbnail_levels * PIXELS_PER_PATCH**2 * rows * columns
     size = patches * (4 * job.encoder.channels + ROW_BYTES) + thumbnail
-    return SlidePlan(status, patches, size, seconds)
+    return SlidePlan(status, patches, size, seconds, rate)
 
 
 def _patches_per_s(batches: Iterator[EncodedBatch]) -> float | None:
@@ -117,8 +126,8 @@ def _patches_per_s(batches: Iterator[EncodedBatch]) -> float | None:
 
 def _encoded_noise(encoder: NamedEncoder, read_px: int) -> Iterator[EncodedBatch]:
     patches = np.random.default_rng(0).integers(0, 256, (encoder.batch_size, read_px, read_px, 3), dtype=np.uint8)
-    for _ in range(TIMED_BATCHES + 1):
-        yield encoder.encode(patches), np.ones(len(patches), dtype=bool)
+    for features in encoder.encode_all(repeat(patches, TIMED_BATCHES + 1)):
+        yield features, np.ones(len(patches), dtype=bool)
 
 
 def _told(plans: Sequence[SlidePlan], job: EncodingJob) -> list[str]:

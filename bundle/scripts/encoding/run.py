@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from ..common.apart import DECODE_TIMEOUT_S
 from ..common.errors import RequestError, SlideError
 from ..common.files import remove_partial, write_csv, writing_to
 from ..common.lock import folder_lock
@@ -47,6 +48,7 @@ def encode_slides(
     engine: str = "torch",
     unreadable_tiles: str = "fail",
     resume: bool = True,
+    decode_timeout: float = DECODE_TIMEOUT_S,
     settings: dict[str, object] | None = None,
     keep_table: bool = True,
     shard: str | None = None,
@@ -66,10 +68,11 @@ def encode_slides(
         engine: what runs the encoder: "auto", "torch" or "openvino".
         unreadable_tiles: "fail": a tile that cannot be decoded fails its slide; "mask": the patches on it are left out, and counted.
         resume: keep files that are whole and were made with the same encoder and settings; False encodes all anew.
+        decode_timeout: seconds; a decoder that does not return for so long fails its slide.
         settings: arguments of :class:`.settings.EncodingSettings`.
         keep_table: write ``slides.csv`` beside the embeddings where ``slides`` is a CSV, so that the folder is a dataset.
         shard: "i/n" takes every n-th slide from the i-th on (1 to n) and writes ``manifest.i-of-n.csv`` instead, for job arrays.
-        cluster: encodes the slides on other processes; by default this one does.
+        cluster: encodes the slides on other machines; by default one process of this one does, see :mod:`..common.apart`.
         dry_run: print :func:`.plan.plan_encoding` and end the process instead.
 
     Returns:
@@ -97,6 +100,7 @@ def encode_slides(
         engine=engine,
         unreadable_tiles=unreadable_tiles,
         resume=resume,
+        decode_timeout=decode_timeout,
         settings=EncodingSettings(**(settings or {})),  # type: ignore[arg-type]
     )
     is_table = keep_table and Path(slides).suffix.lower() == ".csv"
@@ -104,20 +108,21 @@ def encode_slides(
         _require_same_dataset(rows, job.output / "slides.csv")
     part = "" if count == 1 else f"{index}-of-{count}"
     mine = rows[index - 1 :: count]
-    if cluster is None:  # weights that do not serve are refused before anything is written
-        job.encoder  # noqa: B018
-    else:
-        job.encoder_def()
     if dry_run:
         print(plan_encoding(mine, job))
         raise SystemExit(0)
     lock, manifest = f"encoding{part and '.' + part}", f"manifest{part and '.' + part}"
-    with writing_to(job.output), folder_lock(job.output, lock):
-        remove_partial(job.output, {*(row.slide_id for row in mine), manifest, f".{lock}.owner"})
-        if is_table:
-            copy_table(Path(slides), job.output / "slides.csv", known=known)
-        results = (job.encode(row) for row in mine) if cluster is None else cluster.encode(mine, job)
-        return _kept_in_manifest(mine, results, job.output / f"{manifest}.csv")
+    with job.apart(job.encode) as apart:
+        if cluster is None:  # weights that do not serve are refused before anything is written
+            apart.start()
+        else:
+            job.encoder_def()
+        with writing_to(job.output), folder_lock(job.output, lock):
+            remove_partial(job.output, {*(row.slide_id for row in mine), manifest, f".{lock}.owner"})
+            if is_table:
+                copy_table(Path(slides), job.output / "slides.csv", known=known)
+            results = (job.encode_in(apart, row) for row in mine) if cluster is None else cluster.encode(mine, job)
+            return _kept_in_manifest(mine, results, job.output / f"{manifest}.csv")
 
 
 def _kept_in_manifest(rows: Sequence[SlideRow], results: Iterable[ManifestRow], manifest: Path) -> list[ManifestRow]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..common.errors import RequestError, SlideError
+from ..common.watch import reading
 from .damage import DamagedTiles, Region
 from .sweep import WHITE, sweep
 from .tiff_slide import TiffSlide, examine_tiff
@@ -172,7 +173,7 @@ class SlideReader(abc.ABC):
     ) -> Iterator[NDArray[np.uint8]]:
         """Decode regions as :meth:`_decode` does, and do what ``unreadable_tiles`` says with those that cannot be."""
         done = 0
-        for pixels, readable in self._decode(corners_xy, size_xy_px=size_xy_px, level=level):
+        for pixels, readable in _watched(self._decode(corners_xy, size_xy_px=size_xy_px, level=level)):
             if not readable.all():
                 pixels = pixels.copy()
                 for index in np.flatnonzero(~readable):
@@ -201,7 +202,7 @@ class SlideReader(abc.ABC):
             if self._damage.has(level, column, row):
                 continue
             start: NDArray[np.int64] = np.array((column, row), dtype=np.int64) * tile_xy_px
-            pixels, readable = next(self._decode(start[None], size_xy_px=tile_xy_px, level=level))
+            pixels, readable = next(_watched(self._decode(start[None], size_xy_px=tile_xy_px, level=level)))
             if not readable[0]:
                 self._damage.add(level, column, row)
                 continue
@@ -235,6 +236,7 @@ def _box(low_xy: NDArray[np.int64], high_xy: NDArray[np.int64]) -> tuple[slice, 
     return slice(low_xy[1], high_xy[1]), slice(low_xy[0], high_xy[0])
 
 
+@reading()
 def open_slide(
     path: str | Path,
     *,
@@ -287,6 +289,16 @@ def open_slide(
         f"{path}: cannot be read ({'; '.join(reasons)}): check that the file is whole (its size against the source), "
         "else convert it to a tiled pyramidal TIFF"
     )
+
+
+def _watched(decoded: Iterator[Decoded]) -> Iterator[Decoded]:
+    """Yield what a decoder gives, each call of it marked as one that reads."""
+    while True:
+        with reading():
+            batch = next(decoded, None)
+        if batch is None:
+            return
+        yield batch
 
 
 def _openers(tiff: TiffSlide | None, *, num_workers: int, device: str) -> dict[str, Callable[[Path], SlideReader]]:

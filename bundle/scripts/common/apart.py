@@ -1,0 +1,358 @@
+"""Work on slides in a process that may die: a decoder that crashes or hangs costs its slide, not the run (docs/decisions/0013)."""
+
+import ctypes
+import gc
+import logging
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from logging.handlers import QueueHandler
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess, current_process
+from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import torch
+
+from .boundary import OWN_ERRORS, slide_boundary
+from .errors import RequestError, SlideError
+from .watch import Mark, show
+
+DECODE_TIMEOUT_S = 30.0
+"""Longest call of a decoder: it opens a slide, or decodes some tens of tiles, which takes well under a second from a disk."""
+
+POLL_S = 0.5
+LEAVE_S = 5.0  # for the system to end a killed process
+NOT_OURS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # sent to a whole group of processes; the parent decides
+OOM_SCORE = "500"
+PR_SET_PDEATHSIG = 1
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class _Answer(NamedTuple):
+    """What became of an item: its result, or an error of ours."""
+
+    result: Any = None
+    error: Exception | None = None
+
+
+class Apart(Generic[Item, Result]):
+    """A function that works in a process of its own, item after item; where the process dies, the next item gets another one.
+
+    Only items and results pass between the processes. What is logged there is logged here. A context manager: the process ends with
+    the block, and on Linux with the process that made it.
+
+    Args:
+        work: The function of an item. It is forked with all that belongs to it, or has to be picklable, see :func:`start_method`.
+        prepare: Called first in each process.
+        forks: False where ``work`` uses a GPU, or threads of a library that this process has started already.
+        timeout_s: Longest call of a decoder (:func:`.watch.reading`) before the process counts as hanging.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[Item], Result],
+        *,
+        prepare: Callable[[], object] | None = None,
+        forks: bool = True,
+        timeout_s: float = DECODE_TIMEOUT_S,
+    ) -> None:
+        if not timeout_s > 0:
+            raise RequestError(f"decode_timeout is {timeout_s!r}, expected seconds, over 0")
+        self._functions = (work, prepare)
+        self._method = start_method(forks=forks)
+        self._timeout_s = timeout_s
+        self._process: BaseProcess | None = None
+        self._line: Connection
+        self._mark: Mark
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is a process at work, or waiting for it."""
+        return self._process is not None
+
+    def start(self) -> Any:
+        """Start the process before the first item needs it, and return what ``prepare`` returned.
+
+        Raises:
+            RequestError: It cannot be started, or does not come to its first item.
+            Exception: An error of ours that ``prepare`` raised.
+        """
+        try:
+            return self._started()
+        except _LostError as lost:
+            raise RequestError(
+                f"the process that reads the slides {lost} before the first slide; expected an installation that can encode: what it "
+                "printed says more"
+            ) from None
+
+    def run(self, path: str | Path, item: Item) -> Result:
+        """Do the work on one item in the other process.
+
+        Args:
+            path: File that the item is about, for messages.
+            item: What the function takes.
+
+        Raises:
+            SlideError: The work on it failed, whatever the error was (:func:`.boundary.slide_boundary`), its process died, or a decoder
+                did not return.
+            NoTissueError, RequestError, StorageError: Raised by the function.
+        """
+        if self._process is not None and not self._process.is_alive():
+            self._end()
+        fresh = not self.alive
+        try:
+            if fresh:
+                self._started()
+            return self._answer((path, item)).result
+        except _LostError as lost:
+            if not fresh and not lost.hanging:  # what an earlier item did to the memory may have ended it
+                return self.run(path, item)
+            raise SlideError(
+                f"{path}: the process that read it {lost}; expected a file that can be decoded here: compare the file with its source, or "
+                "leave it out"
+            ) from None
+
+    def __enter__(self) -> "Apart[Item, Result]":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def _started(self) -> Any:
+        """Start a process and wait until it is prepared."""
+        context = multiprocessing.get_context(self._method)
+        forked = self._method == "fork"
+        if not forked:
+            _require_picklable(self._functions)
+        self._mark = context.RawValue("d", 0.0)
+        self._line, theirs = context.Pipe()
+        setting = _Setting(
+            theirs, self._line if forked else None, self._mark, os.getpid(), torch.get_num_threads(), _log_levels()
+        )
+        process = context.Process(target=_serve, args=(setting, *self._functions))  # type: ignore[attr-defined]
+        me = current_process()
+        daemon, me.daemon = (
+            me.daemon,
+            False,
+        )  # a worker of a DataLoader may have no children, although they would end with it
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, NOT_OURS)
+        try:
+            process.start()
+            self._process = process
+        finally:
+            me.daemon = daemon
+            theirs.close()
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        return self._answer(None).result
+
+    def _answer(self, item: tuple[str | Path, Item] | None) -> _Answer:
+        """Send an item, if any, and wait for what comes back; whatever happens instead, the process is ended."""
+        answered = False
+        try:
+            answer = self._exchanged(item)
+            answered = True
+        finally:
+            if not answered:
+                self._end()
+        if answer.error is not None:
+            raise answer.error
+        return answer
+
+    def _exchanged(self, item: tuple[str | Path, Item] | None) -> _Answer:
+        assert self._process is not None
+        try:
+            if item is not None:
+                self._line.send(item)
+            while True:
+                if not wait([self._line, self._process.sentinel], POLL_S):
+                    self._require_progress()
+                    continue
+                message = self._line.recv() if self._line.poll() else None
+                if isinstance(message, logging.LogRecord):
+                    logging.getLogger(message.name).handle(message)
+                elif message is None:
+                    break
+                else:
+                    answer: _Answer = message
+                    return answer
+        except (EOFError, OSError, pickle.UnpicklingError):  # it died, maybe in the middle of a message
+            pass
+        raise _LostError(self._how_it_ended())
+
+    def _require_progress(self) -> None:
+        since = self._mark.value
+        if since and time.monotonic() - since > self._timeout_s:
+            raise _HangingError(
+                f"was ended, since its decoder had not returned for {self._timeout_s:g} s (--decode_timeout)"
+            )
+
+    def _how_it_ended(self) -> str:
+        assert self._process is not None
+        self._process.join(LEAVE_S)
+        code = self._process.exitcode
+        if code is None:
+            return "does not answer"
+        if code >= 0:
+            return f"ended by itself with exit code {code}"
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        return f"was ended by {name}" + (", as where memory runs out" if -code == signal.SIGKILL else "")
+
+    def _end(self) -> None:
+        """End the process at once; what it was writing is left as it is."""
+        if self._process is None:
+            return
+        self._line.close()
+        self._process.kill()
+        self._process.join(LEAVE_S)
+        if self._process.exitcode is not None:
+            self._process.close()
+        self._process = None
+
+
+def run_apart(work: Callable[[Item], Result], path: str | Path, item: Item) -> Result:
+    """Do some work on one file in a process that may die; see :meth:`Apart.run`."""
+    with Apart(work) as apart:
+        return apart.run(path, item)
+
+
+def start_method(*, forks: bool) -> str:
+    """Choose between a copy of this process ("fork": milliseconds) and a fresh one ("spawn": seconds, and work that can be pickled).
+
+    Forked where that is safe: on Linux, where ``forks`` says that the work allows it, unless the program has called
+    ``multiprocessing.set_start_method`` with another method.
+    """
+    chosen = multiprocessing.get_start_method(allow_none=True) or "fork"
+    return "fork" if forks and chosen == "fork" and sys.platform.startswith("linux") else "spawn"
+
+
+class _LostError(Exception):
+    """The process is not there any more, or has to be ended; says how."""
+
+    hanging = False
+
+
+class _HangingError(_LostError):
+    """Its decoder does not return."""
+
+    hanging = True
+
+
+class _Setting(NamedTuple):
+    """What a process needs to know at its start."""
+
+    line: Connection
+    parents_end: Connection | None
+    mark: Mark
+    parent: int
+    threads: int
+    log_levels: dict[str, int]
+
+
+def _serve(setting: _Setting, work: Callable[[Any], Any], prepare: Callable[[], object] | None) -> None:
+    """Be the other process.
+
+    A thread does the work: the teams of OpenMP belong to the thread that started them, and those of a forked process's first
+    thread are lost, so that it would wait for them for ever.
+    """
+    if setting.parents_end is not None:
+        setting.parents_end.close()
+    _end_with(setting.parent)
+    gc.freeze()  # what was inherited is never looked at, and so stays shared
+    finished = threading.Event()
+    worker = threading.Thread(target=_work, args=(setting, work, prepare, finished), name="apart")
+    worker.start()
+    worker.join()
+    if not finished.is_set():
+        raise SystemExit(1)
+
+
+def _work(
+    setting: _Setting, work: Callable[[Any], Any], prepare: Callable[[], object] | None, finished: threading.Event
+) -> None:
+    torch.set_num_threads(setting.threads)
+    show(setting.mark)
+    sender = _Sender(setting.line)
+    logging.getLogger().handlers[:] = [sender]
+    for name, level in setting.log_levels.items():
+        logging.getLogger(name or None).setLevel(level)
+    try:
+        ready = _Answer(prepare() if prepare else None)
+    except OWN_ERRORS as error:
+        ready = _Answer(error=error)
+    sender.send(ForkingPickler.dumps(ready))
+    with suppress(EOFError, ConnectionError):  # the parent has no more, or is gone
+        while True:
+            path, item = setting.line.recv()
+            try:
+                with slide_boundary(path):
+                    message = ForkingPickler.dumps(_Answer(work(item)))
+            except OWN_ERRORS as error:
+                message = ForkingPickler.dumps(_Answer(error=error))
+            sender.send(message)
+    finished.set()
+
+
+class _Sender(QueueHandler):
+    """Sends answers and log records to the parent, one at a time."""
+
+    def __init__(self, line: Connection) -> None:
+        super().__init__(queue=line)  # type: ignore[arg-type]
+        self._line = line
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Send a record, whose message is text by now; a handler holds its lock meanwhile."""
+        self._line.send(record)
+
+    def send(self, message: Any) -> None:
+        """Send pickled bytes."""
+        self.acquire()
+        try:
+            self._line.send_bytes(message)
+        finally:
+            self.release()
+
+
+def _end_with(parent: int) -> None:
+    """Let this process end with its parent, be the first that is ended where memory runs out, and leave no file of its memory."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        with suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text(OOM_SCORE, encoding="ascii")
+    if os.getppid() != parent:  # it ended before
+        raise SystemExit(1)
+
+
+def _log_levels() -> dict[str, int]:
+    """Levels of the loggers that have one, by name; "" is the root."""
+    levels = {
+        name: logger.level
+        for name, logger in logging.root.manager.loggerDict.items()
+        if isinstance(logger, logging.Logger)
+    }
+    return {"": logging.root.level, **{name: level for name, level in levels.items() if level}}
+
+
+def _require_picklable(functions: tuple[Callable[..., Any] | None, ...]) -> None:
+    try:
+        ForkingPickler.dumps(functions)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise RequestError(
+            f"a slide is read in a process of its own, to which this cannot be sent ({error}); expected functions and classes of a module, "
+            "as no lambda is"
+        ) from error
