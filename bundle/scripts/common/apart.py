@@ -1,30 +1,25 @@
 """Work on slides in a process that may die: a decoder that crashes or hangs costs its slide, not the run (docs/decisions/0013)."""
 
-import ctypes
-import gc
 import logging
 import multiprocessing
 import os
 import pickle
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from logging.handlers import QueueHandler
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess, current_process
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 
-from .boundary import OWN_ERRORS, slide_boundary
 from .errors import RequestError, SlideError
-from .watch import Mark, show
+from .serving import Answer, Setting, serve
+from .watch import Mark
 
 DECODE_TIMEOUT_S = 30.0
 """Longest call of a decoder: it opens a slide, or decodes some tens of tiles, which takes well under a second from a disk."""
@@ -32,18 +27,9 @@ DECODE_TIMEOUT_S = 30.0
 POLL_S = 0.5
 LEAVE_S = 5.0  # for the system to end a killed process
 NOT_OURS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # sent to a whole group of processes; the parent decides
-OOM_SCORE = "500"
-PR_SET_PDEATHSIG = 1
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-class _Answer(NamedTuple):
-    """What became of an item: its result, or an error of ours."""
-
-    result: Any = None
-    error: Exception | None = None
 
 
 class Apart(Generic[Item, Result]):
@@ -67,7 +53,7 @@ class Apart(Generic[Item, Result]):
         forks: bool = True,
         timeout_s: float = DECODE_TIMEOUT_S,
     ) -> None:
-        if not timeout_s > 0:
+        if not (isinstance(timeout_s, int | float) and timeout_s > 0):
             raise RequestError(f"decode_timeout is {timeout_s!r}, expected seconds, over 0")
         self._functions = (work, prepare)
         self._method = start_method(forks=forks)
@@ -139,10 +125,10 @@ class Apart(Generic[Item, Result]):
             _require_picklable(self._functions)
         self._mark = context.RawValue("d", 0.0)
         self._line, theirs = context.Pipe()
-        setting = _Setting(
+        setting = Setting(
             theirs, self._line if forked else None, self._mark, os.getpid(), torch.get_num_threads(), _log_levels()
         )
-        process = context.Process(target=_serve, args=(setting, *self._functions))  # type: ignore[attr-defined]
+        process = context.Process(target=serve, args=(setting, *self._functions))  # type: ignore[attr-defined]
         me = current_process()
         daemon, me.daemon = (
             me.daemon,
@@ -158,7 +144,7 @@ class Apart(Generic[Item, Result]):
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         return self._answer(None).result
 
-    def _answer(self, item: tuple[str | Path, Item] | None) -> _Answer:
+    def _answer(self, item: tuple[str | Path, Item] | None) -> Answer:
         """Send an item, if any, and wait for what comes back; whatever happens instead, the process is ended."""
         answered = False
         try:
@@ -171,7 +157,7 @@ class Apart(Generic[Item, Result]):
             raise answer.error
         return answer
 
-    def _exchanged(self, item: tuple[str | Path, Item] | None) -> _Answer:
+    def _exchanged(self, item: tuple[str | Path, Item] | None) -> Answer:
         assert self._process is not None
         try:
             if item is not None:
@@ -186,7 +172,7 @@ class Apart(Generic[Item, Result]):
                 elif message is None:
                     break
                 else:
-                    answer: _Answer = message
+                    answer: Answer = message
                     return answer
         except (EOFError, OSError, pickle.UnpicklingError):  # it died, maybe in the middle of a message
             pass
@@ -248,94 +234,6 @@ class _HangingError(_LostError):
     """Its decoder does not return."""
 
     hanging = True
-
-
-class _Setting(NamedTuple):
-    """What a process needs to know at its start."""
-
-    line: Connection
-    parents_end: Connection | None
-    mark: Mark
-    parent: int
-    threads: int
-    log_levels: dict[str, int]
-
-
-def _serve(setting: _Setting, work: Callable[[Any], Any], prepare: Callable[[], object] | None) -> None:
-    """Be the other process.
-
-    A thread does the work: the teams of OpenMP belong to the thread that started them, and those of a forked process's first
-    thread are lost, so that it would wait for them for ever.
-    """
-    if setting.parents_end is not None:
-        setting.parents_end.close()
-    _end_with(setting.parent)
-    gc.freeze()  # what was inherited is never looked at, and so stays shared
-    finished = threading.Event()
-    worker = threading.Thread(target=_work, args=(setting, work, prepare, finished), name="apart")
-    worker.start()
-    worker.join()
-    if not finished.is_set():
-        raise SystemExit(1)
-
-
-def _work(
-    setting: _Setting, work: Callable[[Any], Any], prepare: Callable[[], object] | None, finished: threading.Event
-) -> None:
-    torch.set_num_threads(setting.threads)
-    show(setting.mark)
-    sender = _Sender(setting.line)
-    logging.getLogger().handlers[:] = [sender]
-    for name, level in setting.log_levels.items():
-        logging.getLogger(name or None).setLevel(level)
-    try:
-        ready = _Answer(prepare() if prepare else None)
-    except OWN_ERRORS as error:
-        ready = _Answer(error=error)
-    sender.send(ForkingPickler.dumps(ready))
-    with suppress(EOFError, ConnectionError):  # the parent has no more, or is gone
-        while True:
-            path, item = setting.line.recv()
-            try:
-                with slide_boundary(path):
-                    message = ForkingPickler.dumps(_Answer(work(item)))
-            except OWN_ERRORS as error:
-                message = ForkingPickler.dumps(_Answer(error=error))
-            sender.send(message)
-    finished.set()
-
-
-class _Sender(QueueHandler):
-    """Sends answers and log records to the parent, one at a time."""
-
-    def __init__(self, line: Connection) -> None:
-        super().__init__(queue=line)  # type: ignore[arg-type]
-        self._line = line
-
-    def enqueue(self, record: logging.LogRecord) -> None:
-        """Send a record, whose message is text by now; a handler holds its lock meanwhile."""
-        self._line.send(record)
-
-    def send(self, message: Any) -> None:
-        """Send pickled bytes."""
-        self.acquire()
-        try:
-            self._line.send_bytes(message)
-        finally:
-            self.release()
-
-
-def _end_with(parent: int) -> None:
-    """Let this process end with its parent, be the first that is ended where memory runs out, and leave no file of its memory."""
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        with suppress(OSError):
-            Path("/proc/self/oom_score_adj").write_text(OOM_SCORE, encoding="ascii")
-    if os.getppid() != parent:  # it ended before
-        raise SystemExit(1)
 
 
 def _log_levels() -> dict[str, int]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..common.boundary import slide_boundary
 from ..common.errors import RequestError, SlideError
 from ..slides.reader import open_slide
 from ..slides.table import SlideRow
@@ -130,7 +131,7 @@ class DaskCluster:
                 raise RequestError(
                     f"the workers at {self.address} cannot import the bundle ({error}): start them with the bundle's folder on PYTHONPATH"
                 ) from error
-            except (SlideError, OSError) as error:  # of a band: the slide fails as it would in one piece
+            except SlideError as error:  # of a band: the slide fails as it would in one piece
                 with job.accounted(row) as account:
                     raise error
                 yield account.entry
@@ -193,7 +194,7 @@ def row_cuts(grid_yx: NDArray[np.int32], split_patches: int) -> tuple[int, ...]:
 def _band(pickled: bytes, row: SlideRow, split: Split, index: int) -> EncodedBatch:
     """Encode one band."""
     job = _job(pickled)
-    with _opened(job, row) as reader:
+    with slide_boundary(row.path), _opened(job, row) as reader:
         start, stop = split.cuts[index : index + 2]
         batches = list(encoded_batches(reader, split.prepared, job.encoder, start, stop))
     return np.concatenate([features for features, _ in batches]), np.concatenate([kept for _, kept in batches])

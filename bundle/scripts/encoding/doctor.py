@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..common.apart import Apart
 from ..common.errors import SlideError
 from ..slides.geometry import plan_reading
 from ..slides.reader import BACKENDS, SlideReader, open_slide
@@ -74,22 +75,27 @@ def examine(slides: str | Path | None = None) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         _section("formats, and what reads them here", _formats(Path(folder)))
     unreadable: list[str] = []
-    _section("slides", ((row.slide_id, _reading_of(row, unreadable)) for row in rows))
+    with Apart(_reading_of) as apart:
+        _section("slides", ((row.slide_id, _told(apart, row, unreadable)) for row in rows))
     return unreadable
 
 
-def _reading_of(row: SlideRow, unreadable: list[str]) -> str:
+def _told(apart: Apart[SlideRow, str], row: SlideRow, unreadable: list[str]) -> str:
     """Say how a slide would be read; where it cannot be, say why and add that to ``unreadable``."""
     try:
-        with open_slide(row.path) as reader:
-            plan = plan_reading(reader, mpp=row.mpp)
-            levels = ", ".join(f"{width} x {height}" for width, height in reader.level_sizes_xy_px)
-            # one patch: a file may be opened whose pixels cannot be decoded
-            middle = plan.grid.coords_xy_px(np.array([plan.grid.shape_yx], dtype=np.int32) // 2)
-            reader.read_patches(middle, size_xy_px=(plan.read_px, plan.read_px), level=plan.level)
+        return apart.run(row.path, row)
     except SlideError as error:
         unreadable.append(str(error))
         return str(error)
+
+
+def _reading_of(row: SlideRow) -> str:
+    with open_slide(row.path) as reader:
+        plan = plan_reading(reader, mpp=row.mpp)
+        levels = ", ".join(f"{width} x {height}" for width, height in reader.level_sizes_xy_px)
+        # one patch: a file may be opened whose pixels cannot be decoded
+        middle = plan.grid.coords_xy_px(np.array([plan.grid.shape_yx], dtype=np.int32) // 2)
+        reader.read_patches(middle, size_xy_px=(plan.read_px, plan.read_px), level=plan.level)
     return f"{reader.backend}; {plan.mpp_x:.4g} um/px; levels {levels}; patches of {plan.read_px} px from level {plan.level}"
 
 
@@ -145,28 +151,36 @@ def _installed_module(name: str) -> bool:
 
 def _formats(folder: Path) -> Iterator[tuple[str, str]]:
     """Write a small file of each format and read it with every backend, the one that serves it first."""
-    for index, (name, (suffix, write)) in enumerate(SAMPLES.items()):
-        path = folder / f"sample{index}{suffix}"  # cuCIM goes by the suffix
-        try:
-            write(path)
-        except (ImportError, KeyError, ValueError, RuntimeError) as error:  # a codec that is not installed
-            yield name, f"not tried, no sample can be written ({error})"
-            continue
-        levels = {backend: _levels_read(path, backend) for backend in (*BACKENDS, "auto")}
-        serving = _serving(path) if levels["auto"] else None
-        if serving is None:
-            yield name, "nothing: convert it to a tiled pyramidal TIFF"
-            continue
-        most = max(levels.values())
-        others = [
-            f"{backend}{'' if levels[backend] == most else ' (level 0 alone)'}"
-            for backend in BACKENDS
-            if levels[backend] and backend != serving
-        ]
-        note = "" if levels[serving] == most else ", level 0 alone"
-        yield name, f"{serving} on {_devices(path, serving)}{note}" + (f"; also {', '.join(others)}" if others else "")
+    with Apart(_readers_of, forks=not torch.cuda.is_available()) as apart:
+        for index, (name, (suffix, write)) in enumerate(SAMPLES.items()):
+            path = folder / f"sample{index}{suffix}"  # cuCIM goes by the suffix
+            try:
+                write(path)
+            except (ImportError, KeyError, ValueError, RuntimeError) as error:  # a codec that is not installed
+                yield name, f"not tried, no sample can be written ({error})"
+                continue
+            try:
+                yield name, apart.run(name, path)
+            except SlideError as error:
+                yield name, f"nothing: {error}"
     loads = _openslide_version() is not None
     yield BY_OPENSLIDE_ALONE, "openslide on CPU (not tried)" if loads else "nothing: OpenSlide does not load"
+
+
+def _readers_of(path: Path) -> str:
+    """Name the backends that read a sample, the one that serves it first."""
+    levels = {backend: _levels_read(path, backend) for backend in (*BACKENDS, "auto")}
+    serving = _serving(path) if levels["auto"] else None
+    if serving is None:
+        return "nothing: convert it to a tiled pyramidal TIFF"
+    most = max(levels.values())
+    others = [
+        f"{backend}{'' if levels[backend] == most else ' (level 0 alone)'}"
+        for backend in BACKENDS
+        if levels[backend] and backend != serving
+    ]
+    note = "" if levels[serving] == most else ", level 0 alone"
+    return f"{serving} on {_devices(path, serving)}{note}" + (f"; also {', '.join(others)}" if others else "")
 
 
 def _serving(path: Path) -> str:

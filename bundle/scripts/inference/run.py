@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..common.apart import run_apart
 from ..common.errors import RequestError, SlideError
 from ..common.progress import track
 from ..dsnet.heat_map import HeatMap
@@ -151,8 +152,12 @@ def _bounds_xy_px(embedding: Embedding, slide: Path) -> tuple[int, int]:
     bounds = embedding.attributes.get("bounds_xywh_px")
     if bounds is None and slide.is_file():
         try:
-            with open_slide(slide) as reader:
-                bounds = reader.bounds_xywh_px
+            bounds = run_apart(_bounds_of, slide, slide)
         except SlideError as error:  # it is not needed for anything else here
             _LOGGER.debug("%s", error)
     return (0, 0) if bounds is None else (int(bounds[0]), int(bounds[1]))
+
+
+def _bounds_of(slide: Path) -> tuple[int, int, int, int]:
+    with open_slide(slide) as reader:
+        return reader.bounds_xywh_px

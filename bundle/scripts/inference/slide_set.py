@@ -54,9 +54,8 @@ class InferenceSet:
         if slides is not None:
             # a wrong request is refused before anything is written
             rows = read_slides(slides, known=known_ids(self.folder))
-            encoder = encoder_def()
-            require_encoder(model, card, identity_of(encoder))
-            self.manifest = encode_slides(slides, self.folder, lambda: encoder, **(encoding or {}))
+            require_encoder(model, card, identity_of(encoder_def()))
+            self.manifest = encode_slides(slides, self.folder, encoder_def, **(encoding or {}))
             usable = {entry.slide_id for entry in self.manifest if entry.status in ("done", "skipped")}
             rows = [row for row in rows if row.slide_id in usable]
         elif (self.folder / "slides.csv").is_file():

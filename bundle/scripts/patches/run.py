@@ -4,12 +4,14 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import monai
 import numpy as np
 import torch
 
+from ..common.apart import DECODE_TIMEOUT_S, Apart
 from ..common.errors import RequestError, SlideError
 from ..common.files import write_csv
 from ..common.progress import track
@@ -49,6 +51,7 @@ def sample_slides(
     patch_um: float = PATCH_UM,
     read_level: str | int = "highest",
     num_workers: int = 0,
+    decode_timeout: float = DECODE_TIMEOUT_S,
 ) -> list[CountsRow]:
     """Draw the training patches of the S-CAE (section V-A.a); write ``patches.h5``, ``contact_sheet.png``, ``counts.csv``.
 
@@ -66,6 +69,7 @@ def sample_slides(
         patch_um: Side of a patch on the slide.
         read_level: ``"highest"`` (level 0, as in the paper), ``"auto"`` or a level's number.
         num_workers: Threads that decode; the draw does not depend on it.
+        decode_timeout: Seconds; a decoder that does not return for so long fails its slide.
 
     Returns:
         What every drawn slide gave, the rows of ``counts.csv``.
@@ -110,19 +114,23 @@ def sample_slides(
         "version_torch": str(torch.__version__),
     }
     counts: list[CountsRow] = []
-    with patch_writer(output / "patches.h5", attributes) as append:
+    sampled = partial(
+        sample_slide,
+        patches=patches_per_slide,
+        seed=seed,
+        rich_share=rich_share,
+        patch_um=patch_um,
+        read_level=read_level,
+        num_workers=num_workers,
+    )
+    with (
+        Apart(sampled, timeout_s=decode_timeout) as apart,
+        patch_writer(output / "patches.h5", attributes) as append,
+    ):
         for row in track(rows, total=len(rows), what="sampling", unit="slide"):
             try:
-                sample = sample_slide(
-                    row,
-                    patches=patches_per_slide,
-                    seed=seed,
-                    rich_share=rich_share,
-                    patch_um=patch_um,
-                    read_level=read_level,
-                    num_workers=num_workers,
-                )
-            except (SlideError, OSError) as error:
+                sample = apart.run(row.path, row)
+            except SlideError as error:
                 counts.append(CountsRow(row.slide_id, str(row.path), "failed", error=str(error)))
             else:
                 append(row.slide_id, sample)

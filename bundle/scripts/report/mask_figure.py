@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from ..common.apart import Apart
 from ..common.errors import RequestError, SlideError
-from ..common.files import atomic_path, write_csv
+from ..common.files import atomic_path, remove_partial, write_csv
 from ..common.progress import track
 from ..encoding.thumbnail import build_thumbnail
 from ..slides.geometry import PATCH_UM, PatchGrid, plan_reading
@@ -63,11 +65,13 @@ def compare_masks(slides: str | Path | None, output_dir: str | Path, *, patch_um
     output = Path(output_dir)
     listed = read_slides(slides)
     rows: list[MaskRow] = []
-    for slide in track(listed, total=len(listed), what="masks", unit="slide"):
-        try:
-            rows += _compare(slide, output / f"{slide.slide_id}.png", patch_um)
-        except SlideError as error:
-            rows += [MaskRow(slide.slide_id, method, "failed", reason=str(error)) for method in NAMES]
+    with Apart(partial(_compare, output, patch_um)) as apart:
+        for slide in track(listed, total=len(listed), what="masks", unit="slide"):
+            try:
+                rows += apart.run(slide.path, slide)
+            except SlideError as error:
+                remove_partial(output, {slide.slide_id})
+                rows += [MaskRow(slide.slide_id, method, "failed", reason=str(error)) for method in NAMES]
     write_csv(output / "masks.csv", [field.name for field in fields(MaskRow)], (asdict(row) for row in rows))
     failed = sum(row.status == "failed" for row in rows) // len(NAMES)
     if failed:
@@ -77,7 +81,7 @@ def compare_masks(slides: str | Path | None, output_dir: str | Path, *, patch_um
     return rows
 
 
-def _compare(slide: SlideRow, path: Path, patch_um: float) -> list[MaskRow]:
+def _compare(output: Path, patch_um: float, slide: SlideRow) -> list[MaskRow]:
     with open_slide(slide.path) as reader:
         grid = plan_reading(reader, patch_um=patch_um, read_level="highest", mpp=slide.mpp).grid
         scores = slide_scores(reader, grid, scores=score_functions(), patch_um=patch_um)
@@ -85,7 +89,7 @@ def _compare(slide: SlideRow, path: Path, patch_um: float) -> list[MaskRow]:
         if pixels is None:
             pixels = build_thumbnail(reader, grid, levels=1)
     masks = {method: tissue_mask(scores, method=method) for method in NAMES}
-    _draw(path, pixels, grid, masks)
+    _draw(output / f"{slide.slide_id}.png", pixels, grid, masks)
     return [
         MaskRow(
             slide_id=slide.slide_id,

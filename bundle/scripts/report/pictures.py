@@ -3,6 +3,8 @@
 import base64
 import io
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import matplotlib
 import nibabel
@@ -11,6 +13,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..common.apart import run_apart
 from ..common.errors import SlideError
 from ..inference.overlay import COLOR_MAP, SCALE_BAR_SHARE, nice_length
 from ..slides.geometry import PatchGrid
@@ -131,8 +134,7 @@ def _tissue(slide: SlideResult, grid: PatchGrid, side_px: int) -> tuple[NDArray[
     path = slide.folder.parent / (slide.scores or {})["slide"]
     if path.is_file():
         try:
-            with open_slide(path) as reader:
-                found = read_box(reader, grid, side_px)
+            found = run_apart(partial(_read_file, grid, side_px), path, path)
         except SlideError:  # the file changed or lost a companion since; the thumbnail still shows what was classified
             found = None
         if found is not None:
@@ -142,6 +144,11 @@ def _tissue(slide: SlideResult, grid: PatchGrid, side_px: int) -> tuple[NDArray[
         with Image.open(thumbnail) as image:
             return np.asarray(image.convert("RGB")), "thumbnail"
     return np.full((*grid.shape_yx, 3), 255, dtype=np.uint8), "nothing"
+
+
+def _read_file(grid: PatchGrid, side_px: int, path: Path) -> NDArray[np.uint8] | None:
+    with open_slide(path) as reader:
+        return read_box(reader, grid, side_px)
 
 
 def _coloured(cam: NDArray[np.float32], observed: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -6,6 +6,7 @@ beyond. A cell of V is lesion where at least half of its area is.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..common.apart import run_apart
 from ..common.errors import RequestError, SlideError
 from .geometry import PatchGrid, area_average
 from .reader import open_slide
@@ -54,7 +56,7 @@ def find_masks(rows: Sequence[SlideRow], source: Path, masks: str | Path | None 
 def lesion_cells(
     mask: Path, grid: PatchGrid, *, slide: Path, mask_px: int | None = None, lesion_from: int = 1
 ) -> NDArray[np.bool_]:
-    """Read a mask on a grid.
+    """Read a mask on a grid, in a process that may die of it.
 
     Args:
         mask: an image of one channel, or of several of which the first counts.
@@ -69,6 +71,10 @@ def lesion_cells(
     Raises:
         SlideError: the mask or the slide cannot be read, or their sizes do not fit.
     """
+    return run_apart(partial(_lesion_cells, grid, slide, mask_px, lesion_from), mask, mask)
+
+
+def _lesion_cells(grid: PatchGrid, slide: Path, mask_px: int | None, lesion_from: int, mask: Path) -> NDArray[np.bool_]:
     try:
         with Image.open(mask) as image:
             pixels = np.asarray(image)

@@ -1,21 +1,26 @@
 """MONAI transforms from an embedding file to DSNet's ``image``; V, O and T always move together."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import list_data_collate
 from monai.transforms import MapTransform, RandomizableTransform
 from monai.utils import convert_to_tensor
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..common.apart import run_apart
 from ..common.errors import SlideError
 from ..dsnet.packing import T_PIXELS_PER_PATCH, pack
 from ..encoding.store import Embedding, read_embedding
 from ..encoding.thumbnail import DEFAULT_LEVELS, build_thumbnail
+from ..slides.geometry import PatchGrid
 from ..slides.reader import open_slide
 
 
@@ -60,11 +65,15 @@ def thumbnail_of(embedding: Embedding, *, slide: Path, levels: int) -> Tensor:
     if embedding.thumbnail is not None:
         pixels = embedding.thumbnail[:, :, : 3 * levels]
     elif slide.is_file():
-        with open_slide(slide) as reader:
-            pixels = build_thumbnail(reader, embedding.grid, levels=levels)
+        pixels = run_apart(partial(_thumbnail_from, embedding.grid, levels), slide, slide)
     else:
         return torch.zeros(3 * levels, T_PIXELS_PER_PATCH * rows, T_PIXELS_PER_PATCH * columns)
     return 1 - torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+
+
+def _thumbnail_from(grid: PatchGrid, levels: int, slide: Path) -> NDArray[np.uint8]:
+    with open_slide(slide) as reader:
+        return build_thumbnail(reader, grid, levels=levels)
 
 
 class RandTrimd(MapTransform, RandomizableTransform):
