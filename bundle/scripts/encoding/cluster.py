@@ -131,7 +131,7 @@ class DaskCluster:
                 raise RequestError(
                     f"the workers at {self.address} cannot import the bundle ({error}): start them with the bundle's folder on PYTHONPATH"
                 ) from error
-            except SlideError as error:  # of a band: the slide fails as it would in one piece
+            except (SlideError, OSError) as error:  # of a band: the slide fails as it would in one piece
                 with job.accounted(row) as account:
                     raise error
                 yield account.entry
