@@ -130,10 +130,8 @@ class Apart(Generic[Item, Result]):
         )
         process = context.Process(target=serve, args=(setting, *self._functions))  # type: ignore[attr-defined]
         me = current_process()
-        daemon, me.daemon = (
-            me.daemon,
-            False,
-        )  # a worker of a DataLoader may have no children, although they would end with it
+        daemon = me.daemon
+        me.daemon = False  # a worker of a DataLoader may have no children, although they would end with it
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, NOT_OURS)
         try:
             process.start()
