@@ -286,7 +286,7 @@ def open_slide(
         _LOGGER.debug("%s is read by %s", path, name)
         return reader
     raise SlideError(
-        f"{path}: cannot be read ({'; '.join(reasons)}): check that the file is whole (its size against the source), "
+        f"{path}: cannot be read ({'; '.join(reasons)}), expected a whole slide: compare the file with its source, "
         "else convert it to a tiled pyramidal TIFF"
     )
 
