@@ -154,3 +154,16 @@ def test_the_tiles_of_a_real_jpeg_2000_slide_are_whole(data_dir):
 def test_an_unknown_policy_is_refused(tmp_path):
     with pytest.raises(RequestError, match="unreadable_tiles 'skip': expected one of fail, mask"):
         open_slide(tmp_path / "slide.tif", unreadable_tiles="skip")
+
+
+@pytest.mark.parametrize("folder", ["missing", "file"])
+def test_damage_is_seen_whatever_the_temporary_folder_is(tmp_path, monkeypatch, folder):
+    """cuCIM's errors are known only from what it prints, which was kept in a file there."""
+    pytest.importorskip("cucim")
+    write(tmp_path / "slide.tif")
+    damage(tmp_path / "slide.tif", "half")
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / folder))
+    with open_slide(tmp_path / "slide.tif", backend="cucim", unreadable_tiles="mask") as reader:
+        list(reader.iter_patches(GRID, size_xy_px=(32, 32), level=0, batch_size=8))
+        assert reader.unreadable_regions == [Region(0, 128, 64, TILE_PX, TILE_PX)]

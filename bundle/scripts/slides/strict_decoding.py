@@ -45,7 +45,10 @@ def decode_tile(page: Any, content: bytes, index: int) -> Pixels:
 
 def _decode_jpeg(page: Any, content: bytes, index: int) -> Pixels:
     samples = page.samplesperpixel if page.planarconfig == CONTIGUOUS else 1
-    stream = jpeg_stream(page.jpegtables, content, as_rgb=samples == 3 and page.photometric == RGB and not page.is_jfif)
+    as_rgb = (
+        samples == 3 and page.photometric == RGB and content[6:10] != b"JFIF"
+    )  # of a tile with JFIF libjpeg knows better
+    stream = jpeg_stream(page.jpegtables, content, as_rgb=as_rgb)
     pixels: Pixels = simplejpeg.decode_jpeg(stream, colorspace="GRAY" if samples == 1 else "RGB", strict=True)
     columns = -(-page.imagewidth // page.tilewidth)
     rows = -(-page.imagelength // page.tilelength)

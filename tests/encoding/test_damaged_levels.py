@@ -1,0 +1,125 @@
+"""Bad tiles of a pyramid: what they cost is what cannot be read on any level, and it is counted."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+from encoding.painted import GLASS, MeanEncoder, on_glass, paint, quarter_colours, write_tiff
+
+from scripts.encoding.run import ManifestRow, encode_slides
+from scripts.encoding.store import read_attributes
+
+ROWS, COLUMNS = 6, 8
+LEVELS = (4, 2, 1)  # enlargement of what is painted: patches of 128, 64 and 32 px in tiles of 64 px
+
+
+def write_pyramid(path: Path, tissue: tuple[slice, slice] = np.s_[:, :]) -> Path:
+    """Write three levels that hold the same; tissue on some patches, glass on the others."""
+    painted = paint(quarter_colours(ROWS, COLUMNS))
+    shown = np.zeros((ROWS, COLUMNS), dtype=bool)
+    shown[tissue] = True
+    picture = np.where(shown.repeat(32, 0).repeat(32, 1)[..., None], painted, np.uint8(GLASS))
+    return write_tiff(path, [picture.repeat(n, axis=0).repeat(n, axis=1) for n in LEVELS], mpp=0.5)
+
+
+def spoil(path: Path, level: int, patch_yx: tuple[int, int]) -> None:
+    """Make the tile with a patch's upper left corner unreadable."""
+    row, column = (32 * LEVELS[level] * side // 64 for side in patch_yx)
+    spoil_tile(path, level, row * (COLUMNS * 32 * LEVELS[level] // 64) + column)
+
+
+def spoil_tile(path: Path, level: int, tile: int) -> None:
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[level].aspage()
+        offset, count = page.dataoffsets[tile], page.databytecounts[tile]
+    with open(path, "r+b") as content:
+        content.seek(offset)
+        content.write(bytes(count))
+
+
+def encode(slide: Path, output: Path, policy: str = "mask") -> ManifestRow:
+    (entry,) = encode_slides(slide, output, MeanEncoder, unreadable_tiles=policy)
+    return entry
+
+
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    with h5py.File(path) as file:
+        return {name: file[name][()] for name in ("features", "coords", "grid", "thumbnail")}
+
+
+def test_a_bad_tile_of_a_low_level_costs_nothing(tmp_path: Path) -> None:
+    slide = write_pyramid(tmp_path / "a.tif")
+    assert encode(slide, tmp_path / "whole").patches == ROWS * COLUMNS
+    spoil(slide, 2, (2, 4))
+    entry = encode(slide, tmp_path / "out")
+    assert (entry.status, entry.patches, entry.error) == ("done", ROWS * COLUMNS, "")
+    assert read_attributes(tmp_path / "out" / "a.h5")["patches_left_out"] == 0
+    whole, found = arrays(tmp_path / "whole" / "a.h5"), arrays(tmp_path / "out" / "a.h5")
+    for name, values in whole.items():
+        np.testing.assert_array_equal(found[name], values)
+
+
+def test_who_asks_to_fail_fails_on_it(tmp_path: Path) -> None:
+    slide = write_pyramid(tmp_path / "a.tif")
+    spoil(slide, 2, (2, 4))
+    entry = encode(slide, tmp_path / "out", "fail")
+    assert entry.status == "failed"
+    assert "level 2 cannot be decoded" in entry.error
+
+
+def test_what_cannot_be_encoded_is_counted_once(tmp_path: Path) -> None:
+    slide = write_pyramid(tmp_path / "a.tif")
+    spoil(slide, 2, (2, 4))
+    for level, patch_yx in ((1, (2, 4)), (0, (2, 4)), (0, (3, 5)), (0, (0, 0))):
+        spoil(slide, level, patch_yx)
+    entry = encode(slide, tmp_path / "out")
+    assert (entry.status, entry.patches) == ("done", ROWS * COLUMNS - 3)
+    assert entry.error.startswith("3 patches lie on unreadable tiles")
+    found = arrays(tmp_path / "out" / "a.h5")
+    assert not {(2, 4), (3, 5), (0, 0)} & {tuple(cell) for cell in found["grid"].tolist()}
+    white = (found["thumbnail"][..., :3] == 255).all(axis=2)
+    assert np.argwhere(white).tolist() == [[4, 8], [4, 9], [5, 8], [5, 9]], "the patch that is whole on no level"
+
+
+def test_no_tissue_beside_unreadable_tiles_is_a_failure(tmp_path: Path) -> None:
+    slide = write_pyramid(tmp_path / "a.tif", np.s_[2:4, 4:6])
+    for level in range(3):
+        for patch_yx in ((2, 4), (2, 5), (3, 4), (3, 5)):
+            spoil(slide, level, patch_yx)
+    entry = encode(slide, tmp_path / "out")
+    assert (entry.status, entry.patches) == ("failed", 0)
+    assert "a.tif: 4 of 48 patches lie on unreadable tiles and no tissue was found on the others" in entry.error
+
+
+def test_nor_is_a_flat_slide_empty_whose_only_tissue_is_unreadable(tmp_path: Path) -> None:
+    slide = write_tiff(tmp_path / "a.tif", [on_glass(paint(quarter_colours(2, 2)), size_xy_px=(320, 256))])
+    spoil_tile(slide, 0, 0)
+    entry = encode(slide, tmp_path / "out")
+    assert (entry.status, entry.patches) == ("failed", 0)
+    assert "4 of 80 patches lie on unreadable tiles" in entry.error
+
+
+def test_glass_that_a_finer_level_shows_is_empty(tmp_path: Path) -> None:
+    slide = write_pyramid(tmp_path / "a.tif", np.s_[:0, :0])
+    spoil(slide, 2, (2, 4))
+    assert encode(slide, tmp_path / "out").status == "empty"
+
+
+@pytest.mark.parametrize("mpp", [0.5, 2.0], ids=["pyramid", "flat"])
+def test_features_that_are_not_finite_fail_the_slide(tmp_path: Path, mpp: float) -> None:
+    slide = write_pyramid(tmp_path / "a.tif")
+    if mpp == 2.0:
+        write_tiff(slide, [paint(quarter_colours(3, 4))])
+
+    class Broken(MeanEncoder):
+        def forward(self, patches):
+            features = super().forward(patches)
+            features[0, 1] = float("nan")
+            return features
+
+    (entry,) = encode_slides(slide, tmp_path / "out", Broken)
+    assert entry.status == "failed"
+    assert "a.tif: the encoder gave NaN or infinity for 1 of" in entry.error
+    assert not list((tmp_path / "out").glob("*.h5"))
