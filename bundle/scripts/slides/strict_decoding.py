@@ -35,16 +35,16 @@ def decode_tile(page: Any, content: bytes, index: int) -> Pixels:
     Raises:
         ValueError: The bytes are damaged, as far as they tell. Other errors of imagecodecs are RuntimeErrors.
     """
-    if int(page.compression) in JPEG:
-        return _decode_jpeg(page, content, index)
+    samples = page.samplesperpixel if page.planarconfig == CONTIGUOUS else 1
+    if int(page.compression) in JPEG and samples in (1, 3):
+        return _decode_jpeg(page, content, index, samples)
     if int(page.compression) in JPEG2000 and not is_whole_codestream(content):
         raise ValueError("the JPEG 2000 code stream is not whole")
-    decoded, _, _ = page.decode(content, index)
+    decoded, _, _ = page.decode(content, index, jpegtables=page.jpegtables)
     return decoded[0]
 
 
-def _decode_jpeg(page: Any, content: bytes, index: int) -> Pixels:
-    samples = page.samplesperpixel if page.planarconfig == CONTIGUOUS else 1
+def _decode_jpeg(page: Any, content: bytes, index: int, samples: int) -> Pixels:
     as_rgb = (
         samples == 3 and page.photometric == RGB and content[6:10] != b"JFIF"
     )  # of a tile with JFIF libjpeg knows better
