@@ -92,15 +92,22 @@ def kind_of(page: TiffPage) -> tuple[object, ...]:
 
 
 def _pyramid_of(base: tuple[TiffPage, ...], others: list[tuple[TiffPage, ...]]) -> tuple[TiffLevel, ...]:
-    """Keep of ``others`` what has both sides of ``base`` reduced by one factor, finer before coarser."""
+    """Keep of ``others`` what has both sides of ``base`` reduced by one factor, finer before coarser.
+
+    Raises:
+        SlideError: One of them is marked as reduced, but of another kind.
+    """
     levels = [TiffLevel(base[0].width, base[0].height, base)]
-    for planes in sorted(others, key=lambda planes: -planes[0].width * planes[0].height):
+    reduced = [planes for planes in others if is_reduced(planes[0], base[0])]
+    for planes in sorted(reduced, key=lambda planes: -planes[0].width * planes[0].height):
         page = planes[0]
-        if (
-            kind_of(page) == kind_of(base[0])
-            and is_reduced(page, base[0])
-            and levels[-1].width >= MIN_STEP * page.width
-        ):
+        if kind_of(page) != kind_of(base[0]):
+            if page.subfile & REDUCED:
+                raise SlideError(
+                    f"directory {page.number} ({page.width} x {page.height} px) is marked as a reduced version of the slide, but differs in "
+                    "its colours, samples or bits"
+                )
+        elif levels[-1].width >= MIN_STEP * page.width:
             levels.append(TiffLevel(page.width, page.height, planes))
     return _without_holes(levels)
 

@@ -121,6 +121,8 @@ def _require_consistent(page: TiffPage) -> None:
         )
     if len(page.bits) not in (1, page.samples) or not page.samples:
         raise SlideError(f"{name}: {page.samples} samples per pixel, but the bits of {len(page.bits)}")
+    if len(set(page.bits)) > 1 or len(set(page.sample_formats)) > 1:
+        raise SlideError(f"{name}: samples of different kinds, {page.bits} bit of the formats {page.sample_formats}")
     if page.photometric in _GREY_OR_PALETTE and page.samples - len(page.extra_samples) != 1:
         raise SlideError(f"{name}: {page.samples} samples per pixel, but {_COLOURS[page.photometric]}")
     if page.planar not in (1, 2):
