@@ -150,20 +150,20 @@ def test_our_errors_are_raised_here(name: str) -> None:
         apart.run("a.tif", name)
 
 
-def test_what_prepares_runs_once_a_process_and_its_error_is_raised_here() -> None:
+def test_what_prepares_runs_there_and_its_error_is_raised_here() -> None:
     made = []
-    with Apart(lambda item: (os.getpid(), len(made)), prepare=lambda: made.append(0) or "ready") as apart:
-        assert apart.start() == "ready"
+    with Apart(lambda item: (os.getpid(), len(made))) as apart:
+        assert apart.start(lambda: made.append(0) or "ready") == "ready"
         pid, count = apart.run("a.tif", "a")
         assert apart.run("b.tif", "b") == (pid, count) and count == 1 and not made
 
     def wrong() -> None:
         raise RequestError("weights do not serve")
 
-    with Apart(worked, prepare=wrong) as apart, pytest.raises(RequestError, match=r"^weights do not serve$"):
-        apart.start()
-    with Apart(worked, prepare=lambda: os._exit(4)) as apart, pytest.raises(RequestError, match="exit code 4 before"):
-        apart.start()
+    with Apart(worked) as apart, pytest.raises(RequestError, match=r"^weights do not serve$"):
+        apart.start(wrong)
+    with Apart(worked) as apart, pytest.raises(RequestError, match="exit code 4 before"):
+        apart.start(lambda: os._exit(4))
 
 
 def test_what_is_logged_there_is_logged_here(caplog: pytest.LogCaptureFixture) -> None:
@@ -252,7 +252,7 @@ def test_a_fresh_process_finds_the_code_and_says_what_it_cannot_take() -> None:
         Apart(lambda item: item, forks=False) as apart,
         pytest.raises(RequestError, match=r"process of its own, .*lambda"),
     ):
-        apart.start()
+        apart.start(lambda: None)
 
 
 def test_the_method_that_a_program_has_set_is_taken() -> None:

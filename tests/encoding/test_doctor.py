@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from crashing import crash_at
 from encoding.painted import write_painted_slide
 from tiny_flow import run_command
 
@@ -116,3 +117,17 @@ def test_exit_codes(name: str, code: int, tmp_path: Path) -> None:
     result = run_command("doctor", "doctor.yaml", cwd=tmp_path, options={"slides": tmp_path / name})
     assert result.returncode == code, result.stderr
     assert ("formats, and what reads them here" in result.stdout) == (code == 1)
+
+
+def test_a_reader_that_crashes_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("bad.tif", "good.tif"):
+        write_painted_slide(tmp_path / name)
+    crash_at(monkeypatch, "scripts.encoding.doctor", "bad.tif", "sample0.tif")
+    (error,) = examine(tmp_path)
+    said = report(capsys)
+    assert said["bad"] == error and "bad.tif: the process that read it was ended by SIGSEGV" in error
+    assert said["good"].endswith("patches of 32 px from level 0")
+    first, second = list(SAMPLES)[:2]
+    assert "was ended by SIGSEGV" in said[first] and "tifffile" in said[second]

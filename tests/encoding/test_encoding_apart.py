@@ -1,9 +1,7 @@
 """Slides whose decoder crashes, hangs or raises anything, beside good ones."""
 
 import csv
-import faulthandler
 import os
-import signal
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -12,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from crashing import crash
 from encoding.painted import MeanEncoder, contents, write_painted_slide
 
 from scripts.common.errors import RequestError
@@ -29,12 +28,6 @@ EXPECTED = {
     "g_exits": "g_exits.tif: the process that read it ended by itself with exit code 7",
     "i_opens_crashing": "i_opens_crashing.tif: the process that read it was ended by SIGSEGV",
 }
-
-
-def crash() -> None:
-    faulthandler.disable()
-    os.kill(os.getpid(), signal.SIGSEGV)
-    time.sleep(60)
 
 
 class Bad(SlideReader):

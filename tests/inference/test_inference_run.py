@@ -9,7 +9,8 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from encoding.painted import MeanEncoder, on_glass, paint, quarter_colours, write_tiff
+from crashing import crash_at
+from encoding.painted import MeanEncoder, on_glass, paint, quarter_colours, write_painted_slide, write_tiff
 from slides.mirax_file import write_mirax
 from training.embedding_files import write_embedding, write_foreign
 
@@ -228,8 +229,10 @@ def test_a_class_is_named_as_the_card_names_it() -> None:
 
 
 @pytest.mark.parametrize(("forgotten", "gone"), [(False, False), (False, True), (True, False), (True, True)])
-def test_the_scans_corner_comes_from_the_file_or_the_slide(tmp_path: Path, forgotten: bool, gone: bool) -> None:
-    """Where neither tells it, from the glass's."""
+def test_the_scans_corner_comes_from_the_file_or_the_slide(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgotten: bool, gone: bool
+) -> None:
+    """Where neither tells it, or the slide ends its reader, from the glass's."""
     scanned = np.zeros((8, 12), dtype=bool)
     scanned[1:5, 3:9] = True
     slide = write_mirax(tmp_path / "case.mrxs", paint(quarter_colours(12, 18)), scanned, tile_px=48, mpp=2.0)
@@ -242,8 +245,11 @@ def test_the_scans_corner_comes_from_the_file_or_the_slide(tmp_path: Path, forgo
         slide.unlink()
     slides = slide_set(None, tmp_path / "data")
     write_results(slides, collected(slides, (0.2, 0.8)), DSNet(embedding_channels=6), tmp_path / "out")
-    content = json.loads((tmp_path / "out" / "case" / "cam.geojson").read_text())
-    assert content["bounds_xy_px"] == ([0, 0] if forgotten and gone else [144, 48])
+    map_of = tmp_path / "out" / "case" / "cam.geojson"
+    assert json.loads(map_of.read_text())["bounds_xy_px"] == ([0, 0] if forgotten and gone else [144, 48])
+    crash_at(monkeypatch, "scripts.inference.run", "case.mrxs")
+    write_results(slides, collected(slides, (0.2, 0.8)), DSNet(embedding_channels=6), tmp_path / "out")
+    assert json.loads(map_of.read_text())["bounds_xy_px"] == ([0, 0] if forgotten else [144, 48])
 
 
 def test_a_foreign_file_is_classified_without_its_slide(tmp_path: Path) -> None:
@@ -283,3 +289,18 @@ def test_a_slide_of_the_training_is_marked(scans: Path, tmp_path: Path) -> None:
         slides = slide_set(scans / "good.tif", tmp_path / "data", seen=seen)
         write_results(slides, collected(slides, (0.9, 0.1)), DSNet(embedding_channels=6), tmp_path / "out")
         assert json.loads((tmp_path / "out" / "good" / "scores.json").read_text())["seen_in"] == expected
+
+
+def test_a_thumbnail_that_ends_its_reader_fails_its_slide_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Embeddings of another tool, whose T comes from the slides."""
+    (tmp_path / "slides.csv").write_text("slide\nbad.tif\ngood.tif\n")
+    for name in ("bad", "good"):
+        write_painted_slide(tmp_path / f"{name}.tif")
+        write_foreign(tmp_path / f"{name}.h5", np.argwhere(np.ones((3, 4), dtype=bool)), channels=6)
+    crash_at(monkeypatch, "scripts.training.transforms", "bad.tif")
+    slides = slide_set(None, tmp_path)
+    assert [item["slide_id"] for item in slides.items] == ["good"]
+    (failed,) = slides.manifest
+    assert failed.status == "failed" and "bad.tif: the process that read it was ended by SIGSEGV" in failed.error

@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from crashing import crash_at
 from patches.plain_slide import write_plain_slide
 
 from scripts.common.errors import RequestError, SlideError
@@ -149,3 +150,18 @@ def test_config_runs_the_stage_and_a_failed_slide_ends_in_code_1(table: Path, tm
     assert result.returncode == 1, result.stderr
     assert result.stderr.splitlines()[-1].startswith("error: 1 of 5 slides failed")
     assert [row["patches"] for row in read_counts(tmp_path / "out")] == ["10", "10", "0", "0", "10"]
+
+
+def test_a_slide_that_ends_its_reader_fails_alone(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sample_slides(table, tmp_path / "whole", patches_per_slide=20)
+    crash_at(monkeypatch, "scripts.patches.draw", "full.tif")
+    counts = sample_slides(table, tmp_path / "out", patches_per_slide=20)
+    assert [(entry.slide_id, entry.status) for entry in counts] == [
+        ("full", "failed"),
+        ("poor", "short"),
+        ("pale", "empty"),
+        ("gone", "failed"),
+    ]
+    assert "full.tif: the process that read it was ended by SIGSEGV" in counts[0].error
+    with h5py.File(tmp_path / "out" / "patches.h5") as found, h5py.File(tmp_path / "whole" / "patches.h5") as whole:
+        np.testing.assert_array_equal(found["patches"][:], whole["patches"][20:])

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from crashing import crash_at
 from encoding.painted import write_tiff
 from PIL import Image
 from tiny_flow import read_rows
@@ -51,3 +52,14 @@ def test_a_slide_that_fails_alone(tmp_path: Path) -> None:
 def test_no_slides(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="--slides"):
         compare_masks(None, tmp_path)
+
+
+def test_a_slide_that_ends_its_reader_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("bad.tif", "marked.tif"):
+        write_marked_slide(tmp_path / "scans" / name)
+    crash_at(monkeypatch, "scripts.report.mask_figure", "bad.tif")
+    with pytest.raises(SlideError, match=r"1 of 2 slides failed"):
+        compare_masks(tmp_path / "scans", tmp_path / "out")
+    rows = read_rows(tmp_path / "out" / "masks.csv")
+    assert [row["status"] for row in rows] == ["failed", "failed", "done", "done"]
+    assert "SIGSEGV" in rows[0]["reason"]

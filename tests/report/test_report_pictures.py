@@ -5,6 +5,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
+from crashing import crash_at
 from encoding.painted import write_tiff
 from PIL import Image
 from report.report_files import PATCH_PX, SHAPE_YX, card_of, predictions_of, write_inference
@@ -90,3 +91,15 @@ def test_an_empty_map_and_none(tmp_path: Path) -> None:
 def test_the_legend_fades_as_the_map_does() -> None:
     stops = colour_stops()
     assert stops[0].endswith("00") and stops[-1].endswith("ff") and len(stops) == 11
+
+
+def test_a_slide_that_ends_its_reader_is_shown_by_its_thumbnail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slide = slide_of(tmp_path)
+    assert slide.scores is not None
+    path = slide.folder.parent / slide.scores["slide"]
+    write_tiff(path, [np.full((2048, 2048, 3), 130, dtype=np.uint8)])
+    assert picture_of(slide).source == "slide"
+    crash_at(monkeypatch, "scripts.report.pictures", path.name)
+    assert picture_of(slide).source == "thumbnail"

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from crashing import crash_at
 from encoding.painted import write_tiff
 from PIL import Image
 
@@ -132,3 +133,12 @@ def test_a_real_section_cell_for_cell(data_dir: Path) -> None:
     found = {(int(50 * x), int(50 * y)): int(tumour[y, x]) for y, x in np.argwhere(labelled)}
     assert found == labels
     assert (len(labels), int(tumour.sum())) == (478, 197)
+
+
+def test_a_slide_that_ends_its_reader_is_its_masks_failure(
+    slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mask = write_mask(tmp_path / "mask.png", random_cells().astype(np.uint8))
+    crash_at(monkeypatch, "scripts.slides.lesion_mask", "slide.tif")
+    with pytest.raises(SlideError, match=r"mask\.png: the process that read it was ended by SIGSEGV"):
+        lesion_cells(mask, GRID, slide=slide)

@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from crashing import crash_at
 from encoding.painted import MeanEncoder, paint, quarter_colours, write_tiff
 from monai.bundle import ConfigParser
 from monai.transforms import Compose, RandFlipd
@@ -218,3 +219,10 @@ def test_packing_drops_the_matrices() -> None:
     assert set(packed) == {"image", "label"}
     assert packed["image"].shape == (CHANNELS + 12 * LEVELS, HEIGHT, WIDTH)
     assert packed["image"].is_contiguous()
+
+
+def test_a_slide_that_ends_its_reader_is_that_slides_failure(painted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_foreign(painted / "foreign.h5", np.argwhere(np.ones((3, 4), dtype=bool)), channels=6)
+    crash_at(monkeypatch, "scripts.training.transforms", "case.tif")
+    with pytest.raises(SlideError, match=r"case\.tif: the process that read it was ended by SIGSEGV"):
+        load(painted, "foreign", slide=str(painted / "case.tif"))

@@ -40,7 +40,6 @@ class Apart(Generic[Item, Result]):
 
     Args:
         work: The function of an item. It is forked with all that belongs to it, or has to be picklable, see :func:`start_method`.
-        prepare: Called first in each process.
         forks: False where ``work`` uses a GPU, or threads of a library that this process has started already.
         timeout_s: Longest call of a decoder (:func:`.watch.reading`) before the process counts as hanging.
     """
@@ -49,13 +48,12 @@ class Apart(Generic[Item, Result]):
         self,
         work: Callable[[Item], Result],
         *,
-        prepare: Callable[[], object] | None = None,
         forks: bool = True,
         timeout_s: float = DECODE_TIMEOUT_S,
     ) -> None:
         if not (isinstance(timeout_s, int | float) and timeout_s > 0):
             raise RequestError(f"decode_timeout is {timeout_s!r}, expected seconds, over 0")
-        self._functions = (work, prepare)
+        self._work = work
         self._method = start_method(forks=forks)
         self._timeout_s = timeout_s
         self._process: BaseProcess | None = None
@@ -67,15 +65,15 @@ class Apart(Generic[Item, Result]):
         """Whether there is a process at work, or waiting for it."""
         return self._process is not None
 
-    def start(self) -> Any:
-        """Start the process before the first item needs it, and return what ``prepare`` returned.
+    def start(self, prepare: Callable[[], Any]) -> Any:
+        """Start the process before the first item needs it, and return what ``prepare``, called there, returns.
 
         Raises:
             RequestError: It cannot be started, or does not come to its first item.
             Exception: An error of ours that ``prepare`` raised.
         """
         try:
-            return self._started()
+            return self._started(prepare)
         except _LostError as lost:
             raise RequestError(
                 f"the process that reads the slides {lost} before the first slide; expected an installation that can encode: what it "
@@ -117,25 +115,27 @@ class Apart(Generic[Item, Result]):
     ) -> None:
         self._end()
 
-    def _started(self) -> Any:
+    def _started(self, prepare: Callable[[], Any] | None = None) -> Any:
         """Start a process and wait until it is prepared."""
         context = multiprocessing.get_context(self._method)
         forked = self._method == "fork"
         if not forked:
-            _require_picklable(self._functions)
+            _require_picklable((self._work, prepare))
         self._mark = context.RawValue("d", 0.0)
         self._line, theirs = context.Pipe()
         setting = Setting(
             theirs, self._line if forked else None, self._mark, os.getpid(), torch.get_num_threads(), _log_levels()
         )
-        process = context.Process(target=serve, args=(setting, *self._functions))  # type: ignore[attr-defined]
+        process = context.Process(target=serve, args=(setting, self._work, prepare))  # type: ignore[attr-defined]
         me = current_process()
         daemon = me.daemon
-        me.daemon = False  # a worker of a DataLoader may have no children, although they would end with it
+        me.daemon = False  # a worker of a DataLoader may have no children, although this one would end with it
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, NOT_OURS)
         try:
             process.start()
             self._process = process
+        except OSError as error:
+            raise _LostError(f"could not be started ({error.strerror or error})") from error
         finally:
             me.daemon = daemon
             theirs.close()

@@ -78,7 +78,7 @@ class EncodingJob:
         """Let ``work``, which may use the encoder, be done in another process: forked unless CUDA or OpenVINO's threads forbid it."""
         on_cpu = torch.device(self.device).type == torch.device(self.decode_device).type == "cpu"
         forks = on_cpu and (self.engine == "torch" or "openvino" not in sys.modules)
-        return Apart(work, prepare=self.prepare, forks=forks, timeout_s=self.decode_timeout)
+        return Apart(work, forks=forks, timeout_s=self.decode_timeout)
 
     @property
     def reading(self) -> dict[str, Any]:

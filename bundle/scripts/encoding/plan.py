@@ -67,7 +67,7 @@ def plan_encoding(rows: Sequence[SlideRow], job: EncodingJob) -> str:
     plans: list[SlidePlan] = []
     rates: dict[str, float] = {}
     with job.apart(partial(_plan, job)) as apart:
-        engine = apart.start()
+        engine = apart.start(job.prepare)
         for row in track(rows, total=len(rows), what="planning", unit="slide"):
             try:
                 plan = apart.run(row.path, (row, frozenset(rates)))

@@ -114,7 +114,7 @@ def encode_slides(
     lock, manifest = f"encoding{part and '.' + part}", f"manifest{part and '.' + part}"
     with job.apart(job.encode) as apart:
         if cluster is None:  # weights that do not serve are refused before anything is written
-            apart.start()
+            apart.start(job.prepare)
         else:
             job.encoder_def()
         with writing_to(job.output), folder_lock(job.output, lock):

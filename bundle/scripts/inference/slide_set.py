@@ -18,6 +18,7 @@ from ..encoding.store import read_embedding, read_encoder, read_shape
 from ..slides.slide_ids import known_ids
 from ..slides.table import SPLITS, SlideRow, read_slides
 from ..training.card import require_encoder
+from ..training.transforms import thumbnail_of
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -104,7 +105,8 @@ class InferenceSet:
         """Check an embedding against the model.
 
         Raises:
-            SlideError: it cannot be read, holds no observed patch, or has other channels or too few thumbnail levels.
+            SlideError: it cannot be read, holds no observed patch, has other channels or too few thumbnail levels, or has no thumbnail and
+                the slide gives none.
         """
         network, channel_range = self.card["network"], self.card["channel_range"]
         channels, levels = read_shape(path)
@@ -119,12 +121,16 @@ class InferenceSet:
                 f"{path}: a thumbnail of {levels} levels, expected the {network['thumbnail_levels']} that the model was trained on: "
                 "encode the slide anew"
             )
-        if not read_embedding(path).matrix((first, last)).any():
+        embedding = read_embedding(path)
+        if not embedding.matrix((first, last)).any():
             raise SlideError(
                 f"{path}: no observed patch in the channels {first} to {last}, expected at least one: leave this slide out"
             )
-        if network["thumbnail_stream"] and levels is None and not slide.is_file():
-            self._without_thumbnail += 1
+        if network["thumbnail_stream"] and levels is None:
+            if slide.is_file():  # T will be read from it
+                thumbnail_of(embedding, slide=slide, levels=network["thumbnail_levels"])
+            else:
+                self._without_thumbnail += 1
 
     @property
     def encoder(self) -> str | None:
