@@ -37,6 +37,11 @@ def require_plain_name(name: str, where: str) -> str:
     return name
 
 
+def printable(path: str | os.PathLike[str]) -> str:
+    """``path`` as text that can be written anywhere: bytes that are no UTF-8 with backslashes."""
+    return os.fspath(path).encode(errors="backslashreplace").decode()
+
+
 def shortened(name: str, characters: int = 60) -> str:
     """``name``, its middle left out where it is long."""
     half = characters // 2

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..common.errors import RequestError, SlideError
+from ..common.names import printable
 from ..common.watch import reading
 from .damage import DamagedTiles, Region
 from .sweep import WHITE, sweep
@@ -266,6 +267,8 @@ def open_slide(
         raise RequestError(f"backend {backend!r}: expected one of auto, {', '.join(BACKENDS)}")
     if not path.is_file():
         raise SlideError(f"{path}: no such file: correct the path or put the slide there")
+    if (shown := printable(path)) != str(path):
+        raise SlideError(f"{shown}: the path is not UTF-8, which the readers expect: rename the file")
     reasons = []
     try:
         tiff = examine_tiff(path)
