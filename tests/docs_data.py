@@ -14,7 +14,7 @@ from encoding.other_tools import features_of, write_clam, write_trident
 from monai.networks.nets import resnet50
 
 from scripts.common.files import write_csv
-from scripts.encoding import store
+from scripts.encoding.checksums import seal
 from scripts.slides.synthetic import write_slide_set
 
 DAMAGED = b"II*\0 not a slide"
@@ -129,7 +129,7 @@ def write_foreground(folder: Path) -> None:
     for path in folder.glob("*.h5"):
         with h5py.File(path, "r+") as file:
             file["features"][:, 0] += 0.1
-            file.attrs["checksum"] = store._checksum(file)
+            seal(file)
 
 
 def write_without_resolution(path: Path) -> None:

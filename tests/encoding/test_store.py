@@ -9,7 +9,8 @@ from training.embedding_files import write_embedding as write_random_embedding
 from training.embedding_files import write_foreign as write_foreign_features
 
 from scripts.common.errors import SlideError
-from scripts.encoding.store import embedding_writer, fingerprint, read_embedding, read_shape
+from scripts.encoding.facts import facts_of
+from scripts.encoding.store import embedding_writer, read_embedding
 
 GRID_YX = np.array([(0, 1), (0, 2), (1, 0), (1, 2), (2, 2)])
 STEP_PX = 256
@@ -56,7 +57,7 @@ def test_foreign_file(tmp_path: Path, leading_axis: bool, patch_px: int | None, 
     assert (matrix.dtype, matrix.shape) == (np.dtype("float32"), (7, 3, 3))
     np.testing.assert_array_equal(matrix[:, 2, 2], np.arange(1, 8))
     assert (matrix != 0).any(axis=0).sum() == 5
-    assert read_shape(path) == (7, None)
+    assert (facts_of(path).channels, facts_of(path).levels) == (7, None)
 
 
 def test_half_precision_features(tmp_path: Path) -> None:
@@ -102,7 +103,7 @@ def test_a_single_patch(tmp_path: Path) -> None:
     ("coords", "features", "message"),
     [
         (np.zeros((0, 2), dtype=int), np.zeros((0, 4)), "no observed patch, expected at least one"),
-        (np.array([[0, 0], [256, 0]]), np.zeros((3, 4)), r"features \(3, 4\) and coords \(2, 2\), expected"),
+        (np.array([[0, 0], [256, 0]]), np.ones((3, 4)), r"features \(3, 4\) and coords \(2, 2\), expected"),
         (np.array([[0, 0]]), np.zeros((2, 1, 4)), r"features \(2, 1, 4\).*expected"),
         (np.array([[0, 0]]), np.full((1, 4), np.nan), "NaN or infinity, expected finite"),
         (np.array([[0, 0]]), np.zeros((1, 4)), "every vector is zero"),
@@ -120,7 +121,7 @@ def test_a_file_without_coords_or_not_hdf5(tmp_path: Path) -> None:
     with pytest.raises(SlideError, match=r"bare\.h5: no dataset 'coords' \(it has features\)"):
         read_embedding(tmp_path / "bare.h5")
     (tmp_path / "text.h5").write_text("features")
-    for read in (read_embedding, read_shape):
+    for read in (read_embedding, facts_of):
         with pytest.raises(SlideError, match=r"text\.h5: not a readable HDF5 file"):
             read(tmp_path / "text.h5")
 
@@ -143,9 +144,11 @@ def test_an_error_while_writing_keeps_the_file_that_was_there(tmp_path: Path) ->
 
 
 def test_a_fingerprint_tells_slides_apart_and_not_names(tmp_path: Path) -> None:
-    prints = [fingerprint(write_random_embedding(tmp_path / f"{seed}.h5", seed=seed)) for seed in range(3)]
-    prints += [fingerprint(write_foreign_features(tmp_path / f"f{seed}.h5", GRID_YX, seed=seed)) for seed in range(3)]
+    prints = [facts_of(write_random_embedding(tmp_path / f"{seed}.h5", seed=seed)).fingerprint for seed in range(3)]
+    prints += [
+        facts_of(write_foreign_features(tmp_path / f"f{seed}.h5", GRID_YX, seed=seed)).fingerprint for seed in range(3)
+    ]
     assert len(set(prints)) == 6
     assert all(re.fullmatch("[0-9a-f]{16}", text) for text in prints)
     for name, expected in (("0", prints[0]), ("f1", prints[4])):
-        assert fingerprint(Path(shutil.copy(tmp_path / f"{name}.h5", tmp_path / "other.h5"))) == expected
+        assert facts_of(Path(shutil.copy(tmp_path / f"{name}.h5", tmp_path / "other.h5"))).fingerprint == expected

@@ -99,7 +99,7 @@ def test_class_names_and_their_order(pair: Path) -> None:
 
 def test_encoders_of_different_width(pair: Path) -> None:
     write_embedding(pair / "b.h5", channels=16)
-    with pytest.raises(RequestError, match=r"different width \(8, 16 channels\), expected one encoder"):
+    with pytest.raises(RequestError, match=r"different width \(most 8 channels; b\.h5 16\), expected one encoder"):
         _ = EmbeddingTable(pair).channels
 
 

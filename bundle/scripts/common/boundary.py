@@ -1,4 +1,4 @@
-"""The boundary around one slide: whatever goes wrong inside is that slide's failure, and the others go on."""
+"""The boundaries inside which whatever goes wrong has one meaning: that slide failed, or that file of the request is no such file."""
 
 import logging
 from collections.abc import Iterator
@@ -29,10 +29,36 @@ def slide_boundary(path: str | Path, remedy: str = "compare the file with its so
         yield
     except OWN_ERRORS:
         raise
-    except (
-        Exception
-    ) as error:  # the only place that catches everything: nothing is hidden, the slide is reported as failed
-        _LOGGER.debug("%s", path, exc_info=True)
-        text = " ".join(str(error).split())
-        what = type(error).__name__ + (f": {text}" if text else "")
-        raise SlideError(f"{path}: cannot be processed ({what}); expected a whole file: {remedy}") from error
+    except Exception as error:  # here and below alone: nothing is hidden, the slide is reported as failed
+        raise SlideError(
+            f"{path}: cannot be processed ({_what(path, error)}); expected a whole file: {remedy}"
+        ) from error
+
+
+@contextmanager
+def file_boundary(path: str | Path, what: str, expected: str) -> Iterator[None]:
+    """Turn any error inside the block that is not one of ours into a RequestError that names ``path``.
+
+    For a file of the request that another program may have written, or that was cut: weights, JSON.
+
+    Args:
+        path: The file.
+        what: What is wrong with it, such as "not JSON".
+        expected: What it should be, and what the user can do; it ends the message.
+
+    Raises:
+        RequestError: Instead of any error that is not one of ours.
+    """
+    try:
+        yield
+    except OWN_ERRORS:
+        raise
+    except Exception as error:
+        raise RequestError(f"{path}: {what} ({_what(path, error)}); expected {expected}") from error
+
+
+def _what(path: str | Path, error: Exception) -> str:
+    """Kind and text of an error in one line; its trace goes to the debug log."""
+    _LOGGER.debug("%s", path, exc_info=True)
+    text = " ".join(str(error).split())
+    return type(error).__name__ + (f": {text}" if text else "")

@@ -1,4 +1,4 @@
-"""The two kinds of failure a user meets."""
+"""The kinds of failure a user meets."""
 
 
 class RequestError(ValueError):
@@ -11,6 +11,10 @@ class NoTissueError(RuntimeError):
 
 class SlideError(RuntimeError):
     """One slide cannot be processed: it is marked ``failed`` in the manifest and the others go on, exit code 1."""
+
+
+class TrainingError(RuntimeError):
+    """A training cannot go on, since it diverged: what it left before is kept, exit code 1."""
 
 
 class StorageError(RuntimeError):

@@ -24,7 +24,7 @@ from monai.utils import ensure_tuple
 
 from .config_check import nested, require_sound, spelled
 from .config_help import describe
-from .errors import RequestError, SlideError, StorageError
+from .errors import RequestError, SlideError, StorageError, TrainingError
 from .path_options import refuse_evaluated, typed_paths
 from .words import set_in_config, understood
 
@@ -106,7 +106,7 @@ def resolve_bundle_root(bundle_root: str) -> str:
 
 
 def install_exit_codes() -> None:
-    """Let an uncaught `RequestError` end the process with code 2, a `SlideError` or `StorageError` with 1, in one line.
+    """Let an uncaught `RequestError` end the process with code 2, a `SlideError`, `StorageError` or `TrainingError` with 1, in one line.
 
     MONAI raises the errors of components again inside a ``RuntimeError`` that quotes the whole component, so the chain
     of causes is searched. Any other error keeps its traceback and Python's code 1.
@@ -118,6 +118,7 @@ def install_exit_codes() -> None:
             (RequestError, EXIT_WRONG_REQUEST),
             (SlideError, EXIT_FAILED),
             (StorageError, EXIT_FAILED),
+            (TrainingError, EXIT_FAILED),
         ):
             found = next((cause for cause in _causes(error) if isinstance(cause, expected)), None)
             if found is not None:

@@ -1,12 +1,14 @@
 """What turns patches into vectors, behind one interface."""
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from ..common.boundary import file_boundary
 from ..common.errors import RequestError
 from ..scae.network import SCAE
 
@@ -69,21 +71,50 @@ def read_state(path: str | Path, *, expected: str) -> dict[str, Tensor]:
     """Read a bare state dict, or a checkpoint's entry ``model``; ``expected`` says in errors what the file should be.
 
     Raises:
-        RequestError: the file is missing or is no checkpoint.
+        RequestError: the file is missing, is no checkpoint, or holds NaN or infinity.
     """
     path = Path(path)
     if not path.is_file():
         raise RequestError(f"{path}: no such file; expected {expected}: train first or name another file")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
-        raise RequestError(
-            f"{path}: not a checkpoint of tensors ({type(error).__name__}); expected {expected}"
-        ) from error
+    content = load_tensors(path, expected=expected)
     state = content.get("model", content) if isinstance(content, dict) else {}
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise RequestError(f"{path}: not a checkpoint of tensors by name; expected {expected}: name that file")
+    require_finite(path, state)
     return state
+
+
+def load_tensors(path: str | Path, *, expected: str) -> Any:
+    """Read what ``torch.save`` wrote, on the CPU and without running anything that the file may hold.
+
+    Raises:
+        RequestError: the file is no such file, or holds more than tensors and plain values.
+    """
+    what = "not a checkpoint of tensors"
+    with file_boundary(path, what, expected):
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:  # its text advises to run what the file holds
+            raise RequestError(f"{path}: {what} ({type(error).__name__}); expected {expected}") from error
+
+
+def require_finite(path: str | Path, state: Mapping[str, Tensor]) -> None:
+    """Refuse weights of which some are no numbers.
+
+    Raises:
+        RequestError: some are NaN or infinite.
+    """
+    found = first_not_finite(state)
+    if found is not None:
+        raise RequestError(
+            f"{path}: weights that are NaN or infinite (in {found}), expected finite numbers, as of a training that did not diverge: name "
+            "another file, or train anew"
+        )
+
+
+def first_not_finite(state: Mapping[str, Tensor]) -> str | None:
+    """Name of the first tensor that holds NaN or infinity; None where all are finite."""
+    return next((name for name, value in state.items() if not torch.isfinite(value).all()), None)
 
 
 def require_fit(path: str | Path, state: dict[str, Tensor], *, network: nn.Module, expected: str) -> None:

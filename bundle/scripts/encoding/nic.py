@@ -11,7 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..common.boundary import file_boundary
 from ..common.errors import RequestError
+from ..common.hdf5 import dataset_of, opened_hdf5
+from .encoders import require_finite
 
 CHANNELS = 128
 LAYERS = 4
@@ -26,7 +29,7 @@ class NICEncoder(nn.Module):
         weights: Keras HDF5 file of the encoder, as published by the Diagnostic Image Analysis Group.
 
     Raises:
-        RequestError: the file is missing or is not such an encoder.
+        RequestError: the file is missing, is not such an encoder, or leads to other files.
     """
 
     input_px = 64
@@ -47,28 +50,31 @@ class NICEncoder(nn.Module):
         self.eval()
 
     def _load(self, path: Path) -> None:
+        what = "the Keras HDF5 weights of an NIC encoder"
         if not path.is_file():
-            raise RequestError(f"{path}: no such file; expected the Keras HDF5 weights of an NIC encoder")
-        try:
-            with h5py.File(path, "r") as file, torch.no_grad():
-                layers = _layers_of(file["model_weights"])
-                for index in range(LAYERS):
-                    conv: Any = self.convolutions[3 * index]
-                    norm: Any = self.convolutions[3 * index + 2]
-                    keras_conv, keras_norm = layers["conv2d"][index], layers["batch_normalization"][index]
-                    conv.weight.copy_(_tensor(keras_conv, "kernel").permute(3, 2, 0, 1))
-                    conv.bias.copy_(_tensor(keras_conv, "bias"))
-                    norm.weight.copy_(_tensor(keras_norm, "gamma"))
-                    norm.bias.copy_(_tensor(keras_norm, "beta"))
-                    norm.running_mean.copy_(_tensor(keras_norm, "moving_mean"))
-                    norm.running_var.copy_(_tensor(keras_norm, "moving_variance"))
-                (dense,) = layers["dense"]
-                # Keras flattens (row, column, channel); torch flattens (channel, row, column)
-                kernel = _tensor(dense, "kernel").view(3, 3, CHANNELS, CHANNELS).permute(3, 2, 0, 1)
-                self.dense.weight.copy_(kernel.reshape(CHANNELS, -1))
-                self.dense.bias.copy_(_tensor(dense, "bias"))
-        except (KeyError, IndexError, ValueError, OSError, RuntimeError) as error:
-            raise RequestError(f"{path}: not the Keras HDF5 weights of an NIC encoder ({error})") from error
+            raise RequestError(f"{path}: no such file; expected {what}")
+        with (
+            file_boundary(path, f"not {what}", "the file as published: name it"),
+            opened_hdf5(path) as file,
+            torch.no_grad(),
+        ):
+            layers = _layers_of(file["model_weights"])
+            for index in range(LAYERS):
+                conv: Any = self.convolutions[3 * index]
+                norm: Any = self.convolutions[3 * index + 2]
+                keras_conv, keras_norm = layers["conv2d"][index], layers["batch_normalization"][index]
+                conv.weight.copy_(_tensor(keras_conv, "kernel").permute(3, 2, 0, 1))
+                conv.bias.copy_(_tensor(keras_conv, "bias"))
+                norm.weight.copy_(_tensor(keras_norm, "gamma"))
+                norm.bias.copy_(_tensor(keras_norm, "beta"))
+                norm.running_mean.copy_(_tensor(keras_norm, "moving_mean"))
+                norm.running_var.copy_(_tensor(keras_norm, "moving_variance"))
+            (dense,) = layers["dense"]
+            # Keras flattens (row, column, channel); torch flattens (channel, row, column)
+            kernel = _tensor(dense, "kernel").view(3, 3, CHANNELS, CHANNELS).permute(3, 2, 0, 1)
+            self.dense.weight.copy_(kernel.reshape(CHANNELS, -1))
+            self.dense.bias.copy_(_tensor(dense, "bias"))
+        require_finite(path, self.state_dict())
 
     def forward(self, patches: Tensor) -> Tensor:
         """Encode patches (B, 3, 64, 64) in [0, 1] to (B, 128)."""
@@ -98,4 +104,4 @@ def _number(name: str) -> int:
 
 
 def _tensor(layer: h5py.Group, name: str) -> Tensor:
-    return torch.from_numpy(np.asarray(layer[f"{name}:0"], dtype=np.float32))
+    return torch.from_numpy(np.asarray(dataset_of(layer, f"{name}:0"), dtype=np.float32))

@@ -1,8 +1,7 @@
 """The embedding file ``<slide_id>.h5``: V, O and T of one slide, in the layout that TRIDENT and CLAM read."""
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,15 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from ..common.boundary import slide_boundary
 from ..common.errors import SlideError
 from ..common.files import atomic_path
+from ..common.hdf5 import dataset_of, opened_hdf5
 from ..slides.geometry import PatchGrid
-from .foreign import common_step, snap_to_grid, stated_px
+from .checksums import require_sealed, require_sealed_once, seal
+from .foreign import common_step, read_coords, read_features, require_cells, snap_to_grid, stated_px
 
 FORMAT = "dsnet-embedding/1"
-DIGITS = 16  # of a fingerprint
-CHECKED_ROWS = 64  # for the fingerprint of a file of another tool, which has no checksum
 CHUNK_ROWS = 4096  # a chunk of one row makes a file load thirty times slower
 
 
@@ -67,7 +67,7 @@ class Embedding:
 def embedding_writer(path: Path, *, patches: int, channels: int) -> Iterator[h5py.File]:
     """Open ``path`` for writing ``features``, ``coords`` and ``grid`` of at most ``patches`` rows, empty at first.
 
-    The file appears under its name only when whole: with the checksum over its datasets and, last, the mark ``complete``.
+    The file appears under its name only when whole: with its checksums and, last, the mark ``complete``.
     """
     chunk = max(1, min(patches, CHUNK_ROWS))
     with atomic_path(path) as partial, h5py.File(partial, "w") as file:
@@ -75,8 +75,7 @@ def embedding_writer(path: Path, *, patches: int, channels: int) -> Iterator[h5p
             shape, most = (0, width), (max(1, patches), width)
             file.create_dataset(name, shape, maxshape=most, dtype=dtype, chunks=(chunk, width))
         yield file
-        file.attrs["checksum"] = _checksum(file)
-        file.attrs["complete"] = True
+        seal(file)
 
 
 def append_rows(file: h5py.File, **rows: NDArray[Any]) -> None:
@@ -91,34 +90,11 @@ def require_whole(path: Path) -> dict[str, Any]:
     """Return the root attributes of a file that is complete and holds what was written.
 
     Raises:
-        SlideError: the file cannot be read, does not say that it is complete, or its checksum differs.
+        SlideError: the file cannot be read, does not say that it is complete, or a checksum differs.
     """
     with opened_embedding(path) as file:
-        try:
-            attributes = dict(file.attrs)
-            whole = bool(attributes.get("complete")) and attributes.get("checksum") == _checksum(file)
-        except (OSError, RuntimeError, KeyError) as error:
-            raise SlideError(
-                f"{path}: damaged ({error}); expected a whole embedding file: encode the slide anew"
-            ) from error
-    if not whole:
-        raise SlideError(
-            f"{path}: its content does not match its checksum, or was never completed: encode the slide anew"
-        )
-    return attributes
-
-
-def _checksum(file: h5py.File) -> str:
-    """SHA-256 over names, shapes, types and values of V, O and T, read by blocks of rows."""
-    digest = hashlib.sha256()
-    for name in ("features", "coords", "grid", "thumbnail"):
-        if name not in file:
-            continue
-        dataset = file[name]
-        digest.update(f"{name} {dataset.shape} {dataset.dtype.str}".encode())
-        for start in range(0, len(dataset), CHUNK_ROWS):
-            digest.update(np.ascontiguousarray(dataset[start : start + CHUNK_ROWS]).tobytes())
-    return f"sha256:{digest.hexdigest()}"
+        require_sealed(file, path)
+        return dict(file.attrs)
 
 
 def read_attributes(path: Path) -> dict[str, Any]:
@@ -131,108 +107,88 @@ def read_attributes(path: Path) -> dict[str, Any]:
         return dict(file.attrs)
 
 
-def read_encoder(path: Path) -> str:
-    """Read what made the features: of a file of ours the encoder's name and hash, of TRIDENT's the name, else "unknown".
-
-    Raises:
-        SlideError: the file is no feature file.
-    """
-    with opened_embedding(path) as file:
-        stated = file.attrs.get("encoder", _dataset(file, "features", path).attrs.get("encoder", "None"))
-        return "unknown" if stated == "None" else str(stated)
-
-
-def fingerprint(path: Path) -> str:
-    """Return what tells one slide's embedding from any other's, whatever it is called, in 16 hexadecimal digits.
-
-    Made of the checksum of V, O and T that our files hold; of files of other tools, of the coordinates and the first vectors. It
-    does not tell the slide's or patient's name.
-
-    Raises:
-        SlideError: the file is no feature file.
-    """
-    with opened_embedding(path) as file:
-        if "checksum" in file.attrs:
-            return str(file.attrs["checksum"]).removeprefix("sha256:")[:DIGITS]
-        digest = hashlib.sha256()
-        features = _dataset(file, "features", path)
-        for values in (
-            _dataset(file, "coords", path)[()],
-            (features[0] if features.ndim == 3 else features)[:CHECKED_ROWS],
-        ):
-            digest.update(f"{values.shape} {values.dtype.str}".encode())
-            digest.update(values.tobytes())
-    return digest.hexdigest()[:DIGITS]
-
-
-def read_shape(path: Path) -> tuple[int, int | None]:
-    """Read C and L without loading the features; L is None where the file has no thumbnail.
-
-    Raises:
-        SlideError: the file is no feature file, or holds no patch.
-    """
-    with opened_embedding(path) as file:
-        features = _dataset(file, "features", path)
-        if not features.size:
-            raise _no_patch(path)
-        levels = file["thumbnail"].shape[2] // 3 if "thumbnail" in file else None
-        return int(features.shape[-1]), levels
-
-
-def read_embedding(path: Path, *, verify: bool = True) -> Embedding:
+def read_embedding(path: Path) -> Embedding:
     """Read an embedding file of ours, or a feature file of another tool (``features`` and ``coords`` alone).
 
-    For the latter the grid is rebuilt from the coordinates and cropped to the tightest box; a leading axis of 1 is dropped. Where
-    patches overlap by what the file states (``overlap`` and ``patch_size``, as TRIDENT writes them), a cell of V is the middle of a
-    patch, one step wide. Patches off a common grid go to the nearest cell.
+    A file of ours is compared with its checksums, once a run. Of another tool's the grid is rebuilt from the coordinates and cropped to
+    the tightest box of the patches whose vector is not zero; a leading axis of 1 is dropped. Where patches overlap by what the file
+    states (``overlap`` and ``patch_size``, as TRIDENT writes them), a cell of V is the middle of a patch, one step wide. Patches off a
+    common grid go to the nearest cell.
 
     Args:
         path: the file.
-        verify: compare a file of ours with its checksum; what reads the same files many times may do without.
 
     Raises:
-        SlideError: the file is not such a file, is damaged, holds no patch, or its coordinates lie on no regular grid.
+        SlideError: the file is not such a file, is damaged, holds no patch, or its coordinates lie on no regular grid of a size that a
+            slide can have.
     """
-    if verify and read_attributes(path).get("format") == FORMAT:
-        require_whole(path)
     with opened_embedding(path) as file:
-        features, coords = _dataset(file, "features", path), _dataset(file, "coords", path)
-        stated = stated_px(file)
-        arrays = [array[0] if array.ndim == 3 and array.shape[0] == 1 else array[()] for array in (features, coords)]
-        feature_rows, coords_xy_px = arrays[0], np.rint(arrays[1]).astype(np.int64)
-        thumbnail = file["thumbnail"][()] if "thumbnail" in file else None
-        grid_yx = file["grid"][()] if "grid" in file and "grid_shape" in file.attrs else None
-        attributes = dict(file.attrs)
-    if not feature_rows.size:
-        raise _no_patch(path)
-    if feature_rows.ndim != 2 or coords_xy_px.shape != (len(feature_rows), 2):
+        if is_ours(file):
+            require_sealed_once(file, path)
+            return _read_ours(file, path)
+        return _read_foreign(file, path)
+
+
+def _read_ours(file: h5py.File, path: Path) -> Embedding:
+    features, coords_xy_px = read_features(file, path), read_coords(file, path)
+    grid_yx, shape_yx = dataset_of(file, "grid")[()], tuple(int(side) for side in file.attrs["grid_shape"])
+    stated = stated_px(file, path)
+    thumbnail = dataset_of(file, "thumbnail")[()] if "thumbnail" in file else None
+    _require_same_length(features, coords_xy_px, path)
+    require_cells(shape_yx, len(features), path)
+    if grid_yx.shape != (len(features), 2) or (grid_yx < 0).any() or (grid_yx >= shape_yx).any():
         raise SlideError(
-            f"{path}: features {feature_rows.shape} and coords {coords_xy_px.shape}, expected (N, C) and (N, 2): "
-            "write the file anew"
+            f"{path}: patches outside its grid of {shape_yx[0]} x {shape_yx[1]}, expected them inside: encode the slide anew"
         )
-    if not np.isfinite(feature_rows).all():
-        raise SlideError(f"{path}: features hold NaN or infinity, expected finite numbers: write the file anew")
-    if not feature_rows.any():
+    if thumbnail is not None and (
+        thumbnail.dtype != np.uint8 or thumbnail.shape[:2] != (2 * shape_yx[0], 2 * shape_yx[1])
+    ):
         raise SlideError(
-            f"{path}: no observed patch (every vector is zero), expected at least one: leave this slide out or check its encoder"
+            f"{path}: a thumbnail {thumbnail.dtype} {thumbnail.shape} on a grid of {shape_yx[0]} x {shape_yx[1]}, expected uint8 and two "
+            "pixels a patch: encode the slide anew"
         )
-    if grid_yx is None:
-        patch_px, step_px = stated or (common_step(coords_xy_px, path),) * 2
-        grid_yx, kept = snap_to_grid(coords_xy_px, step_px, path)
-        feature_rows, coords_xy_px = feature_rows[kept], coords_xy_px[kept] + (patch_px - step_px) // 2
-        rows, columns = (int(size) for size in grid_yx.max(axis=0) + 1)
-    else:
-        step_px = stated[0] if stated else common_step(coords_xy_px, path)
-        rows, columns = (int(size) for size in attributes["grid_shape"])
     return Embedding(
-        features=feature_rows,
+        features=features,
         coords_xy_px=coords_xy_px,
+        grid_yx=grid_yx.astype(np.int32),
+        shape_yx=(shape_yx[0], shape_yx[1]),
+        patch_px_level0=stated[0] if stated else common_step(coords_xy_px, path),
+        thumbnail=thumbnail,
+        attributes=dict(file.attrs),
+    )
+
+
+def _read_foreign(file: h5py.File, path: Path) -> Embedding:
+    features, coords_xy_px = read_features(file, path), read_coords(file, path)
+    _require_same_length(features, coords_xy_px, path)
+    observed = features.any(axis=1)
+    features, coords_xy_px = features[observed], coords_xy_px[observed]
+    patch_px, step_px = stated_px(file, path) or (common_step(coords_xy_px, path),) * 2
+    grid_yx, kept = snap_to_grid(coords_xy_px, step_px, path)
+    rows, columns = (int(size) for size in grid_yx.max(axis=0) + 1)
+    require_cells((rows, columns), len(grid_yx), path)
+    return Embedding(
+        features=features[kept],
+        coords_xy_px=coords_xy_px[kept] + (patch_px - step_px) // 2,
         grid_yx=grid_yx.astype(np.int32),
         shape_yx=(rows, columns),
         patch_px_level0=step_px,
-        thumbnail=thumbnail,
-        attributes=attributes,
+        thumbnail=None,
+        attributes=dict(file.attrs),
     )
+
+
+def require_observed(embedding: Embedding, channel_range: Sequence[int | None], path: Path) -> None:
+    """Check that v is not zero everywhere in the channels [first, last).
+
+    Raises:
+        SlideError: it is.
+    """
+    if not embedding.features[:, slice(*channel_range)].any():
+        raise SlideError(
+            f"{path}: no observed patch in the channels {list(channel_range)}, expected at least one: leave this slide out or use more "
+            "channels"
+        )
 
 
 @contextmanager
@@ -240,31 +196,28 @@ def opened_embedding(path: Path) -> Iterator[h5py.File]:
     """Open the file for reading.
 
     Raises:
-        SlideError: it cannot be opened as HDF5.
+        SlideError: it cannot be opened as HDF5, or something else goes wrong inside the block.
     """
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise SlideError(
-            f"{path}: not a readable HDF5 file ({error}); expected the slide's embedding: encode the slide"
-        ) from error
-    with file:
+    with slide_boundary(path, "encode the slide anew, or write the feature file anew"), ExitStack() as stack:
+        try:
+            file = stack.enter_context(opened_hdf5(path))
+        except OSError as error:
+            raise SlideError(
+                f"{path}: not a readable HDF5 file ({' '.join(str(error).split())}); expected the slide's embedding: encode the slide"
+            ) from error
         yield file
 
 
-def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
-    if name not in file:
+def is_ours(file: h5py.File) -> bool:
+    """Whether the file was written by `embedding_writer`, and not by another tool."""
+    return bool(file.attrs.get("format") == FORMAT)
+
+
+def _require_same_length(features: NDArray[Any], coords_xy_px: NDArray[Any], path: Path) -> None:
+    if len(features) != len(coords_xy_px):
         raise SlideError(
-            f"{path}: no dataset {name!r} (it has {', '.join(file) or 'none'}), expected features and coords as TRIDENT and "
-            "CLAM write them"
+            f"{path}: features {features.shape} and coords {coords_xy_px.shape}, expected (N, C) and (N, 2): write the file anew"
         )
-    return file[name]
-
-
-def _no_patch(path: Path) -> SlideError:
-    return SlideError(
-        f"{path}: no observed patch, expected at least one: leave this slide out or check its tissue mask"
-    )
 
 
 def write_attributes(file: h5py.File, attributes: Mapping[str, Any]) -> None:

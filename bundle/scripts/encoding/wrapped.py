@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..common.errors import RequestError
+from .encoders import first_not_finite
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -22,7 +23,7 @@ class WrappedEncoder(nn.Module):
         std: by which it is divided then.
 
     Raises:
-        RequestError: the network cannot be made, does not take such an input, or does not give a vector a patch.
+        RequestError: the network cannot be made, does not take such an input, or does not give a vector of finite numbers a patch.
     """
 
     mean: Tensor
@@ -45,6 +46,11 @@ class WrappedEncoder(nn.Module):
             raise RequestError(
                 f"the encoder's network cannot be made ({error}); expected its weights in a file that it reads: check --encoder"
             ) from error
+        broken = first_not_finite(dict(self.network.named_parameters()))
+        if broken is not None:
+            raise RequestError(
+                f"the encoder's network: weights that are NaN or infinite (in {broken}), expected finite numbers: check --encoder"
+            )
         for parameter in self.network.parameters():
             parameter.requires_grad_(False)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
@@ -71,5 +77,9 @@ class WrappedEncoder(nn.Module):
             found = tuple(vectors.shape) if isinstance(vectors, Tensor) else type(vectors).__name__
             raise RequestError(
                 f"{self.name}: gives {found} for two patches, expected (2, C): choose its pooled output (in timm: num_classes=0)"
+            )
+        if not torch.isfinite(vectors).all():
+            raise RequestError(
+                f"{self.name}: gives NaN or infinity for white patches, expected finite numbers: check --encoder"
             )
         return vectors.shape[1]

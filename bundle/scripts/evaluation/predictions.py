@@ -1,6 +1,7 @@
 """``predictions.csv``: what was predicted for each slide."""
 
 import csv
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +33,11 @@ class Prediction:
     probabilities: tuple[float, ...]
     stream_score: float | None
     channel_scores: tuple[float, ...] = ()
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether all of it are numbers: neither NaN nor infinite."""
+        return all(map(math.isfinite, (*self.probabilities, self.stream_score or 0.0)))
 
 
 @dataclass(frozen=True)

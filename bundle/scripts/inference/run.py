@@ -8,12 +8,15 @@ from typing import Any
 import torch
 
 from ..common.apart import run_apart
+from ..common.boundary import slide_boundary
 from ..common.errors import RequestError, SlideError
+from ..common.files import writing_to
 from ..common.progress import track
 from ..dsnet.heat_map import HeatMap
 from ..dsnet.network import DSNet
 from ..dsnet.segmentation import DSNetSegmentation
-from ..encoding.store import Embedding, fingerprint, read_embedding
+from ..encoding.facts import facts_of
+from ..encoding.store import Embedding, read_embedding
 from ..encoding.tissue_record import read_tissue
 from ..evaluation.calibration import calibrated_predictions
 from ..evaluation.predictions import Prediction, write_predictions
@@ -74,13 +77,29 @@ def write_results(
     card, output = slides.card, Path(output_dir)
     names = card["class_names"]
     chosen = card["threshold"] if threshold is None else threshold
-    predictions = calibrated_predictions(collector.predictions, card["temperature"])
+    predictions = calibrated_predictions(_finite(slides, collector.predictions), card["temperature"])
     write_predictions(output / "predictions.csv", predictions, class_names=names, threshold=chosen)
     write_run(output / "inference.json", card=card, threshold=chosen, settings=settings or {})
     if heat_maps:
-        write_heat_maps(
-            slides.items, predictions, network, card, output, device=device, target=target, heat_map=heat_map
+        item_of = {item["slide_id"]: item for item in slides.items}
+        items = [item_of[prediction.slide_id] for prediction in predictions]
+        failures = write_heat_maps(
+            items, predictions, network, card, output, device=device, target=target, heat_map=heat_map
         )
+        for slide_id, error in failures.items():
+            slides.fail(slide_id, f"predicted, but without a heat map: {error}")
+
+
+def _finite(slides: InferenceSet, predictions: Sequence[Prediction]) -> list[Prediction]:
+    """The predictions that are numbers; the slides of the others failed."""
+    finite = [prediction for prediction in predictions if prediction.is_finite]
+    for prediction in predictions:
+        if not prediction.is_finite:
+            slides.fail(
+                prediction.slide_id,
+                f"{prediction.slide_id}: the network says NaN, expected probabilities: check the slide's features, or name another model",
+            )
+    return finite
 
 
 def write_heat_maps(
@@ -93,7 +112,7 @@ def write_heat_maps(
     device: torch.device | str = "cpu",
     target: int | None = None,
     heat_map: HeatMap | None = None,
-) -> None:
+) -> dict[str, SlideError]:
     """Write a folder ``<slide_id>`` a slide with the heat map of one class.
 
     Args:
@@ -105,46 +124,84 @@ def write_heat_maps(
         device: where the network runs.
         target: number of that class; None is class 1 of two, else the class predicted for each slide.
         heat_map: makes the maps; None: the default one.
+
+    Returns:
+        what went wrong, by slide id; all other slides have their folder.
+
+    Raises:
+        StorageError: nothing more can be written.
     """
     names = card["class_names"]
     make_map = heat_map or HeatMap()
-    kind = make_map.kind(network)
-    load, pack, seen = LoadEmbeddingd(), PackMatricesd(), seen_splits(card)
+    seen = seen_splits(card)
+    failures: dict[str, SlideError] = {}
     network.eval()
     pairs = list(zip(items, predictions, strict=True))
     for item, prediction in track(pairs, total=len(pairs), what="heat maps", unit="slide"):
         shown = target
         if shown is None:
             shown = 1 if len(names) == 2 else max(range(len(names)), key=prediction.probabilities.__getitem__)
-        slide = Path(item["slide"])
-        embedding = read_embedding(Path(item["embedding"]))
-        matrices = load(item)
-        pixels = (255 * (1 - matrices["t"][:3])).round().to(torch.uint8)
-        write_heat_map(
-            output / prediction.slide_id,
-            cam=make_map(network, pack(matrices)["image"][None].to(device), shown),
-            observed=(matrices["v"] != 0).any(dim=0).numpy(),
-            thumbnail=pixels.permute(1, 2, 0).numpy(),
-            origin_xy_px=embedding.origin_xy_px,
-            patch_px_level0=embedding.patch_px_level0,
-            mpp_x=embedding.attributes.get("mpp_x"),
-            mpp_y=embedding.attributes.get("mpp_y"),
-            class_name=names[shown],
-            slide=slide,
-            bounds_xy_px=_bounds_xy_px(embedding, slide),
-            kind=kind,
-        )
-        write_scores(
-            output / prediction.slide_id,
-            item=item,
-            prediction=prediction,
-            embedding=embedding,
-            tissue=read_tissue(Path(item["embedding"])),
-            thumbnail=pixels.permute(1, 2, 0).numpy(),
-            class_shown=names[shown],
-            kind=kind,
-            seen_in=seen.get(fingerprint(Path(item["embedding"]))) if seen else None,
-        )
+        seen_in = seen.get(facts_of(Path(item["embedding"])).fingerprint) if seen else None
+        try:
+            with slide_boundary(item["slide"]), writing_to(output):
+                _write_slide(
+                    output / prediction.slide_id,
+                    item,
+                    prediction,
+                    network,
+                    device=device,
+                    shown=shown,
+                    class_name=names[shown],
+                    make_map=make_map,
+                    seen_in=seen_in,
+                )
+        except SlideError as error:
+            failures[prediction.slide_id] = error
+    return failures
+
+
+def _write_slide(
+    folder: Path,
+    item: Mapping[str, Any],
+    prediction: Prediction,
+    network: DSNet | DSNetSegmentation,
+    *,
+    device: torch.device | str,
+    shown: int,
+    class_name: str,
+    make_map: HeatMap,
+    seen_in: str | None,
+) -> None:
+    """Write the heat map of one slide for its class number ``shown``, and its scores."""
+    slide, kind = Path(item["slide"]), make_map.kind(network)
+    embedding = read_embedding(Path(item["embedding"]))
+    matrices = LoadEmbeddingd()(item)
+    thumbnail = (255 * (1 - matrices["t"][:3])).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    write_heat_map(
+        folder,
+        cam=make_map(network, PackMatricesd()(matrices)["image"][None].to(device), shown),
+        observed=(matrices["v"] != 0).any(dim=0).numpy(),
+        thumbnail=thumbnail,
+        origin_xy_px=embedding.origin_xy_px,
+        patch_px_level0=embedding.patch_px_level0,
+        mpp_x=embedding.attributes.get("mpp_x"),
+        mpp_y=embedding.attributes.get("mpp_y"),
+        class_name=class_name,
+        slide=slide,
+        bounds_xy_px=_bounds_xy_px(embedding, slide),
+        kind=kind,
+    )
+    write_scores(
+        folder,
+        item=item,
+        prediction=prediction,
+        embedding=embedding,
+        tissue=read_tissue(Path(item["embedding"])),
+        thumbnail=thumbnail,
+        class_shown=class_name,
+        kind=kind,
+        seen_in=seen_in,
+    )
 
 
 def _bounds_xy_px(embedding: Embedding, slide: Path) -> tuple[int, int]:

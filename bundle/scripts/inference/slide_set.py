@@ -9,12 +9,14 @@ from typing import Any
 
 from torch import nn
 
+from ..common.boundary import file_boundary, slide_boundary
 from ..common.errors import RequestError, SlideError
 from ..common.files import write_csv
+from ..encoding.facts import UNKNOWN, facts_of
 from ..encoding.job import ManifestRow
 from ..encoding.named_encoder import identity_of
 from ..encoding.run import COLUMNS, encode_slides, require_complete
-from ..encoding.store import read_embedding, read_encoder, read_shape
+from ..encoding.store import read_embedding, require_observed
 from ..slides.slide_ids import known_ids
 from ..slides.table import SPLITS, SlideRow, read_slides
 from ..training.card import require_encoder
@@ -73,6 +75,7 @@ class InferenceSet:
                 self.manifest.append(ManifestRow(row.slide_id, str(row.path), "empty", error=empty[row.slide_id]))
             else:
                 self._add(row)
+        self._leave_out_other_encoders()
         if self._without_thumbnail:
             _LOGGER.warning(
                 "%d slides have no thumbnail and no slide file: they are judged by their embeddings alone",
@@ -84,10 +87,10 @@ class InferenceSet:
         path = self.folder / f"{row.slide_id}.h5"
         network, names = self.card["network"], self.card["class_names"]
         try:
-            self._require_fit(path, row.path)
+            with slide_boundary(path):
+                self._require_fit(path, row.path)
         except SlideError as error:
-            self.manifest = [entry for entry in self.manifest if entry.slide_id != row.slide_id]
-            self.manifest.append(ManifestRow(row.slide_id, str(row.path), "failed", error=str(error)))
+            self._enter(ManifestRow(row.slide_id, str(row.path), "failed", error=str(error)))
             return
         self.items.append(
             {
@@ -101,6 +104,29 @@ class InferenceSet:
             }
         )
 
+    def fail(self, slide_id: str, error: str) -> None:
+        """Enter in the manifest that a slide failed, and why; its item stays on the list."""
+        slide = next(item["slide"] for item in self.items if item["slide_id"] == slide_id)
+        self._enter(ManifestRow(slide_id, slide, "failed", error=error))
+
+    def _enter(self, entry: ManifestRow) -> None:
+        self.manifest = [*(other for other in self.manifest if other.slide_id != entry.slide_id), entry]
+
+    def _leave_out_other_encoders(self) -> None:
+        """Mark the slides as failed whose encoder is known and not the model's, unless it is that of all slides."""
+        encoder_of = {item["slide_id"]: facts_of(Path(item["embedding"])).encoder for item in self.items}
+        known = set(encoder_of.values()) - {UNKNOWN}
+        if len(known) < 2 or self.card["encoder"] not in known:
+            return
+        for slide_id, encoder in encoder_of.items():
+            if encoder not in (UNKNOWN, self.card["encoder"]):
+                path = self.folder / f"{slide_id}.h5"
+                self.fail(
+                    slide_id,
+                    f"{path}: made by {encoder}, expected {self.card['encoder']}, the model's: encode the slide with it",
+                )
+        self.items = [item for item in self.items if encoder_of[item["slide_id"]] in (UNKNOWN, self.card["encoder"])]
+
     def _require_fit(self, path: Path, slide: Path) -> None:
         """Check an embedding against the model.
 
@@ -109,7 +135,8 @@ class InferenceSet:
                 the slide gives none.
         """
         network, channel_range = self.card["network"], self.card["channel_range"]
-        channels, levels = read_shape(path)
+        facts = facts_of(path)
+        channels, levels = facts.channels, facts.levels
         first, last = channel_range or (0, network["embedding_channels"])
         if channels < last or (channel_range is None and channels > last):
             raise SlideError(
@@ -122,10 +149,7 @@ class InferenceSet:
                 "encode the slide anew"
             )
         embedding = read_embedding(path)
-        if not embedding.matrix((first, last)).any():
-            raise SlideError(
-                f"{path}: no observed patch in the channels {first} to {last}, expected at least one: leave this slide out"
-            )
+        require_observed(embedding, (first, last), path)
         if network["thumbnail_stream"] and levels is None:
             if slide.is_file():  # T will be read from it
                 thumbnail_of(embedding, slide=slide, levels=network["thumbnail_levels"])
@@ -139,12 +163,13 @@ class InferenceSet:
         Raises:
             RequestError: the embeddings were made by different encoders.
         """
-        names = {read_encoder(Path(item["embedding"])) for item in self.items}
-        if len(names) > 1:
+        names = {facts_of(Path(item["embedding"])).encoder for item in self.items}
+        known = names - {UNKNOWN}
+        if len(known) > 1:
             raise RequestError(
-                f"{self.folder}: embeddings of {len(names)} different encoders, expected one: encode all anew"
+                f"{self.folder}: embeddings of {len(known)} different encoders, expected one: encode all anew"
             )
-        return names.pop() if names else None
+        return min(known or names, default=None)
 
     def require_slides(self) -> None:
         """Refuse a request without a slide.
@@ -174,5 +199,6 @@ def _empty_slides(manifest: Path) -> dict[str, str]:
     """Slides in which encoding found no tissue, with its reason."""
     if not manifest.is_file():
         return {}
-    with open(manifest, newline="", encoding="utf-8") as file:
+    expected = "the manifest that encoding writes: run it anew, or remove the file"
+    with file_boundary(manifest, "not a manifest", expected), open(manifest, newline="", encoding="utf-8") as file:
         return {row["slide_id"]: row["error"] for row in csv.DictReader(file) if row["status"] == "empty"}

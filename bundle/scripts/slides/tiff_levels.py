@@ -104,8 +104,8 @@ def _pyramid_of(base: tuple[TiffPage, ...], others: list[tuple[TiffPage, ...]]) 
         if kind_of(page) != kind_of(base[0]):
             if page.subfile & REDUCED:
                 raise SlideError(
-                    f"directory {page.number} ({page.width} x {page.height} px) is marked as a reduced version of the slide, but differs in "
-                    "its colours, samples or bits"
+                    f"directory {page.number} ({page.width} x {page.height} px) is marked as a reduced version of the slide, but differs "
+                    "in its colours, samples or bits"
                 )
         elif levels[-1].width >= MIN_STEP * page.width:
             levels.append(TiffLevel(page.width, page.height, planes))

@@ -1,7 +1,6 @@
 """What a training leaves on disk: the state to go on from after every epoch, and the weights that were chosen."""
 
 import logging
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,10 @@ import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
-from ..common.errors import RequestError
+from ..common.errors import RequestError, TrainingError
 from ..common.files import atomic_path, remove_partial
 from ..common.ranks import is_first, wait_for_all
+from ..encoding.encoders import first_not_finite, load_tensors, require_finite
 from .evaluation import unwrapped
 
 _LOGGER = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ class TrainingState:
 
     Raises:
         RequestError: ``resume`` without a ``last.pt`` of this version, or with other settings.
+        TrainingError: (while training) the weights are no numbers any more; nothing of them is written.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class TrainingState:
         """Register with the trainer; it must stand behind the handlers that step the schedule and validate."""
         engine.add_event_handler(Events.STARTED, self._clear)
         engine.add_event_handler(Events.STARTED, self._load)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._require_finite)  # before anything judges the epoch
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
         engine.add_event_handler(Events.COMPLETED, self._finish)
 
@@ -72,16 +74,12 @@ class TrainingState:
             raise RequestError(
                 f"{self.path}: no such file; expected the state of a stopped training: leave --resume out"
             )
-        try:
-            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            raise RequestError(
-                f"{self.path}: not a state of a training ({type(error).__name__}): leave --resume out to train anew"
-            ) from error
-        if state.get("format") != FORMAT:
-            raise RequestError(
-                f"{self.path}: format {state.get('format')!r}, expected {FORMAT!r}: leave --resume out to train anew"
-            )
+        state = load_tensors(self.path, expected="the state of a training: leave --resume out to train anew")
+        found = state.get("format") if isinstance(state, dict) else type(state).__name__
+        if found != FORMAT:
+            raise RequestError(f"{self.path}: format {found!r}, expected {FORMAT!r}: leave --resume out to train anew")
+        for weights in (state["network"], state["best"] or {}):
+            require_finite(self.path, weights)
         before = state["settings"]
         changed = [
             f"{name} {before.get(name)!r}, now {self.settings.get(name)!r}"
@@ -94,6 +92,18 @@ class TrainingState:
                 "without --resume (--max_epochs may change)"
             )
         return state
+
+    def _require_finite(self, engine: Any) -> None:
+        """At the end of an epoch, look at the weights that came out."""
+        if engine.state.iteration % engine.state.epoch_length:
+            return
+        found = first_not_finite(self._weights())
+        if found is not None:
+            kept = [str(path) for path in (self.path, self.model) if path.is_file()]
+            raise TrainingError(
+                f"epoch {engine.state.epoch}: the weights are NaN or infinite (in {found}), so the training diverged; expected finite "
+                f"numbers: train anew with a smaller --learning_rate (kept from before: {', '.join(kept) or 'nothing'})"
+            )
 
     def _clear(self, engine: Engine) -> None:
         """Remove what a kill left half written."""

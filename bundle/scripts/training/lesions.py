@@ -170,7 +170,7 @@ class LoadLesiond(MapTransform):
         item = dict(data)
         v, t = (item[key] for key in self.keys)
         if item["label"] == 1 and item["mask"]:
-            grid = read_embedding(Path(item["embedding"]), verify=False).grid
+            grid = read_embedding(Path(item["embedding"])).grid
             cells = lesion_cells(
                 Path(item["mask"]), grid, slide=Path(item["slide"]), mask_px=self.mask_px, lesion_from=self.lesion_from
             )

@@ -3,13 +3,14 @@
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..common.errors import RequestError
-from ..encoding.store import fingerprint, read_encoder, read_shape
+from ..common.errors import RequestError, SlideError
+from ..encoding.facts import UNKNOWN, EmbeddingFacts, facts_of
+from ..encoding.store import read_embedding, require_observed
 from ..encoding.thumbnail import DEFAULT_LEVELS
 from ..slides.slide_ids import known_ids
 from ..slides.table import SPLITS, SlideRow, class_names, label_index, read_slides
@@ -31,6 +32,7 @@ class EmbeddingTable:
 
     Raises:
         RequestError: no table, or slides without embedding.
+        SlideError: embeddings cannot be read; the message names all of them.
     """
 
     def __init__(
@@ -53,17 +55,11 @@ class EmbeddingTable:
                 "--output_dir DIR first, then name that DIR with --dataset_dir"
             )
         rows = read_slides(self.source, known=known_ids(self.folder))
-        missing = [row.slide_id for row in rows if not self.path_of(row).is_file()]
+        missing = [row.slide_id for row in rows if not self.path_of(row).exists()]
         if missing and not allow_missing:
-            tensors = sum((self.folder / f"{slide_id}.pt").is_file() for slide_id in missing)
-            hint = (
-                f"; {tensors} have a .pt file, which holds no coordinates: name the folder of the .h5 files"
-                if tensors
-                else ""
-            )
             raise RequestError(
                 f"{self.source}: {len(missing)} of {len(rows)} slides have no embedding in {self.folder} (the first is {missing[0]}.h5)"
-                f"{hint}; encode them, see manifest.csv for slides that failed or hold no tissue, or leave them out with "
+                f"{self._hint(missing)}; encode them, see manifest.csv for slides that failed or hold no tissue, or leave them out with "
                 "--allow_missing true"
             )
         if missing:
@@ -72,6 +68,16 @@ class EmbeddingTable:
         if not self.rows:
             raise RequestError(f"{self.source}: no slide has an embedding in {self.folder}: encode the slides first")
         self.class_names = class_names(self.rows, classes)
+        self._read: set[str | None] = set()
+
+    def _hint(self, missing: Sequence[str]) -> str:
+        """What lies in the folder in place of the embeddings that are missing."""
+        tensors = sum((self.folder / f"{slide_id}.pt").is_file() for slide_id in missing)
+        if tensors:
+            return f"; {tensors} have a .pt file, which holds no coordinates: name the folder of the .h5 files"
+        first = missing[0].casefold()
+        found = sorted(path.name for path in self.folder.glob("*") if path.name.casefold().startswith(f"{first}."))
+        return f"; there is {', '.join(found)}: rename it, or correct the table's column slide" if found else ""
 
     def path_of(self, row: SlideRow) -> Path:
         """Embedding file of a slide."""
@@ -88,6 +94,7 @@ class EmbeddingTable:
             RequestError: the split has no such slide.
         """
         rows = [row for row in self.rows if split is None or row.split == split]
+        self.require_readable(*{row.split for row in rows})
         if labelled:
             rows = [row for row in rows if row.label is not None]
         if not rows:
@@ -111,7 +118,9 @@ class EmbeddingTable:
     def digest(self, *splits: str) -> str:
         """SHA-256 over the slides of the named splits (none: all): split, label, patient and what their embeddings hold, in order."""
         rows = [row for row in self.rows if not splits or row.split in splits]
-        content = [(row.slide_id, row.split, row.label, row.patient, fingerprint(self.path_of(row))) for row in rows]
+        content = [
+            (row.slide_id, row.split, row.label, row.patient, self.facts[row.slide_id].fingerprint) for row in rows
+        ]
         return hashlib.sha256(repr(content).encode()).hexdigest()
 
     def require_two_classes(self, *splits: str) -> None:
@@ -120,6 +129,7 @@ class EmbeddingTable:
         Raises:
             RequestError: a class is missing.
         """
+        self.require_readable(*splits)
         _LOGGER.info("classes: %s", ", ".join(f"{index} = {name}" for index, name in enumerate(self.class_names)))
         for split in splits:
             counts = Counter(item["label"] for item in self.items(split))
@@ -137,13 +147,13 @@ class EmbeddingTable:
         Raises:
             RequestError: the embeddings come from encoders of different width, or have no such range of channels.
         """
-        widths = Counter(read_shape(self.path_of(row))[0] for row in self.rows)
-        if len(widths) > 1:
+        widths = {slide_id: facts.channels for slide_id, facts in self.facts.items()}
+        if len(set(widths.values())) > 1:
             raise RequestError(
-                f"{self.folder}: embeddings of different width ({', '.join(map(str, sorted(widths)))} channels), expected one encoder: "
-                "encode all slides anew with the same one"
+                f"{self.folder}: embeddings of different width ({_minority(widths, 'channels')}), expected one encoder: encode all slides "
+                "anew with the same one"
             )
-        width = next(iter(widths))
+        width = next(iter(widths.values()))
         if self.channel_range is None:
             return width
         first, last = self.channel_range
@@ -163,7 +173,7 @@ class EmbeddingTable:
         """
         levels = set()
         for row in self.rows:
-            found = read_shape(self.path_of(row))[1]
+            found = self.facts[row.slide_id].levels
             made = self.levels or DEFAULT_LEVELS  # from the slide, on loading
             levels.add(found if found is not None else made if row.path.is_file() else 0)
         if 0 in levels:
@@ -185,14 +195,62 @@ class EmbeddingTable:
 
     @cached_property
     def encoder(self) -> str:
-        """Name and hash of the encoder; of files of other tools the name or, where they state none, "unknown".
+        """Name and hash of the encoder; of files of other tools the name or, where none states one, "unknown".
 
         Raises:
             RequestError: the embeddings were made by different encoders.
         """
-        names = {read_encoder(self.path_of(row)) for row in self.rows}
-        if len(names) > 1:
+        encoders = {slide_id: facts.encoder for slide_id, facts in self.facts.items()}
+        named = {slide_id: name for slide_id, name in encoders.items() if name != UNKNOWN}
+        if len(set(named.values())) > 1:
             raise RequestError(
-                f"{self.folder}: embeddings of {len(names)} different encoders, expected one: encode all slides anew with the same"
+                f"{self.folder}: embeddings of {len(set(named.values()))} different encoders ({_minority(named)}), expected one: encode "
+                "all slides anew with the same"
             )
-        return names.pop()
+        if 0 < len(named) < len(encoders):
+            _LOGGER.warning(
+                "%d of %d embeddings do not say by which encoder", len(encoders) - len(named), len(encoders)
+            )
+        return next(iter(named.values()), UNKNOWN)
+
+    @cached_property
+    def facts(self) -> dict[str, EmbeddingFacts]:
+        """Facts of every embedding, by slide id.
+
+        Raises:
+            SlideError: embeddings cannot be read; the message names all of them.
+        """
+        self.require_readable()
+        return {row.slide_id: facts_of(self.path_of(row)) for row in self.rows}
+
+    def require_readable(self, *splits: str | None) -> None:
+        """Check the embeddings of all slides, and those of the named splits whole and value by value, once a run.
+
+        Raises:
+            SlideError: some cannot be read; the message names all of them.
+        """
+        wanted = set(splits) - self._read
+        if splits and not wanted:
+            return
+        faults = []
+        for row in self.rows:
+            path = self.path_of(row)
+            try:
+                facts_of(path)
+                if row.split in wanted:
+                    require_observed(read_embedding(path), self.channel_range or (0, None), path)
+            except SlideError as error:
+                faults.append(str(error).replace(str(path), path.name))
+        if faults:
+            raise SlideError(
+                f"{self.folder}: {len(faults)} of {len(self.rows)} embeddings cannot be used; {' | '.join(faults)} | correct them, or take "
+                f"their slides out of {self.source}"
+            )
+        self._read |= wanted
+
+
+def _minority(values: Mapping[str, Any], unit: str = "") -> str:
+    """Say which value most files have, and which files have another."""
+    ((usual, _), *_) = Counter(values.values()).most_common()
+    others = ", ".join(f"{name}.h5 {value}" for name, value in values.items() if value != usual)
+    return f"most {usual} {unit}".rstrip() + f"; {others}"

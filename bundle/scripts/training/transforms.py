@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..common.apart import run_apart
-from ..common.errors import SlideError
+from ..common.boundary import slide_boundary
 from ..dsnet.packing import T_PIXELS_PER_PATCH, pack
-from ..encoding.store import Embedding, read_embedding
+from ..encoding.store import Embedding, read_embedding, require_observed
 from ..encoding.thumbnail import DEFAULT_LEVELS, build_thumbnail
 from ..slides.geometry import PatchGrid
 from ..slides.reader import open_slide
@@ -39,18 +39,15 @@ class LoadEmbeddingd(MapTransform):
         """Return ``data`` with ``v`` and ``t``.
 
         Raises:
-            SlideError: the file is damaged, or v is zero in the channels used.
+            SlideError: the file is damaged, v is zero in the channels used, or T cannot be made from the slide.
         """
         item = dict(data)
-        embedding = read_embedding(Path(item[self.keys[0]]), verify=False)
-        v = embedding.matrix(item["channel_range"])
-        if not v.any():
-            raise SlideError(
-                f"{item[self.keys[0]]}: no observed patch in the channels {list(item['channel_range'])}, expected at least one: leave "
-                "this slide out or use more channels"
-            )
-        item["v"] = torch.from_numpy(v)
-        item["t"] = thumbnail_of(embedding, slide=Path(item["slide"]), levels=item["thumbnail_levels"])
+        path = Path(item[self.keys[0]])
+        with slide_boundary(path):
+            embedding = read_embedding(path)
+            require_observed(embedding, item["channel_range"], path)
+            item["v"] = torch.from_numpy(embedding.matrix(item["channel_range"]))
+            item["t"] = thumbnail_of(embedding, slide=Path(item["slide"]), levels=item["thumbnail_levels"])
         return item
 
 

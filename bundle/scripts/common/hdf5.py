@@ -1,0 +1,57 @@
+"""HDF5 files that others may have written: what they hold lies in them, and is as large as they say."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+
+SLACK_BYTES = 1 << 24
+MOST_EXPANSION = 1100  # DEFLATE gives at most 1032 bytes a byte
+
+
+@contextmanager
+def opened_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Open a file for reading; nothing that is read from it comes from another file.
+
+    Raises:
+        OSError: it is no HDF5 file.
+        ValueError: a link, an external storage or a virtual dataset leads to another file.
+    """
+    with h5py.File(path, "r") as file:
+        outside = file.visititems_links(lambda name, link: _leads_outside(file, name, link))
+        if outside:
+            raise ValueError(f"{outside}, expected all of its content in the file itself")
+        yield file
+
+
+def _leads_outside(file: h5py.File, name: str | bytes, link: object) -> str | None:
+    """Say of a link that it, or the dataset behind it, leads to another file; soft links are names within the file."""
+    if isinstance(link, h5py.SoftLink):
+        return None
+    if not isinstance(link, h5py.HardLink):
+        return f"{name!r} is a link to another file"
+    item = file.get(name)
+    if isinstance(item, h5py.Dataset):
+        if item.external:
+            return f"{name!r} keeps its values in another file"
+        if item.is_virtual and any(source.file_name != "." for source in item.virtual_sources()):
+            return f"{name!r} is made of datasets in other files"
+    return None
+
+
+def dataset_of(file: h5py.File | h5py.Group, name: str) -> h5py.Dataset:
+    """Return a dataset whose values may be read: the file holds as many bytes as its shape states.
+
+    Raises:
+        ValueError: there is none of that name, or it states more than the file holds.
+    """
+    found = file.get(name)
+    if not isinstance(found, h5py.Dataset):
+        raise ValueError(f"no dataset {name!r} (it has {', '.join(file) or 'none'})")
+    stored = found.id.get_storage_size()
+    if found.id.get_create_plist().get_nfilters():
+        stored *= MOST_EXPANSION
+    if found.nbytes > SLACK_BYTES + stored:
+        raise ValueError(f"dataset {name!r} states {found.nbytes} bytes of values, of which the file holds {stored}")
+    return found

@@ -1,0 +1,50 @@
+"""The boundary around each slide of an inference: one that cannot be loaded or judged is entered as failed, and the others go on."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from monai.data import Dataset
+
+from ..common.boundary import slide_boundary
+from ..common.errors import SlideError
+from ..training.evaluation import AttendingIteration
+from .slide_set import InferenceSet
+
+ERROR = "error"
+
+
+class SparingDataset(Dataset):
+    """MONAI's ``Dataset``; an item that cannot be made has its reason in ``error``, which is empty otherwise, and no image."""
+
+    def _transform(self, index: int) -> Mapping[str, Any]:
+        item = self.data[index]
+        try:
+            with slide_boundary(item["embedding"]):
+                return {**super()._transform(index), ERROR: ""}
+        except SlideError as error:
+            return {**item, "image": torch.full((1, 1, 1), torch.nan), ERROR: str(error)}
+
+
+class SparingIteration(AttendingIteration):
+    """The step of an evaluator over batches of one slide of a :class:`SparingDataset`.
+
+    Args:
+        slides: what is classified; keeps which slides failed.
+    """
+
+    def __init__(self, slides: InferenceSet) -> None:
+        self.slides = slides
+
+    def __call__(self, engine: Any, batch: dict[str, Any]) -> Any:
+        """Run the network on a slide and return the engine's output; nothing for a slide that failed."""
+        (slide_id,), (slide,), (error,) = batch["slide_id"], batch["slide"], batch[ERROR]
+        try:
+            with slide_boundary(slide):
+                if error:
+                    raise SlideError(error)
+                return super().__call__(engine, batch)
+        except SlideError as failure:
+            self.slides.fail(slide_id, str(failure))
+            engine.state.output = []
+            return engine.state.output
