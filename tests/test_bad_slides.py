@@ -11,7 +11,6 @@ import tifffile
 from encoding.painted import on_glass, paint, quarter_colours
 from numpy.typing import NDArray
 from tiff_mutations import (
-    JPEG_TABLES,
     LENGTH,
     OFFSETS,
     TILE_LENGTH,
@@ -66,8 +65,8 @@ def zeros(tiff: Tiff) -> None:
 
 
 def no_tables(tiff: Tiff) -> None:
-    entry = tiff.entries(JPEG_TABLES)[0]
-    tiff.content[entry.values_at : entry.values_at + entry.count] = bytes(entry.count)
+    start = tiff.content.index(b"\xff\xc4", tiff.values(tiff.entries(OFFSETS)[0])[0])
+    tiff.content[start + 4 : start + 32] = bytes(28)
 
 
 def no_resolution(tiff: Tiff) -> None:
@@ -94,6 +93,9 @@ DAMAGE: dict[str, Callable[[Tiff], None]] = {
     "no_tables": no_tables,
     "no_resolution": no_resolution,
 }
+
+IN_A_TILE = ("jpeg_width", "zeros", "no_tables")
+"""Damage that the doctor, who looks at one patch per slide, may not meet."""
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +174,7 @@ def test_doctor_goes_on(slides: Path, tmp_path: Path) -> None:
     for name in GOOD:
         assert any(line.split()[:1] == [name] and "um/px" in line for line in lines), ended.stdout
     for path in slides.iterdir():
-        if path.stem not in GOOD:
+        if path.stem not in (*GOOD, *IN_A_TILE):
             assert any(path.name in line and "expected" in line for line in lines), (path.name, ended.stdout)
 
 
@@ -186,4 +188,4 @@ def test_a_name_that_is_no_text_does_not_stop_the_others(slides: Path, flow: Tin
     ended = run_command("encoding", "encode.yaml", cwd=tmp_path, options={**options, "engine": "torch"})
     assert ended.returncode in (0, 1) and "Traceback" not in ended.stderr, ended.stderr
     rows = read_rows(tmp_path / "out" / "manifest.csv")
-    assert len(rows) == 2 and rows[-1]["status"] == "done"
+    assert {row["slide_id"]: row["status"] for row in rows}["z"] == "done" and len(rows) == 2
