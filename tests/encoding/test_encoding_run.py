@@ -1,5 +1,6 @@
 import csv
 import os
+import shutil
 import signal
 import time
 from functools import partial
@@ -251,3 +252,49 @@ def test_a_vanished_slide_keeps_its_embedding(tmp_path: Path) -> None:
     (entry,) = encode(tmp_path / "a.csv", tmp_path / "out")
     assert entry.status == "failed" and "no such file" in entry.error
     assert (tmp_path / "out" / "a.h5").is_file()
+
+
+def test_a_slide_that_is_added_renames_no_embedding(tmp_path: Path) -> None:
+    """Whatever the order in which they come: those that are there are skipped under the id that they have."""
+    sites, output = tmp_path / "sites", tmp_path / "out"
+    for seed, site in enumerate("AB"):
+        write_painted_slide(sites / site / "01.tif", seed=seed)
+    one, both = sites / "one.csv", sites / "both.csv"
+    one.write_text("slide\nA/01.tif\n")
+    both.write_text("slide\nA/01.tif\nB/01.tif\n")
+    assert statuses(encode(one, output)) == {"01": "done"}
+    assert statuses(encode(both, output)) == {"01": "skipped", "B_01": "done"}
+    assert [row.slide_id for row in read_slides(output / "slides.csv")] == ["01", "B_01"]
+    assert statuses(encode(both, tmp_path / "fresh")) == {"A_01": "done", "B_01": "done"}
+    assert statuses(encode(sites / "A", tmp_path / "fresh")) == {"A_01": "skipped"}
+    assert seen(output) == ["01.h5", "B_01.h5", "manifest.csv", "slides.csv"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file names are bytes on POSIX alone")
+def test_odd_names_are_encoded_and_one_that_is_not_utf8_fails_alone(tmp_path: Path) -> None:
+    names = [
+        "a" * 240,
+        "long_" + "片" * 80,
+        "new\nline",
+        "per%cent 100%",
+        "$dollar",
+        "manifest",
+        "slides",
+        "1e5",
+        "trailing.",
+    ]
+    for name in names:
+        write_painted_slide(tmp_path / "scans" / f"{name}.tif")
+    shutil.copy(tmp_path / "scans" / "1e5.tif", tmp_path / "scans" / os.fsdecode(b"M\xfcller.tif"))
+    found = statuses(encode(tmp_path / "scans", tmp_path / "out"))
+    assert found == {**dict.fromkeys(names, "done"), "M%FCller": "failed"}
+    with open(tmp_path / "out" / "manifest.csv", newline="", encoding="utf-8") as file:
+        (error,) = (row["error"] for row in csv.DictReader(file) if row["status"] == "failed")
+    assert error.endswith("M\\udcfcller.tif: the path is not UTF-8, which the readers expect: rename the file")
+
+
+def test_a_name_too_long_for_an_output_is_refused_before_any_work(tmp_path: Path) -> None:
+    write_painted_slide(tmp_path / "scans" / f"{'a' * 251}.tif")
+    with pytest.raises(RequestError, match=r"has 251 bytes.*column slide_id"):
+        encode(tmp_path / "scans", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

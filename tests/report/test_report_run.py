@@ -2,7 +2,7 @@ import logging
 import re
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from report.report_files import EVIL, card_of, predictions_of, write_evaluated, write_inference
@@ -10,6 +10,7 @@ from tiny_flow import TinyFlow, run_command, run_config
 
 from scripts.common.errors import RequestError
 from scripts.report.run import write_reports
+from scripts.slides.search import find_slides
 
 pytest_plugins = ["tiny_flow_fixture"]
 
@@ -226,3 +227,29 @@ def test_from_slides_to_the_report(flow: TinyFlow, tmp_path: Path) -> None:
     assert "The labelled slides of this cohort are among the test slides" in page.text
     slide = Page(tmp_path / "out" / "slides" / "test_001.html")
     assert len(slide.of("img")) == 3 and "Read by" in slide.text
+
+
+def test_links_lead_to_slides_of_any_name_and_heat_maps_are_no_slides(tmp_path: Path) -> None:
+    names = [
+        "per%cent 100%",
+        "hash#1",
+        "what?",
+        "new\nline",
+        "片段",
+        "a" * 250,
+        "report",
+        "slides",
+        "manifest",
+        "50%41",
+        "-x",
+        "a.b",
+    ]
+    predictions = write_inference(
+        tmp_path, card_of("normal", "tumor"), predictions_of(len(names), names=names), heat_maps=False
+    )
+    write_inference(tmp_path / "maps", card_of("normal", "tumor"), predictions_of(1))
+    assert find_slides(tmp_path) == []
+    report = write_reports(predictions)
+    hrefs = [str(link["href"]) for link in Page(report).of("a") if not str(link["href"]).startswith("#")]
+    pages = [report.parent / unquote(urlsplit(href).path) for href in hrefs]
+    assert {page.name for page in pages} == {f"{name}.html" for name in names} and all(page.is_file() for page in pages)

@@ -179,3 +179,17 @@ def test_a_digest_is_of_the_slides_of_its_splits(tmp_path: Path) -> None:
         (dataset / "slides.csv").write_text(content.replace(old, new))
         others.append(digests()[0])
     assert len({seen, *others}) == 4
+
+
+def test_a_table_of_some_slides_finds_what_a_table_of_all_named(tmp_path: Path) -> None:
+    for name in ("x_03", "y_03"):
+        write_embedding(tmp_path / f"{name}.h5")
+    for listed, ids in ((["x", "y"], ["x_03", "y_03"]), (["x"], ["x_03"]), (["y"], ["y_03"])):
+        write_table(tmp_path, [{"slide": f"{folder}/03.tif", "label": 0} for folder in listed])
+        assert [row.slide_id for row in EmbeddingTable(tmp_path).rows] == ids
+
+
+def test_names_with_dots_and_without_a_suffix_are_whole(tmp_path: Path) -> None:
+    write_foreign(tmp_path / "TCGA-t0.uuid-t0.h5", np.argwhere(np.ones((4, 4), dtype=bool)))
+    write_table(tmp_path, [{"slide": "TCGA-t0.uuid-t0", "label": 0}])
+    assert [row.slide_id for row in EmbeddingTable(tmp_path).rows] == ["TCGA-t0.uuid-t0"]
