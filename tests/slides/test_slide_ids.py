@@ -49,7 +49,7 @@ def test_folders_of_the_path_as_written_tell_apart_what_links_do_not(tmp_path: P
 def test_names_that_differ_in_case_or_in_composition_alone_are_told_apart() -> None:
     assert ids_of("x/A.tif", "y/a.tif") == ["x_A", "y_a"]
     composed = unicodedata.normalize("NFC", "é.tif")
-    assert len(set(ids_of(f"x/{composed}", f"y/{unicodedata.normalize('NFD', composed)}"))) == 2
+    assert [name[:2] for name in ids_of(f"x/{composed}", f"y/{unicodedata.normalize('NFD', composed)}")] == ["x_", "y_"]
     with pytest.raises(RequestError, match=r"would have one name.*column slide_id"):
         ids_of("x/A.tif", "x/a.tif")
 
