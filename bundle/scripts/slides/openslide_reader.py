@@ -19,6 +19,9 @@ THIN_PX, READ_PX = 32, 256
 """Tiles of a side under the first, such as the 8 rows of NDPI and VMS, are read by so many at once that they make the second: a call
 costs more than such a tile. No others, because what is read at once is what a damaged tile costs."""
 
+MAX_SKEW, ROUNDED_PX = 0.05, 2
+"""How far the factors of a level along x and y may lie apart, by share or by pixels of that level."""
+
 _LOGGER = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
@@ -55,7 +58,9 @@ class OpenSlideReader(SlideReader):
         follows_directories = tiff is not None and tiff.tiles is not None
         listed = tuple(slide.level_dimensions)
         try:
-            native = tiff.native_levels(listed) if tiff and follows_directories else tuple(range(len(listed)))
+            if tiff and tiff.vendor and slide.properties.get("openslide.vendor") != tiff.vendor:
+                raise SlideError(f"OpenSlide does not take it for what its directories say, {tiff.reason}")
+            native = tiff.native_levels(listed) if tiff and follows_directories else _reduced_levels(listed)
         except SlideError:
             slide.close()
             raise
@@ -104,6 +109,22 @@ class OpenSlideReader(SlideReader):
         """Release the file."""
         self._pool.shutdown()
         self._slide.close()
+
+
+def _reduced_levels(sizes_xy_px: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
+    """Number all levels that OpenSlide alone knows.
+
+    Raises:
+        SlideError: One of them has not both sides reduced by about one factor.
+    """
+    width, height = sizes_xy_px[0]
+    for number, (w, h) in enumerate(sizes_xy_px):
+        x, y = width / w, height / h
+        if abs(x - y) > MAX_SKEW * min(x, y) and abs(w - width / y) > ROUNDED_PX and abs(h - height / x) > ROUNDED_PX:
+            raise SlideError(
+                f"its level {number} is of {w} x {h} px, expected {width} x {height} reduced by one factor"
+            )
+    return tuple(range(len(sizes_xy_px)))
 
 
 def _unreadable_region(size_xy_px: tuple[int, int]) -> Decoded:

@@ -300,11 +300,11 @@ class _Directory:
             self._refuse(f"tiles of {width} x {height} px, expected 1 to {MAX_TILE_PX} px in all")
         return width, height
 
-    def _numbers(self, tag: int, most: int | None = None) -> NDArray[np.int64]:
+    def _numbers(self, tag: int) -> NDArray[np.int64]:
         entry = self._entries[tag]
         if entry.kind not in _WHOLE_NUMBERS:
             self._refuse(f"tag {tag} is of type {entry.kind}, expected whole numbers")
-        values = self._source.values(entry if most is None else replace(entry, count=most))
+        values = self._source.values(entry)
         return np.minimum(values.astype(np.uint64), np.uint64(_INT64_SAFE)).astype(np.int64)
 
     def _some(self, tag: int, default: tuple[int, ...]) -> tuple[int, ...]:
@@ -319,9 +319,9 @@ class _Directory:
             if default is None:
                 self._refuse(f"tag {tag} is missing")
             return default
-        if not self._entries[tag].count:
-            self._refuse(f"tag {tag} has no value")
-        return int(self._numbers(tag, 1)[0])
+        if self._entries[tag].count != 1:
+            self._refuse(f"tag {tag} has {self._entries[tag].count} values, expected one")
+        return int(self._numbers(tag)[0])
 
     def _bytes(self, tag: int) -> bytes:
         entry = self._entries[tag]
@@ -346,7 +346,7 @@ class _Directory:
         entry = self._entries.get(296)
         if entry is None:
             return 2  # TIFF 6.0: the inch is the default
-        return self._one(296) if entry.kind in _WHOLE_NUMBERS and entry.count else 1
+        return self._one(296) if entry.kind in _WHOLE_NUMBERS and entry.count == 1 else 1
 
     def _refuse(self, what: str) -> NoReturn:
         raise SlideError(f"directory {self._number}: {what}")

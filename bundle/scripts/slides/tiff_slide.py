@@ -43,6 +43,7 @@ class TiffSlide:
         readers: Who may read it, the first choice first.
         reason: Why others may not.
         is_padded: Whether a native reader works out the sizes of the levels itself, within a pixel of ours.
+        vendor: OpenSlide's word for it, where OpenSlide alone knows where the pixels lie.
     """
 
     levels: tuple[TiffLevel, ...]
@@ -51,6 +52,7 @@ class TiffSlide:
     readers: tuple[str, ...]
     reason: str
     is_padded: bool = False
+    vendor: str | None = None
 
     def native_levels(self, sizes_xy_px: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
         """Return the number of each level among those that a native reader lists.
@@ -86,13 +88,13 @@ def examine_tiff(path: Path) -> TiffSlide | None:
     directories = read_directories(path)
     if directories is None:
         return None
-    vendor = followed_by_openslide_alone(directories)
-    if vendor:
-        return TiffSlide(
-            (), None, None, ("openslide",), f"{vendor}, whose pixels are placed by what OpenSlide alone follows"
-        )
     for page in directories.all_pages():
         _require_consistent(page)
+    placed = followed_by_openslide_alone(directories)
+    if placed:
+        _require_tiles_that_agree(path, directories)
+        reason = f"{placed[0]}, whose pixels are placed by what OpenSlide alone follows"
+        return TiffSlide((), None, None, ("openslide",), reason, vendor=placed[1])
     first = directories.pages[0]
     is_an_ome = is_ome(first)
     pyramid = ome_pyramid(directories, read_ome(directories.pages)) if is_an_ome else plain_pyramid(directories)
@@ -105,6 +107,23 @@ def examine_tiff(path: Path) -> TiffSlide | None:
         readers, reason = ("tifffile",), "an OME-TIFF, whose planes and levels the others do not follow"
     mpp_xy = pyramid.mpp_xy or mpp_xy_of(pyramid.levels[0].page)
     return TiffSlide(pyramid.levels, mpp_xy, tiles, readers, reason, is_padded=is_philips(first))
+
+
+def _require_tiles_that_agree(path: Path, directories: TiffDirectories) -> None:
+    """Refuse tiles of other sizes or colours than the directories say, whoever places them."""
+    pages = [page for page in directories.pages if page.tile_xy_px and page.samples > 1]
+    for page in pages:
+        _require_readable(page, single=False)
+    tiles = TileTable(path, tuple(TiffLevel(page.width, page.height, (page,)) for page in pages))
+    for level, page in enumerate(pages):
+        if tiles.colour(level) not in (None, _claimed(page)):
+            raise SlideError(
+                f"directory {page.number}: {_COLOURS[page.photometric]}, but its JPEG tiles say {tiles.colour(level)}"
+            )
+
+
+def _claimed(page: TiffPage) -> str:
+    return "rgb" if page.photometric == RGB else "ycbcr"
 
 
 def _require_consistent(page: TiffPage) -> None:
@@ -160,7 +179,7 @@ def _readers(
     pages = [level.page for level in levels]
     compressions = {page.compression for page in pages}
     sizes = [(page.width, page.height) for page in directories.all_pages() if page.tile_xy_px]
-    claimed = ["rgb" if page.photometric == RGB else "ycbcr" for page in pages]
+    claimed = [_claimed(page) for page in pages]
     told = [tiles.colour(level) or claim for level, claim in enumerate(claimed)]
     if not compressions <= _NATIVE:
         return (

@@ -20,20 +20,20 @@ class PhilipsLevels:
     mpp_xy: tuple[float, float]
 
 
-def followed_by_openslide_alone(directories: TiffDirectories) -> str | None:
-    """Name the vendor whose pixels do not lie where the directories say.
+def followed_by_openslide_alone(directories: TiffDirectories) -> tuple[str, str] | None:
+    """Name the format whose pixels do not lie where the directories say, and OpenSlide's word for its vendor.
 
     Of a Ventana BIF and a Trestle TIFF the tiles overlap, of a Leica SCN the scans lie somewhere on the glass: their places stand in
     text that OpenSlide alone follows. NDPI has no tiles, but marks inside its JPEGs.
     """
     first = directories.pages[0]
     if directories.is_ndpi:
-        return "a Hamamatsu NDPI"
+        return "a Hamamatsu NDPI", "hamamatsu"
     if any("<iScan" in page.xmp or "<EncodeInfo" in page.xmp for page in directories.pages):
-        return "a Ventana BIF"
+        return "a Ventana BIF", "ventana"
     if "<scn" in first.description[:4096] and "leica" in first.description[:4096].lower():
-        return "a Leica SCN"
-    return "a Trestle TIFF" if first.software.startswith("MedScan") else None
+        return "a Leica SCN", "leica"
+    return ("a Trestle TIFF", "trestle") if first.software.startswith("MedScan") else None
 
 
 def is_philips(first: TiffPage) -> bool:

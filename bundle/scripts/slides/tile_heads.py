@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 HEAD_BYTES = 2048
 """Enough for the tables and the frame header of nearly every JPEG tile."""
 
-_START_OF_CODESTREAM, _START_OF_TILE_PART, _END_OF_CODESTREAM = 0xFF4F, 0xFF90, 0xFFD9
+_START_OF_TILE_PART, _START_OF_DATA, _END_OF_CODESTREAM = 0xFF90, 0xFF93, 0xFFD9
+_MOST_AFTER_FF, _IN_PACKETS = 0x8F, (0x91, 0x92)
 _TILE_PART_BYTES = 10  # length of the segment that begins a tile part
 _SIZ = b"\xff\x4f\xff\x51"
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -88,18 +91,39 @@ def jpeg2000_head(content: bytes) -> TileHead | None:
 
 
 def is_whole_codestream(content: bytes) -> bool:
-    """Whether marker segments lead from the start of a code stream to its first tile part, and the end is there."""
+    """Whether marker segments lead through a code stream from tile part to tile part to its end (ITU T.800, A.4).
 
-    def word(at: int) -> int:
-        return int.from_bytes(content[at : at + 2], "big")
-
-    if word(0) != _START_OF_CODESTREAM or content[-2:] != _END_OF_CODESTREAM.to_bytes(2, "big"):
+    Coded data hold no two bytes from FF90 on but the markers of packets, so that some damage inside them is seen too.
+    """
+    at = _segments_end(content, 2, _START_OF_TILE_PART) if content[:2] == b"\xff\x4f" else None
+    end = len(content) - 2
+    if _word(content, end) != _END_OF_CODESTREAM:
         return False
-    at = 2
-    while word(at) != _START_OF_TILE_PART:
-        length = word(at + 2)
-        if content[at : at + 1] != b"\xff" or length < 2:
+    while at is not None and at != end:
+        length = int.from_bytes(content[at + 6 : at + 10], "big") or end - at
+        data = _segments_end(content, at, _START_OF_DATA)
+        following = at + length
+        if _word(content, at + 2) != _TILE_PART_BYTES or data is None or not data + 2 <= following <= end:
             return False
+        coded = np.frombuffer(content[data + 2 : following], dtype=np.uint8)
+        after = coded[1:][coded[:-1] == 0xFF]
+        if ((after > _MOST_AFTER_FF) & ~np.isin(after, _IN_PACKETS)).any():
+            return False
+        if following != end and _word(content, following) != _START_OF_TILE_PART:
+            return False
+        at = following
+    return at is not None
+
+
+def _segments_end(content: bytes, at: int, until: int) -> int | None:
+    """Follow marker segments from ``at`` to the marker ``until``; ``None`` where they do not lead there."""
+    while _word(content, at) != until:
+        length = _word(content, at + 2)
+        if content[at : at + 1] != b"\xff" or length < 2:
+            return None
         at += 2 + length
-    length_of_part = int.from_bytes(content[at + 6 : at + 10], "big")
-    return word(at + 2) == _TILE_PART_BYTES and length_of_part <= len(content) - at
+    return at
+
+
+def _word(content: bytes, at: int) -> int:
+    return int.from_bytes(content[max(0, at) : at + 2], "big")

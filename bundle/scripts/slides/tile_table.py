@@ -39,7 +39,8 @@ class TileTable:
     def __init__(self, path: Path, levels: tuple[TiffLevel, ...]) -> None:
         self._path = path
         self._tables = tuple(_LevelTable(level) for level in levels)
-        _mark_outside(self._tables, path.stat().st_size)
+        if levels:
+            _mark_outside(self._tables, path.stat().st_size)
         with open(path, "rb") as file:
             for number, table in enumerate(self._tables):
                 table.require_agreement(file.fileno(), number)
