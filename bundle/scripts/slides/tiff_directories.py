@@ -220,10 +220,10 @@ class _Source:
             return
         offsets = self.values(entries[330])
         if len(offsets) > MAX_CHILDREN or entries[330].kind not in _WHOLE_NUMBERS:
-            raise SlideError(f"directory {number - 1} states {len(offsets)} SubIFDs, expected {MAX_CHILDREN} at most")
+            raise SlideError(f"directory {number} states {len(offsets)} SubIFDs, expected {MAX_CHILDREN} at most")
         for offset in offsets.tolist():
-            below, _ = self._entries(offset, number - 1)
-            yield _Directory(self, below, number - 1, offset).page()
+            below, _ = self._entries(offset, number)
+            yield _Directory(self, below, number, offset).page()
 
     def read(self, offset: int, length: int) -> bytes:
         """Read bytes that must be there."""

@@ -197,4 +197,6 @@ def _readers(
     last = () if _APERIO_YCBCR in compressions else ("tifffile",)  # tifffile would not convert its colours
     if any(page.compression not in _SAFE_BESIDE or page.predictor not in (1, 2) for page in directories.all_pages()):
         return ("openslide", *last), "with a page whose compression would end the process in cuCIM"
+    if not is_philips(directories.pages[0]) and any((page.counts == 0).any() for page in pages):
+        return ("openslide", *last), "with tiles that are not recorded, which cuCIM would fill with black"
     return ("cucim", "openslide", *last), ""
