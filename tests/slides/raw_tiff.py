@@ -96,9 +96,7 @@ def tiles_of(pixels: np.ndarray, tile_px: int) -> Iterator[np.ndarray]:
 def encode(tile: np.ndarray, compression: int, colour: str = "ycbcr") -> bytes:
     """Compress one tile."""
     if compression == JPEG:
-        return bytes(
-            imagecodecs.jpeg_encode(tile, level=95, colorspace="rgb", outcolorspace=colour, subsampling="444")
-        )
+        return bytes(imagecodecs.jpeg_encode(tile, level=95, colorspace="rgb", outcolorspace=colour, subsampling="444"))
     return bytes(imagecodecs.zlib_encode(tile.tobytes()) if compression == DEFLATE else tile.tobytes())
 
 
@@ -141,7 +139,9 @@ def _write_page(raw: bytearray, page: RawPage, order: str, big: bool) -> tuple[i
         if tag is None:
             continue
         content, count = _packed(*tag, order)
-        where = content.ljust(inline, b"\0") if len(content) <= inline else struct.pack(order + word, _append(raw, content))
+        where = (
+            content.ljust(inline, b"\0") if len(content) <= inline else struct.pack(order + word, _append(raw, content))
+        )
         entries += struct.pack(order + "HH" + word, code, tag[0], count) + where
     count = sum(tag is not None for tag in said.values())
     start = _append(raw, struct.pack(order + ("Q" if big else "H"), count) + entries)

@@ -65,7 +65,10 @@ def test_tags(tmp_path, x, y, unit, expected):
         ("MPP = 0.5 um", 0.5),
         ("MPP = 0.5|MPP = 0.25", 0.5),
         ("Left = 1.0", None),
-        *((f"MPP = {text}", None) for text in ("", "0", "nan", "inf", "-0.5", "1e999", "n/a", "1,234.5", ".5.5", "٠٫٥", "1" * 400)),
+        *(
+            (f"MPP = {text}", None)
+            for text in ("", "0", "nan", "inf", "-0.5", "1e999", "n/a", "1,234.5", ".5.5", "٠٫٥", "1" * 400)
+        ),
     ],
 )
 @pytest.mark.parametrize("vendor", ["Aperio Image Library v12\r\n64x64 [0,0 64x64]", "Motic V1.0.0 64x64"])

@@ -52,19 +52,35 @@ class TileTable:
     def whole(self, corners_xy: NDArray[np.int64], *, size_xy_px: tuple[int, int], level: int) -> NDArray[np.bool_]:
         """Tell which regions (M,) of a level lie on tiles alone that may be decoded."""
         table = self._tables[level]
+        if not len(corners_xy):
+            return np.ones(0, dtype=bool)
         rows, columns = table.state.shape[1:]
         first = corners_xy // table.tile_xy_px
-        last = np.minimum((corners_xy + np.array(size_xy_px) - 1) // table.tile_xy_px, (columns - 1, rows - 1)) + 1
-        result = np.ones(len(corners_xy), dtype=bool)
+        stop = np.minimum((corners_xy + np.array(size_xy_px) - 1) // table.tile_xy_px, (columns - 1, rows - 1)) + 1
+        (left, top), (right, bottom) = first.min(axis=0), stop.max(axis=0)
+        box = np.s_[:, top:bottom, left:right]
+        if (table.state[box] == _GOOD).all():
+            return np.ones(len(corners_xy), dtype=bool)
+        first, stop = first - (left, top), stop - (left, top)
+        needed = np.zeros(table.state[box].shape[1:], dtype=bool)
+        for column, row in np.unique(stop - first, axis=0).tolist():  # regions of as many tiles at once
+            alike = first[(stop - first == (column, row)).all(axis=1)]
+            for y, x in np.ndindex(row, column):
+                needed[alike[:, 1] + y, alike[:, 0] + x] = True
         with open(self._path, "rb") as file:
-            for index, ((left, top), (right, bottom)) in enumerate(zip(first.tolist(), last.tolist(), strict=True)):
-                result[index] = table.judge(file.fileno(), np.s_[:, top:bottom, left:right])
-        return result
+            table.look_at(file.fileno(), box, needed)
+        bad = np.zeros(np.array(needed.shape) + 1, dtype=np.int64)  # summed from the corner
+        bad[1:, 1:] = (needed & (table.state[box] != _GOOD).any(axis=0)).cumsum(0).cumsum(1)
+        (x0, y0), (x1, y1) = first.T, stop.T
+        return (bad[y1, x1] - bad[y0, x1] - bad[y1, x0] + bad[y0, x0]) == 0
 
     def is_whole(self, row: int, column: int, *, level: int) -> bool:
         """Tell whether one tile may be decoded."""
-        with open(self._path, "rb") as file:
-            return self._tables[level].judge(file.fileno(), np.s_[:, row : row + 1, column : column + 1])
+        table = self._tables[level]
+        if (table.state[:, row, column] == _UNKNOWN).any():
+            with open(self._path, "rb") as file:
+                table.look_at(file.fileno(), np.s_[:, row : row + 1, column : column + 1], np.ones((1, 1), dtype=bool))
+        return bool((table.state[:, row, column] == _GOOD).all())
 
 
 class _LevelTable:
@@ -116,15 +132,12 @@ class _LevelTable:
                 f"expected {width} x {height} px of {self._samples} samples of 8 bit, as the directory says"
             )
 
-    def judge(self, descriptor: int, under: tuple[slice, slice, slice]) -> bool:
-        """Whether all tiles there may be decoded; each is looked at once."""
-        state = self.state[under]
-        if (state == _UNKNOWN).any():
-            for at in np.argwhere(state == _UNKNOWN):
-                place = tuple(at)
-                good = self._is_good(descriptor, int(self.offsets[under][place]), int(self.counts[under][place]))
-                state[place] = _GOOD if good else _BAD
-        return bool((state == _GOOD).all())
+    def look_at(self, descriptor: int, box: tuple[slice, slice, slice], needed: NDArray[np.bool_]) -> None:
+        """Look at the tiles of ``box`` that are ``needed`` (rows, columns) and not known yet."""
+        state = self.state[box]
+        unknown = np.nonzero((state == _UNKNOWN) & needed)
+        places = zip(self.offsets[box][unknown].tolist(), self.counts[box][unknown].tolist(), strict=True)
+        state[unknown] = [_GOOD if self._is_good(descriptor, offset, count) else _BAD for offset, count in places]
 
     def _is_good(self, descriptor: int, offset: int, count: int) -> bool:
         if self.compression in APERIO_JPEG2000:
