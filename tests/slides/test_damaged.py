@@ -10,8 +10,8 @@ import tifffile
 
 from scripts.common.errors import RequestError, SlideError
 from scripts.slides.damage import Region
+from scripts.slides.jpeg2000 import is_whole_codestream
 from scripts.slides.reader import open_slide
-from scripts.slides.tile_heads import is_whole_codestream
 
 TILE_PX = 64
 BAD = (1, 2)  # row and column of the damaged tile

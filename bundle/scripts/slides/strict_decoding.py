@@ -11,7 +11,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from .tile_heads import is_whole_codestream
+from .jpeg2000 import is_whole_codestream
 from .tile_table import JPEG2000
 
 JPEG = frozenset({6, 7, 33007, 34892})

@@ -144,6 +144,8 @@ def _require_consistent(page: TiffPage) -> None:
         raise SlideError(f"{name}: samples of different kinds, {page.bits} bit of the formats {page.sample_formats}")
     if page.photometric in _GREY_OR_PALETTE and page.samples - len(page.extra_samples) != 1:
         raise SlideError(f"{name}: {page.samples} samples per pixel, but {_COLOURS[page.photometric]}")
+    if page.photometric not in _COLOURS:
+        raise SlideError(f"{name}: colour space {page.photometric}, which TIFF does not know")
     if page.planar not in (1, 2):
         raise SlideError(f"{name}: planar configuration {page.planar}, expected 1 or 2")
     if page.jpeg_tables is not None and page.compression == JPEG and not is_jpeg_tables(page.jpeg_tables):
@@ -158,7 +160,7 @@ def _require_readable(page: TiffPage, *, single: bool) -> None:
     is_rgb |= page.photometric == YCBCR and page.compression in (JPEG, _APERIO_YCBCR) and not page.extra_samples
     if set(page.bits) != {8} or set(page.sample_formats) != {1} or not is_rgb or count != (1 if single else 3):
         kind = "" if set(page.sample_formats) == {1} else f", sample format {page.sample_formats[0]}"
-        colours = _COLOURS.get(page.photometric, f"colour space {page.photometric}")
+        colours = _COLOURS[page.photometric]
         raise SlideError(
             f"{name}: {colours}, {max(page.bits, default=0)} bit{kind}, samples per pixel {page.samples}, expected 8-bit RGB: convert it, "
             "or leave it out if it is no brightfield slide"

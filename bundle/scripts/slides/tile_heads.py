@@ -1,17 +1,11 @@
-"""What a compressed tile says of itself in its first bytes."""
+"""What a JPEG tile says of itself in its first bytes."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 HEAD_BYTES = 2048
 """Enough for the tables and the frame header of nearly every JPEG tile."""
 
-_START_OF_TILE_PART, _START_OF_DATA, _END_OF_CODESTREAM = 0xFF90, 0xFF93, 0xFFD9
-_MOST_AFTER_FF, _IN_PACKETS = 0x8F, (0x91, 0x92)
-_TILE_PART_BYTES = 10  # length of the segment that begins a tile part
-_SIZ = b"\xff\x4f\xff\x51"
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 _ALONE = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a segment
@@ -78,52 +72,3 @@ def is_jpeg_tables(content: bytes) -> bool:
             return False
         at += 2 + length
     return content[at : at + 2] == b"\xff\xd9"
-
-
-def jpeg2000_head(content: bytes) -> TileHead | None:
-    """Read the segment SIZ of a JPEG 2000 code stream (ITU T.800, A.5.1), which may lie in the boxes of a JP2 file."""
-    at = content[:512].find(_SIZ)
-    segment = content[at + 4 : at + 4 + 39]
-    if at < 0 or len(segment) < 39:
-        return None
-    right, bottom, left, top = (int.from_bytes(segment[i : i + 4], "big") for i in (4, 8, 12, 16))
-    return TileHead(right - left, bottom - top, int.from_bytes(segment[36:38], "big"), (segment[38] & 0x7F) + 1)
-
-
-def is_whole_codestream(content: bytes) -> bool:
-    """Whether marker segments lead through a code stream from tile part to tile part to its end (ITU T.800, A.4).
-
-    Coded data hold no two bytes from FF90 on but the markers of packets, so that some damage inside them is seen too.
-    """
-    at = _segments_end(content, 2, _START_OF_TILE_PART) if content[:2] == b"\xff\x4f" else None
-    end = len(content) - 2
-    if _word(content, end) != _END_OF_CODESTREAM:
-        return False
-    while at is not None and at != end:
-        length = int.from_bytes(content[at + 6 : at + 10], "big") or end - at
-        data = _segments_end(content, at, _START_OF_DATA)
-        following = at + length
-        if _word(content, at + 2) != _TILE_PART_BYTES or data is None or not data + 2 <= following <= end:
-            return False
-        coded = np.frombuffer(content[data + 2 : following], dtype=np.uint8)
-        after = coded[1:][coded[:-1] == 0xFF]
-        if ((after > _MOST_AFTER_FF) & ~np.isin(after, _IN_PACKETS)).any():
-            return False
-        if following != end and _word(content, following) != _START_OF_TILE_PART:
-            return False
-        at = following
-    return at is not None
-
-
-def _segments_end(content: bytes, at: int, until: int) -> int | None:
-    """Follow marker segments from ``at`` to the marker ``until``; ``None`` where they do not lead there."""
-    while _word(content, at) != until:
-        length = _word(content, at + 2)
-        if content[at : at + 1] != b"\xff" or length < 2:
-            return None
-        at += 2 + length
-    return at
-
-
-def _word(content: bytes, at: int) -> int:
-    return int.from_bytes(content[max(0, at) : at + 2], "big")

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..common.errors import SlideError
+from .jpeg2000 import is_whole_codestream, jpeg2000_head
 from .tiff_levels import TiffLevel
-from .tile_heads import HEAD_BYTES, TileHead, is_whole_codestream, jpeg2000_head, jpeg_head
+from .tile_heads import HEAD_BYTES, TileHead, jpeg_head
 
 UNCOMPRESSED, JPEG = 1, 7
 APERIO_JPEG2000 = frozenset({33003, 33005})
