@@ -131,3 +131,10 @@ def test_a_reader_that_crashes_is_said(
     assert said["good"].endswith("patches of 32 px from level 0")
     first, second = list(SAMPLES)[:2]
     assert "was ended by SIGSEGV" in said[first] and "tifffile" in said[second]
+
+
+def test_without_a_temporary_folder_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    ((name, said),) = doctor._formats()
+    assert name == "none tried"
+    assert "no temporary folder for the samples" in said and "TMPDIR" in said

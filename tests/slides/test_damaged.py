@@ -167,3 +167,24 @@ def test_damage_is_seen_whatever_the_temporary_folder_is(tmp_path, monkeypatch, 
     with open_slide(tmp_path / "slide.tif", backend="cucim", unreadable_tiles="mask") as reader:
         list(reader.iter_patches(GRID, size_xy_px=(32, 32), level=0, batch_size=8))
         assert reader.unreadable_regions == [Region(0, 128, 64, TILE_PX, TILE_PX)]
+
+
+def test_jpeg_beside_a_page_that_ends_cucim_is_read_strictly(tmp_path):
+    """OpenSlide goes on behind what libjpeg warns of, so that it is the last to be asked."""
+    path = tmp_path / "slide.tif"
+    write(path)
+    tifffile.imwrite(
+        path,
+        np.zeros((64, 64, 3), np.uint8),
+        append=True,
+        photometric="rgb",
+        compression="deflate",
+        predictor=True,
+        subfiletype=1,
+        metadata=None,
+    )
+    damage(path, "half")
+    with open_slide(path, unreadable_tiles="mask") as reader:
+        assert reader.backend == "tifffile"
+        list(reader.iter_patches(GRID, size_xy_px=(32, 32), level=0, batch_size=8))
+        assert reader.unreadable_regions == [Region(0, 128, 64, TILE_PX, TILE_PX)]

@@ -72,8 +72,7 @@ def examine(slides: str | Path | None = None) -> list[str]:
     rows = read_slides(slides) if slides is not None else []
     _section("installed", _installed())
     _section("machine", _machine())
-    with tempfile.TemporaryDirectory() as folder:
-        _section("formats, and what reads them here", _formats(Path(folder)))
+    _section("formats, and what reads them here", _formats())
     unreadable: list[str] = []
     with Apart(_reading_of) as apart:
         _section("slides", ((row.slide_id, _told(apart, row, unreadable)) for row in rows))
@@ -149,14 +148,19 @@ def _installed_module(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
 
 
-def _formats(folder: Path) -> Iterator[tuple[str, str]]:
+def _formats() -> Iterator[tuple[str, str]]:
     """Write a small file of each format and read it with every backend, the one that serves it first."""
-    with Apart(_readers_of, forks=not torch.cuda.is_available()) as apart:
+    try:
+        folder = tempfile.TemporaryDirectory()
+    except OSError as error:
+        yield "none tried", f"no temporary folder for the samples ({error}): name one that can be written to in TMPDIR"
+        return
+    with folder, Apart(_readers_of, forks=not torch.cuda.is_available()) as apart:
         for index, (name, (suffix, write)) in enumerate(SAMPLES.items()):
-            path = folder / f"sample{index}{suffix}"  # cuCIM goes by the suffix
+            path = Path(folder.name) / f"sample{index}{suffix}"  # cuCIM goes by the suffix
             try:
                 write(path)
-            except (ImportError, KeyError, ValueError, RuntimeError) as error:  # a codec that is not installed
+            except (ImportError, KeyError, ValueError, RuntimeError, OSError) as error:  # no such codec, or a full disk
                 yield name, f"not tried, no sample can be written ({error})"
                 continue
             try:

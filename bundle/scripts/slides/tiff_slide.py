@@ -196,9 +196,10 @@ def _readers(
     is_aperio = directories.pages[0].description.startswith("Aperio")
     if compressions & APERIO_JPEG2000 and not is_aperio:
         return ("tifffile",), "JPEG 2000 as Aperio writes it, but no Aperio file"
-    last = () if _APERIO_YCBCR in compressions else ("tifffile",)  # tifffile would not convert its colours
+    # OpenSlide comes last, since it goes on behind what libjpeg warns of; but tifffile would not convert the colours of one compression
+    others = ("openslide",) if _APERIO_YCBCR in compressions else ("tifffile", "openslide")
     if any(page.compression not in _SAFE_BESIDE or page.predictor not in (1, 2) for page in directories.all_pages()):
-        return ("openslide", *last), "with a page whose compression would end the process in cuCIM"
+        return others, "with a page whose compression would end the process in cuCIM"
     if not is_philips(directories.pages[0]) and any((page.counts == 0).any() for page in pages):
-        return ("openslide", *last), "with tiles that are not recorded, which cuCIM would fill with black"
-    return ("cucim", "openslide", *last), ""
+        return ("openslide", *others[:-1]), "with tiles that are not recorded, which cuCIM would fill with black"
+    return ("cucim", *others), ""
