@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..common.apart import Apart
+from ..common.apart import DECODE_TIMEOUT_S, Apart
 from ..common.errors import SlideError
 from ..slides.geometry import plan_reading
 from ..slides.reader import BACKENDS, SlideReader, open_slide
@@ -57,11 +57,12 @@ CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 MAX_DIFFERENCE = 10.0  # mean grey levels: lossy compression stays far below, a wrong image far above
 
 
-def examine(slides: str | Path | None = None) -> list[str]:
+def examine(slides: str | Path | None = None, *, decode_timeout: float = DECODE_TIMEOUT_S) -> list[str]:
     """Print what is installed, what is readable and, of ``slides``, how each would be read.
 
     Args:
         slides: a slide, a folder or a CSV; None looks at the machine alone.
+        decode_timeout: seconds; a slide whose decoder does not return for so long cannot be read.
 
     Returns:
         the slides that cannot be read, with the reason.
@@ -74,7 +75,7 @@ def examine(slides: str | Path | None = None) -> list[str]:
     _section("machine", _machine())
     _section("formats, and what reads them here", _formats())
     unreadable: list[str] = []
-    with Apart(_reading_of) as apart:
+    with Apart(_reading_of, timeout_s=decode_timeout) as apart:
         _section("slides", ((row.slide_id, _told(apart, row, unreadable)) for row in rows))
     return unreadable
 

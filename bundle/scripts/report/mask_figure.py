@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ..common.apart import Apart
+from ..common.apart import DECODE_TIMEOUT_S, Apart
 from ..common.errors import RequestError, SlideError
 from ..common.files import atomic_path, remove_partial, write_csv
 from ..common.progress import track
@@ -45,13 +45,20 @@ class MaskRow:
     reason: str = ""
 
 
-def compare_masks(slides: str | Path | None, output_dir: str | Path, *, patch_um: float = PATCH_UM) -> list[MaskRow]:
+def compare_masks(
+    slides: str | Path | None,
+    output_dir: str | Path,
+    *,
+    patch_um: float = PATCH_UM,
+    decode_timeout: float = DECODE_TIMEOUT_S,
+) -> list[MaskRow]:
     """Write ``<slide_id>.png`` (slide, both masks) for every slide, and ``masks.csv``.
 
     Args:
         slides: a slide, a folder or a CSV.
         output_dir: folder of the outputs.
         patch_um: side of a patch.
+        decode_timeout: seconds; a decoder that does not return for so long fails its slide.
 
     Returns:
         rows of the table.
@@ -65,7 +72,7 @@ def compare_masks(slides: str | Path | None, output_dir: str | Path, *, patch_um
     output = Path(output_dir)
     listed = read_slides(slides)
     rows: list[MaskRow] = []
-    with Apart(partial(_compare, output, patch_um)) as apart:
+    with Apart(partial(_compare, output, patch_um), timeout_s=decode_timeout) as apart:
         for slide in track(listed, total=len(listed), what="masks", unit="slide"):
             try:
                 rows += apart.run(slide.path, slide)
