@@ -13,7 +13,7 @@ from monai.transforms import Compose
 from scripts.common.errors import RequestError
 from scripts.common.files import sha256_of
 from scripts.dsnet.network import DSNet
-from scripts.encoding.encoders import read_weights, require_fit
+from scripts.encoding.encoders import read_weights, require_finite, require_fit
 from scripts.inference.slide_set import InferenceSet
 from scripts.training.card import card_path, network_from_card, read_card
 
@@ -88,6 +88,7 @@ def _network_of(scripted: Path, model: Path, card: dict[str, Any]) -> DSNet:
     constants = {name for name, _ in network.named_buffers()} - set(network.state_dict())  # TorchScript keeps them too
     state = {name: value for name, value in state.items() if name not in constants}
     require_fit(scripted, state, network=network, expected="an export of the model that the card describes")
+    require_finite(scripted, state)
     network.load_state_dict(state)
     if model.is_file():
         trained = read_weights(model, network=network, made_by="train.yaml")

@@ -22,6 +22,7 @@ from monai.bundle import ConfigWorkflow
 
 from ..common.errors import RequestError
 from ..common.files import write_json
+from ..common.json_files import read_json
 from .rows import BUNDLE, CONFIGS, Row
 
 _LOGGER = logging.getLogger(__name__)
@@ -73,7 +74,8 @@ class Run:
         done = self.folder / "run.json"
         if not done.is_file():
             return False
-        stated = json.loads(done.read_text(encoding="utf-8"))["request"]
+        expected = "what a finished run writes: remove its folder"
+        stated = read_json(done, expected=expected, fields={"request": dict})["request"]
         differing = [name for name, value in self.request.items() if stated.get(name) != value]
         if differing:
             raise RequestError(

@@ -15,6 +15,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from ..common.errors import RequestError
 from ..common.files import sha256_of, write_json
+from ..common.json_files import read_json
+from ..common.names import name_fault
 from ..slides.table import SPLITS, SlideRow, class_names, copy_table, label_index, read_slides
 
 _LOGGER = logging.getLogger(__name__)
@@ -207,7 +209,13 @@ def _made_before(output: Path, request: dict[str, Any], names: Sequence[str], *,
         RequestError: they are of another request, or were changed since, and are not to be replaced.
     """
     card = output / "split.json"
-    made = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {"request": {}, "files": {}}
+    made: dict[str, Any] = {"request": {}, "files": {}}
+    if card.is_file():
+        expected = "what split.yaml writes: remove it, or name another --output_dir"
+        made = read_json(card, expected=expected, fields=dict.fromkeys(made, dict))
+        for name in made["files"]:
+            if name_fault(name):
+                raise RequestError(f"{card}: names the file {name!r}, expected {expected}")
     found = {path.name for name in {*names, *made["files"]} if (path := output / name).is_file()}
     other = [name for name in request if made["request"].get(name) != request[name]]
     changed = [

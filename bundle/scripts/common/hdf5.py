@@ -1,7 +1,6 @@
 """HDF5 files that others may have written: what they hold lies in them, and is as large as they say."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import h5py
@@ -10,19 +9,21 @@ SLACK_BYTES = 1 << 24
 MOST_EXPANSION = 1100  # DEFLATE gives at most 1032 bytes a byte
 
 
-@contextmanager
-def opened_hdf5(path: Path) -> Iterator[h5py.File]:
+def open_hdf5(path: Path) -> h5py.File:
     """Open a file for reading; nothing that is read from it comes from another file.
 
     Raises:
         OSError: it is no HDF5 file.
         ValueError: a link, an external storage or a virtual dataset leads to another file.
     """
-    with h5py.File(path, "r") as file:
+    file = h5py.File(path, "r")
+    with ExitStack() as opened:
+        opened.enter_context(file)
         outside = file.visititems_links(lambda name, link: _leads_outside(file, name, link))
         if outside:
             raise ValueError(f"{outside}, expected all of its content in the file itself")
-        yield file
+        opened.pop_all()  # the caller closes it
+    return file
 
 
 def _leads_outside(file: h5py.File, name: str | bytes, link: object) -> str | None:

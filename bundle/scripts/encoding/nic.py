@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..common.boundary import file_boundary
 from ..common.errors import RequestError
-from ..common.hdf5 import dataset_of, opened_hdf5
+from ..common.hdf5 import dataset_of, open_hdf5
 from .encoders import require_finite
 
 CHANNELS = 128
@@ -55,7 +55,7 @@ class NICEncoder(nn.Module):
             raise RequestError(f"{path}: no such file; expected {what}")
         with (
             file_boundary(path, f"not {what}", "the file as published: name it"),
-            opened_hdf5(path) as file,
+            open_hdf5(path) as file,
             torch.no_grad(),
         ):
             layers = _layers_of(file["model_weights"])

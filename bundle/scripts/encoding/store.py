@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..common.boundary import slide_boundary
 from ..common.errors import SlideError
 from ..common.files import atomic_path
-from ..common.hdf5 import dataset_of, opened_hdf5
+from ..common.hdf5 import dataset_of, open_hdf5
 from ..slides.geometry import PatchGrid
 from .checksums import require_sealed, require_sealed_once, seal
 from .foreign import common_step, read_coords, read_features, require_cells, snap_to_grid, stated_px
@@ -200,7 +200,7 @@ def opened_embedding(path: Path) -> Iterator[h5py.File]:
     """
     with slide_boundary(path, "encode the slide anew, or write the feature file anew"), ExitStack() as stack:
         try:
-            file = stack.enter_context(opened_hdf5(path))
+            file = stack.enter_context(open_hdf5(path))
         except OSError as error:
             raise SlideError(
                 f"{path}: not a readable HDF5 file ({' '.join(str(error).split())}); expected the slide's embedding: encode the slide"

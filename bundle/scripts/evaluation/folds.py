@@ -1,6 +1,5 @@
 """What k folds say together: figures of each, their mean and deviation, and the pooled out-of-fold predictions."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 
 from ..common.errors import RequestError
 from ..common.files import atomic_path, write_json
+from ..common.json_files import NONE, NUMBER, Kind, read_json
 from .bootstrap import evaluate
 from .metrics import METRICS
 from .predictions import read_predictions, write_predictions
@@ -34,7 +34,9 @@ def summarise_folds(
     """
     output = Path(output_dir)
     tables = [read_predictions(folder / "predictions.csv") for folder in folders]
-    metrics = [json.loads((folder / "metrics.json").read_text(encoding="utf-8")) for folder in folders]
+    fields: dict[str, Kind] = {"threshold": (*NUMBER, NONE), **{f"{name}.value": (*NUMBER, NONE) for name in METRICS}}
+    expected = "what evaluating writes: remove that fold's folder and run the same command again"
+    metrics = [read_json(folder / "metrics.json", expected=expected, fields=fields) for folder in folders]
     names = tables[0].class_names
     rows = [prediction for table in tables for prediction in table.predictions]
     ids = [prediction.slide_id for prediction in rows]

@@ -7,13 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..common.errors import RequestError
+from ..common.boundary import file_boundary
+from ..common.errors import RequestError, SlideError
 from ..common.files import write_csv
+from ..common.names import require_plain_name
 from .metrics import Threshold, predicted_classes
 
 _BEFORE = ("slide_id", "label", "predicted")
 _AFTER = ("stream_score", "threshold")
 _P = "p_"
+MOST = 1 + 1e-6
+"""A probability may be so much by rounding."""
 
 
 @dataclass(frozen=True)
@@ -82,16 +86,34 @@ def write_predictions(
     write_csv(path, columns, rows)
 
 
+def require_finite(predictions: Sequence[Prediction]) -> None:
+    """Refuse to count predictions of which some are no numbers.
+
+    Raises:
+        SlideError: names their slides.
+    """
+    wrong = [prediction.slide_id for prediction in predictions if not prediction.is_finite]
+    if wrong:
+        raise SlideError(
+            f"{len(wrong)} of {len(predictions)} slides have the probability NaN ({', '.join(wrong)}); expected numbers: check their "
+            "features, or name another model"
+        )
+
+
 def read_predictions(path: str | os.PathLike[str]) -> PredictionTable:
     """Read what `write_predictions` wrote.
 
     Raises:
-        RequestError: the file is missing, is not such a table, names an unknown class, or holds a slide twice.
+        RequestError: the file is missing, is not such a table, names an unknown class, holds a slide twice or one whose name would lead
+            out of the folder, or a probability is none.
     """
     path = Path(path)
     if not path.is_file():
         raise RequestError(f"{path}: no such file, expected a predictions.csv; run the evaluation or inference first")
-    with open(path, newline="", encoding="utf-8") as file:
+    with (
+        file_boundary(path, "not a table", "a predictions.csv: write it anew"),
+        open(path, newline="", encoding="utf-8") as file,
+    ):
         reader = csv.DictReader(file)
         rows, columns = list(reader), tuple(reader.fieldnames or ())
     p_columns = columns[len(_BEFORE) : -len(_AFTER)]
@@ -107,17 +129,22 @@ def read_predictions(path: str | os.PathLike[str]) -> PredictionTable:
     for line, row in enumerate(rows, start=2):
         try:
             prediction = Prediction(
-                slide_id=row["slide_id"],
+                slide_id=str(row["slide_id"]),
                 label=class_names.index(row["label"]) if row["label"] else None,
                 probabilities=tuple(float(row[column]) for column in p_columns),
                 stream_score=_number(row["stream_score"]),
             )
             thresholds += [] if row["threshold"] == "" else [float(row["threshold"])]
+            if not prediction.is_finite or not all(0 <= p <= MOST for p in prediction.probabilities):
+                raise ValueError("probabilities that are NaN or beyond 0 to 1")
+            if any(map(math.isnan, thresholds)):
+                raise ValueError("threshold NaN")
         except (ValueError, TypeError) as error:
             raise RequestError(
                 f"{path}, line {line}: {error}; expected numbers and one of the classes {', '.join(class_names)}; "
                 "correct the line or write the file anew"
             ) from error
+        require_plain_name(prediction.slide_id, f"{path}, line {line}")
         if prediction.slide_id in predictions:
             raise RequestError(
                 f"{path}, line {line}: slide {prediction.slide_id} a second time; remove one of its lines"

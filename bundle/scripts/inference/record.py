@@ -1,5 +1,6 @@
 """What inference keeps of its run and of a slide beside the prediction: the material of the report."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from ..tissue.score import pen_colour_scores
 
 RUN_FORMAT = "dsnet-inference/1"
 SCORES_FORMAT = "dsnet-scores/1"
+HEAD_BYTES = 65536  # of a slide file, that tell it from another of the same size
 
 
 def write_run(path: Path, *, card: Mapping[str, Any], threshold: float | None, settings: Mapping[str, Any]) -> None:
@@ -76,6 +78,7 @@ def write_scores(
     content = {
         "format": SCORES_FORMAT,
         "slide": relative_to(item["slide"], folder.parent),
+        "slide_print": slide_print(Path(item["slide"])),
         "patient": item["patient"] or None,
         "seen_in": seen_in,
         "class_shown": class_shown,
@@ -111,6 +114,19 @@ def write_scores(
     if (thumbnail < 255).any():
         with atomic_path(folder / "thumbnail.png") as partial:
             Image.fromarray(thumbnail).save(partial)
+
+
+def slide_print(path: Path) -> str | None:
+    """SHA-256 over the size and the first bytes of a slide file; None where there is none.
+
+    The report shows pixels of a slide only where the file still has the print that inference saw: a changed ``scores.json`` cannot make it
+    show another one.
+    """
+    if not path.is_file():
+        return None
+    with open(path, "rb") as file:
+        head = file.read(HEAD_BYTES)
+    return hashlib.sha256(f"{path.stat().st_size} ".encode() + head).hexdigest()
 
 
 def _groups(tissue: TissueRecord, patches: int) -> dict[str, Any]:

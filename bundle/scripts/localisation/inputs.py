@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..common.boundary import slide_boundary
 from ..common.errors import RequestError, SlideError
 from ..encoding.store import Embedding, read_embedding
 from ..evaluation.metrics import predicted_classes
@@ -70,7 +71,7 @@ def read_mapped_slides(
 
     Raises:
         RequestError: tables or folders are missing, there are not two classes, or nothing can be scored.
-        SlideError: a heat map or a mask cannot be read, or belongs to another grid.
+        SlideError: embeddings, heat maps or masks cannot be read, or belong to another grid; the message names all of them.
     """
     results, dataset = Path(predictions_dir), Path(dataset_dir)
     source = dataset / "slides.csv" if slides is None else Path(slides)
@@ -84,7 +85,9 @@ def read_mapped_slides(
         )
     mask_of = find_masks(list(row_of.values()), source, masks)
 
-    found, unlabelled, without_mask = [], 0, 0
+    found: list[MappedSlide] = []
+    faults: list[str] = []
+    unlabelled = without_mask = 0
     for prediction, threshold in zip(table.predictions, table.thresholds, strict=True):
         row = row_of.get(prediction.slide_id)
         if row is None:
@@ -94,13 +97,19 @@ def read_mapped_slides(
         without_mask += prediction.label == 1 and mask is None
         if prediction.label is None or (prediction.label == 1 and mask is None):
             continue
-        embedding = read_embedding(dataset / f"{row.slide_id}.h5")
-        heat, observed = read_heat_map(results / row.slide_id, embedding)
-        lesion = np.zeros_like(observed)
-        if prediction.label == 1 and mask is not None:
-            lesion = observed & lesion_cells(
-                mask, embedding.grid, slide=row.path, mask_px=mask_px, lesion_from=lesion_from
-            )
+        path = dataset / f"{row.slide_id}.h5"
+        try:
+            with slide_boundary(path):
+                embedding = read_embedding(path)
+                heat, observed = read_heat_map(results / row.slide_id, embedding)
+                lesion = np.zeros_like(observed)
+                if prediction.label == 1 and mask is not None:
+                    lesion = observed & lesion_cells(
+                        mask, embedding.grid, slide=row.path, mask_px=mask_px, lesion_from=lesion_from
+                    )
+        except SlideError as error:
+            faults.append(str(error))
+            continue
         found.append(
             MappedSlide(
                 row.slide_id,
@@ -112,6 +121,11 @@ def read_mapped_slides(
                 observed=observed,
                 lesion=lesion,
             )
+        )
+    if faults:
+        raise SlideError(
+            f"{len(faults)} slides cannot be scored: {' | '.join(faults)}; expected all of them: correct them, or take them out of the "
+            "table"
         )
     if unlabelled or without_mask:
         _LOGGER.warning(

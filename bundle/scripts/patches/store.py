@@ -2,14 +2,16 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from ..common.boundary import file_boundary
 from ..common.errors import RequestError
 from ..common.files import atomic_path
+from ..common.hdf5 import dataset_of, open_hdf5
 from ..slides.geometry import PATCH_PX
 from .draw import SlideSample
 
@@ -59,16 +61,27 @@ def open_patches(path: Path) -> h5py.File:
     remedy = "make it with configs/sample.yaml (id sampling), or correct the path"
     if not path.is_file():
         raise RequestError(f"{path}: no such file, expected a file of patches: {remedy}")
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise RequestError(f"{path}: not an HDF5 file ({error}), expected a file of patches: {remedy}") from error
-    found = file.attrs.get("format")
-    if found != FORMAT or not len(file["patches"]):
-        file.close()
-        what = f"format {found!r}" if found != FORMAT else "no patch in it"
-        raise RequestError(f"{path}: {what}, expected {FORMAT!r} with one patch at least: {remedy}")
+    with file_boundary(path, "not a file of patches", remedy), ExitStack() as opened:
+        file = opened.enter_context(open_hdf5(path))
+        what = _fault(file)
+        if what:
+            raise RequestError(f"{path}: {what}, expected {FORMAT!r} with one patch at least: {remedy}")
+        opened.pop_all()  # the caller closes it
     return file
+
+
+def _fault(file: h5py.File) -> str:
+    """What is wrong with a file of patches; an empty string for nothing."""
+    found = file.attrs.get("format")
+    if found != FORMAT:
+        return f"format {found!r}"
+    patches = dataset_of(file, "patches")
+    if patches.dtype != np.uint8 or patches.shape[1:] != (PATCH_PX, PATCH_PX, 3):
+        return f"patches {patches.dtype} {patches.shape}"
+    lengths = {len(dataset_of(file, name)) for name in ("patches", "coords", "rich", "slide_id")}
+    if len(lengths) > 1:
+        return "columns of different length"
+    return "" if len(patches) else "no patch in it"
 
 
 def fingerprint(path: str | Path) -> str:

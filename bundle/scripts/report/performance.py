@@ -9,15 +9,25 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
+from ..common.boundary import file_boundary
 from ..common.errors import RequestError
+from ..common.json_files import NONE, NUMBER, Kind, read_json
 from ..evaluation.bootstrap import evaluate
 from ..evaluation.calibration import ReliabilityBin, reliability
 from ..evaluation.compare import patients_of
 from ..evaluation.curves import Curves, curves
-from ..evaluation.metrics import Threshold, predicted_classes
+from ..evaluation.metrics import METRICS, Threshold, predicted_classes
 from ..evaluation.predictions import Prediction, read_predictions
-from .results import Inference, read_object
+from .results import Inference
 
+METRICS_FIELDS: dict[str, Kind] = {
+    "threshold": (*NUMBER, NONE),
+    "seed": int,
+    "bootstrap.resamples": int,
+    **{f"{name}.value": (*NUMBER, NONE) for name in METRICS},
+    **{f"{name}.ci95": list for name in METRICS},
+}
+CALIBRATION_FIELDS: dict[str, Kind] = {"temperature": NUMBER, "after.bins": list}
 SAME = 1e-4
 """Difference of probabilities up to which two predictions are of one slide by one model."""
 
@@ -61,8 +71,8 @@ def of_evaluation(folder: str | Path, inference: Inference, *, slides: str | Pat
     """
     folder = Path(folder)
     expected = "what evaluating writes: run it anew, or name its output folder with --evaluation_dir"
-    metrics = read_object(folder / "metrics.json", expected=expected)
-    calibration = read_object(folder / "calibration.json", expected=expected)
+    metrics = read_json(folder / "metrics.json", expected=expected, fields=METRICS_FIELDS)
+    calibration = read_json(folder / "calibration.json", expected=expected, fields=CALIBRATION_FIELDS)
     table = read_predictions(folder / "predictions.csv")
     card = inference.card
     for what, found, wanted in (
@@ -75,9 +85,11 @@ def of_evaluation(folder: str | Path, inference: Inference, *, slides: str | Pat
                 f"{folder}: {what} {found}, expected {wanted} as in the card of the model that made the predictions: evaluate that model"
             )
     patients = None if slides is None else patients_of(slides, [one.slide_id for one in table.predictions])
-    bins = [
-        ReliabilityBin(**{**one, "ci95": one["ci95"] and tuple(one["ci95"])}) for one in calibration["after"]["bins"]
-    ]
+    with file_boundary(folder / "calibration.json", "not a calibration", expected):
+        bins = [
+            ReliabilityBin(**{**one, "ci95": one["ci95"] and tuple(one["ci95"])})
+            for one in calibration["after"]["bins"]
+        ]
     return _performance("evaluation", table.class_names, table.predictions, metrics, bins, card["threshold"], patients)
 
 

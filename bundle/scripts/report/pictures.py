@@ -5,6 +5,7 @@ import io
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import nibabel
@@ -15,7 +16,9 @@ from PIL import Image
 
 from ..common.apart import run_apart
 from ..common.errors import SlideError
+from ..encoding.foreign import MOST_CELLS, require_cells
 from ..inference.overlay import COLOR_MAP, SCALE_BAR_SHARE, nice_length
+from ..inference.record import slide_print
 from ..slides.geometry import PatchGrid
 from ..slides.reader import SlideReader, open_slide
 from .results import SlideResult
@@ -72,20 +75,23 @@ def slide_pictures(slide: SlideResult, *, sides_px: tuple[int, ...]) -> list[Pic
     """Make the pictures of a slide, one a length of the longer side; none where inference wrote no heat map.
 
     The tissue is read from the slide's file where that is still there and the wanted size can be had from it cheaply, else it is
-    the thumbnail that inference kept.
+    the thumbnail that inference kept. Everything else lies in the slide's folder.
 
     Args:
         slide: the slide.
         sides_px: longest side of each picture, at most.
 
     Raises:
-        OSError: a file of the heat map is there, but cannot be read.
+        SlideError: a file of the heat map is there, but leads elsewhere or is too large.
+        OSError: or cannot be read.
     """
-    heat_map = slide.folder / "cam.nii.gz"
+    heat_map = _own_file(slide.folder, "cam.nii.gz")
     if slide.scores is None or not heat_map.is_file():
         return []
-    cam = np.asarray(nibabel.load(heat_map).get_fdata(dtype=np.float32))[:, :, 0].T  # type: ignore[attr-defined]
-    with Image.open(slide.folder / "observed.png") as image:
+    volume: Any = nibabel.load(heat_map)
+    require_cells(volume.shape[1::-1], MOST_CELLS, heat_map)
+    cam = np.asarray(volume.get_fdata(dtype=np.float32))[:, :, 0].T
+    with Image.open(_own_file(slide.folder, "observed.png")) as image:
         observed = np.asarray(image) > 0
     rows, columns = observed.shape
     grid = PatchGrid(
@@ -131,15 +137,17 @@ def colour_stops(count: int = 11) -> list[str]:
 
 def _tissue(slide: SlideResult, grid: PatchGrid, side_px: int) -> tuple[NDArray[np.uint8], str]:
     """Pixels of the box, (height, width, 3), with a longer side of ``side_px`` or whatever can be had."""
-    path = slide.folder.parent / (slide.scores or {})["slide"]
-    if path.is_file():
+    scores = slide.scores or {}
+    path = slide.folder.parent / scores["slide"]
+    seen = scores.get("slide_print")
+    if seen is not None and slide_print(path) == seen:
         try:
             found = run_apart(partial(_read_file, grid, side_px), path, path)
         except SlideError:  # the file changed or lost a companion since; the thumbnail still shows what was classified
             found = None
         if found is not None:
             return found, "slide"
-    thumbnail = slide.folder / "thumbnail.png"
+    thumbnail = _own_file(slide.folder, "thumbnail.png")
     if thumbnail.is_file():
         with Image.open(thumbnail) as image:
             return np.asarray(image.convert("RGB")), "thumbnail"
@@ -149,6 +157,14 @@ def _tissue(slide: SlideResult, grid: PatchGrid, side_px: int) -> tuple[NDArray[
 def _read_file(grid: PatchGrid, side_px: int, path: Path) -> NDArray[np.uint8] | None:
     with open_slide(path) as reader:
         return read_box(reader, grid, side_px)
+
+
+def _own_file(folder: Path, name: str) -> Path:
+    """A file of the slide's folder, in which links to other places do not count as files that inference wrote."""
+    path = folder / name
+    if path.is_symlink() or folder.is_symlink():
+        raise SlideError(f"{path}: a link, expected the file that inference wrote: run it anew")
+    return path
 
 
 def _coloured(cam: NDArray[np.float32], observed: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -1,15 +1,41 @@
 """What the report is made of: the files that inference left."""
 
 import csv
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..common.boundary import file_boundary
 from ..common.errors import RequestError
+from ..common.json_files import NONE, NUMBER, Kind, read_json
 from ..evaluation.metrics import predicted_classes
 from ..evaluation.predictions import Prediction, read_predictions
 from ..inference.record import RUN_FORMAT, SCORES_FORMAT
+from ..training.card import require_card
+
+EXPECTED = "what inference writes: run it anew with this version"
+RUN_FIELDS: dict[str, Kind] = {"threshold": (*NUMBER, NONE), "card": dict, "settings": dict, "versions": dict}
+SCORES_FIELDS: dict[str, Kind] = {
+    "slide": str,
+    "patient": (str, NONE),
+    "seen_in": (str, NONE),
+    "class_shown": str,
+    "channel_scores": list,
+    "backend": (str, NONE),
+    "engine": (str, NONE),
+    "grid.shape_yx": list,
+    "grid.origin_xy_px": list,
+    "grid.patch_px_level0": int,
+    "resolution.mpp_x": (*NUMBER, NONE),
+    "resolution.mpp_y": (*NUMBER, NONE),
+    "resolution.patch_um": (*NUMBER, NONE),
+    "resolution.read_px": (int, NONE),
+    "tissue.patches": int,
+    "tissue.area_mm2": (*NUMBER, NONE),
+    "tissue.box_mm2": (*NUMBER, NONE),
+    "tissue.left_out": (int, NONE),
+    "tissue.pen_coloured": (int, NONE),
+}
 
 
 @dataclass(frozen=True)
@@ -91,11 +117,8 @@ def read_inference(folder: str | Path | None) -> Inference:
         raise RequestError("nothing to report: name the output folder of inference with --predictions_dir")
     folder = Path(folder)
     table = read_predictions(folder / "predictions.csv")
-    run = read_object(folder / "inference.json", expected="what inference writes: run it anew with this version")
-    if run.get("format") != RUN_FORMAT:
-        raise RequestError(
-            f"{folder / 'inference.json'}: format {run.get('format')!r}, expected {RUN_FORMAT!r}: run inference anew"
-        )
+    run = read_json(folder / "inference.json", expected=EXPECTED, format=RUN_FORMAT, fields=RUN_FIELDS)
+    require_card(folder / "inference.json", run["card"])
     if tuple(run["card"]["class_names"]) != table.class_names:
         raise RequestError(
             f"{folder}: predictions.csv has the classes {', '.join(table.class_names)}, inference.json "
@@ -119,32 +142,15 @@ def read_inference(folder: str | Path | None) -> Inference:
     return Inference(folder, table.class_names, tuple(slides), others, run)
 
 
-def read_object(path: Path, *, expected: str) -> dict[str, Any]:
-    """Read a JSON object; ``expected`` ends the message of the error.
-
-    Raises:
-        RequestError: the file is missing or holds anything else.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RequestError(f"{path}: {error.strerror or error}, expected {expected}") from error
-    except ValueError as error:
-        raise RequestError(f"{path}: not JSON ({error}), expected {expected}") from error
-    if not isinstance(content, dict):
-        raise RequestError(f"{path}: a {type(content).__name__}, expected {expected}")
-    return content
-
-
 def _read_scores(path: Path) -> dict[str, Any]:
-    scores = read_object(path, expected="what inference writes: run it anew")
-    if scores.get("format") != SCORES_FORMAT:
-        raise RequestError(f"{path}: format {scores.get('format')!r}, expected {SCORES_FORMAT!r}: run inference anew")
-    return scores
+    return read_json(path, expected=EXPECTED, format=SCORES_FORMAT, fields=SCORES_FIELDS)
 
 
 def _read_manifest(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    with file_boundary(path, "not a manifest", EXPECTED), open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+        for row in rows:
+            _ = [row[name] for name in ("slide_id", "slide", "status", "error")]  # a KeyError here, not in a template
+        return rows

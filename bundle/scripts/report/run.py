@@ -3,6 +3,8 @@
 import logging
 from pathlib import Path
 
+from ..common.boundary import slide_boundary
+from ..common.errors import SlideError
 from ..common.files import atomic_path
 from ..common.progress import track
 from .pages import Report, cohort_page, slide_page
@@ -42,6 +44,7 @@ def write_reports(
 
     Raises:
         RequestError: a file is missing or is not what its stage writes, or evaluation and predictions are of different models.
+        SlideError: the heat maps of some slides cannot be shown; everything else is written.
     """
     inference = read_inference(predictions_dir)
     output = inference.folder if output_dir is None else Path(output_dir)
@@ -61,13 +64,24 @@ def write_reports(
     shrunk = COHORT_SIDE_PX * min(1.0, (COHORT_PICTURES / max(1, len(inference.slides))) ** 0.5)
     sides_px = (SLIDE_SIDE_PX, max(LEAST_SIDE_PX, round(shrunk)))
     small: list[Picture | None] = []
+    failures: list[SlideError] = []
     for slide in track(inference.slides, total=len(inference.slides), what="reports", unit="slide"):
-        large, *others = [*slide_pictures(slide, sides_px=sides_px), None, None][:2]
+        pictures: list[Picture] = []
+        try:
+            with slide_boundary(slide.folder, "run inference anew"):
+                pictures = slide_pictures(slide, sides_px=sides_px)
+        except SlideError as error:
+            failures.append(error)
+        large, *others = [*pictures, None, None][:2]
         _write(output / "slides" / f"{slide.slide_id}.html", slide_page(report, slide, large))
         small += others
     path = output / "report.html"
     _write(path, cohort_page(report, small))
     _LOGGER.info("report: %s", path)
+    if failures:
+        raise SlideError(
+            f"{len(failures)} of {len(inference.slides)} slides are shown without their heat map, all others are done; {failures[0]}"
+        )
     return path
 
 

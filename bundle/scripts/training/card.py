@@ -1,6 +1,5 @@
 """The model card beside the weights (``model.json``): what inference needs to know, and where the weights come from."""
 
-import json
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -8,8 +7,10 @@ import monai
 import torch
 from monai.engines import SupervisedEvaluator
 
+from ..common.boundary import file_boundary
 from ..common.errors import RequestError
 from ..common.files import sha256_of, write_json
+from ..common.json_files import NONE, NUMBER, Kind, read_json, require_fields
 from ..common.ranks import is_first
 from ..common.version import BUNDLE_VERSION
 from ..dsnet.network import DSNet
@@ -27,6 +28,22 @@ Network = TypeVar("Network", bound=DualStream)
 
 FORMAT = "dsnet-model/1"
 NETWORKS = {network.__name__: network for network in (DSNet, DSNetSegmentation)}
+CARD_EXPECTED = "the card that train.yaml writes: train anew with this version"
+CARD_FIELDS: dict[str, Kind] = {
+    "class_names": list,
+    "threshold": (*NUMBER, NONE),
+    "threshold_from": (str, NONE),
+    "temperature": NUMBER,
+    "temperature_from": (str, NONE),
+    "encoder": (str, NONE),
+}
+NETWORK_FIELDS: dict[str, Kind] = {
+    "architecture": str,
+    "network.embedding_channels": int,
+    "network.thumbnail_levels": int,
+    "network.thumbnail_stream": bool,
+    "channel_range": (list, NONE),
+}
 UNCALIBRATED = {"temperature": 1.0, "temperature_from": None}
 
 
@@ -129,21 +146,41 @@ def read_card(model: str | Path) -> dict[str, Any]:
             "network": DSNet().arguments,
             "channel_range": None,
         }
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise RequestError(
-            f"{path}: not JSON ({error}); expected the card that train.yaml writes: train anew"
-        ) from error
-    if card.get("format") != FORMAT:
-        raise RequestError(f"{path}: format {card.get('format')!r}, expected {FORMAT!r}: train anew with this version")
+    card = read_json(path, expected=CARD_EXPECTED, format=FORMAT)
     # a card written before these were thought of has none
-    return {**UNCALIBRATED, "channel_range": None, "architecture": DSNet.__name__, **card}
+    card = {**UNCALIBRATED, "channel_range": None, "architecture": DSNet.__name__, **card}
+    require_card(path, card)
+    require_fields(path, card, NETWORK_FIELDS, expected=CARD_EXPECTED)
+    span = card["channel_range"]
+    if card["architecture"] not in NETWORKS or (
+        span is not None and (len(span) != 2 or not all(isinstance(end, int) for end in span))
+    ):
+        raise RequestError(f"{path}: {card['architecture']!r} on channels {span}, expected {CARD_EXPECTED}")
+    return card
+
+
+def require_card(path: Path, card: dict[str, Any]) -> None:
+    """Check what a card, read from ``path`` or from what inference kept of one, says of the classes.
+
+    Raises:
+        RequestError: something is missing or is of another kind.
+    """
+    require_fields(path, card, CARD_FIELDS, expected=CARD_EXPECTED)
+    names = card["class_names"]
+    if len(names) < 2 or not all(isinstance(name, str) for name in names) or card["temperature"] <= 0:
+        raise RequestError(
+            f"{path}: classes {str(names)[:60]} and temperature {card['temperature']}, expected {CARD_EXPECTED}"
+        )
 
 
 def network_from_card(card: dict[str, Any]) -> DSNet | DSNetSegmentation:
-    """Build the network that a card describes, ablations included; its weights are random."""
-    return NETWORKS[card["architecture"]](**card["network"])
+    """Build the network that a card describes, ablations included; its weights are random.
+
+    Raises:
+        RequestError: it describes none.
+    """
+    with file_boundary("model card", "describes no network of this version", CARD_EXPECTED):
+        return NETWORKS[card["architecture"]](**card["network"])
 
 
 def load_model(network: Network, model: str | Path, card: dict[str, Any], *, encoder: str | None = None) -> Network:

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..common.errors import RequestError
 from ..common.ranks import join_shares
-from ..evaluation.predictions import Prediction
+from ..evaluation.predictions import Prediction, require_finite
 
 
 def unwrapped(network: Any) -> Any:
@@ -71,7 +71,12 @@ class PredictionCollector:
 
     @property
     def probabilities(self) -> list[tuple[float, ...]]:
-        """Probabilities of every slide, one a class."""
+        """Probabilities of every slide, one a class.
+
+        Raises:
+            SlideError: some are NaN.
+        """
+        require_finite(self.predictions)
         return [prediction.probabilities for prediction in self.predictions]
 
     def attach(self, engine: Engine, name: str | None = None) -> None:

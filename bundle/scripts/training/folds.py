@@ -1,6 +1,5 @@
 """The stage ``cross_validating``: every fold trained and tested by the bundle's own commands, then summed up."""
 
-import json
 import logging
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from typing import Any
 
 from ..common.errors import RequestError, SlideError
 from ..common.files import sha256_of, write_json
+from ..common.json_files import read_json
 from ..common.options import EXIT_WRONG_REQUEST
 from ..evaluation.folds import summarise_folds
 from ..slides.table import SlideRow, read_slides
@@ -128,7 +128,11 @@ def _require_folds(folder: Path, tables: Sequence[Path]) -> list[SlideRow]:
 
 def _keep_request(path: Path, request: Mapping[str, Any]) -> None:
     """Write the request, or refuse to mix it with another one's outputs."""
-    stated = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else request
+    stated = (
+        read_json(path, expected="the request of a cross-validation: name another --output_dir")
+        if path.is_file()
+        else request
+    )
     other = [name for name in request if stated.get(name) != request[name]]
     if other:
         raise RequestError(

@@ -8,7 +8,7 @@ from recipe import Recipe
 
 from scripts.common.files import write_json
 from scripts.evaluation.metrics import predicted_classes
-from scripts.evaluation.predictions import Prediction
+from scripts.evaluation.predictions import Prediction, require_finite
 from scripts.inference.run import write_heat_maps
 
 from .transformation import EncodedSlide
@@ -46,7 +46,9 @@ class SlideWriterOperator(Operator):
         """Take both inputs."""
         slide: EncodedSlide = op_input.receive("slide")
         pred = op_input.receive("pred")
-        return slide, Prediction(slide.slide_id, None, tuple(pred["probabilities"]), pred["stream_score"])
+        prediction = Prediction(slide.slide_id, None, tuple(pred["probabilities"]), pred["stream_score"])
+        require_finite([prediction])
+        return slide, prediction
 
 
 class HeatMapWriterOperator(SlideWriterOperator):
@@ -57,7 +59,9 @@ class HeatMapWriterOperator(SlideWriterOperator):
         slide, prediction = self.receive(op_input)
         recipe = self._recipe
         network, card, options = recipe.network, recipe.card, {"device": recipe.device, "target": recipe.target}
-        write_heat_maps([slide.item], [prediction], network, card, self._output, **options)
+        failures = write_heat_maps([slide.item], [prediction], network, card, self._output, **options)
+        for error in failures.values():
+            raise error
 
 
 class PredictionWriterOperator(SlideWriterOperator):

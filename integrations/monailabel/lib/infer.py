@@ -88,7 +88,11 @@ class SlideInferTask(InferTask):
     def _outputs(self, slide_id: str | None) -> Iterator[Path]:
         """Folder of the stage's outputs: kept for slides of the datastore, else removed."""
         if slide_id:
-            yield self.bundle.work / "inference" / slide_id
+            parent = (self.bundle.work / "inference").resolve()
+            folder = parent / slide_id
+            if "\0" in slide_id or "\\" in slide_id or folder.resolve().parent != parent:
+                raise HTTPException(422, "slide_id: expected the name of a slide of the datastore, without a folder")
+            yield folder
         else:
             with tempfile.TemporaryDirectory() as folder:
                 yield Path(folder)
