@@ -155,3 +155,19 @@ def test_one_flipped_bit_that_libjpeg_only_warns_of(tmp_path, pixels):
     np.testing.assert_array_equal(page.decode(stream, 0)[0][0], page.decode(content, 0)[0][0])
     with pytest.raises(ValueError, match="extraneous"):
         decode_tile(page, stream, 0)
+
+
+@pytest.mark.parametrize("predictor", [False, True])
+@pytest.mark.parametrize("compression", ["lzw", "packbits"])
+def test_a_tile_of_other_bytes_than_its_size_asks_for(compression, predictor, tmp_path, pixels):
+    if compression == "packbits" and predictor:
+        pytest.skip("TIFF has no predictor for it")
+    path = tmp_path / "slide.tif"
+    kind = {"tile": (TILE_PX, TILE_PX), "photometric": "rgb", "metadata": None}
+    tifffile.imwrite(path, pixels, compression=compression, predictor=predictor, **kind)
+    page, content = tile_of(path, 0)
+    np.testing.assert_array_equal(decode_tile(page, content, 0), pixels[:TILE_PX, :TILE_PX])
+    codec = getattr(imagecodecs, f"{compression}_encode")
+    for size in (TILE_PX * TILE_PX * 3 - 1, TILE_PX * TILE_PX * 3 + 1):
+        with pytest.raises(ValueError, match="in a tile of 12288"):
+            decode_tile(page, codec(bytes(range(256)) * 48 + b"\x07" if size > 12288 else bytes(size)), 0)
