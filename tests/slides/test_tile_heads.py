@@ -4,6 +4,8 @@ import pytest
 
 from scripts.slides.tile_heads import TileHead, is_jpeg_tables, jpeg_head
 
+JFIF = b"\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0"
+ADOBE_YCBCR = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\1"
 PIXELS = np.random.default_rng(0).integers(0, 256, (48, 64, 3)).astype(np.uint8)
 
 
@@ -29,6 +31,8 @@ def without(content, *markers):
         (without(jpeg(), 0xE0, 0xEE), None),
         (without(jpeg(subsampling="420"), 0xE0, 0xEE), "ycbcr"),  # nobody halves a colour of RGB
         (without(jpeg("rgb"), 0xE0, 0xEE), "rgb"),  # its components are called R, G and B
+        (jpeg("rgb")[:2] + JFIF + jpeg("rgb")[2:], "ycbcr"),  # libjpeg takes its word before Adobe's
+        (jpeg("rgb")[:2] + ADOBE_YCBCR + without(jpeg("rgb"), 0xE0, 0xEE)[2:], "ycbcr"),
     ],
 )
 def test_jpeg(content, colour):

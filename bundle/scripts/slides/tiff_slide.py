@@ -170,8 +170,13 @@ def _require_readable(page: TiffPage, *, single: bool) -> None:
             f"{name}: rotated or mirrored by its tag Orientation ({page.orientation}), expected 1: turn its pixels and "
             "rewrite it, such as with vips autorot"
         )
-    if page.compression in _PREDICTED and page.predictor not in (1, 2):
-        raise SlideError(f"{name}: predictor {page.predictor}, expected none or horizontal differences (2)")
+    if (page.compression in _PREDICTED and page.predictor not in (1, 2)) or (
+        page.compression == UNCOMPRESSED and page.predictor != 1
+    ):
+        raise SlideError(
+            f"{name}: predictor {page.predictor} with the compression {page.compression}, expected none, or horizontal differences "
+            "(2) with one that takes them"
+        )
 
 
 def _readers(

@@ -23,11 +23,14 @@ class TileHead:
 
 
 def jpeg_head(content: bytes) -> TileHead | None:
-    """Read the markers of a JPEG up to its frame header (ITU T.81, B.2.2); ``None`` where there is none in ``content``."""
+    """Read the markers of a JPEG up to its frame header (ITU T.81, B.2.2); ``None`` where there is none in ``content``.
+
+    Of the colours JFIF goes before Adobe's marker, and that before the names of the components, as in libjpeg.
+    """
     colour: Literal["rgb", "ycbcr"] | None = None
     if content[:2] != b"\xff\xd8":
         return None
-    at = 2
+    at, jfif = 2, False
     while at + 4 <= len(content):
         if content[at] != 0xFF:
             return None
@@ -40,11 +43,11 @@ def jpeg_head(content: bytes) -> TileHead | None:
         if marker in (_START_OF_SCAN, _END_OF_IMAGE) or length < 2:
             return None
         if marker == 0xE0 and segment[:5] == b"JFIF\0":
-            colour = colour or "ycbcr"
+            jfif = True
         elif marker == 0xEE and segment[:5] == b"Adobe" and len(segment) >= 12:
             colour = "rgb" if segment[11] == 0 else "ycbcr"
         elif marker in _FRAMES:
-            return _frame(segment, colour)
+            return _frame(segment, "ycbcr" if jfif else colour)
         at += 2 + length
     return None
 
@@ -54,7 +57,7 @@ def _frame(segment: bytes, colour: Literal["rgb", "ycbcr"] | None) -> TileHead |
         return None
     height, width = int.from_bytes(segment[1:3], "big"), int.from_bytes(segment[3:5], "big")
     names, samplings = (bytes(segment[6 + first : 6 + 3 * segment[5] : 3]) for first in (0, 1))
-    if names == b"RGB":
+    if colour is None and names == b"RGB":
         colour = "rgb"
     elif colour is None and len(set(samplings)) > 1:
         colour = "ycbcr"  # nobody halves a colour of RGB
