@@ -51,7 +51,7 @@ def test_image_that_is_not_rgb_is_refused(make_tiff, pixels):
 def test_deflate_is_refused(make_tiff, pixels):
     """cuCIM ends the process on a damaged tile of it, and OpenSlide does not verify its checksum."""
     path = make_tiff(pixels, compression="deflate")
-    with pytest.raises(SlideError, match=r"compressed by TIFF's codes .32946\."):
+    with pytest.raises(SlideError, match=r"compressed by TIFF's codes \[32946\]"):
         open_slide(path, backend="cucim")
     with open_slide(path) as reader:
         assert reader.backend == "tifffile"
