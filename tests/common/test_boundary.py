@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common.boundary import slide_boundary
+from scripts.common.boundary import file_boundary, slide_boundary
 from scripts.common.errors import NoTissueError, RequestError, SlideError, StorageError
 
 
@@ -31,3 +31,20 @@ def test_errors_of_ours_pass_as_they_are(kind: type[Exception]) -> None:
 def test_what_ends_the_process_passes(kind: type[BaseException]) -> None:
     with pytest.raises(kind), slide_boundary("a.svs"):
         raise kind
+
+
+def test_an_error_of_ours_comes_out_of_the_one_it_was_wrapped_in() -> None:
+    """As MONAI wraps those of a transform."""
+    with pytest.raises(SlideError, match=r"^a\.h5: bad$"), slide_boundary("a.h5"):
+        try:
+            raise SlideError("a.h5: bad")
+        except SlideError as error:
+            raise RuntimeError("applying transform") from error
+
+
+def test_a_file_of_the_request() -> None:
+    with pytest.raises(RequestError, match=r"^a\.json: not JSON \(KeyError: 'x'\); expected ours: write it anew$"):
+        with file_boundary("a.json", "not JSON", "ours: write it anew"):
+            raise KeyError("x")
+    with pytest.raises(StorageError), file_boundary("a.json", "not JSON", "ours"):
+        raise StorageError("full")

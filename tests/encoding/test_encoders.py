@@ -72,3 +72,13 @@ def test_weights_of_another_strategy(weights: Path) -> None:
 def test_an_unknown_strategy(weights: Path) -> None:
     with pytest.raises((RequestError, ValueError), match="unknown encoding strategy 'both': expected one of separated"):
         SCAEEncoder(weights / "bare.pt", strategy="both")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers(tmp_path: Path, weights: Path, value: float) -> None:
+    state = torch.load(weights / "bare.pt", weights_only=True)
+    name = sorted(state)[0]
+    state[name].view(-1)[0] = value
+    torch.save(state, tmp_path / "x.pt")
+    with pytest.raises(RequestError, match=rf"x\.pt: weights that are NaN or infinite \(in {name}\)"):
+        SCAEEncoder(tmp_path / "x.pt")

@@ -3,8 +3,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scripts.common.errors import RequestError
-from scripts.evaluation.predictions import Prediction, PredictionTable, read_predictions, write_predictions
+from scripts.common.errors import RequestError, SlideError
+from scripts.evaluation.predictions import (
+    Prediction,
+    PredictionTable,
+    read_predictions,
+    require_finite,
+    write_predictions,
+)
 
 NAMES = ("normal", "tumour, any")
 
@@ -74,3 +80,25 @@ def test_damaged_table_is_refused_by_name(tmp_path: Path, old: str, new: str, me
     with pytest.raises(RequestError, match=message) as error:
         read_predictions(path)
     assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-0.1", "1.5"])
+def test_a_probability_that_is_none(tmp_path: Path, number: str) -> None:
+    path = write(tmp_path / "predictions.csv")
+    path.write_text(path.read_text().replace("0.9,", f"{number},"))
+    with pytest.raises(RequestError, match=r"predictions\.csv, line 3: probabilities that are NaN or beyond 0 to 1"):
+        read_predictions(path)
+
+
+@pytest.mark.parametrize("name", ["../b", "/etc/b", "..", "", "a\\b"])
+def test_a_name_that_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / "predictions.csv")
+    path.write_text(path.read_text().replace("\nb,", f"\n{name},"))
+    with pytest.raises(RequestError, match=r"predictions\.csv, line 3: slide_id"):
+        read_predictions(path)
+
+
+def test_nan_is_not_counted() -> None:
+    bad = Prediction("x", 0, (float("nan"), float("nan")), 0.5)
+    with pytest.raises(SlideError, match=r"1 of 4 slides have the probability NaN \(x\)"):
+        require_finite([*some(), bad])

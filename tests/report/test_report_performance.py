@@ -60,7 +60,7 @@ def test_an_evaluation_of_another_model(
 
 
 def test_no_evaluation_there(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"metrics\.json: No such file.*--evaluation_dir"):
+    with pytest.raises(RequestError, match=r"metrics\.json: no such file.*--evaluation_dir"):
         of_evaluation(tmp_path / "nothing", inference_of(tmp_path))
 
 

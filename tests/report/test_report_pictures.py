@@ -1,5 +1,6 @@
 import base64
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -10,6 +11,7 @@ from encoding.painted import write_tiff
 from PIL import Image
 from report.report_files import PATCH_PX, SHAPE_YX, card_of, predictions_of, write_inference
 
+from scripts.common.errors import SlideError
 from scripts.report.pictures import OPAQUE_FROM, Picture, colour_stops, slide_pictures
 from scripts.report.results import SlideResult, read_inference
 
@@ -55,17 +57,32 @@ def test_the_thumbnail_stands_in_for_a_slide_that_is_gone(tmp_path: Path) -> Non
 
 def test_the_slide_itself_is_read_where_it_is(tmp_path: Path) -> None:
     """The box begins at x 256, y 512: red fills it, blue is all around."""
-    slide = slide_of(tmp_path)
     rows, columns = SHAPE_YX
     pixels = np.zeros((512 + rows * PATCH_PX + 200, 256 + columns * PATCH_PX + 200, 3), dtype=np.uint8)
     pixels[..., 2] = 255
     pixels[512 : 512 + rows * PATCH_PX, 256 : 256 + columns * PATCH_PX] = (255, 0, 0)
     (tmp_path / "gone").mkdir()
     write_tiff(tmp_path / "gone" / "0.tif", [pixels])
+    slide = slide_of(tmp_path)
     picture = picture_of(slide)
     image = decoded(picture.image)
     assert picture.source == "slide" and image.shape == (48, 64, 3)
     assert image[..., 0].min() > 230 and image[..., 2].max() < 40
+    write_tiff(tmp_path / "gone" / "other.tif", [255 - pixels])
+    assert slide.scores is not None
+    for other in ("gone/other.tif", str(tmp_path / "gone" / "other.tif")):  # whatever scores.json names by now
+        assert picture_of(replace(slide, scores={**slide.scores, "slide": other})).source == "thumbnail"
+    unknown = {name: value for name, value in slide.scores.items() if name != "slide_print"}  # as older files
+    assert picture_of(replace(slide, scores=unknown)).source == "thumbnail"
+
+
+@pytest.mark.parametrize("name", ["cam.nii.gz", "observed.png", "thumbnail.png"])
+def test_a_link_to_another_place_is_no_picture_of_the_slide(tmp_path: Path, name: str) -> None:
+    slide = slide_of(tmp_path / "a")
+    (slide.folder / name).rename(tmp_path / name)
+    (slide.folder / name).symlink_to(tmp_path / name)
+    with pytest.raises(SlideError, match=rf"{name}: a link, expected the file that inference wrote"):
+        picture_of(slide)
 
 
 def test_a_slide_file_that_cannot_be_read_any_more(tmp_path: Path) -> None:

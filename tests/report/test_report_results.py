@@ -33,15 +33,23 @@ def test_without_heat_maps(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("predictions.csv", None, r"predictions\.csv: no such file.*run the evaluation or inference first"),
-        ("inference.json", None, r"inference\.json: No such file.*expected what inference writes"),
+        ("inference.json", None, r"inference\.json: no such file.*expected what inference writes"),
         ("inference.json", "{", r"inference\.json: not JSON"),
         ("inference.json", "[]", r"inference\.json: a list, expected"),
-        ("inference.json", '{"format": "other"}', r"format 'other', expected 'dsnet-inference/1': run inference anew"),
+        (
+            "inference.json",
+            '{"format": "other"}',
+            r"format 'other', expected 'dsnet-inference/1', what inference writes",
+        ),
+        ("inference.json", '{"format": "dsnet-inference/1"}', r"inference\.json: has no threshold"),
         ("slide_01/scores.json", '{"format": "x"}', r"slide_01/scores\.json: format 'x'"),
+        ("slide_01/scores.json", '{"format": "dsnet-scores/1", "slide": 3}', r"slide_01/scores\.json: slide is '3'"),
+        ("slide_01/scores.json", "[" * 100_000, r"slide_01/scores\.json: not JSON \(RecursionError"),
+        ("manifest.csv", "slide\na.tif\n", r"manifest\.csv: not a manifest \(KeyError"),
     ],
 )
 def test_a_file_that_is_missing_or_wrong(written: Path, name: str, content: str | None, message: str) -> None:
-    (written / name).unlink()
+    (written / name).unlink(missing_ok=True)
     if content is not None:
         (written / name).write_text(content)
     with pytest.raises(RequestError, match=message):

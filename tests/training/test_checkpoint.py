@@ -15,7 +15,7 @@ from tiny_flow import ON_CPU, workflow
 from torch import Tensor
 from training.embedding_files import write_dataset
 
-from scripts.common.errors import RequestError
+from scripts.common.errors import RequestError, TrainingError
 from scripts.patches.draw import SlideSample
 from scripts.patches.store import patch_writer
 from scripts.training import checkpoint
@@ -254,3 +254,43 @@ def test_accumulated_batches_make_one_step(dataset: Path, tmp_path: Path) -> Non
         gradients.append({name: weight.grad for name, weight in network.named_parameters() if weight.grad is not None})
     assert max(float(value.abs().max()) for value in gradients[1].values()) > 1e-3
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
+
+
+def test_a_training_that_diverges_ends_and_keeps_what_was_good(dataset: Path, tmp_path: Path) -> None:
+    """The weights turn NaN in the second epoch."""
+    stage = workflow(
+        "train.yaml",
+        run_id="training",
+        dataset_dir=dataset,
+        output_dir=tmp_path / "log",
+        model=tmp_path / "model.pt",
+        max_epochs=3,
+        batch_size=4,
+        **ON_CPU,
+    )
+
+    def diverge(engine: Any) -> None:
+        if engine.state.epoch == 2:
+            next(engine.network.parameters()).data.fill_(float("nan"))
+
+    try:
+        stage.initialize()
+        trainer = stage.parser.get_parsed_content("train#trainer")
+        trainer.add_event_handler(Events.ITERATION_STARTED, diverge)
+        with pytest.raises(RuntimeError) as caught:
+            stage.run()
+    finally:
+        set_determinism(seed=None)
+    causes = [error for error in (caught.value, caught.value.__cause__) if isinstance(error, TrainingError)]
+    assert causes, caught.value
+    message = str(causes[0])
+    assert "epoch 2: the weights are NaN or infinite" in message and "smaller --learning_rate" in message
+    state = torch.load(tmp_path / "log" / "last.pt", weights_only=True)
+    assert state["epoch"] == 1
+    for weights in (state["network"], torch.load(tmp_path / "model.pt", weights_only=True)):
+        assert all(torch.isfinite(value).all() for value in weights.values())
+    assert not (tmp_path / "model.json").exists()
+    state["network"][next(iter(state["network"]))].fill_(float("inf"))
+    torch.save(state, tmp_path / "log" / "last.pt")
+    with pytest.raises(RequestError, match=r"last\.pt: weights that are NaN or infinite"):
+        TrainingState(tmp_path / "log", {}, tmp_path / "model.pt", resume=True)

@@ -1,6 +1,8 @@
 import logging
+import re
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from training.embedding_files import write_dataset, write_embedding, write_foreign, write_table
@@ -193,3 +195,34 @@ def test_names_with_dots_and_without_a_suffix_are_whole(tmp_path: Path) -> None:
     write_foreign(tmp_path / "TCGA-t0.uuid-t0.h5", np.argwhere(np.ones((4, 4), dtype=bool)))
     write_table(tmp_path, [{"slide": "TCGA-t0.uuid-t0", "label": 0}])
     assert [row.slide_id for row in EmbeddingTable(tmp_path).rows] == ["TCGA-t0.uuid-t0"]
+
+
+def test_all_files_that_cannot_be_read_are_named_at_once(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path, train=4, val=2, test=1)
+    (folder / "train_1.h5").write_text("text")
+    with h5py.File(folder / "train_2.h5", "r+") as file:
+        file["features"][3, 1] = 0.5
+    write_foreign(folder / "val_0.h5", np.array([[0, 0], [1 << 24, 1 << 24]]))
+    table = EmbeddingTable(folder)
+    with pytest.raises(SlideError, match="3 of 7 embeddings cannot be used") as error:
+        table.require_two_classes("train", "val")
+    assert "\n" not in str(error.value)
+    for name, reason in (("train_1", "not a readable HDF5"), ("train_2", "checksum"), ("val_0", "grid of")):
+        assert re.search(rf"{name}\.h5: [^|]*{reason}", str(error.value))
+
+
+def test_a_file_of_no_known_encoder_beside_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = write_dataset(tmp_path, train=2, val=2, test=0)
+    write_foreign(folder / "train_0.h5", np.argwhere(np.ones((3, 4))))
+    assert EmbeddingTable(folder).encoder == "Random sha256:0"
+    assert "1 of 4 embeddings do not say by which encoder" in caplog.text
+    write_embedding(folder / "train_1.h5", encoder="Other sha256:1")
+    with pytest.raises(RequestError, match=r"2 different encoders \(most Random sha256:0; train_1\.h5 Other"):
+        _ = EmbeddingTable(folder).encoder
+
+
+def test_a_file_of_another_name_is_pointed_at(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path, train=2, val=0, test=0)
+    (folder / "train_0.h5").rename(folder / "train_0.tif.h5")
+    with pytest.raises(RequestError, match=r"the first is train_0\.h5\); there is train_0\.tif\.h5: rename it"):
+        EmbeddingTable(folder)

@@ -16,7 +16,8 @@ def slide_boundary(path: str | Path, remedy: str = "compare the file with its so
     """Turn any error inside the block that is not one of ours into a SlideError that names ``path``.
 
     A damaged file can make a library raise anything: an IndexError from a table cut short, a MemoryError from a size that it states. The
-    trace goes to the debug log. Errors of ours pass as they are, and so do KeyboardInterrupt and SystemExit.
+    trace goes to the debug log. Errors of ours pass as they are, also out of the RuntimeError into which MONAI puts those of a transform, and
+    so do KeyboardInterrupt and SystemExit.
 
     Args:
         path: File of the slide, or its embedding.
@@ -30,6 +31,8 @@ def slide_boundary(path: str | Path, remedy: str = "compare the file with its so
     except OWN_ERRORS:
         raise
     except Exception as error:  # here and below alone: nothing is hidden, the slide is reported as failed
+        if (own := _own_cause(error)) is not None:
+            raise own from error
         raise SlideError(
             f"{path}: cannot be processed ({_what(path, error)}); expected a whole file: {remedy}"
         ) from error
@@ -55,6 +58,12 @@ def file_boundary(path: str | Path, what: str, expected: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise RequestError(f"{path}: {what} ({_what(path, error)}); expected {expected}") from error
+
+
+def _own_cause(error: BaseException) -> BaseException | None:
+    """The error of ours that another one was raised from, if any."""
+    cause = error.__cause__
+    return cause if cause is None or isinstance(cause, OWN_ERRORS) else _own_cause(cause)
 
 
 def _what(path: str | Path, error: Exception) -> str:

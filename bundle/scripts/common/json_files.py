@@ -37,7 +37,7 @@ def read_json(
     if not isinstance(content, dict):
         raise RequestError(f"{path}: a {type(content).__name__}, expected {expected}")
     if format is not None and content.get("format") != format:
-        raise RequestError(f"{path}: format {content.get('format')!r} and not {format!r}, expected {expected}")
+        raise RequestError(f"{path}: format {content.get('format')!r}, expected {format!r}, {expected}")
     require_fields(path, content, fields or {}, expected=expected)
     return content
 

@@ -1,0 +1,68 @@
+"""HDF5 files that others may have written."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from scripts.common.hdf5 import dataset_of, open_hdf5
+
+
+def virtual(file: h5py.File, source: str) -> None:
+    layout = h5py.VirtualLayout(shape=(3,), dtype="f4")
+    layout[:] = h5py.VirtualSource(source, "secret", shape=(3,))
+    file.create_virtual_dataset("features", layout)
+
+
+def external_storage(file: h5py.File) -> None:
+    file.create_dataset("features", (3,), "f4", external=[(str(Path(file.filename).with_name("raw.bin")), 0, 12)])
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    with h5py.File(tmp_path / "secret.h5", "w") as file:
+        file["secret"] = np.ones(3, np.float32)
+    (tmp_path / "raw.bin").write_bytes(bytes(12))
+    return tmp_path / "secret.h5"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda file: file.__setitem__("features", h5py.ExternalLink("secret.h5", "secret")),
+        lambda file: file.create_group("a").__setitem__("b", h5py.ExternalLink("secret.h5", "/")),
+        lambda file: virtual(file, "secret.h5"),
+        external_storage,
+    ],
+)
+def test_what_leads_to_another_file_is_refused(tmp_path: Path, secret: Path, make: Callable[[h5py.File], None]) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        make(file)
+    with pytest.raises(ValueError, match="expected all of its content in the file itself"):
+        open_hdf5(tmp_path / "a.h5")
+
+
+def test_names_within_the_file_are_followed(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["secret"] = np.arange(3, dtype=np.float32)
+        file["soft"], file["hard"] = h5py.SoftLink("/secret"), file["secret"]
+        virtual(file, ".")
+    with open_hdf5(tmp_path / "a.h5") as file:
+        for name in ("soft", "hard", "features"):
+            assert dataset_of(file, name)[:].tolist() == [0, 1, 2]
+
+
+def test_a_dataset_that_states_more_than_the_file_holds(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("huge", (1 << 30, 1 << 10), "f4", chunks=(1, 1 << 10))
+        file.create_dataset("zipped", data=np.zeros((1000, 1000)), compression="gzip")
+        file.create_group("group")
+    with open_hdf5(tmp_path / "a.h5") as file:
+        with pytest.raises(ValueError, match="'huge' states 4398046511104 bytes of values, of which the file holds 0"):
+            dataset_of(file, "huge")
+        assert dataset_of(file, "zipped").shape == (1000, 1000)
+        for name in ("group", "none"):
+            with pytest.raises(ValueError, match=rf"no dataset '{name}' \(it has group, huge, zipped\)"):
+                dataset_of(file, name)

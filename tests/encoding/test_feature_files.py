@@ -1,0 +1,121 @@
+"""Odd feature files: read with the right grid, or refused by name; the others of a set do not suffer."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from scripts.common.errors import SlideError
+from scripts.encoding.store import read_embedding
+
+GRID_YX = np.argwhere(np.ones((6, 5), dtype=bool))
+XY = GRID_YX[:, ::-1] * 512
+FEATURES = np.random.default_rng(0).normal(size=(len(XY), 4)).astype(np.float32)
+
+
+def write(path: Path, *, features: Any = FEATURES, coords: Any = XY, **attributes: Any) -> Path:
+    """Write what TRIDENT writes; an attribute of None is left out."""
+    with h5py.File(path, "w") as file:
+        file["features"], file["coords"] = features, coords
+        stated = {"patch_size": 256, "patch_size_level0": 512, "overlap": 0, **attributes}
+        file["coords"].attrs.update({name: value for name, value in stated.items() if value is not None})
+    return path
+
+
+def changed(values: np.ndarray, row: int, value: Any) -> np.ndarray:
+    values = values.astype(np.result_type(values, np.asarray(value)))
+    values[row] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        {"patch_size_level0": "512"},
+        {"patch_size_level0": 512.0},
+        {"patch_size_level0": np.array([512])},
+        {"patch_size_level0": np.array([512, 512])},
+        {"patch_size_level0": None},
+        {"patch_size": 0},
+        {"overlap": np.array([0])},
+        {"features": FEATURES.astype(np.float64)},
+        {"features": (100 * FEATURES).astype(np.int16)},
+        {"features": FEATURES[None], "coords": XY[None]},
+        {"coords": XY - 1500},
+        {"coords": XY + 0.25},
+        {"features": np.r_[FEATURES, FEATURES[:1] * 0], "coords": np.r_[XY + 60_000, [[0, 0]]]},
+        {"features": np.r_[FEATURES, FEATURES[:2]], "coords": np.r_[XY, XY[:2]]},
+    ],
+    ids=str,
+)
+def test_read_with_the_right_grid(tmp_path: Path, made: dict[str, Any]) -> None:
+    embedding = read_embedding(write(tmp_path / "a.h5", **made))
+    assert (embedding.shape_yx, embedding.patch_px_level0) == ((6, 5), 512)
+    np.testing.assert_array_equal(embedding.grid_yx, GRID_YX)
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        ({"overlap": "NA"}, "attribute overlap of coords is 'NA', expected a whole number"),
+        ({"overlap": 256}, "overlap of coords is 256 of patches of 256 px"),
+        ({"overlap": 64, "patch_size": 0}, "attribute patch_size of coords is '0'"),
+        ({"patch_size_level0": 0}, "attribute patch_size_level0 of coords is '0'"),
+        ({"patch_size_level0": -512}, "is '-512'"),
+        ({"patch_size_level0": np.nan}, "is 'nan'"),
+        ({"patch_size_level0": 2**31}, "from 1 to 65536|1 to 65536"),
+        ({"patch_size_level0": np.array([512, 256])}, r"is '\[512 256\]'"),
+        ({"coords": changed(XY, 3, np.nan)}, "coords hold NaN or values beyond any slide"),
+        ({"coords": changed(XY, 3, 2**31)}, "coords hold NaN or values beyond any slide"),
+        ({"coords": changed(XY, 3, 2**31 - 1)}, "30 patches on a grid of 4194305 x 4194305 cells"),
+        ({"coords": np.r_[XY[1:] + 200_000, [[-1, -1]]]}, r"1 patches at \(-1, -1\)"),
+        ({"coords": XY.astype("S8")}, "coords of type .S8, expected numbers"),
+        ({"coords": XY.T}, r"coords \(2, 30\), expected \(N, 2\)"),
+        ({"coords": np.c_[XY, XY]}, r"coords \(30, 4\), expected"),
+        ({"features": FEATURES[0]}, r"features \(4,\), expected \(N, C\)"),
+        ({"features": FEATURES > 0}, "features of type bool, expected numbers"),
+        ({"features": FEATURES.astype(np.complex64)}, "features of type complex64"),
+        ({"features": 1e300 * FEATURES.astype(np.float64)}, "features hold NaN or infinity"),
+    ],
+    ids=str,
+)
+def test_refused_by_name(tmp_path: Path, made: dict[str, Any], message: str) -> None:
+    with pytest.raises(SlideError, match=rf"a\.h5: .*({message})") as error:
+        read_embedding(write(tmp_path / "a.h5", **made))
+    assert "\n" not in str(error.value)
+
+
+def _group(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file.create_group("features")["uni"] = FEATURES
+
+
+def _unbounded(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file.create_dataset("features", (1 << 40, 4), "f4", chunks=(4096, 4))
+
+
+def _linked(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file["features"] = h5py.ExternalLink("other.h5", "features")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (_group, "no dataset 'features'"),
+        (_unbounded, "states 17592186044416 bytes"),
+        (_linked, "is a link to another file"),
+        (Path.mkdir, "not a readable HDF5 file"),
+        (Path.touch, "not a readable HDF5 file"),
+        (lambda path: path.write_bytes(write(path).read_bytes()[:4000]), "not a readable HDF5 file"),
+    ],
+)
+def test_what_is_no_feature_file(tmp_path: Path, make: Callable[[Path], Any], message: str) -> None:
+    make(tmp_path / "a.h5")
+    with pytest.raises(SlideError, match=rf"a\.h5: .*{message}") as error:
+        read_embedding(tmp_path / "a.h5")
+    assert "\n" not in str(error.value)

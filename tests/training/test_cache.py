@@ -1,0 +1,69 @@
+"""A set with a file that cannot be read ends with one line, every time."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from tiny_flow import BUNDLE
+from training.embedding_files import write_embedding
+
+from scripts.common.errors import SlideError
+from scripts.training.cache import SlideCache
+from scripts.training.transforms import LoadEmbeddingd
+
+FILL = """
+import sys
+from pathlib import Path
+from scripts.training.cache import SlideCache
+from scripts.training.transforms import LoadEmbeddingd
+paths = sorted(Path(sys.argv[1]).glob("*.h5"))
+items = [{"embedding": str(path), "slide": "", "channel_range": [0, 8], "thumbnail_levels": 3} for path in paths]
+for attempt in range(3):
+    try:
+        SlideCache(items, LoadEmbeddingd())
+    except RuntimeError as error:
+        print(error)
+"""
+
+
+def items_of(folder: Path) -> list[dict[str, object]]:
+    names = [write_embedding(folder / f"{index}.h5", seed=index) for index in range(3)]
+    return [
+        {"embedding": str(path), "slide": "", "channel_range": [0, 8], "thumbnail_levels": 3, "number": index}
+        for index, path in enumerate(names)
+    ]
+
+
+@pytest.mark.parametrize(("rate", "kept"), [(1.0, 3), (0.5, 1), (0.0, 0)])
+def test_a_share_is_kept(tmp_path: Path, rate: float, kept: int) -> None:
+    cache = SlideCache(items_of(tmp_path), LoadEmbeddingd(), cache_rate=rate)
+    assert len(cache._cache) == kept
+    assert [item["number"] for item in cache] == [0, 1, 2]
+    assert cache[0]["v"].shape == (8, 6, 5)
+
+
+def test_no_thread_is_left_behind_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    items = items_of(tmp_path)
+    (tmp_path / "1.h5").write_text("text")
+    before = threading.active_count()
+    with pytest.raises(RuntimeError) as caught:
+        SlideCache(items, LoadEmbeddingd())
+    assert isinstance(caught.value.__cause__ or caught.value, SlideError)
+    assert threading.active_count() == before
+
+
+def test_the_process_ends_behind_it(tmp_path: Path) -> None:
+    """With MONAI's pool of threads half of the processes never ended."""
+    items_of(tmp_path)
+    (tmp_path / "0.h5").write_text("text")
+    result = subprocess.run(
+        [sys.executable, "-c", FILL, str(tmp_path)],
+        cwd=BUNDLE,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 0 and result.stdout.count("0.h5") >= 3
