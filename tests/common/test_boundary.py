@@ -43,8 +43,8 @@ def test_an_error_of_ours_comes_out_of_the_one_it_was_wrapped_in() -> None:
 
 
 def test_a_file_of_the_request() -> None:
-    with pytest.raises(RequestError, match=r"^a\.json: not JSON \(KeyError: 'x'\); expected ours: write it anew$"):
-        with file_boundary("a.json", "not JSON", "ours: write it anew"):
-            raise KeyError("x")
+    message = r"^a\.json: not JSON \(KeyError: 'x'\); expected ours: write it anew$"
+    with pytest.raises(RequestError, match=message), file_boundary("a.json", "not JSON", "ours: write it anew"):
+        raise KeyError("x")
     with pytest.raises(StorageError), file_boundary("a.json", "not JSON", "ours"):
         raise StorageError("full")

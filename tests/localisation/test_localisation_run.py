@@ -148,3 +148,12 @@ def test_a_heat_map_of_another_grid_or_none(cohort: Cohort, tmp_path: Path) -> N
     (maps / "hit" / "observed.png").write_bytes((tmp_path / "b" / "predictions" / "hit" / "observed.png").read_bytes())
     with pytest.raises(SlideError, match="8 x 9 cells or a place that are not the embedding's"):
         run(options, tmp_path / "out")
+
+
+def test_all_slides_that_cannot_be_scored_are_named(cohort: Cohort, tmp_path: Path) -> None:
+    options = cohort.finish()
+    (cohort.dataset / "hit.h5").write_text("text")
+    (cohort.predictions / "missed" / "observed.png").write_text("text")
+    with pytest.raises(SlideError, match=r"2 slides cannot be scored: .*hit\.h5: .*missed/cam\.nii\.gz: ") as error:
+        run(options, tmp_path / "out")
+    assert "\n" not in str(error.value) and not (tmp_path / "out").exists()

@@ -8,7 +8,7 @@ import pytest
 from report.report_files import EVIL, card_of, predictions_of, write_evaluated, write_inference
 from tiny_flow import TinyFlow, run_command, run_config
 
-from scripts.common.errors import RequestError
+from scripts.common.errors import RequestError, SlideError
 from scripts.report.run import write_reports
 from scripts.slides.search import find_slides
 
@@ -253,3 +253,16 @@ def test_links_lead_to_slides_of_any_name_and_heat_maps_are_no_slides(tmp_path: 
     hrefs = [str(link["href"]) for link in Page(report).of("a") if not str(link["href"]).startswith("#")]
     pages = [report.parent / unquote(urlsplit(href).path) for href in hrefs]
     assert {page.name for page in pages} == {f"{name}.html" for name in names} and all(page.is_file() for page in pages)
+
+
+def test_a_heat_map_that_cannot_be_shown_costs_its_picture(tmp_path: Path) -> None:
+    write_inference(tmp_path, card_of("a", "b"), predictions_of(3))
+    (tmp_path / "slide_01" / "cam.nii.gz").write_bytes(b"no volume")
+    with pytest.raises(
+        SlideError, match=r"1 of 3 slides are shown without their heat map, all others are done; .*slide_01"
+    ):
+        write_reports(tmp_path)
+    pages = {path.stem: Page(path) for path in (tmp_path / "slides").glob("*.html")}
+    assert sorted(pages) == ["slide_00", "slide_01", "slide_02"]
+    assert len(pages["slide_01"].of("img")) < len(pages["slide_00"].of("img"))
+    assert (tmp_path / "report.html").is_file()

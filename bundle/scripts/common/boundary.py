@@ -16,8 +16,8 @@ def slide_boundary(path: str | Path, remedy: str = "compare the file with its so
     """Turn any error inside the block that is not one of ours into a SlideError that names ``path``.
 
     A damaged file can make a library raise anything: an IndexError from a table cut short, a MemoryError from a size that it states. The
-    trace goes to the debug log. Errors of ours pass as they are, also out of the RuntimeError into which MONAI puts those of a transform, and
-    so do KeyboardInterrupt and SystemExit.
+    trace goes to the debug log. Errors of ours pass as they are, also out of the RuntimeError into which MONAI puts those of a transform;
+    and so do KeyboardInterrupt and SystemExit.
 
     Args:
         path: File of the slide, or its embedding.
