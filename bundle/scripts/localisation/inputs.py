@@ -17,7 +17,6 @@ from ..evaluation.metrics import predicted_classes
 from ..evaluation.predictions import read_predictions
 from ..inference.exports import nifti_affine
 from ..slides.lesion_mask import find_masks, lesion_cells
-from ..slides.slide_ids import known_ids
 from ..slides.table import SPLITS, read_slides
 
 _LOGGER = logging.getLogger(__name__)
@@ -77,7 +76,7 @@ def read_mapped_slides(
     source = dataset / "slides.csv" if slides is None else Path(slides)
     if split is not None and split not in SPLITS:
         raise RequestError(f"split {split!r}: expected one of {', '.join(SPLITS)}, or none for all slides")
-    row_of = {row.slide_id: row for row in read_slides(source, known=known_ids(dataset)) if split in (None, row.split)}
+    row_of = {row.slide_id: row for row in read_slides(source) if split in (None, row.split)}
     table = read_predictions(results / "predictions.csv")
     if table.thresholds is None:
         raise RequestError(
@@ -124,8 +123,7 @@ def read_mapped_slides(
         )
     if faults:
         raise SlideError(
-            f"{len(faults)} slides cannot be scored: {' | '.join(faults)}; expected all of them: correct them, or take them out of the "
-            "table"
+            f"{len(faults)} slides cannot be scored: {' | '.join(faults)}; expected all: correct them, or take them out of the table"
         )
     if unlabelled or without_mask:
         _LOGGER.warning(
