@@ -22,8 +22,8 @@ CONTRAST = 40
 
 
 def quarter_colours(rows: int, columns: int, *, seed: int = 0) -> NDArray[np.uint8]:
-    """Draw a colour for every quarter of rows x columns patches, (2 rows, 2 columns, 3), multiples of 4."""
-    drawn = np.random.default_rng(seed).integers(20, 45, (2 * rows, 2 * columns, 3)) * 4
+    """Draw a colour of stained tissue for every quarter of rows x columns patches, (2 rows, 2 columns, 3), multiples of 4."""
+    drawn = np.random.default_rng(seed).integers((35, 20, 32), (45, 32, 45), (2 * rows, 2 * columns, 3)) * 4
     return drawn.astype(np.uint8)
 
 

@@ -51,7 +51,7 @@ def test_scores_of_a_slide(tmp_path: Path) -> None:
     scores = scores_of(
         tmp_path,
         thumbnail,
-        TissueRecord(grid, "rle", 0.5, 0.05),
+        TissueRecord(grid, 1, "rle", 0.5, 0.05),
         mpp_x=0.5,
         mpp_y=0.25,
         patch_um=50.0,
@@ -63,7 +63,8 @@ def test_scores_of_a_slide(tmp_path: Path) -> None:
     assert scores["grid"] == {"shape_yx": [2, 2], "origin_xy_px": [30, 70], "patch_px_level0": 100}
     tissue = scores["tissue"]
     assert tissue["area_mm2"] == 3 * 100 * 0.5 * 100 * 0.25 / 1e6 and tissue["box_mm2"] == tissue["area_mm2"] * 4 / 3
-    assert (tissue["glass"], tissue["ink_or_debris"], tissue["specks"], tissue["left_out"]) == (2, 2, 2, 4)
+    assert (tissue["glass"], tissue["ink_or_debris"], tissue["specks"], tissue["left_out"]) == (2, 2, 1, 4)
+    assert tissue["pen"] == 1
     assert tissue["pen_coloured"] == 1, "the green cell at row 1, column 0 was not observed"
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "case" / "thumbnail.png")), thumbnail)
 

@@ -120,7 +120,7 @@ def write_inference(
                 if mpp is None
                 else {"mpp_x": mpp, "mpp_y": mpp, "patch_um": 64.0, "read_px": 128, "read_level": 0},
             ),
-            tissue=TissueRecord(rng.random((12, 12)).astype(np.float32), "rle", 0.4, 0.05),
+            tissue=TissueRecord(rng.random((12, 12)).astype(np.float32), 0, "rle", 0.4, 0.05),
             thumbnail=thumbnail,
             class_shown=names[1],
             seen_in=seen_in,

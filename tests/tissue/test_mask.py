@@ -41,12 +41,6 @@ def test_tissue_stays_ink_glass_and_speck_go(glass):
     assert tissue.reason == ""
 
 
-def test_otsu_keeps_ink_and_pen_colour_drops_it():
-    ink = letters(MARKED, "I")
-    assert found(MARKED, method="otsu").mask[ink].all()
-    assert not found(MARKED, method="otsu", ink_filter=True).mask[ink].any()
-
-
 def test_specks_are_kept_on_request():
     assert found(MARKED, min_speck_patches=1).mask[7, 0]
 

@@ -6,7 +6,7 @@ import torch
 from tissue.array_slide import ArraySlide
 
 from scripts.slides.geometry import PatchGrid
-from scripts.tissue.score import RunLengthScored, intensity_scores, pen_colour_scores, rle_scores, slide_scores
+from scripts.tissue.score import RunLengthScored, intensity_scores, rle_scores, slide_scores
 
 
 def counted(patch, levels, dead_band):
@@ -49,20 +49,6 @@ def test_dead_band_quiets_glass_that_sits_on_a_step():
 def test_intensity_runs_from_white_to_black():
     patches = np.array([255, 0, 51], dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 3), dtype=np.uint8)
     np.testing.assert_allclose(intensity_scores(patches), [0, 1, 0.8], atol=1e-6)
-
-
-def test_pen_colours_are_told_from_stains_black_and_glass():
-    colours = [
-        (20, 60, 150),
-        (20, 110, 60),
-        (25, 25, 30),
-        (243, 243, 243),
-        (150, 90, 170),
-        (220, 120, 160),
-        (90, 60, 140),
-    ]
-    patches = np.array(colours, dtype=np.uint8)[:, None, None] * np.ones((1, 4, 4, 1), dtype=np.uint8)
-    np.testing.assert_array_equal(pen_colour_scores(patches), [1, 1, 0, 0, 0, 0, 0])
 
 
 def test_transform_agrees_and_keeps_the_item():

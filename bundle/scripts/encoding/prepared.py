@@ -66,7 +66,9 @@ def prepare_slide(reader: SlideReader, plan: ReadPlan, settings: EncodingSetting
         NoTissueError: there is none.
         SlideError: the pixels cannot be decoded, or there is none where they can.
     """
-    tissue = find_tissue(reader, plan.grid, method=settings.tissue_method, patch_um=settings.patch_um)
+    tissue = find_tissue(
+        reader, plan.grid, method=settings.tissue_method, patch_um=settings.patch_um, drop_pen=settings.drop_pen
+    )
     return require_tissue(reader, PreparedSlide(plan, tissue))
 
 

@@ -101,7 +101,7 @@ def scan_slide(
     grid = plan.grid
     rows, columns = grid.shape_yx
     coords_xy_px = grid.coords_xy_px(np.indices(grid.shape_yx, dtype=np.int32).reshape(2, -1).T)
-    functions = score_functions()
+    functions = score_functions(drop_pen=settings.drop_pen)
     _, pool = score_level(reader, grid, patch_um=settings.patch_um)
     edges = np.linspace(0, plan.read_px, PIXELS_PER_PATCH + 1).tolist()
 

@@ -26,6 +26,7 @@ class EncodingSettings:
         patch_um: side of a patch on the slide.
         read_level: "auto", "highest" (level 0, as in the paper) or a level's number.
         tissue_method: "rle" or "otsu".
+        drop_pen: with "rle", leave out patches with the colour of pen.
         thumbnail_levels: L.
         precision: of the encoder's arithmetic: "float32", "bfloat16" or "float16".
 
@@ -36,6 +37,7 @@ class EncodingSettings:
     patch_um: float = PATCH_UM
     read_level: str | int = "auto"
     tissue_method: str = "rle"
+    drop_pen: bool = True
     thumbnail_levels: int = 3
     precision: str = "float32"
 
@@ -44,6 +46,7 @@ class EncodingSettings:
             ("patch_um", self.patch_um > 0, "micrometres, over 0"),
             ("read_level", is_read_level(self.read_level), "auto, highest or a level's number"),
             ("tissue_method", self.tissue_method in METHODS, f"one of {', '.join(METHODS)}"),
+            ("drop_pen", isinstance(self.drop_pen, bool), "true or false"),
             ("thumbnail_levels", self.thumbnail_levels >= 1, "1 or more"),
             ("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
         ):

@@ -17,24 +17,31 @@ class TissueRecord:
 
     Attributes:
         scores: of every patch of the slide's grid, (rows, columns).
+        pen: patches that the colour of pen kept from being tissue; 0 in files without the figure.
         method: "rle" or "otsu".
         threshold: least score of tissue.
         glass_threshold: score that ends the glass.
     """
 
     scores: NDArray[np.float32]
+    pen: int
     method: str
     threshold: float
     glass_threshold: float
 
 
 def write_tissue(group: h5py.Group, tissue: TissueMask) -> None:
-    """Keep the scores, their histogram and both thresholds."""
+    """Keep the scores, their histogram, both thresholds and the number of patches with the colour of pen."""
     group["scores"] = tissue.scores
     group["histogram_counts"] = tissue.histogram_counts
     group["histogram_edges"] = tissue.histogram_edges
     group.attrs.update(
-        {"method": tissue.method, "threshold": tissue.threshold, "glass_threshold": tissue.glass_threshold}
+        {
+            "method": tissue.method,
+            "threshold": tissue.threshold,
+            "glass_threshold": tissue.glass_threshold,
+            "pen": int(tissue.pen.sum()),
+        }
     )
 
 
@@ -51,6 +58,7 @@ def read_tissue(path: Path) -> TissueRecord | None:
         attributes = dict(group.attrs)
         return TissueRecord(
             scores=group["scores"][()],
+            pen=int(attributes.get("pen", 0)),
             method=str(attributes["method"]),
             threshold=float(attributes["threshold"]),
             glass_threshold=float(attributes["glass_threshold"]),

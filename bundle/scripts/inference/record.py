@@ -17,8 +17,7 @@ from ..dsnet.heat_map import GRAD_CAM, MapKind
 from ..encoding.store import Embedding
 from ..encoding.tissue_record import TissueRecord
 from ..evaluation.predictions import Prediction
-from ..tissue.mask import INK_SHARE
-from ..tissue.score import pen_colour_scores
+from ..tissue.pen import INK_SHARE, pen_colour_scores
 
 RUN_FORMAT = "dsnet-inference/1"
 SCORES_FORMAT = "dsnet-scores/1"
@@ -139,12 +138,13 @@ def _groups(tissue: TissueRecord, patches: int) -> dict[str, Any]:
         "glass_threshold": tissue.glass_threshold,
         "glass": int(glass.sum()),
         "ink_or_debris": int(flat.sum()),
-        "specks": max(0, int((~glass & ~flat).sum()) - patches),
+        "pen": tissue.pen,
+        "specks": max(0, int((~glass & ~flat).sum()) - tissue.pen - patches),
     }
 
 
 def _pen_coloured(thumbnail: NDArray[np.uint8], embedding: Embedding) -> int:
-    """Count the observed patches of which half or more of the thumbnail's 2 x 2 pixels have the colour of green or blue pen."""
+    """Count the observed patches of which most of the thumbnail's 2 x 2 pixels have the colour of pen."""
     rows, columns = embedding.shape_yx
     pen = pen_colour_scores(thumbnail.reshape(-1, 1, 1, 3)).reshape(rows, 2, columns, 2).mean(axis=(1, 3))
     return int((pen[tuple(embedding.grid_yx.T)] >= INK_SHARE).sum())

@@ -45,6 +45,7 @@ def sample_slide(
     seed: int,
     rich_share: float = 0.9,
     patch_um: float = PATCH_UM,
+    drop_pen: bool = True,
     read_level: str | int = "highest",
     num_workers: int = 0,
 ) -> SlideSample:
@@ -61,6 +62,7 @@ def sample_slide(
         seed: Seed of the whole request, 0 or more.
         rich_share: Least share of the drawn patches that is nucleus-rich, from 0 to 1.
         patch_um: Side of a patch on the slide.
+        drop_pen: Draw none with the colour of pen.
         read_level: ``"highest"``, ``"auto"`` or a level's number, see :func:`..slides.geometry.plan_reading`.
         num_workers: Threads that decode; the draw does not depend on it.
 
@@ -71,7 +73,7 @@ def sample_slide(
     most_others = patches - ceil(patches * share)
     with open_slide(row.path, num_workers=num_workers) as reader:
         plan = plan_reading(reader, patch_um=patch_um, read_level=read_level, mpp=row.mpp)
-        tissue = find_tissue(reader, plan.grid, patch_um=patch_um)
+        tissue = find_tissue(reader, plan.grid, patch_um=patch_um, drop_pen=drop_pen)
         grid_yx = np.argwhere(tissue.mask).astype(np.int32)
         candidates_xy_px = plan.grid.coords_xy_px(seeded_generator(seed, row.slide_id).permutation(grid_yx))
         sample = _Draw()

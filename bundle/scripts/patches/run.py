@@ -49,6 +49,7 @@ def sample_slides(
     splits: str | Sequence[str] = ("train",),
     seed: int = 0,
     patch_um: float = PATCH_UM,
+    drop_pen: bool = True,
     read_level: str | int = "highest",
     num_workers: int = 0,
     decode_timeout: float = DECODE_TIMEOUT_S,
@@ -67,6 +68,7 @@ def sample_slides(
         splits: Slides of which splits are drawn from; without effect where no slide names its split.
         seed: Decides which slides are drawn, and which patches of a slide whatever the others are.
         patch_um: Side of a patch on the slide.
+        drop_pen: Draw none with the colour of pen.
         read_level: ``"highest"`` (level 0, as in the paper), ``"auto"`` or a level's number.
         num_workers: Threads that decode; the draw does not depend on it.
         decode_timeout: Seconds; a decoder that does not return for so long fails its slide.
@@ -87,6 +89,7 @@ def sample_slides(
         ("splits", wanted_splits, bool(wanted_splits) and set(wanted_splits) <= set(SPLITS), f"any of {SPLITS}"),
         ("seed", seed, seed >= 0, "0 or more"),
         ("patch_um", patch_um, patch_um > 0, "micrometres, over 0"),
+        ("drop_pen", drop_pen, isinstance(drop_pen, bool), "true or false"),
         ("read_level", read_level, is_read_level(read_level), "highest, auto or a level's number"),
         ("num_workers", num_workers, num_workers >= 0, "0 or more"),
     ):
@@ -103,6 +106,7 @@ def sample_slides(
         "splits": wanted_splits,
         "patch_um": patch_um,
         "patch_px": PATCH_PX,
+        "drop_pen": drop_pen,
         "read_level": read_level,
     }
     attributes: dict[str, str | int | float] = {
@@ -120,6 +124,7 @@ def sample_slides(
         seed=seed,
         rich_share=rich_share,
         patch_um=patch_um,
+        drop_pen=drop_pen,
         read_level=read_level,
         num_workers=num_workers,
     )

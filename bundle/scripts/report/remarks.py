@@ -35,7 +35,7 @@ def _on_tissue(slide: SlideResult) -> list[str]:
     if tissue["left_out"]:
         found.append(f"{tissue['left_out']} patches lie on tiles that could not be decoded, and were not looked at.")
     if tissue["pen_coloured"]:
-        found.append(f"{tissue['pen_coloured']} patches taken for tissue have the colour of green or blue pen.")
+        found.append(f"{tissue['pen_coloured']} patches taken for tissue have the colour of pen.")
     if tissue.get("method") == "otsu":
         found.append("Tissue was found by Otsu's method, which takes pen marks for tissue.")
     return found

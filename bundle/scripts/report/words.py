@@ -89,6 +89,7 @@ def quality(slide: SlideResult) -> list[tuple[str, str]]:
             ("Tissue found by", f"{METHODS[tissue['method']]}, score of {tissue['threshold']:.3f} or more"),
             ("Left out as glass", count(tissue["glass"], "patch", "patches")),
             ("Left out as ink, debris or blood", count(tissue["ink_or_debris"], "patch", "patches")),
+            ("Left out as pen", count(tissue.get("pen", 0), "patch", "patches")),
             ("Left out as specks", count(tissue["specks"], "patch", "patches")),
         ]
     unreadable, pen = tissue["left_out"], tissue["pen_coloured"]
@@ -98,7 +99,7 @@ def quality(slide: SlideResult) -> list[tuple[str, str]]:
             "Pen colour on tissue",
             "not known: no thumbnail"
             if pen is None
-            else f"{count(pen, 'patch', 'patches')} (green or blue; black ink is not found this way)",
+            else f"{count(pen, 'patch', 'patches')} (purple and pink ink are not found this way)",
         )
     )
     if slide.scores["backend"]:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from ..common.errors import RequestError
 from ..slides.geometry import PATCH_UM, PatchGrid
 from ..slides.reader import SlideReader
-from .score import SCORE_UM_PX, Score, intensity_scores, pen_colour_scores, rle_scores, slide_scores
+from .pen import INK_SHARE, pen_colour_scores
+from .score import SCORE_UM_PX, Score, intensity_scores, rle_scores, slide_scores
 from .threshold import (
     TissueMask,
     darkness_threshold,
@@ -24,9 +25,6 @@ METHODS = ("rle", "otsu")
 DEAD_BAND = 4.0
 """Grey levels under which a step between neighbours is noise: a quarter of a step of the quantiser."""
 
-INK_SHARE = 0.5
-"""A patch with at least this share of pen-coloured pixels is ink."""
-
 DARK = 0.6
 """Darkness that the median tissue patch of a stained section does not reach; signal on black does."""
 
@@ -37,7 +35,7 @@ def find_tissue(
     *,
     method: str = "rle",
     patch_um: float = PATCH_UM,
-    ink_filter: bool = False,
+    drop_pen: bool = True,
     min_speck_patches: int = 3,
     um_px: float = SCORE_UM_PX,
 ) -> TissueMask:
@@ -48,10 +46,10 @@ def find_tissue(
     Args:
         reader: The slide.
         grid: Where its patches lie.
-        method: ``"rle"``: run lengths, glass first, then ink and debris. ``"otsu"``: Otsu's method on the mean
-            intensity, the paper's comparison; it keeps ink.
+        method: ``"rle"``: run lengths, glass first, then ink and debris; then pen colours. ``"otsu"``: Otsu's method on
+            the mean intensity, the paper's comparison; it keeps ink.
         patch_um: Side of a grid patch in micrometres.
-        ink_filter: Also drop patches of which half has the colour of green or blue pen.
+        drop_pen: With ``"rle"``, also drop patches with the colour of pen, see :mod:`.pen`.
         min_speck_patches: Drop connected parts of the mask with fewer patches; 1 keeps all.
         um_px: Resolution to score at, see :func:`slide_scores`.
 
@@ -63,14 +61,14 @@ def find_tissue(
         raise RequestError(f"method {method!r}: expected one of {', '.join(METHODS)}")
     if min_speck_patches < 1:
         raise RequestError(f"min_speck_patches {min_speck_patches}: expected at least 1, which keeps every patch")
-    by_name = slide_scores(reader, grid, scores=score_functions(ink_filter=ink_filter), patch_um=patch_um, um_px=um_px)
+    by_name = slide_scores(reader, grid, scores=score_functions(drop_pen=drop_pen), patch_um=patch_um, um_px=um_px)
     return tissue_mask(by_name, method=method, min_speck_patches=min_speck_patches)
 
 
-def score_functions(*, ink_filter: bool = False) -> dict[str, Score]:
+def score_functions(*, drop_pen: bool = True) -> dict[str, Score]:
     """Name what :func:`tissue_mask` needs to know of every patch."""
     functions: dict[str, Score] = {"rle": partial(rle_scores, dead_band=DEAD_BAND), "otsu": intensity_scores}
-    if ink_filter:
+    if drop_pen:
         functions["pen"] = pen_colour_scores
     return functions
 
@@ -80,23 +78,31 @@ def tissue_mask(
 ) -> TissueMask:
     """Part tissue from everything else on the scores (rows, cols) of a slide, named as in :func:`score_functions`.
 
-    A patch whose scores are NaN could not be read: it decides no threshold, and is not tissue.
+    A patch whose scores are NaN could not be read: it decides no threshold, and is not tissue. Pen colours do not move the thresholds, so
+    that they cost no other patch.
     """
     judged = np.isfinite(by_name[method])
     scores, darkness = np.where(judged, by_name[method], 0), by_name["otsu"]
-    allowed = judged & (by_name["pen"] < INK_SHARE) if "pen" in by_name else judged
-    glass, threshold = _thresholds(scores[allowed], method)
-    mask = without_specks((scores >= threshold) & allowed, min_patches=min_speck_patches)
+    pen = np.zeros(scores.shape, dtype=bool)
+    if method == "rle" and "pen" in by_name:
+        pen = judged & (by_name["pen"] >= INK_SHARE)
+    glass, threshold = _thresholds(scores[judged], method)
+    textured = judged & (scores >= threshold)
+    mask = without_specks(textured & ~pen, min_patches=min_speck_patches)
+    with_pen = without_specks(textured, min_patches=min_speck_patches)
     reason = ""
-    if not mask.any():
+    if not with_pen.any():
         reason = "no patch has the texture of tissue" if method == "rle" else "no patch is darker than the glass"
-    elif float(np.median(darkness[mask])) > DARK:
+    elif float(np.median(darkness[with_pen])) > DARK:
         reason = "what has texture is too dark for a stained section in bright field (fluorescence?)"
         mask = np.zeros_like(mask)
+    elif not mask.any():
+        reason = "what has texture has the colour of pen (where it is tissue of another stain: drop_pen false)"
     counts, edges = histogram(scores[judged])
     return TissueMask(
         mask=mask,
         scores=scores,
+        pen=pen & textured,
         threshold=threshold,
         glass_threshold=glass,
         histogram_counts=counts,

@@ -22,8 +22,6 @@ BLOCK_PATCHES = 16
 """Side, in patches, of the square read at once: bounds the memory and spares decoding a tile once a patch."""
 
 _LEVEL_SLACK = 1.05
-_INK_HUE_DEG = (90.0, 235.0)
-_INK_SATURATION = 0.35
 
 
 def rle_scores(patches: NDArray[np.uint8], levels: int = 16, *, dead_band: float = 0.0) -> NDArray[np.float32]:
@@ -55,21 +53,6 @@ def rle_scores(patches: NDArray[np.uint8], levels: int = 16, *, dead_band: float
 def intensity_scores(patches: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Measure how dark each patch (N, h, w, 3) is: 0 white, 1 black, (N,). Otsu's method works on this in Fig. 5b."""
     return (1 - patches.mean(axis=(1, 2, 3), dtype=np.float64) / 255).astype(np.float32)
-
-
-def pen_colour_scores(patches: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Give the share of each patch (N, h, w, 3) that has the hue of green or blue pen and is saturated, (N,).
-
-    One pixel in four is looked at. Haematoxylin and eosin mostly lie beyond 235 degrees of hue. Black ink has no hue
-    and is not found this way.
-    """
-    rgb = patches[:, ::2, ::2].astype(np.float32)
-    red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
-    high, low = rgb.max(axis=-1), rgb.min(axis=-1)
-    chroma = np.maximum(high - low, 1e-6)
-    hue_deg = 60 * np.where(blue == high, 4 + (red - green) / chroma, 2 + (blue - red) / chroma)
-    pen = (red < high) & (hue_deg > _INK_HUE_DEG[0]) & (hue_deg < _INK_HUE_DEG[1]) & (chroma > _INK_SATURATION * high)
-    return pen.mean(axis=(1, 2), dtype=np.float64).astype(np.float32)
 
 
 class RunLengthScored(MapTransform):

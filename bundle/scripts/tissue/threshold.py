@@ -37,6 +37,7 @@ class TissueMask:
     Attributes:
         mask: (rows, cols), true where there is tissue.
         scores: (rows, cols), what the threshold was applied to.
+        pen: (rows, cols), true where the score is that of tissue and the colour that of pen; not in the mask.
         threshold: Least score of tissue. A patch over it can still be missing from the mask (a speck, pen colour).
         glass_threshold: Score that ends the glass; with Otsu's method, the threshold itself.
         histogram_counts: Patches in each bin of the scores, (64,).
@@ -48,6 +49,7 @@ class TissueMask:
 
     mask: NDArray[np.bool_]
     scores: NDArray[np.float32]
+    pen: NDArray[np.bool_]
     threshold: float
     glass_threshold: float
     histogram_counts: NDArray[np.int64]
