@@ -58,6 +58,7 @@ PENS = {
 SCANS = {0.25: 20, 0.5: 24, 1.0: 32, 2.0: 40, 4.0: 48, 8.0: 64}
 """Resolutions of the paved slides (um/px), and their side in cells."""
 
+SEEDS = {"chosen": 1, "held_out": 3}
 REAL = {"cmu-1-small-region.svs": None, "tcga-cr-7395-01a-01-ts1.svs": 0.5, "14082.tif": None}
 
 
@@ -123,7 +124,10 @@ def marked(rng: np.random.Generator, section: Section, colour: tuple[int, int, i
     density = -np.log10((np.array(colour) + 1) / 256)
     step = section.patch_um / section.mpp
     for _ in range(3):
-        breadth_px = np.exp(rng.uniform(np.log(200), np.log(np.clip(0.12 * min(height, width) * section.mpp, 250, 3000)))) / section.mpp
+        breadth_px = (
+            np.exp(rng.uniform(np.log(200), np.log(np.clip(0.12 * min(height, width) * section.mpp, 250, 3000))))
+            / section.mpp
+        )
         coverage, inside = _stroke(rng, (height, width), breadth_px, step)
         new = inside & ~ink
         thick = (coverage * new)[..., None]
@@ -147,7 +151,9 @@ def _stroke(
     step = max(1, int(cell_px // 16))
     yy, xx = np.mgrid[0:height:step, 0:width:step].astype(np.float32)
     angle = rng.uniform(0, np.pi)
-    along = (xx - rng.uniform(0.25, 0.75) * width) * np.cos(angle) + (yy - rng.uniform(0.25, 0.75) * height) * np.sin(angle)
+    along = (xx - rng.uniform(0.25, 0.75) * width) * np.cos(angle) + (yy - rng.uniform(0.25, 0.75) * height) * np.sin(
+        angle
+    )
     across = (yy - height / 2) * np.cos(angle) - (xx - width / 2) * np.sin(angle)
     bend = rng.uniform(-0.15, 0.15) * min(height, width) * np.sin(along / (0.2 * width))
     off = np.abs(across - bend - rng.uniform(-0.3, 0.3) * min(height, width))
@@ -175,12 +181,14 @@ def masks_of(path: Path, pixels: Pixels, section: Section) -> tuple[PatchGrid, B
     write_pyramid(path, pixels, section.mpp)
     with open_slide(path) as reader:
         grid = plan_reading(reader, patch_um=section.patch_um).grid
-        return grid, *(find_tissue(reader, grid, drop_pen=drop, patch_um=section.patch_um).mask for drop in (False, True))
+        return grid, *(
+            find_tissue(reader, grid, drop_pen=drop, patch_um=section.patch_um).mask for drop in (False, True)
+        )
 
 
 def sections(data: Path, part: str, count: int) -> Iterator[tuple[str, Section, str]]:
     """Yield the kind, the section and the name of a pen of every slide."""
-    rng = np.random.default_rng({"chosen": 1, "held_out": 2}[part])
+    rng = np.random.default_rng(SEEDS[part])
     tiles, pens = tiles_of(data, part), list(PENS[part])
     for index in range(count):
         mpp = list(SCANS)[index % len(SCANS)]
@@ -199,7 +207,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--part", choices=sorted(PENS), default="held_out")
     parser.add_argument("--slides", type=int, default=60, help="paved slides (60)")
-    parser.add_argument("--pictures", type=Path, default=None, help="folder for a picture of every slide and what is kept of it")
+    parser.add_argument(
+        "--pictures", type=Path, default=None, help="folder for a picture of every slide and what is kept of it"
+    )
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
     found: dict[str, list[NDArray[np.float64]]] = {}
@@ -207,7 +217,7 @@ def main() -> None:
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         for index, (kind, section, pen) in enumerate(sections(arguments.data, arguments.part, arguments.slides)):
-            rng = np.random.default_rng(index)
+            rng = np.random.default_rng((SEEDS[arguments.part], index))
             section = Section(section.name, restained(rng, section.pixels), section.tissue, section.mpp)
             pixels, ink = marked(rng, section, PENS[arguments.part][pen])
             grid, clean, clean_kept = masks_of(Path(folder) / "clean.tif", section.pixels, section)

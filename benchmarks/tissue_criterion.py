@@ -33,7 +33,7 @@ from scripts.tissue.score import rle_scores
 Truth = dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]]
 VARIANTS: dict[str, dict[str, Any]] = {
     "rle (at 2 um/px)": {},
-    "rle + pen colour": {"ink_filter": True},
+    "rle without pen colours": {"drop_pen": False},
     "rle at 0.5 um/px (level 0)": {"um_px": 0.5},
     "rle at 1 um/px": {"um_px": 1.0},
     "rle at 4 um/px": {"um_px": 4.0},
@@ -118,7 +118,7 @@ def measure_real(data: Path) -> None:
         with open_slide(data / "slides" / name) as reader:
             grid = plan_reading(reader, mpp=mpp).grid
             full = find_tissue(reader, grid, **VARIANTS[FULL]).mask
-            for variant in (FULL, "rle (at 2 um/px)", "rle + pen colour", "otsu"):
+            for variant in (FULL, "rle (at 2 um/px)", "rle without pen colours", "otsu"):
                 found = find_tissue(reader, grid, **VARIANTS[variant])
                 either = (found.mask | full).sum()
                 overlap = f"{(found.mask & full).sum() / either:.3f}" if either else "both empty"

@@ -80,7 +80,7 @@ def test_a_stroke_over_tissue_goes_and_costs_nothing_else():
 
 
 def test_a_slide_of_pen_alone_is_empty_and_says_so():
-    inked = tissue(25, 32).reshape(5, 5, 32, 32, 3).swapaxes(1, 2).reshape(160, 160, 3) + 0.5 * density(INKS["green"])
+    inked = tissue(25, 32).reshape(5, 5, 32, 32, 3).swapaxes(1, 2).reshape(160, 160, 3) + 0.5 * density((60, 160, 190))
     found = find_tissue(ArraySlide([pixels(inked)]), PatchGrid(32, (0, 0), (5, 5)))
     assert not found.mask.any()
     assert "drop_pen" in found.reason

@@ -84,7 +84,9 @@ def test_histogram_counts_every_patch():
 
 def test_box_is_the_tightest():
     mask = np.zeros((9, 7), dtype=bool)
-    tissue = TissueMask(mask, mask.astype(np.float32), np.zeros_like(mask), 0.5, 0.1, *histogram(mask.astype(np.float32)), "rle", "")
+    tissue = TissueMask(
+        mask, mask.astype(np.float32), np.zeros_like(mask), 0.5, 0.1, *histogram(mask.astype(np.float32)), "rle", ""
+    )
     assert tissue.box == (0, 0, 0, 0)
     mask[2, 3] = mask[6, 1] = True
     assert tissue.box == (2, 1, 5, 3)
