@@ -46,6 +46,8 @@ def write_classifier(path: Path, dataset: Path, **changes: Any) -> Path:
     card = {
         "format": FORMAT,
         "class_names": ["0", "1"],
+        "threshold": 0.5,
+        "threshold_from": "val",
         "encoder": EmbeddingTable(dataset).encoder,
         "architecture": "DSNet",
         "network": network.arguments,
