@@ -9,30 +9,74 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from .errors import StorageError
 
 _STORAGE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
-_PARTIAL = re.compile(r"\.(?P<stem>.*)\.\d+\.partial(?:\.[^.]*)?", re.DOTALL)
+_PARTIAL = re.compile(r"\.(?P<stem>.+)\.\d+\.partial(?:\.[^.]*)?", re.DOTALL)
+"""A name that :func:`atomic_path` yields."""
+
 _LONGEST_STEM_BYTES, _DIGEST_DIGITS = 200, 32
 """A partial name is at most 255 bytes with the process and the suffix around it."""
 
 
+class Guard(Protocol):
+    """Says which files of a folder may be replaced, and notes those that are written."""
+
+    def covers(self, path: Path) -> bool:
+        """Whether a file lies in its folder."""
+        ...
+
+    def admit(self, path: Path) -> None:
+        """Raise a RequestError where ``path`` may not be replaced."""
+        ...
+
+    def record(self, path: Path, partial: Path) -> None:
+        """Note that ``partial``, which is whole, is about to become ``path``."""
+        ...
+
+
+_GUARDS: list[Guard] = []
+"""Of the outputs that this process holds, the latest last."""
+
+
 @contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+def guarded_by(guard: Guard) -> Iterator[None]:
+    """Let ``guard`` watch over its folder: :func:`atomic_path` asks it."""
+    _GUARDS.append(guard)
+    try:
+        yield
+    finally:
+        _GUARDS.remove(guard)
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str], *, guarded: bool = True) -> Iterator[Path]:
     """Yield a name beside ``path`` to write to; on success flush it to disk and rename it to ``path``.
 
     The name keeps the suffix of ``path`` (writers that choose a format by suffix need it). On an error the partial file is
     removed and ``path`` keeps whatever it held before.
+
+    Args:
+        path: the file.
+        guarded: whether whoever holds its folder is asked; not of the files that the holding itself takes.
+
+    Raises:
+        RequestError: the folder is held and ``path`` is not ours to replace.
     """
     path = Path(path)
+    guard = next((guard for guard in reversed(_GUARDS) if guarded and guard.covers(path)), None)
+    if guard is not None:
+        guard.admit(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{_partial_stem(path.stem)}.{os.getpid()}.partial{path.suffix}")
     try:
         yield partial
         with open(partial, "rb+") as file:
             os.fsync(file.fileno())
+        if guard is not None:
+            guard.record(path, partial)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

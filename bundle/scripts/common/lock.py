@@ -9,11 +9,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from .errors import RequestError
-from .files import write_json
+from .files import atomic_path
 
 NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK})
 """What a file system without locks answers: some network mounts do."""
@@ -25,7 +26,9 @@ _LOGGER = logging.getLogger(__name__)
 
 
 @contextmanager
-def folder_lock(folder: str | os.PathLike[str], name: str) -> Iterator[None]:
+def folder_lock(
+    folder: str | os.PathLike[str], name: str, *, elsewhere: str = "name another --output_dir"
+) -> Iterator[None]:
     """Hold ``folder`` for one run of ``name``; the operating system lets go when the process ends, however it ends.
 
     Two files stay in the folder: ``.<name>.lock``, which is what is locked, and ``.<name>.owner.json``, which says who holds it
@@ -35,12 +38,19 @@ def folder_lock(folder: str | os.PathLike[str], name: str) -> Iterator[None]:
     it at its end. It does not know of runs that could lock there (the folder mounted otherwise on another machine), and one that a
     killed run left is taken over on the same machine alone; elsewhere it must be deleted by hand.
 
+    Args:
+        folder: what is held; made where it is missing.
+        name: of the stage.
+        elsewhere: the remedy that names another folder.
+
     Raises:
-        RequestError: another run holds it (the message names its process, machine and age), or the folder cannot be written.
+        RequestError: another run holds it (the message names its process, machine and age), the folder cannot be written, or a file
+            that is not ours has the name of the lock.
     """
     folder = Path(folder)
     owner = folder / f".{name}.owner.json"
     marker = folder / f".{name}.soft.lock"
+    refuse_foreign_lock(folder, name, elsewhere=elsewhere)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = _acquired(folder / f".{name}.lock", marker)
@@ -48,19 +58,49 @@ def folder_lock(folder: str | os.PathLike[str], name: str) -> Iterator[None]:
         left = f" (if that process is gone, delete {marker})" if marker.exists() else ""
         raise RequestError(
             f"{folder}: another run of {name} is writing here ({_described(owner)}); expected one run a folder: wait for it, end it, or "
-            f"name another --output_dir{left}"
+            f"{elsewhere}{left}"
         ) from error
     except OSError as error:
         raise RequestError(
-            f"{folder}: cannot be written ({error.strerror or error}); expected a folder that this user may write: name another "
-            "--output_dir"
+            f"{folder}: cannot be written ({error.strerror or error}); expected a folder that this user may write: {elsewhere}"
         ) from error
     try:
-        write_json(owner, {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()})
+        with atomic_path(owner, guarded=False) as partial:
+            content = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
+            partial.write_text(json.dumps(content), encoding="utf-8")
         yield
         owner.unlink(missing_ok=True)
     finally:
         lock.release()
+
+
+def refuse_foreign_lock(folder: str | os.PathLike[str], name: str, *, elsewhere: str) -> None:
+    """Refuse a folder where other people's files have the names of the lock, which is empty, or of its owner's note.
+
+    Raises:
+        RequestError: names the file.
+    """
+    lock, owner = Path(folder) / f".{name}.lock", Path(folder) / f".{name}.owner.json"
+    for path, is_ours in ((lock, _is_empty), (owner, _owner_of)):
+        if (
+            os.path.lexists(path) and not is_ours(path) and os.path.lexists(path)
+        ):  # a run that ends may remove it meanwhile
+            raise RequestError(
+                f"{path}: not the file that a run of {name} keeps under this name; expected none: {elsewhere}, or move that file away"
+            )
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink() and not path.stat().st_size
+
+
+def _owner_of(path: Path) -> dict[str, Any] | None:
+    """Read who holds a lock; None where nothing says so."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {"host": str(content["host"]), "pid": int(content["pid"]), "since": float(content["since"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _acquired(path: Path, marker: Path) -> BaseFileLock:
@@ -89,8 +129,7 @@ def _acquired(path: Path, marker: Path) -> BaseFileLock:
 
 
 def _described(owner: Path) -> str:
-    try:
-        content = json.loads(owner.read_text(encoding="utf-8"))
-        return f"process {content['pid']} on {content['host']} for {(time.time() - content['since']) / 60:.1f} minutes"
-    except (OSError, ValueError, KeyError):
+    content = _owner_of(owner)
+    if content is None:
         return "its process is not known"
+    return f"process {content['pid']} on {content['host']} for {(time.time() - content['since']) / 60:.1f} minutes"

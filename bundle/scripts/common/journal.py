@@ -1,0 +1,152 @@
+"""What a stage wrote into a folder: a file of JSON lines beside its lock, from which a later run knows the files that are ours.
+
+The first line has the stage and the request, the next ones a file each with the SHA-256 of what it may hold, appended before the file
+appears under its name; the last one says that the run came to its end. So a run that is killed anywhere leaves no file that is not known.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from .errors import RequestError
+from .files import atomic_path, sha256_of
+
+SUFFIX = ".outputs.jsonl"
+OUR_FORMATS = ("dsnet-embedding/", "dsnet-patches/")
+"""Beginnings of the root attribute ``format`` of our HDF5 files, which may be too large to hash."""
+
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+@dataclass
+class Journal:
+    """The record of one stage, or one shard of it, in one folder.
+
+    Attributes:
+        path: the file of JSON lines.
+        stage: what wrote.
+        request: what decided the outputs, by name; plain JSON.
+        files: of each file written, by its name relative to the folder, the SHA-256 that it may have: those of the last version and of
+            the one before, of which a kill may have left either; none for HDF5 files, which say themselves that they are ours.
+        finished: whether the run came to its end.
+    """
+
+    path: Path
+    stage: str
+    request: dict[str, Any]
+    files: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    finished: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """The folder that it is about."""
+        return self.path.parent
+
+    def start(self) -> None:
+        """Write stage, request and the files that are known, whole or not at all."""
+        lines = [{"stage": self.stage, "request": self.request}, *map(self._line, self.files)]
+        with atomic_path(self.path, guarded=False) as partial:
+            partial.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+    def add(self, name: str, *digests: str) -> None:
+        """Note that the file ``name`` holds, or will hold, what has one of the digests."""
+        if self.files.get(name) != digests:
+            self.files[name] = digests
+            self._append(self._line(name))
+
+    def finish(self) -> None:
+        """Note that the run came to its end."""
+        self.finished = True
+        self._append({"finished": True})
+
+    def knows(self, name: str) -> bool:
+        """Whether the file ``name`` is there and holds what this stage wrote.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        path = self.folder / name
+        if name not in self.files or not path.is_file() or path.is_symlink():
+            return False
+        if path.suffix == ".h5":
+            return is_our_hdf5(path, damaged=True)
+        return sha256_of(path) in self.files[name]
+
+    def _line(self, name: str) -> dict[str, Any]:
+        return {"file": name, "sha256": list(self.files[name])}
+
+    def _append(self, line: Mapping[str, Any]) -> None:
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def read_journals(folder: str | os.PathLike[str]) -> list[Journal]:
+    """Read what the stages that wrote into ``folder`` say of it.
+
+    Raises:
+        RequestError: a file has the name of a journal and is none.
+    """
+    return [_read(path) for path in sorted(Path(folder).glob(f".*{SUFFIX}"))]
+
+
+def digests_of(path: Path) -> tuple[str, ...]:
+    """What a journal notes of a file's content: its SHA-256; nothing of an HDF5 file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return () if path.suffix == ".h5" else (sha256_of(path),)
+
+
+def is_our_hdf5(path: Path, *, damaged: bool = False) -> bool:
+    """Whether a file says that it is an embedding or patches of ours.
+
+    Args:
+        path: the file.
+        damaged: what to say of an HDF5 file that cannot be opened; a journal may know that it was ours.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as head:
+        signature = head.read(len(HDF5_SIGNATURE))
+    if signature != HDF5_SIGNATURE:
+        return damaged and not signature
+    try:
+        with h5py.File(path, "r") as file:
+            return str(file.attrs.get("format", "")).startswith(OUR_FORMATS)
+    except (OSError, RuntimeError, KeyError):
+        return damaged
+
+
+def _read(path: Path) -> Journal:
+    """Read one file; a last line that a kill cut short does not count.
+
+    Raises:
+        RequestError: its first line is not that of a journal.
+    """
+    lines: list[Any] = []
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            break
+    head = lines[0] if lines else None
+    if not isinstance(head, dict) or head.keys() != {"stage", "request"} or not isinstance(head["request"], dict):
+        raise RequestError(
+            f"{path}: not the record of outputs that a stage keeps under this name; expected none, or that of an earlier run: name another "
+            "--output_dir, or move that file away"
+        )
+    journal = Journal(path, str(head["stage"]), head["request"])
+    for line in lines[1:]:
+        if "file" in line:
+            journal.files[line["file"]] = tuple(line["sha256"])
+        journal.finished = journal.finished or "finished" in line
+    return journal

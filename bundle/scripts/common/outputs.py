@@ -1,0 +1,237 @@
+"""One rule for all outputs: only a file that we wrote, for the same request or one that may be replaced, is replaced or removed."""
+
+import json
+import os
+import threading
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import Any
+
+from .errors import RequestError
+from .files import guarded_by, remove_partial
+from .journal import SUFFIX, Journal, digests_of, read_journals
+from .lock import folder_lock, refuse_foreign_lock
+
+_HELD: dict[tuple[Path, int], "HeldOutputs"] = {}
+"""What the run of a config holds until it ends, by journal and thread."""
+
+
+class HeldOutputs:
+    """The outputs of one stage in one folder, for one run.
+
+    Made, it has looked at what lies there and written nothing. Held, it locks the folder against a second run of the stage, has removed
+    what it may not mix with (of another request, with ``replace``) and what killed runs left half written, and from then on
+    :func:`.files.atomic_path` asks it before a file appears in the folder, so that one that is not ours stays.
+
+    A file is ours if it holds what the stage's journal says (:mod:`.journal`); an edited one is the user's.
+
+    Args:
+        folder: where the outputs go.
+        stage: what writes them; names lock and journal.
+        request: what decides the outputs, by name; for the message, and to be compared with that of the earlier run.
+        writes: names that will be written, as far as they are known, relative to the folder: refused now if they are taken.
+        replace: whether outputs of another request, and of other stages, may be replaced.
+        continues: whether the run goes on with what lies there, as the caller has checked; the request is then not compared.
+        adopted: files that the caller has checked to be ours, whatever the journal says.
+        shard: "i-of-n", of a stage that several runs write for at once.
+        elsewhere: the remedy that puts the outputs elsewhere.
+
+    Raises:
+        RequestError: the folder holds outputs of another request, or files of other people under names that will be written; another
+            run holds it; or it cannot be written.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        stage: str,
+        request: Mapping[str, Any],
+        *,
+        writes: Iterable[str] = (),
+        replace: bool = False,
+        continues: bool = False,
+        adopted: Iterable[str] = (),
+        shard: str = "",
+        elsewhere: str = "name another --output_dir",
+    ) -> None:
+        self.folder = Path(folder).absolute()
+        self.shown = Path(folder)
+        self.stage = stage
+        self.request: dict[str, Any] = json.loads(json.dumps(request, default=str))
+        self.writes = tuple(writes)
+        self.replace = replace
+        self.continues = continues
+        self.adopted = frozenset(adopted)
+        self.elsewhere = elsewhere
+        self.name = f"{stage}.{shard}" if shard else stage
+        self._sharded = bool(shard)
+        self._stack = ExitStack()
+        self._check()
+
+    @property
+    def before(self) -> list[Journal]:
+        """What earlier runs of this stage left here, shards included."""
+        return [journal for journal in self._journals if journal.stage == self.stage]
+
+    def hold(self) -> None:
+        """Hold the folder until :meth:`release`, or until the same thread's next run of the stage here: its last one has ended then.
+
+        Raises:
+            RequestError: as above.
+            OSError: the folder cannot be written.
+        """
+        key = (self.folder / self.name, threading.get_ident())
+        if key in _HELD:
+            _HELD[key].release(finished=False)
+        self.__enter__()
+        _HELD[key] = self
+
+    def release(self, *, finished: bool = True) -> None:
+        """Let the folder go; ``finished`` says that the run came to its end."""
+        _HELD.pop((self.folder / self.name, threading.get_ident()), None)
+        if finished:
+            self._journal.finish()
+        self._stack.close()
+
+    def __enter__(self) -> "HeldOutputs":
+        with ExitStack() as stack:
+            stack.enter_context(folder_lock(self.shown, self.name, elsewhere=self.elsewhere))
+            self._journals = read_journals(self.folder)
+            self._require_same_request()
+            self._journal = self._begin()
+            stack.enter_context(guarded_by(self))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release(finished=error is None)
+
+    def covers(self, path: Path) -> bool:
+        """Whether a file lies in this folder."""
+        return path.absolute().is_relative_to(self.folder)
+
+    def admit(self, path: Path) -> None:
+        """Refuse to write where a file lies that is not ours to replace; remove what a killed run left half written of it.
+
+        Raises:
+            RequestError: it is not ours.
+        """
+        name = self._name_of(path)
+        self._require_ours(name)
+        if path.parent.absolute() != self.folder:
+            remove_partial(path.parent, {path.stem})
+
+    def record(self, path: Path, partial: Path) -> None:
+        """Note what is about to appear as ``path``.
+
+        Raises:
+            RequestError: a file that is not ours appeared there meanwhile.
+        """
+        name = self._name_of(path)
+        self._require_ours(name)
+        self._journal.add(name, *digests_of(partial), *(digests_of(path) if path.is_file() else ()))
+
+    def wrote(self, name: str) -> None:
+        """Note an HDF5 file that another process has written, or finds whole."""
+        self._journal.add(name)
+
+    def made_before(self, names: Iterable[str]) -> bool:
+        """Whether an earlier run of this request came to its end and the files ``names`` are as it left them."""
+        return any(
+            journal.finished and journal.request == self.request and all(journal.knows(name) for name in names)
+            for journal in self.before
+        )
+
+    def _name_of(self, path: Path) -> str:
+        return path.absolute().relative_to(self.folder).as_posix()
+
+    def _check(self) -> None:
+        """Look at what lies there; nothing is written."""
+        if os.path.lexists(self.folder) and not self.folder.is_dir():
+            raise RequestError(f"{self.shown}: a file, expected a folder for the outputs: {self.elsewhere}")
+        self._journals = read_journals(self.folder)
+        refuse_foreign_lock(self.folder, self.name, elsewhere=self.elsewhere)
+        self._require_same_request()
+        for name in self.writes:
+            self._require_ours(name)
+
+    def _require_same_request(self) -> None:
+        if self.continues:
+            return
+        for journal in self.before:
+            changed = [
+                f"{name} was {_short(journal.request.get(name))}, now {_short(self.request.get(name))}"
+                for name in sorted(journal.request.keys() | self.request.keys())
+                if journal.request.get(name) != self.request.get(name)
+            ]
+            if changed and (self._sharded or (not self.replace and any(map(journal.knows, journal.files)))):
+                remedy = (
+                    "run it once without --shard and with --replace true"
+                    if self.replace
+                    else "replace them with --replace true"
+                )
+                raise RequestError(
+                    f"{self.shown}: holds what {self.stage} made for another request ({'; '.join(changed)}); expected the same request, "
+                    f"or a new folder: {self.elsewhere}, or {remedy}"
+                )
+
+    def _require_ours(self, name: str) -> None:
+        """Refuse where ``name``, or something above it in the folder, is taken by what this run may not replace."""
+        path = self.folder / name
+        above = [self.folder / parent for parent in PurePosixPath(name).parents if parent.name]
+        blocked = next((folder for folder in above if os.path.lexists(folder) and not folder.is_dir()), None)
+        if blocked is None and (not os.path.lexists(path) or name in self.adopted or self._is_ours(name)):
+            return
+        taken = blocked or path
+        writer = next((journal.stage for journal in self._journals if journal.knows(name)), None)
+        if writer is None:
+            reason = f"is there already, and is not what {self.stage} wrote (or was changed since)"
+            remedy = f"{self.elsewhere}, or move it away"
+        else:
+            reason = f"was written by {writer}"
+            remedy = f"{self.elsewhere}, or replace it with --replace true"
+        raise RequestError(
+            f"{self.shown / self._name_of(taken)}: {reason}; expected a name that is free or holds an output of {self.stage}: {remedy}"
+        )
+
+    def _is_ours(self, name: str) -> bool:
+        return any(journal.knows(name) for journal in self._journals if self.replace or journal.stage == self.stage)
+
+    def _begin(self) -> Journal:
+        """Start the journal of this run from those before, or, where they are of another request, remove what they list."""
+        mine = Journal(self.folder / f".{self.name}{SUFFIX}", self.stage, self.request)
+        for journal in self.before:
+            if journal.request != self.request and not self.continues:
+                _remove(journal)
+                self._journals.remove(journal)
+            elif journal.path == mine.path:
+                mine.files |= journal.files
+        mine.files |= {name: digests_of(self.folder / name) for name in self.adopted}
+        top = (PurePosixPath(name) for name in (*mine.files, *self.writes))
+        stems = {name.stem for name in top if len(name.parts) == 1}
+        remove_partial(self.folder, {*stems, f".{self.name}.owner", f".{self.name}.outputs"})
+        mine.start()
+        self._journals = [journal for journal in self._journals if journal.path != mine.path] + [mine]
+        return mine
+
+
+def _remove(journal: Journal) -> None:
+    """Remove the files of a journal that still are what it says, the folders that they leave empty, and the journal."""
+    for name in journal.files:
+        path = journal.folder / name
+        if journal.knows(name):
+            path.unlink()
+            for parent in PurePosixPath(name).parents:
+                if parent.name and not any((journal.folder / parent).iterdir()):
+                    (journal.folder / parent).rmdir()
+    journal.path.unlink()
+
+
+def _short(value: Any, most: int = 60) -> str:
+    """A value for a message."""
+    text = json.dumps(value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."

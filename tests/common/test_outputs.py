@@ -1,0 +1,184 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import pytest
+
+from scripts.common.errors import RequestError
+from scripts.common.files import atomic_path, write_json
+from scripts.common.outputs import HeldOutputs
+
+BUNDLE = Path(__file__).parents[2] / "bundle"
+
+
+def wrote(folder: Path, model: str = "a", stage: str = "stage", name: str = "out.json", **options: bool) -> None:
+    """One run of a stage that writes one file."""
+    with HeldOutputs(folder, stage, {"model": model}, writes=[name], **options):
+        write_json(folder / name, {"model": model})
+
+
+def test_the_same_request_replaces_its_outputs_and_another_one_is_told_apart_by_name(tmp_path: Path) -> None:
+    wrote(tmp_path)
+    wrote(tmp_path)
+    with pytest.raises(RequestError, match=r'model was "a", now "b".*--output_dir.*--replace true'):
+        wrote(tmp_path, "b")
+    assert '"a"' in (tmp_path / "out.json").read_text()
+
+
+def test_what_another_request_left_is_removed_first_where_that_is_asked(tmp_path: Path) -> None:
+    with HeldOutputs(tmp_path, "stage", {"model": "a"}):
+        write_json(tmp_path / "slide1" / "map.json", {})
+        write_json(tmp_path / "edited.json", {})
+    (tmp_path / "edited.json").write_text("mine now")
+    (tmp_path / "notes.txt").write_text("mine")
+    wrote(tmp_path, "b", replace=True)
+    left = sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith("."))
+    assert left == ["edited.json", "notes.txt", "out.json"]
+
+
+@pytest.mark.parametrize("replace", [False, True])
+@pytest.mark.parametrize("name", ["out.json", ".stage.lock", ".stage.owner.json", ".stage.outputs.jsonl"])
+def test_a_foreign_file_is_never_replaced(tmp_path: Path, name: str, replace: bool) -> None:
+    (tmp_path / name).write_bytes(b'{"theirs": 1}')
+    with pytest.raises(RequestError, match=rf"{name}.*--output_dir.*move"):
+        wrote(tmp_path, replace=replace)
+    assert [path.name for path in tmp_path.iterdir()] == [name], "a refused request leaves nothing"
+    assert (tmp_path / name).read_bytes() == b'{"theirs": 1}'
+
+
+def test_an_edited_output_is_the_users(tmp_path: Path) -> None:
+    wrote(tmp_path)
+    (tmp_path / "out.json").write_text("corrected by hand")
+    with pytest.raises(RequestError, match="changed since"):
+        wrote(tmp_path, replace=True)
+
+
+def test_a_link_or_folder_in_the_way_is_foreign(tmp_path: Path) -> None:
+    (tmp_path / "theirs").write_text("x")
+    (tmp_path / "out.json").symlink_to(tmp_path / "theirs")
+    (tmp_path / "slide1").write_text("a file where a folder of ours would be")
+    with pytest.raises(RequestError, match=r"out\.json"):
+        wrote(tmp_path)
+    with pytest.raises(RequestError, match="slide1: is there"):
+        HeldOutputs(tmp_path, "stage", {}, writes=["slide1/map.json"])
+
+
+def test_a_foreign_file_under_a_name_not_known_before_stops_the_writer(tmp_path: Path) -> None:
+    with HeldOutputs(tmp_path, "stage", {}), pytest.raises(RequestError, match=r"late\.json"):
+        (tmp_path / "late.json").write_text("theirs")
+        write_json(tmp_path / "late.json", {})
+    assert (tmp_path / "late.json").read_text() == "theirs"
+
+
+def test_a_file_that_appears_while_ours_is_written_stays(tmp_path: Path) -> None:
+    with (
+        HeldOutputs(tmp_path, "stage", {}),
+        pytest.raises(RequestError, match=r"late\.txt"),
+        atomic_path(tmp_path / "late.txt") as partial,
+    ):
+        partial.write_text("ours")
+        (tmp_path / "late.txt").write_text("theirs")
+    assert (tmp_path / "late.txt").read_text() == "theirs"
+
+
+def test_what_another_stage_wrote_is_replaced_only_where_that_is_asked(tmp_path: Path) -> None:
+    wrote(tmp_path, stage="first")
+    with pytest.raises(RequestError, match=r"written by first.*--replace true"):
+        wrote(tmp_path, stage="second")
+    wrote(tmp_path, stage="second", replace=True)
+
+
+def test_a_copied_folder_is_known_too(tmp_path: Path) -> None:
+    wrote(tmp_path / "a")
+    subprocess.run(["cp", "-r", tmp_path / "a", tmp_path / "b"], check=True)
+    wrote(tmp_path / "b")
+
+
+def test_a_kill_between_journal_and_rename_leaves_a_known_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrote(tmp_path)
+    replace = os.replace
+
+    def killed(source: Path, target: Path) -> None:
+        if Path(target).name == "out.json":
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt), HeldOutputs(tmp_path, "stage", {"model": "a"}):
+        write_json(tmp_path / "out.json", {"other": "content"})
+    monkeypatch.undo()
+    wrote(tmp_path)
+
+
+def test_a_torn_last_line_does_not_count(tmp_path: Path) -> None:
+    wrote(tmp_path)
+    with open(tmp_path / ".stage.outputs.jsonl", "a") as journal:
+        journal.write('{"file": "out')
+    wrote(tmp_path)
+
+
+def test_what_killed_runs_left_half_written_is_removed(tmp_path: Path) -> None:
+    for name in (
+        ".out.4242.partial.json",
+        "slide1/.map.4242.partial.json",
+        ".theirs.4242.partial.json",
+        ".out.json.partial",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with HeldOutputs(tmp_path, "stage", {}, writes=["out.json"]):
+        write_json(tmp_path / "slide1" / "map.json", {})
+    left = {path.name for path in tmp_path.rglob(".*") if "partial" in path.name}
+    assert left == {".theirs.4242.partial.json", ".out.json.partial"}
+
+
+def test_hdf5_files_say_themselves_that_they_are_ours_damaged_ones_by_the_journal(tmp_path: Path) -> None:
+    def write(name: str, stated: str) -> None:
+        with h5py.File(tmp_path / name, "w") as file:
+            file.attrs["format"] = stated
+
+    with HeldOutputs(tmp_path, "stage", {}):
+        for name in ("ours.h5", "cut.h5", "theirs.h5"):
+            with atomic_path(tmp_path / name) as partial:
+                write(partial.name, "dsnet-patches/1")
+    write("theirs.h5", "other")
+    os.truncate(tmp_path / "cut.h5", 100)
+    HeldOutputs(tmp_path, "stage", {}, writes=["ours.h5", "cut.h5"])
+    with pytest.raises(RequestError, match=r"theirs\.h5"):
+        HeldOutputs(tmp_path, "stage", {}, writes=["theirs.h5"])
+
+
+def test_shards_share_the_request(tmp_path: Path) -> None:
+    with HeldOutputs(tmp_path, "stage", {"encoder": 1}, shard="1-of-2"):
+        HeldOutputs(tmp_path, "stage", {"encoder": 1}, shard="2-of-2")
+        with pytest.raises(RequestError, match=r"encoder was 1, now 2.*without --shard"):
+            HeldOutputs(tmp_path, "stage", {"encoder": 2}, shard="2-of-2", replace=True)
+
+
+def test_a_held_folder_is_taken_over_by_the_next_run_of_the_thread_and_not_by_another_process(tmp_path: Path) -> None:
+    HeldOutputs(tmp_path, "stage", {}).hold()
+    again = HeldOutputs(tmp_path, "stage", {})
+    again.hold()
+    code = (
+        f"import sys; sys.path.insert(0, {str(BUNDLE)!r})\n"
+        "from scripts.common.outputs import HeldOutputs\n"
+        f"HeldOutputs({str(tmp_path)!r}, 'stage', {{}}).hold()"
+    )
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "another run of stage" in other.stderr
+    again.release()
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_run_that_ended_is_told_from_one_that_was_stopped(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), HeldOutputs(tmp_path, "stage", {}):
+        write_json(tmp_path / "out.json", {})
+        raise KeyError
+    assert not HeldOutputs(tmp_path, "stage", {}).made_before(["out.json"])
+    with HeldOutputs(tmp_path, "stage", {}):
+        pass
+    assert HeldOutputs(tmp_path, "stage", {}).made_before(["out.json"])
+    (tmp_path / "out.json").write_text("edited")
+    assert not HeldOutputs(tmp_path, "stage", {}).made_before(["out.json"])
