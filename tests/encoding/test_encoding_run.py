@@ -1,7 +1,9 @@
 import csv
+import errno
 import os
 import shutil
 import signal
+import struct
 import time
 from functools import partial
 from pathlib import Path
@@ -9,11 +11,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import tifffile
 import torch
 from encoding.painted import MeanEncoder, paint, quarter_colours, write_painted_slide, write_tiff
 
 from scripts.common.errors import RequestError, SlideError
 from scripts.encoding.encoders import SCAEEncoder
+from scripts.encoding.existing import rows_before
 from scripts.encoding.run import COLUMNS, ManifestRow, encode_slides, require_complete
 from scripts.scae.network import SCAE
 from scripts.slides.table import read_slides
@@ -130,17 +134,26 @@ def test_resume_skips_what_is_whole_and_current(tmp_path: Path) -> None:
     [{"patch_um": 128.0}, {"tissue_method": "otsu"}, {"thumbnail_levels": 2}, {"read_level": "highest"}],
     ids=str,
 )
-def test_another_setting_is_encoded_anew(tmp_path: Path, settings: dict[str, object]) -> None:
+def test_another_setting_is_refused_or_encoded_anew(tmp_path: Path, settings: dict[str, object]) -> None:
     slide, output = write_painted_slide(tmp_path / "case.tif", rows=6, columns=6), tmp_path / "out"
     encode(slide, output)
-    assert statuses(encode(slide, output, settings=settings))["case"] != "skipped"
+    before = (output / "case.h5").read_bytes()
+    (name,) = settings
+    with pytest.raises(RequestError, match=rf"{name} was .*, now .*--output_dir.*--replace true"):
+        encode(slide, output, settings=settings)
+    assert (output / "case.h5").read_bytes() == before
+    assert statuses(encode(slide, output, settings=settings, replace=True))["case"] != "skipped"
 
 
-def test_other_weights_encode_anew(tmp_path: Path) -> None:
+def test_other_weights_are_refused_or_encode_anew(tmp_path: Path) -> None:
     slide, output = write_painted_slide(tmp_path / "case.tif"), tmp_path / "out"
     encode(slide, output)
     before = features_of(output)
-    (entry,) = encode_slides(slide, output, lambda: MeanEncoder(0.5))
+    (output / ".encoding.outputs.jsonl").unlink()  # a copy without hidden files
+    with pytest.raises(RequestError, match=r"case\.h5: made with another request \(encoder was"):
+        encode_slides(slide, output, lambda: MeanEncoder(0.5))
+    (output / "manifest.csv").unlink()  # nothing says any more that it is ours
+    (entry,) = encode_slides(slide, output, lambda: MeanEncoder(0.5), replace=True)
     assert entry.status == "done"
     np.testing.assert_allclose(features_of(output), before / 2, rtol=1e-6)
 
@@ -153,7 +166,7 @@ def test_another_strategy_encodes_anew(tmp_path: Path, strategy: str, channels: 
     encode_slides(slide, output, partial(SCAEEncoder, weights))
     separated = features_of(output)
     for status in ("done", "skipped"):
-        (entry,) = encode_slides(slide, output, partial(SCAEEncoder, weights, strategy))
+        (entry,) = encode_slides(slide, output, partial(SCAEEncoder, weights, strategy), replace=True)
         assert entry.status == status
     np.testing.assert_allclose(features_of(output), separated[:, channels], rtol=1e-5, atol=1e-6)
 
@@ -242,6 +255,106 @@ def test_the_table_of_another_dataset_is_not_replaced(tmp_path: Path) -> None:
         encode(tmp_path / "b.csv", tmp_path / "out")
     encode(tmp_path / "b.csv", tmp_path / "out", keep_table=False)
     assert (tmp_path / "out" / "slides.csv").read_bytes() == before
+
+
+def test_a_folder_with_a_new_slide_is_the_same_request(tmp_path: Path) -> None:
+    first = write_painted_slide(tmp_path / "scans" / "a.tif")
+    encode(first.parent, tmp_path / "out")
+    write_painted_slide(tmp_path / "scans" / "b.tif")
+    assert statuses(encode(first.parent, tmp_path / "out")) == {"a": "skipped", "b": "done"}
+
+
+def test_slides_may_be_added_and_the_manifest_keeps_the_others(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    encode(write_painted_slide(tmp_path / "a.tif"), output)
+    encode(write_painted_slide(tmp_path / "b.tif"), output)
+    assert [row["slide_id"] for row in rows_before(output / "manifest.csv")] == ["b", "a"]
+
+
+def test_two_folders_with_slides_of_one_name_do_not_replace_each_other(tmp_path: Path) -> None:
+    north, south = (write_painted_slide(tmp_path / site / "01.tif", seed=len(site)) for site in ("north", "southern"))
+    output = tmp_path / "out"
+    encode(north.parent, output)
+    before = (output / "01.h5").read_bytes()
+    with pytest.raises(
+        RequestError, match=r"01\.h5: made from .*north/01\.tif, and .*southern/01\.tif would replace it"
+    ):
+        encode(south.parent, output)
+    assert (output / "01.h5").read_bytes() == before
+    moved = shutil.copytree(north.parent, tmp_path / "archive")
+    assert statuses(encode(moved, output)) == {"01": "skipped"}, "a copy is the same slide"
+    assert statuses(encode(south.parent, output, replace=True)) == {"01": "done"}
+
+
+@pytest.mark.parametrize("resume", [True, False])
+@pytest.mark.parametrize("replace", [True, False])
+def test_features_of_another_tool_stay(tmp_path: Path, resume: bool, replace: bool) -> None:
+    """Also those of slides that fail or hold no tissue, which once cost them."""
+    output = tmp_path / "h5_files"
+    write_painted_slide(tmp_path / "scans" / "a.tif")
+    write_tiff(tmp_path / "scans" / "b.tif", [np.full((160, 160, 3), 244, dtype=np.uint8)])
+    (tmp_path / "scans" / "c.tif").write_bytes(b"II*\0 cut off")
+    output.mkdir()
+    for name in "abc":
+        with h5py.File(output / f"{name}.h5", "w") as file:
+            file["features"], file["coords"] = np.ones((1, 4)), np.zeros((1, 2))
+        before = {path.name: path.read_bytes() for path in output.iterdir()}
+        with pytest.raises(RequestError, match=rf"{name}\.h5: is there already, and is not what encoding wrote"):
+            encode(tmp_path / "scans" / f"{name}.tif", output, resume=resume, replace=replace)
+        assert {path.name: path.read_bytes() for path in output.iterdir()} == before
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_slide_unreadable_for_a_moment_keeps_its_embedding(
+    tmp_path: Path, resume: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slide, output = write_painted_slide(tmp_path / "a.tif"), tmp_path / "out"
+    encode(slide, output)
+    before = (output / "a.h5").read_bytes()
+
+    def stale_mount(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error", str(slide))
+
+    for module in ("settings._head_sha256", "job.open_slide", "embed.open_slide"):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"scripts.encoding.{module}", stale_mount)
+            (entry,) = encode(slide, output, resume=resume)
+        if entry.status != "skipped":
+            assert entry.status == "failed"
+            assert "Input/output error" in entry.error and "a.h5, is kept" in entry.error
+        assert (output / "a.h5").read_bytes() == before
+
+
+def test_an_embedding_known_to_be_outdated_is_removed_where_its_slide_fails(tmp_path: Path) -> None:
+    slide, output = write_painted_slide(tmp_path / "a.tif"), tmp_path / "out"
+    encode(slide, output)
+    slide.write_bytes(b"II*\0 cut off")
+    (entry,) = encode(slide, output)
+    assert (entry.status, seen(output)) == ("failed", ["manifest.csv"])
+
+
+def test_a_resolution_corrected_in_place_is_encoded_anew(tmp_path: Path) -> None:
+    """Behind the pixels, so that size and head of the file stay, as ``tiffcomment -set`` does."""
+    slide, output = tmp_path / "a.svs", tmp_path / "out"
+    pixels = paint(quarter_colours(6, 9)).repeat(4, axis=0).repeat(4, axis=1)
+    tifffile.imwrite(slide, pixels, tile=(128, 128), photometric="rgb", metadata=None)
+    text = b"Aperio Image Library v1\n1x1 (128x128)|AppMag = 20|MPP = 0.5000\0"
+    content = bytearray(slide.read_bytes())
+    (first,) = struct.unpack_from("<I", content, 4)
+    (count,) = struct.unpack_from("<H", content, first)
+    entries = [bytes(content[first + 2 + 12 * index :][:12]) for index in range(count)]
+    description = struct.pack("<HHII", 270, 2, len(text), len(content))
+    entries = sorted([*(entry for entry in entries if entry[:2] != description[:2]), description])
+    struct.pack_into("<I", content, 4, len(content) + len(text))
+    content += text + struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    slide.write_bytes(content)
+    assert content.index(b"MPP = 0.5000") > 65536
+    encode(slide, output)
+    slide.write_bytes(content.replace(b"MPP = 0.5000", b"MPP = 0.2500"))
+    (entry,) = encode(slide, output)
+    assert entry.status == "done"
+    with h5py.File(output / "a.h5") as file:
+        assert file.attrs["mpp_x"] == 0.25
 
 
 def test_a_vanished_slide_keeps_its_embedding(tmp_path: Path) -> None:

@@ -87,12 +87,24 @@ def writing_to(folder: str | os.PathLike[str]) -> Iterator[None]:
     """Turn an error that ends all writing to ``folder`` (disk full, quota, mounted read-only) into a StorageError."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in _STORAGE_ERRORS:
+    except (OSError, RuntimeError) as error:
+        reason = storage_reason(error)
+        if reason is None:
             raise
         raise StorageError(
-            f"{folder}: {error.strerror or error}; slides finished so far are kept: make room there and run the same command again"
+            f"{folder}: {reason}; slides finished so far are kept: make room there and run the same command again"
         ) from error
+
+
+def storage_reason(error: BaseException) -> str | None:
+    """What the system says where an error ends all writing (disk full, quota, mounted read-only); None for any other.
+
+    h5py tells of it in the text of a RuntimeError when a file is closed.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None and (match := re.search(r"errno = (\d+)", str(error))):
+        number = int(match[1])
+    return os.strerror(number) if number in _STORAGE_ERRORS else None
 
 
 def remove_partial(folder: str | os.PathLike[str], stems: Iterable[str]) -> None:

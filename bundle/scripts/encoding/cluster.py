@@ -159,12 +159,14 @@ def _begin(pickled: bytes, row: SlideRow, split_patches: int) -> ManifestRow | S
     """Encode a slide; of a large one, only find the tissue."""
     job = _job(pickled)
     with job.accounted(row) as account:
-        if job.is_current(row):
+        found = job.found(row)
+        if found == "current":
             account.skipped()
             return account.entry
-        parameters = parameters_of(row, job.encoder.identity, job.settings)
-        prepared = _prepared_if_large(job, row, split_patches)
+        account.outdated = found == "outdated"
+        prepared, parameters = _prepared_if_large(job, row, split_patches)
         if prepared is not None and len(prepared.grid_yx) > split_patches:
+            account.remove_outdated()  # a band that fails knows nothing of it
             return Split(prepared, parameters, row_cuts(prepared.grid_yx, split_patches))
         path = job.path_of(row)
         patches = embed_slide(row, path, encoder=job.encoder, settings=job.settings, prepared=prepared, **job.reading)
@@ -172,15 +174,16 @@ def _begin(pickled: bytes, row: SlideRow, split_patches: int) -> ManifestRow | S
     return account.entry
 
 
-def _prepared_if_large(job: EncodingJob, row: SlideRow, split_patches: int) -> PreparedSlide | None:
-    """Find the tissue of a slide whose grid has more cells than a band; None for a smaller one."""
+def _prepared_if_large(job: EncodingJob, row: SlideRow, split_patches: int) -> tuple[PreparedSlide | None, str]:
+    """Find the tissue of a slide whose grid has more cells than a band, None for a smaller one; and what it depends on."""
     with _opened(job, row) as reader:
+        parameters = parameters_of(row, job.encoder.identity, job.settings, reader)
         plan = plan_of(reader, row, job.settings)
         if plan.grid.shape_yx[0] * plan.grid.shape_yx[1] <= split_patches:
-            return None
+            return None, parameters
         if serves_all(reader, plan, job.settings):
-            return scan_slide(reader, plan, job.settings, None, None)
-        return prepare_slide(reader, plan, job.settings)
+            return scan_slide(reader, plan, job.settings, None, None), parameters
+        return prepare_slide(reader, plan, job.settings), parameters
 
 
 def row_cuts(grid_yx: NDArray[np.int32], split_patches: int) -> tuple[int, ...]:

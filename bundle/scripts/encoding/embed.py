@@ -55,10 +55,10 @@ def embed_slide(
         SlideError: the slide cannot be read at the resolution asked for, or changes meanwhile.
         OSError: the file cannot be written.
     """
-    parameters = parameters_of(row, encoder.identity, settings)
     with open_slide(
         row.path, num_workers=num_workers, device=decode_device, unreadable_tiles=unreadable_tiles
     ) as reader:
+        parameters = parameters_of(row, encoder.identity, settings, reader)
         if prepared is None and serves_all(reader, plan := plan_of(reader, row, settings), settings):
             path.parent.mkdir(parents=True, exist_ok=True)
             with Spool(path.parent, encoder.channels) as spool:
@@ -128,7 +128,7 @@ def write_embedding(
         write_tissue(file.create_group("tissue"), prepared.tissue)
         attributes = _attributes(row, reader, prepared, patches, encoder, settings)
         write_attributes(file, {**attributes, "parameters": parameters})
-        if parameters_of(row, encoder.identity, settings) != parameters:
+        if parameters_of(row, encoder.identity, settings, reader) != parameters:
             raise SlideError(
                 f"{row.path}: changed while it was read, expected a slide at rest: run the same command again"
             )

@@ -4,11 +4,11 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -17,11 +17,15 @@ from ..common.apart import DECODE_TIMEOUT_S, Apart
 from ..common.boundary import slide_boundary
 from ..common.errors import NoTissueError, SlideError
 from ..common.files import remove_partial, writing_to
+from ..common.journal import is_our_hdf5
+from ..slides.reader import open_slide
 from ..slides.table import SlideRow
 from .embed import embed_slide
 from .named_encoder import NamedEncoder
-from .settings import EncodingSettings, parameters_of
+from .settings import EncodingSettings, agree_unread, parameters_of
 from .store import read_attributes, require_whole
+
+Found = Literal["current", "outdated", "other"]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -66,13 +70,13 @@ class EncodingJob:
             precision=self.settings.precision,
         )
 
-    def prepare(self) -> str:
-        """Make the encoder, and return the name of its engine.
+    def prepare(self) -> tuple[str, str]:
+        """Make the encoder, and return the name of its engine, and the name and hash of its weights.
 
         Raises:
             RequestError: the weights do not serve, or the engine is unknown, not installed or not for this device.
         """
-        return self.encoder.engine
+        return self.encoder.engine, self.encoder.identity
 
     def apart(self, work: Callable[[Any], Any]) -> Apart[Any, Any]:
         """Let ``work``, which may use the encoder, be done in another process: forked unless CUDA or OpenVINO's threads forbid it."""
@@ -97,9 +101,11 @@ class EncodingJob:
             StorageError: nothing more can be written.
         """
         with self.accounted(row) as account:
-            if self.is_current(row):
+            found = self.found(row)
+            if found == "current":
                 account.skipped()
             else:
+                account.outdated = found == "outdated"
                 path = self.path_of(row)
                 account.done(embed_slide(row, path, encoder=self.encoder, settings=self.settings, **self.reading))
         return account.entry
@@ -118,25 +124,38 @@ class EncodingJob:
                 remove_partial(self.output, {row.slide_id})
         return account.entry
 
-    def is_current(self, row: SlideRow) -> bool:
-        """Whether a whole file is there, made from this slide with this encoder and these settings.
+    def found(self, row: SlideRow) -> Found:
+        """Say what lies under the name of the slide's embedding.
+
+        Returns:
+            "current": a whole file, made from this slide with this encoder and these settings, that is kept; "outdated": one made of
+            another content or with others; "other": none, or one that is to be made anew all the same.
 
         Raises:
-            SlideError: the slide is not there.
+            SlideError: the slide is not there, or cannot be opened.
+            OSError: it cannot be read.
         """
         path = self.path_of(row)
         if not row.path.is_file():
             raise SlideError(f"{row.path}: no such file: correct the path or put the slide there")
-        if not (self.resume and path.is_file()):
-            return False
+        if not path.is_file():
+            return "other"
         try:
-            attributes = require_whole(path)
+            attributes = require_whole(path) if self.resume else read_attributes(path)
         except SlideError as error:
             _LOGGER.debug("encoded anew: %s", error)
-            return False
+            return "other"
+        stated = str(attributes.get("parameters"))
         if self.unreadable_tiles == "fail" and attributes.get("patches_left_out"):
-            return False
-        return attributes.get("parameters") == parameters_of(row, self.encoder.identity, self.settings)
+            return "outdated"
+        if not agree_unread(
+            stated, parameters_of(row, self.encoder.identity, self.settings)
+        ):  # cheap: nothing is opened
+            return "outdated"
+        with open_slide(row.path) as reader:
+            if stated != parameters_of(row, self.encoder.identity, self.settings, reader):
+                return "outdated"
+        return "current" if self.resume else "other"
 
     @contextmanager
     def accounted(self, row: SlideRow) -> "Iterator[Account]":
@@ -146,15 +165,20 @@ class EncodingJob:
             with slide_boundary(row.path), writing_to(self.output):
                 yield account
         except NoTissueError as error:
-            account.stale("empty", f"no tissue: {error}")
+            account.empty(f"no tissue: {error}")
         except SlideError as error:
-            account.stale("failed", str(error))
+            account.failed(str(error))
 
 
 class Account:
-    """Keeps the time of one slide and writes its row of the manifest."""
+    """Keeps the time of one slide and writes its row of the manifest.
+
+    Attributes:
+        outdated: whether an earlier embedding is known to be of another content or request.
+    """
 
     def __init__(self, row: SlideRow, path: Path) -> None:
+        self.outdated = False
         self.entry = ManifestRow(row.slide_id, str(row.path), "failed")
         self._row, self._path = row, path
         self._start_s = time.monotonic()
@@ -168,12 +192,26 @@ class Account:
         patches = int(read_attributes(self._path)["patches"])
         self._enter("skipped", patches=patches, output=self._path.name, error=self._left_out())
 
-    def stale(self, status: str, error: str) -> None:
-        """Say that there is no embedding; what an earlier run left is removed, unless the slide is gone and it is all there is."""
-        if self._row.path.is_file():
-            self._path.unlink(missing_ok=True)
-        _LOGGER.debug("%s: %s", status, error)
-        self._enter(status, error=error)
+    def empty(self, reason: str) -> None:
+        """Say that the slide holds no tissue; an earlier embedding of it is removed."""
+        self.outdated = True
+        self.remove_outdated()
+        _LOGGER.debug("empty: %s", reason)
+        self._enter("empty", error=reason)
+
+    def failed(self, error: str) -> None:
+        """Say that the slide could not be encoded now; an earlier embedding is kept, unless it is known to be outdated."""
+        self.remove_outdated()
+        _LOGGER.debug("failed: %s", error)
+        with suppress(OSError):
+            if self._path.is_file():
+                error += f" (the embedding of an earlier run, {self._path.name}, is kept)"
+        self._enter("failed", error=error)
+
+    def remove_outdated(self) -> None:
+        """Remove an earlier embedding that is outdated; a file of another tool stays."""
+        if self.outdated and self._path.is_file() and is_our_hdf5(self._path):
+            self._path.unlink()
 
     def _left_out(self) -> str:
         """Tell what unreadable tiles cost; an empty string where there are none."""

@@ -67,7 +67,7 @@ def plan_encoding(rows: Sequence[SlideRow], job: EncodingJob) -> str:
     plans: list[SlidePlan] = []
     rates: dict[str, float] = {}
     with job.apart(partial(_plan, job)) as apart:
-        engine = apart.start(job.prepare)
+        engine, _ = apart.start(job.prepare)
         for row in track(rows, total=len(rows), what="planning", unit="slide"):
             try:
                 plan = apart.run(row.path, (row, frozenset(rates)))
@@ -91,7 +91,7 @@ def plan_encoding(rows: Sequence[SlideRow], job: EncodingJob) -> str:
 def _plan(job: EncodingJob, item: tuple[SlideRow, frozenset[str]]) -> SlidePlan:
     """Look at one slide, and time the encoder on it unless slides of its kind, or better ones, have been: their status is given."""
     row, timed = item
-    if job.is_current(row):
+    if job.found(row) == "current":
         return SlidePlan("current")
     with open_slide(
         row.path, num_workers=job.num_workers, device=job.decode_device, unreadable_tiles=job.unreadable_tiles

@@ -13,13 +13,15 @@ from torch import nn
 
 from ..common.apart import DECODE_TIMEOUT_S
 from ..common.errors import RequestError, SlideError
-from ..common.files import remove_partial, write_csv, writing_to
-from ..common.lock import folder_lock
+from ..common.files import write_csv, writing_to
+from ..common.outputs import HeldOutputs
 from ..common.progress import track
 from ..slides.reader import UNREADABLE_TILES
 from ..slides.slide_ids import known_ids
 from ..slides.table import SlideRow, copy_table, read_slides
+from .existing import request_of, require_same_origin, rows_before
 from .job import EncodingJob, ManifestRow
+from .named_encoder import identity_of
 from .plan import plan_encoding
 from .settings import EncodingSettings
 from .store import read_attributes
@@ -54,8 +56,12 @@ def encode_slides(
     shard: str | None = None,
     cluster: Executor | None = None,
     dry_run: bool = False,
+    replace: bool = False,
+    elsewhere: str = "name another --output_dir",
 ) -> list[ManifestRow]:
     """Encode every slide; write ``<slide_id>.h5``, ``manifest.csv`` (after every slide) and, from a CSV, ``slides.csv``.
+
+    Further slides may be added to a folder by further runs of the same encoder and settings; the manifest keeps the rows of the others.
 
     Args:
         slides: a slide, a folder or a CSV.
@@ -74,12 +80,15 @@ def encode_slides(
         shard: "i/n" takes every n-th slide from the i-th on (1 to n) and writes ``manifest.i-of-n.csv`` instead, for job arrays.
         cluster: encodes the slides on other machines; by default one process of this one does, see :mod:`..common.apart`.
         dry_run: print :func:`.plan.plan_encoding` and end the process instead.
+        replace: embeddings of another encoder, of other settings or of other slides may be replaced; files of others never are.
+        elsewhere: the remedy that names another folder.
 
     Returns:
         the manifest, in the order of the slides.
 
     Raises:
-        RequestError: there is nothing to encode, the folder is the dataset of other slides, or another run is writing there.
+        RequestError: there is nothing to encode; the folder is the dataset of other slides, or holds embeddings of another request or
+            files of others under the names that would be written; or another run is writing there.
         StorageError: nothing more can be written.
         SystemExit: after a dry run.
     """
@@ -104,37 +113,53 @@ def encode_slides(
         settings=EncodingSettings(**(settings or {})),  # type: ignore[arg-type]
     )
     is_table = keep_table and Path(slides).suffix.lower() == ".csv"
-    if is_table:
+    if is_table and not replace:
         _require_same_dataset(rows, job.output / "slides.csv")
     part = "" if count == 1 else f"{index}-of-{count}"
     mine = rows[index - 1 :: count]
-    if dry_run:
-        print(plan_encoding(mine, job))
-        raise SystemExit(0)
-    lock, manifest = f"encoding{part and '.' + part}", f"manifest{part and '.' + part}"
+    manifest = f"manifest{part and '.' + part}.csv"
+    copied = is_table and not _is_file(Path(slides), job.output / "slides.csv")
     with job.apart(job.encode) as apart:
-        if cluster is None:  # weights that do not serve are refused before anything is written
-            apart.start(job.prepare)
-        else:
-            job.encoder_def()
-        with writing_to(job.output), folder_lock(job.output, lock):
-            remove_partial(job.output, {*(row.slide_id for row in mine), manifest, f".{lock}.owner"})
-            if is_table:
-                copy_table(Path(slides), job.output / "slides.csv", known=known)
-            results = (job.encode_in(apart, row) for row in mine) if cluster is None else cluster.encode(mine, job)
-            return _kept_in_manifest(mine, results, job.output / f"{manifest}.csv")
+        # weights that do not serve are refused before anything is written
+        identity = apart.start(job.prepare)[1] if cluster is None else identity_of(job.encoder_def())
+        request = request_of(identity, job.settings)
+        held = HeldOutputs(
+            job.output,
+            "encoding",
+            request,
+            writes=[*(job.path_of(row).name for row in mine), manifest, *(["slides.csv"] if copied else [])],
+            replace=replace,
+            adopted=require_same_origin(mine, job.output, request, replace=replace, elsewhere=elsewhere),
+            shard=part,
+            elsewhere=elsewhere,
+        )
+        if not dry_run:
+            with writing_to(job.output), held:
+                if copied:
+                    copy_table(Path(slides), job.output / "slides.csv", known=known)
+                results = (job.encode_in(apart, row) for row in mine) if cluster is None else cluster.encode(mine, job)
+                return _kept_in_manifest(mine, results, job.output / manifest, held)
+    print(plan_encoding(mine, job))
+    raise SystemExit(0)
 
 
-def _kept_in_manifest(rows: Sequence[SlideRow], results: Iterable[ManifestRow], manifest: Path) -> list[ManifestRow]:
-    """Draw the results; after each, write what is known so far, in the order of the slides."""
+def _kept_in_manifest(
+    rows: Sequence[SlideRow], results: Iterable[ManifestRow], manifest: Path, held: HeldOutputs
+) -> list[ManifestRow]:
+    """Draw the results; after each, write what is known so far, in the order of the slides, and then the rows of other slides."""
     entries: dict[str, ManifestRow] = {}
+    mine = {row.slide_id for row in rows}
+    others = [row for row in rows_before(manifest) if row["slide_id"] not in mine]
 
     def ordered() -> list[ManifestRow]:
         return [entries[row.slide_id] for row in rows if row.slide_id in entries]
 
     for entry in track(results, total=len(rows), what="encoding", unit="slide"):
         entries[entry.slide_id] = entry
-        write_csv(manifest, COLUMNS, (asdict(known) for known in ordered()))
+        if entry.output:
+            held.wrote(entry.output)
+        known = [asdict(entry) for entry in ordered()]
+        write_csv(manifest, COLUMNS, [*known, *({name: row.get(name) for name in COLUMNS} for row in others)])
     found = Counter(entry.status for entry in entries.values())
     _LOGGER.info("encoding: %s", ", ".join(f"{found[name]} {name}" for name in ("done", "skipped", "empty", "failed")))
     outputs = [manifest.parent / entry.output for entry in entries.values() if entry.output]
@@ -162,6 +187,10 @@ def require_complete(manifest: list[ManifestRow], output_dir: str | Path) -> Non
         )
 
 
+def _is_file(source: Path, target: Path) -> bool:
+    return target.exists() and source.samefile(target)
+
+
 def _require_same_dataset(rows: Sequence[SlideRow], table: Path) -> None:
     """Refuse to replace the slide table of a dataset that holds other slides."""
     if not table.is_file():
@@ -170,5 +199,5 @@ def _require_same_dataset(rows: Sequence[SlideRow], table: Path) -> None:
     if others:
         raise RequestError(
             f"{table}: lists {len(others)} slides that this request does not name, and would be replaced; expected a new folder, or a "
-            "table that lists them too: name another --output_dir"
+            "table that lists them too: name another --output_dir, or replace it with --replace true"
         )

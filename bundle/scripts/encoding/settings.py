@@ -5,11 +5,13 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from ..common.errors import RequestError
 from ..common.version import BUNDLE_VERSION
 from ..slides.companions import companions_of
 from ..slides.geometry import PATCH_UM, is_read_level
+from ..slides.reader import SlideReader
 from ..slides.table import SlideRow
 from ..tissue.mask import METHODS
 
@@ -54,7 +56,7 @@ class EncodingSettings:
                 raise RequestError(f"{name} is {getattr(self, name)!r}, expected {expected}")
 
 
-def parameters_of(row: SlideRow, encoder: str, settings: EncodingSettings) -> str:
+def parameters_of(row: SlideRow, encoder: str, settings: EncodingSettings, reader: SlideReader | None = None) -> str:
     """State all that an embedding depends on; a file whose statement differs is stale.
 
     Args:
@@ -62,6 +64,8 @@ def parameters_of(row: SlideRow, encoder: str, settings: EncodingSettings) -> st
             ``COMPANION_HEAD_BYTES`` bytes for those of the other files that it is made of. No times: a copy is the same slide.
         encoder: name and hash of the patch encoder.
         settings: the settings.
+        reader: the slide, open: its resolution, levels and bounds count as read, since they may be corrected behind the pixels. Without
+            it, what is stated is all but that, see :func:`agree_unread`.
 
     Raises:
         OSError: the slide cannot be read.
@@ -76,12 +80,40 @@ def parameters_of(row: SlideRow, encoder: str, settings: EncodingSettings) -> st
             "companions_sha256": companions.hexdigest(),
             "encoder": encoder,
             "mpp": row.mpp,
-            "slide_bytes": row.path.stat().st_size,
-            "slide_head_sha256": _head_sha256(row.path, HEAD_BYTES),
+            **_content(row.path),
             "version": BUNDLE_VERSION,
+            **({} if reader is None else {"read": _read(reader)}),
         },
         sort_keys=True,
     )
+
+
+def agree_unread(stated: str, unread: str) -> bool:
+    """Whether the statement in a file agrees with one made without opening the slide."""
+    try:
+        return {name: value for name, value in json.loads(stated).items() if name != "read"} == json.loads(unread)
+    except (ValueError, AttributeError):
+        return False
+
+
+def is_content_of(stated: dict[str, Any], path: Path) -> bool:
+    """Whether a statement was made about a slide of the same content; True where the slide cannot be read now."""
+    try:
+        return all(stated.get(name) == value for name, value in _content(path).items())
+    except OSError:
+        return True
+
+
+def _content(path: Path) -> dict[str, Any]:
+    return {"slide_bytes": path.stat().st_size, "slide_head_sha256": _head_sha256(path, HEAD_BYTES)}
+
+
+def _read(reader: SlideReader) -> dict[str, Any]:
+    return {
+        "bounds_xywh_px": [int(side) for side in reader.bounds_xywh_px],
+        "level_sizes_xy_px": [[int(side) for side in size] for size in reader.level_sizes_xy_px],
+        "mpp_xy": None if reader.mpp_xy is None else [float(mpp) for mpp in reader.mpp_xy],
+    }
 
 
 def _head_sha256(path: Path, count: int) -> str:

@@ -14,6 +14,7 @@ from ..common.boundary import slide_boundary
 from ..common.errors import SlideError
 from ..common.files import atomic_path
 from ..common.hdf5 import dataset_of, open_hdf5
+from ..common.journal import is_our_hdf5
 from ..slides.geometry import PatchGrid
 from .checksums import require_sealed, require_sealed_once, seal
 from .foreign import common_step, read_coords, read_features, require_cells, snap_to_grid, stated_px
@@ -68,7 +69,14 @@ def embedding_writer(path: Path, *, patches: int, channels: int) -> Iterator[h5p
     """Open ``path`` for writing ``features``, ``coords`` and ``grid`` of at most ``patches`` rows, empty at first.
 
     The file appears under its name only when whole: with its checksums and, last, the mark ``complete``.
+
+    Raises:
+        SlideError: a file of another tool has the name.
     """
+    if path.is_file() and not is_our_hdf5(path, damaged=True):
+        raise SlideError(
+            f"{path}: a file of another tool, which stays; expected none, or an embedding of ours: name another folder"
+        )
     chunk = max(1, min(patches, CHUNK_ROWS))
     with atomic_path(path) as partial, h5py.File(partial, "w") as file:
         for name, width, dtype in (("features", channels, "float32"), ("coords", 2, "int64"), ("grid", 2, "int32")):
