@@ -12,9 +12,10 @@ stage "generate slides with known labels" generating "$CONFIGS/demo_data.yaml" -
 stage "sample patches from the training slides" sampling "$CONFIGS/sample.yaml" \
     --slides "$DEMO/slides/slides.csv" --output_dir "$DEMO/patches" --patches_per_slide 60 --rich_share 0
 stage "train the patch encoder (S-CAE), without labels" training "$CONFIGS/train_scae.yaml" \
-    --dataset_dir "$DEMO/patches" --output_dir "$DEMO/log_scae" --encoder "$MODELS/scae.pt" --max_epochs 3
+    --dataset_dir "$DEMO/patches" --output_dir "$DEMO/log_scae" --encoder "$MODELS/scae.pt" --max_epochs 3 \
+    --replace true
 stage "encode the slides" encoding "$CONFIGS/encode.yaml" \
     --slides "$DEMO/slides/slides.csv" --output_dir "$DEMO/embeddings" --encoder "$MODELS/scae.pt"
 stage "train DSNet from the slide labels" training "$CONFIGS/train.yaml" --dataset_dir "$DEMO/embeddings" \
-    --output_dir "$DEMO/log" --model "$MODELS/model.pt" --max_epochs 30 --learning_rate 1e-3 \
+    --output_dir "$DEMO/log" --model "$MODELS/model.pt" --max_epochs 30 --learning_rate 1e-3 --replace true \
     --intended_use "demonstration only: trained on 60 generated slides; not a medical device and not for diagnosis"

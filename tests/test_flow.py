@@ -48,8 +48,8 @@ def unlabelled(flow: TinyFlow, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def test_files_of_every_stage(flow: TinyFlow) -> None:
-    assert sorted(path.name for path in flow.patches.iterdir()) == ["contact_sheet.png", "counts.csv", "patches.h5"]
-    assert sorted(path.name for path in flow.model.parent.iterdir()) == ["model.json", "model.pt", "scae.pt"]
+    assert sorted(path.name for path in flow.patches.glob("[!.]*")) == ["contact_sheet.png", "counts.csv", "patches.h5"]
+    assert sorted(path.name for path in flow.model.parent.glob("[!.]*")) == ["model.json", "model.pt", "scae.pt"]
     ids = [Path(row["slide"]).stem for row in read_rows(flow.slides)]
     expected = sorted([*(f"{name}.h5" for name in ids), "manifest.csv", "slides.csv"])
     assert sorted(path.name for path in flow.dataset.iterdir() if not path.name.startswith(".")) == expected
@@ -117,7 +117,7 @@ def test_inference_agrees_with_evaluating(flow: TinyFlow, unlabelled: Path) -> N
 
 def test_heat_map_files(unlabelled: Path) -> None:
     expected = ["embeddings", "inference.json", "manifest.csv", "predictions.csv", *TEST_SLIDES]
-    assert sorted(path.name for path in unlabelled.iterdir()) == expected
+    assert sorted(path.name for path in unlabelled.glob("[!.]*")) == expected
     for name in TEST_SLIDES:
         assert sorted(path.name for path in (unlabelled / name).iterdir()) == HEAT_MAP_FILES
         with h5py.File(unlabelled / "embeddings" / f"{name}.h5") as file:
@@ -144,7 +144,7 @@ def test_inference_takes_a_file_and_a_folder(flow: TinyFlow, unlabelled: Path, t
     )
     (row,) = read_rows(tmp_path / "out" / "predictions.csv")
     assert row == read_rows(unlabelled / "predictions.csv")[1]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+    assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == [
         "embeddings",
         "inference.json",
         "manifest.csv",

@@ -171,7 +171,7 @@ def test_another_request_is_refused_unless_asked(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="made with another table"):
         split_slides(write(tmp_path / "more", rows_of(61)), output, folds=5)
     split_slides(table, output, folds=3, overwrite=True)
-    assert sorted(path.name for path in output.iterdir()) == ["fold0.csv", "fold1.csv", "fold2.csv", "split.json"]
+    assert sorted(path.name for path in output.glob("[!.]*")) == ["fold0.csv", "fold1.csv", "fold2.csv", "split.json"]
 
 
 def test_a_split_changed_by_hand_is_noticed(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 from monai.inferers import SimpleInferer
 from monai.utils import set_determinism
@@ -200,24 +200,6 @@ def test_a_state_of_another_version(tmp_path: Path) -> None:
     torch.save({"epoch": 1}, tmp_path / "last.pt")
     with pytest.raises(RequestError, match="format None, expected 'dsnet-training/1'"):
         small_state(tmp_path, resume=True)
-
-
-@pytest.mark.parametrize("first", [True, False])
-def test_what_a_kill_left_half_written_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: bool) -> None:
-    """Where a training starts, by the first process; the partial files of others stay."""
-    left = [
-        tmp_path / f".{name}.1.partial.{suffix}"
-        for name, suffix in (("last", "pt"), ("model", "pt"), ("model", "json"))
-    ]
-    other = tmp_path / ".other.1.partial.pt"
-    for path in (*left, other):
-        path.write_bytes(b"half")
-    monkeypatch.setattr(checkpoint, "is_first", lambda: first)
-    engine = Engine(lambda engine, batch: None)
-    small_state(tmp_path).attach(engine)
-    engine.run([0])
-    assert [path.exists() for path in left] == [not first] * 3
-    assert other.exists()
 
 
 def test_the_scaler_of_mixed_precision_goes_on(tmp_path: Path) -> None:

@@ -18,12 +18,13 @@ from typing import Any
 import yaml
 
 from ..common.errors import RequestError, SlideError
-from ..common.lock import folder_lock
+from ..common.files import writing_to
+from ..common.outputs import HeldOutputs
 from ..common.progress import track
 from .datasets import Dataset
 from .rows import FULL, MIXED, ROWS, Row, rows_that_set
-from .runs import Run, execute_all
-from .summary import Result, read_result, summarise, write_table
+from .runs import LOG, OF_RUN, Run, execute_all
+from .summary import TABLES, Result, read_result, summarise, write_table
 
 _LOGGER = logging.getLogger("ablations")
 _OURS = ("bundle_root", "dataset_dir", "slides", "table", "output_dir", "model", "seed", "resume")
@@ -35,8 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked, rest = argument_parser().parse_known_args(arguments)
     try:
         options = train_options(rest)
-        with folder_lock(asked.output_dir, "ablations"):
-            return _study(asked, options)
+        return _study(asked, options)
     except (RequestError, SlideError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -135,26 +135,41 @@ def _study(asked: argparse.Namespace, options: dict[str, Any]) -> int:
             for index, (dataset, name) in enumerate(zip(used, names, strict=True))
         ]
     everything = [run for of_row in runs.values() for _, run in of_row]
+    outputs = HeldOutputs(
+        asked.output_dir,
+        "ablations",
+        {},  # each run has its own request, see Run.is_done
+        writes=(*TABLES, *(f"{_below(asked, run)}/{name}" for run in everything for name in OF_RUN)),
+        below=True,
+    )
     todo = [run for run in everything if not run.is_done()]
-    _LOGGER.info("%d runs, %d of them done before", len(everything), len(everything) - len(todo))
-    outcomes = track(execute_all(todo, jobs=asked.jobs), total=len(todo), what="ablations", unit="run")
-    failed = {run.folder for run, succeeded in outcomes if not succeeded}
+    with writing_to(asked.output_dir), outputs:
+        for run in todo:
+            outputs.wrote(f"{_below(asked, run)}/{LOG}")
+        _LOGGER.info("%d runs, %d of them done before", len(everything), len(everything) - len(todo))
+        outcomes = track(execute_all(todo, jobs=asked.jobs), total=len(todo), what="ablations", unit="run")
+        failed = {run.folder for run, succeeded in outcomes if not succeeded}
 
-    results: dict[str, list[Result]] = {
-        name: [
-            read_result(run.folder, dataset=index, seed=run.seed, patients=patients[index])
-            for index, run in of_row
-            if run.folder not in failed
-        ]
-        for name, of_row in runs.items()
-    }
-    records = summarise(results)
-    with_options = ", ".join(f"{name} {value}" for name, value in options.items()) or "the defaults of train.yaml"
-    title = f"Datasets: {', '.join(names)}. Seeds: {', '.join(map(str, asked.seeds))}. Training: {with_options}."
-    unit = "patient" if any(patient for group in patients for patient in group.values()) else "slide"
-    write_table(asked.output_dir, records, left_out=left_out, title=title, unit=unit)
-    print((asked.output_dir / "ablations.md").read_text(encoding="utf-8"))
-    return 1 if failed else 0
+        results: dict[str, list[Result]] = {
+            name: [
+                read_result(run.folder, dataset=index, seed=run.seed, patients=patients[index])
+                for index, run in of_row
+                if run.folder not in failed
+            ]
+            for name, of_row in runs.items()
+        }
+        records = summarise(results)
+        with_options = ", ".join(f"{name} {value}" for name, value in options.items()) or "the defaults of train.yaml"
+        title = f"Datasets: {', '.join(names)}. Seeds: {', '.join(map(str, asked.seeds))}. Training: {with_options}."
+        unit = "patient" if any(patient for group in patients for patient in group.values()) else "slide"
+        write_table(asked.output_dir, records, left_out=left_out, title=title, unit=unit)
+        print((asked.output_dir / "ablations.md").read_text(encoding="utf-8"))
+        return 1 if failed else 0
+
+
+def _below(asked: argparse.Namespace, run: Run) -> str:
+    """Folder of a run, relative to that of the study."""
+    return run.folder.relative_to(asked.output_dir).as_posix()
 
 
 def _datasets(folders: Sequence[Path], tables: Sequence[Path], options: dict[str, Any]) -> list[Dataset]:

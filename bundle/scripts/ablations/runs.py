@@ -6,7 +6,6 @@ import json
 import logging
 import multiprocessing
 import os
-import shutil
 import signal
 import sys
 import time
@@ -23,8 +22,11 @@ from monai.bundle import ConfigWorkflow
 from ..common.errors import RequestError
 from ..common.files import write_json
 from ..common.json_files import read_json
+from ..training.report import EVALUATION_FILES
 from .rows import BUNDLE, CONFIGS, Row
 
+LOG = "log.txt"
+OF_RUN = (*EVALUATION_FILES, "model.pt", "model.json", "log/last.pt", LOG, "run.json")
 _LOGGER = logging.getLogger(__name__)
 
 # what a training imports on its way, some of it only when it is under way: imported once, before the first fork
@@ -93,6 +95,7 @@ class Run:
             "model": str(folder / "model.pt"),
             "seed": self.seed,
             "graph": False,
+            "replace": True,  # what a killed run left
         }
         training = {**self.options, **common, "output_dir": str(folder / "log")}
         evaluation = {**self.options, **common, "output_dir": str(folder)}
@@ -125,7 +128,7 @@ def execute_all(runs: Sequence[Run], *, jobs: int) -> Iterator[tuple[Run, bool]]
                 run, process = under_way.pop(sentinel)
                 process.join()
                 if process.exitcode:
-                    _LOGGER.error("%s failed (%s); %s says why", run.folder, process.exitcode, run.folder / "log.txt")
+                    _LOGGER.error("%s failed (%s); %s says why", run.folder, process.exitcode, run.folder / LOG)
                 yield run, process.exitcode == 0
     finally:
         for _, process in under_way.values():
@@ -138,9 +141,8 @@ def _execute(run: Run) -> None:
     """Body of a process."""
     for kind in (signal.SIGTERM, signal.SIGINT):
         signal.signal(kind, signal.SIG_DFL)
-    shutil.rmtree(run.folder, ignore_errors=True)  # what a killed run left
-    run.folder.mkdir(parents=True)
-    with open(run.folder / "log.txt", "w", encoding="utf-8") as log:
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with open(run.folder / LOG, "w", encoding="utf-8") as log:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(log.fileno(), stream.fileno())
     run.execute()

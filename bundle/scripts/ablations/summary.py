@@ -16,6 +16,7 @@ from ..evaluation.predictions import read_predictions
 from ..training.card import network_from_card, read_card
 from .rows import FULL, ROWS, Row
 
+TABLES = ("ablations.csv", "ablations.md")
 COLUMNS = (
     "row", "table", "title", "runs", "auc", "auc_low", "auc_high", "sd_over_seeds", "difference", "difference_low", "difference_high",
     "sd_of_difference", "validation_auc", "parameters", "compression_ratio", "paper_camelyon16", "paper_difference_camelyon16",
@@ -175,7 +176,7 @@ def write_table(
         title: says what was run.
         unit: what was resampled, "slide" or "patient".
     """
-    write_csv(output_dir / "ablations.csv", COLUMNS, records)
+    write_csv(output_dir / TABLES[0], COLUMNS, records)
     head = (
         "table", "row", "runs", "AUC (95 % interval)", "sd over seeds", "difference to full (95 % interval)", "its sd", "validation AUC",
         "parameters", "compression", "paper: Camelyon16", "paper: TCGA-LUSC", "paper's sign",
@@ -201,7 +202,7 @@ def write_table(
     if left_out:
         lines += ["\nLeft out:\n", *(f"- `{name}`: {reason}" for name, reason in left_out.items())]
     notes = NOTES.format(resamples=RESAMPLES, unit=unit)
-    with atomic_path(output_dir / "ablations.md") as partial:
+    with atomic_path(output_dir / TABLES[1]) as partial:
         partial.write_text("\n".join([*lines, "", notes]), encoding="utf-8")
 
 

@@ -4,10 +4,13 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ..common.errors import RequestError
 from ..common.files import relative_to, write_csv
+from ..common.outputs import HeldOutputs
 from ..slides.slide_ids import stem_of
 from ..slides.table import SPLITS, SlideRow, require_one_split, with_ids
 from .found import Cohort
@@ -23,6 +26,7 @@ def write_listing(
     builders: Mapping[str, Callable[[str | Path], Cohort]],
     slides_per_class: int | None = None,
     seed: int = 0,
+    replace: bool = False,
 ) -> list[SlideRow]:
     """Write ``slides.csv`` (slide, label, patient, split and what the data set tells besides) and ``left_out.csv`` (slide, reason).
 
@@ -35,22 +39,28 @@ def write_listing(
         builders: what lists the slides, by data set.
         slides_per_class: draw as many of each class first; None takes all.
         seed: of that draw.
+        replace: whether tables of another request may be replaced.
 
     Returns:
         the slides as written.
 
     Raises:
-        RequestError: the cohort is unknown, its files are not as expected, a patient is in two splits, or ``slides.csv`` is there.
+        RequestError: the cohort is unknown, its files are not as expected, a patient is in two splits, or the folder holds
+            tables of another request or files of others (also a table of ours that was edited) under these names.
     """
     if cohort is None or cohort not in builders:
         raise RequestError(f"cohort is {cohort!r}, expected one of {', '.join(builders)}: name it with --cohort")
     if slides is None:
         raise RequestError("no slides given: name the data set's folder, or its CSV, with --slides")
     table = Path(output_dir) / "slides.csv"
-    if table.exists():
-        raise RequestError(
-            f"{table}: is there already, and may hold work of yours: remove it or name another --output_dir"
-        )
+    request = {
+        "cohort": cohort,
+        "slides": str(Path(slides).absolute()),
+        "slides_per_class": slides_per_class,
+        "seed": seed,
+        "options": builder_options(builders[cohort]),
+    }
+    outputs = HeldOutputs(output_dir, "listing", request, writes=("slides.csv", "left_out.csv"), replace=replace)
     listed = builders[cohort](slides)
     if not listed.rows:
         raise RequestError(f"{slides}: no slide is left to list, expected one at least: check the options of {cohort}")
@@ -65,9 +75,15 @@ def write_listing(
                 "slides_per_class is given, and the data set has its own split, which is taken whole: leave it out"
             )
         rows = draw_slides(rows, slides_per_class, seed=seed)
-    _write(rows, listed.left_out, table)
+    with outputs:
+        _write(rows, listed.left_out, table)
     _report(rows, listed.left_out)
     return rows
+
+
+def builder_options(builder: Callable[[str | Path], Cohort]) -> dict[str, Any]:
+    """The options that a config has given to a builder."""
+    return dict(builder.keywords) if isinstance(builder, partial) else {}
 
 
 def draw_slides(rows: Sequence[SlideRow], count: int, *, seed: int) -> list[SlideRow]:

@@ -15,8 +15,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from ..common.errors import RequestError
 from ..common.files import sha256_of, write_json
-from ..common.json_files import read_json
-from ..common.names import name_fault
+from ..common.outputs import HeldOutputs
 from ..slides.table import SPLITS, SlideRow, class_names, copy_table, label_index, read_slides
 
 _LOGGER = logging.getLogger(__name__)
@@ -36,7 +35,7 @@ def split_slides(
     val_share: float = 0.2,
     keep_test: bool = False,
     seed: int = 0,
-    overwrite: bool = False,
+    replace: bool = False,
 ) -> list[Path]:
     """Write ``split.csv``, or ``fold0.csv`` ... ``fold<k-1>.csv``, and ``split.json``; keep what the same request made before.
 
@@ -51,13 +50,14 @@ def split_slides(
         val_share: share of all slides that chooses epoch and threshold.
         keep_test: slides that are in the split ``test`` already stay there (an official test set); the others are divided.
         seed: of the draw.
-        overwrite: replace splits of another request.
+        replace: whether splits of another request may be replaced.
 
     Returns:
         the files.
 
     Raises:
-        RequestError: shares or folds that cannot be, too few patients of a class, or splits of another request.
+        RequestError: shares or folds that cannot be, too few patients of a class, splits of another request, or files of others under
+            their names (also splits of ours that were edited).
     """
     if slides is None or Path(slides).suffix.lower() != ".csv":
         raise RequestError(
@@ -77,17 +77,20 @@ def split_slides(
     splits = assign_splits(
         rows, folds=folds, test_share=test_share, val_share=val_share, keep_test=keep_test, seed=seed
     )
-    if _made_before(output, request, names, overwrite=overwrite):
+    written = [*names, "split.json"]
+    outputs = HeldOutputs(output, "splitting", request, writes=written, replace=replace)
+    if outputs.made_before(written):
         _LOGGER.info("%s: made with the same request before, kept", output)
         return [output / name for name in names]
     report: dict[str, Any] = {"format": FORMAT, "request": request, "files": {}, "splits": {}}
-    for name, split_of in zip(names, splits, strict=True):
-        copy_table(source, output / name, {"split": split_of})
-        read_slides(output / name)  # checks once more that no patient is in two splits
-        report["files"][name] = sha256_of(output / name)
-        report["splits"][name] = counts = _counts(rows, split_of)
-        _LOGGER.info("%s: %s", name, ", ".join(f"{split} {n['slides']}" for split, n in counts.items()))
-    write_json(output / "split.json", report)
+    with outputs:
+        for name, split_of in zip(names, splits, strict=True):
+            copy_table(source, output / name, {"split": split_of})
+            read_slides(output / name)  # checks once more that no patient is in two splits
+            report["files"][name] = sha256_of(output / name)
+            report["splits"][name] = counts = _counts(rows, split_of)
+            _LOGGER.info("%s: %s", name, ", ".join(f"{split} {n['slides']}" for split, n in counts.items()))
+        write_json(output / "split.json", report)
     return [output / name for name in names]
 
 
@@ -200,43 +203,6 @@ def _digest(rows: Sequence[SlideRow], *, keep_test: bool) -> str:
     """Hash of what a split depends on."""
     cells = [[row.slide_id, row.label, row.patient, row.split if keep_test else None] for row in rows]
     return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
-
-
-def _made_before(output: Path, request: dict[str, Any], names: Sequence[str], *, overwrite: bool) -> bool:
-    """Whether ``output`` holds the splits of this very request; splits of another one are removed if that is asked.
-
-    Raises:
-        RequestError: they are of another request, or were changed since, and are not to be replaced.
-    """
-    card = output / "split.json"
-    made: dict[str, Any] = {"request": {}, "files": {}}
-    if card.is_file():
-        expected = "what split.yaml writes: remove it, or name another --output_dir"
-        made = read_json(card, expected=expected, fields=dict.fromkeys(made, dict))
-        for name in made["files"]:
-            if name_fault(name):
-                raise RequestError(f"{card}: names the file {name!r}, expected {expected}")
-    found = {path.name for name in {*names, *made["files"]} if (path := output / name).is_file()}
-    other = [name for name in request if made["request"].get(name) != request[name]]
-    changed = [
-        name for name, digest in made["files"].items() if name not in found or sha256_of(output / name) != digest
-    ]
-    if card.is_file() and not other and not changed:
-        return True
-    if found and not overwrite:
-        reason = (
-            f"{changed[0]} was changed or removed since"
-            if changed and not other
-            else f"made with another {', '.join(other)}"
-        )
-        raise RequestError(
-            f"{output}: holds splits already, {reason}; expected those of this request, so that results stay comparable: name another "
-            "--output_dir, or replace them with --overwrite true"
-        )
-    for name in found:
-        (output / name).unlink()
-    card.unlink(missing_ok=True)
-    return False
 
 
 def _counts(rows: Sequence[SlideRow], split_of: Sequence[str]) -> dict[str, dict[str, Any]]:

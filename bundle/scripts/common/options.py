@@ -9,11 +9,14 @@ stage config starts its run list with ``$@options``, where ``options`` is
 import difflib
 import functools
 import inspect
+import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from types import FrameType, TracebackType
+from typing import Any, NoReturn
 
 import fire
 import monai.bundle
@@ -25,12 +28,19 @@ from monai.utils import ensure_tuple
 from .config_check import nested, require_sound, spelled
 from .config_help import describe
 from .errors import RequestError, SlideError, StorageError, TrainingError
+from .files import storage_reason
 from .path_options import refuse_evaluated, typed_paths
 from .words import set_in_config, understood
 
 EXIT_FAILED = 1
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_TERMINATED = 128 + signal.SIGTERM
 EXIT_WRONG_REQUEST = 2
 
+_LOADER_DIED = re.compile(
+    r"DataLoader worker .*(killed by signal: Bus error|exited unexpectedly)|unable to (write to|open|mmap).*shm|No space left",
+    re.IGNORECASE | re.DOTALL,
+)
 _COMMANDS: dict[str, Callable[..., None]] = {"run": run, "run_workflow": run_workflow}
 
 
@@ -47,9 +57,9 @@ def check_options() -> None:
     """
     if Path(sys.argv[0]).resolve() != Path(monai.bundle.__file__).with_name("__main__.py").resolve():
         return
-    install_exit_codes()
     given = given_options(sys.argv[1:])
     files = [str(file) for file in ensure_tuple(given.get("config_file") or ())]
+    install_exit_codes(how_to_go_on(files))
     if "help" in given:
         print(describe(files))
         raise SystemExit(0)
@@ -105,15 +115,32 @@ def resolve_bundle_root(bundle_root: str) -> str:
     return str(root)
 
 
-def install_exit_codes() -> None:
-    """Let an uncaught `RequestError` end the process with code 2, a `SlideError`, `StorageError` or `TrainingError` with 1, in one line.
+def how_to_go_on(config_files: Sequence[str]) -> str:
+    """The word for a run that is interrupted, by what ``resume`` is in its config."""
+    config: Any = ConfigParser(ConfigParser.load_config_files(config_files)) if config_files else {}
+    if "resume" not in config:
+        return "the same command begins anew"
+    if config["resume"] is True:
+        return "the same command goes on: what is finished is kept (--resume true, the default)"
+    return "the same command with --resume true goes on"
 
-    MONAI raises the errors of components again inside a ``RuntimeError`` that quotes the whole component, so the chain
-    of causes is searched. Any other error keeps its traceback and Python's code 1.
+
+def install_exit_codes(go_on: str = "the same command begins anew") -> None:
+    """Let what ends the process say so in one line, with an exit code of its own.
+
+    An uncaught `RequestError` has code 2. A `SlideError`, `StorageError` or `TrainingError` has 1, and so have errors of the system that
+    writing meets (disk full, read-only, no permission) and loader processes without shared memory. Ctrl-C has 130 and SIGTERM 143; both
+    leave through every ``finally``. MONAI raises the errors of components again inside a ``RuntimeError`` that quotes the whole
+    component, so the chain of causes is searched. Any other error keeps its traceback and Python's code 1.
+
+    Args:
+        go_on: what an interrupted user is told.
     """
     previous = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            _end(f"interrupted: {go_on}", EXIT_INTERRUPTED)
         for expected, code in (
             (RequestError, EXIT_WRONG_REQUEST),
             (SlideError, EXIT_FAILED),
@@ -122,13 +149,47 @@ def install_exit_codes() -> None:
         ):
             found = next((cause for cause in _causes(error) if isinstance(cause, expected)), None)
             if found is not None:
-                # Not sys.stderr: torch.distributed replaces it by a buffer while it calls the hook, and drops that when
-                # the hook raises.
-                print(f"error: {found}", file=sys.__stderr__, flush=True)
-                raise SystemExit(code)  # from a hook the interpreter honours it, and finalises as after sys.exit
+                _end(f"error: {found}", code)
+        reason = next(filter(None, map(_of_system, _causes(error))), None)
+        if reason is not None:
+            _end(f"error: {reason}", EXIT_FAILED)
         previous(kind, error, trace)
 
+    def terminate(number: int, frame: FrameType | None) -> None:
+        print(f"terminated: {go_on}", file=sys.__stderr__, flush=True)
+        raise SystemExit(EXIT_TERMINATED)
+
     sys.excepthook = hook
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, terminate)
+
+
+def _end(line: str, code: int) -> NoReturn:
+    """Print a line and end the process.
+
+    Not to sys.stderr: torch.distributed replaces it by a buffer while it calls the hook, and drops that when the hook raises.
+    """
+    print(line, file=sys.__stderr__, flush=True)
+    raise SystemExit(code)  # from a hook the interpreter honours it, and finalises as after sys.exit
+
+
+def _of_system(error: BaseException) -> str | None:
+    """Say in a line what the system refused, where that is why an error ended the run; None for any other."""
+    file = getattr(error, "filename", None) or "outputs"
+    reason = storage_reason(error)
+    if reason is not None:
+        return (
+            f"{file}: cannot be written ({reason}); expected room and a folder that may be written: make room, or name another "
+            "--output_dir"
+        )
+    if isinstance(error, PermissionError):
+        return f"{file}: {error.strerror or error}; expected a file that this user may read or a folder that this user may write"
+    if isinstance(error, RuntimeError) and _LOADER_DIED.search(str(error)):
+        return (
+            "a process that loads data died, as where /dev/shm is too small; expected room for some batches there: give --num_workers 0, "
+            "or make it larger (docker run --shm-size 2g)"
+        )
+    return None
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -11,8 +11,9 @@ from typing import Any
 
 from .errors import RequestError
 from .files import guarded_by, remove_partial
-from .journal import SUFFIX, Journal, digests_of, read_journals
+from .journal import ANY, SUFFIX, Journal, digests_of, read_journals
 from .lock import folder_lock, refuse_foreign_lock
+from .ranks import is_first
 
 _HELD: dict[tuple[Path, int], "HeldOutputs"] = {}
 """What the run of a config holds until it ends, by journal and thread."""
@@ -36,6 +37,7 @@ class HeldOutputs:
         continues: whether the run goes on with what lies there, as the caller has checked; the request is then not compared.
         adopted: files that the caller has checked to be ours, whatever the journal says.
         shard: "i-of-n", of a stage that several runs write for at once.
+        below: whether folders below this one hold runs of other stages that belong to this one: they are judged and replaced with it.
         elsewhere: the remedy that puts the outputs elsewhere.
 
     Raises:
@@ -54,6 +56,7 @@ class HeldOutputs:
         continues: bool = False,
         adopted: Iterable[str] = (),
         shard: str = "",
+        below: bool = False,
         elsewhere: str = "name another --output_dir",
     ) -> None:
         self.folder = Path(folder).absolute()
@@ -67,8 +70,10 @@ class HeldOutputs:
         self.elsewhere = elsewhere
         self.name = f"{stage}.{shard}" if shard else stage
         self._sharded = bool(shard)
+        self._below = below
         self._stack = ExitStack()
-        self._check()
+        if is_first():
+            self._check()
 
     @property
     def before(self) -> list[Journal]:
@@ -78,10 +83,14 @@ class HeldOutputs:
     def hold(self) -> None:
         """Hold the folder until :meth:`release`, or until the same thread's next run of the stage here: its last one has ended then.
 
+        Of several processes the first one holds it, and looks, and writes.
+
         Raises:
             RequestError: as above.
             OSError: the folder cannot be written.
         """
+        if not is_first():
+            return
         key = (self.folder / self.name, threading.get_ident())
         if key in _HELD:
             _HELD[key].release(finished=False)
@@ -90,6 +99,8 @@ class HeldOutputs:
 
     def release(self, *, finished: bool = True) -> None:
         """Let the folder go; ``finished`` says that the run came to its end."""
+        if not is_first():
+            return
         _HELD.pop((self.folder / self.name, threading.get_ident()), None)
         if finished:
             self._journal.finish()
@@ -109,6 +120,14 @@ class HeldOutputs:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release(finished=error is None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_stack": None}
+
+    def join(self) -> None:
+        """Watch over the folder in a process that works for the one that holds it, until it ends."""
+        self._stack = ExitStack()
+        self._stack.enter_context(guarded_by(self))
 
     def covers(self, path: Path) -> bool:
         """Whether a file lies in this folder."""
@@ -136,8 +155,8 @@ class HeldOutputs:
         self._journal.add(name, *digests_of(partial), *(digests_of(path) if path.is_file() else ()))
 
     def wrote(self, name: str) -> None:
-        """Note an HDF5 file that another process has written, or finds whole."""
-        self._journal.add(name)
+        """Note a file that is not written through this process: an HDF5 file, or a log that grows."""
+        self._journal.add(name, *(() if name.endswith(".h5") else (ANY,)))
 
     def made_before(self, names: Iterable[str]) -> bool:
         """Whether an earlier run of this request came to its end and the files ``names`` are as it left them."""
@@ -199,6 +218,9 @@ class HeldOutputs:
         )
 
     def _is_ours(self, name: str) -> bool:
+        path = self.folder / name
+        if self._below and any(journal.knows(path.name) for journal in read_journals(path.parent)):
+            return True
         return any(journal.knows(name) for journal in self._journals if self.replace or journal.stage == self.stage)
 
     def _begin(self) -> Journal:
@@ -206,6 +228,9 @@ class HeldOutputs:
         mine = Journal(self.folder / f".{self.name}{SUFFIX}", self.stage, self.request)
         for journal in self.before:
             if journal.request != self.request and not self.continues:
+                for path in sorted(self.folder.glob(f"*/**/.*{SUFFIX}")) if self._below else ():
+                    for nested in read_journals(path.parent):
+                        _remove(nested)
                 _remove(journal)
                 self._journals.remove(journal)
             elif journal.path == mine.path:

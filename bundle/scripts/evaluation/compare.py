@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from ..common.errors import RequestError
 from ..common.files import atomic_path, write_json
+from ..common.outputs import HeldOutputs
 from ..slides.slide_ids import KnownIds
 from ..slides.table import read_slides
 from .bootstrap import RESAMPLES, Run, described, resampled_metrics, value_and_interval
@@ -83,6 +84,7 @@ def compare_files(
     slides: str | Path | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    replace: bool = False,
 ) -> dict[str, Any]:
     """Compare two ``predictions.csv``, or two lists of them (one a seed); write ``comparison.json`` and ``comparison.md``.
 
@@ -93,9 +95,11 @@ def compare_files(
         slides: table with the column ``patient``; without it each slide stands for itself.
         resamples: number of resamples.
         seed: seed of the resampling.
+        replace: whether a comparison of other files may be replaced.
 
     Raises:
-        RequestError: the files do not hold the same slides with the same labels and classes, or a slide has no label.
+        RequestError: the files do not hold the same slides with the same labels and classes, a slide has no label, or see
+            :class:`..common.outputs.HeldOutputs`.
     """
     names = [[str(path) for path in ([given] if isinstance(given, str | Path) else given)] for given in (first, second)]
     tables = [[(path, read_predictions(path)) for path in group] for group in names]
@@ -106,6 +110,16 @@ def compare_files(
     reference_path, reference = tables[0][0]
     for path, table in (pair for group in tables for pair in group):
         _require_same_slides(reference_path, reference, path, table)
+    request = {
+        "first": [str(Path(name).absolute()) for name in names[0]],
+        "second": [str(Path(name).absolute()) for name in names[1]],
+        "slides": None if slides is None else str(Path(slides).absolute()),
+        "resamples": resamples,
+        "seed": seed,
+    }
+    outputs = HeldOutputs(
+        output_dir, "comparing", request, writes=("comparison.json", "comparison.md"), replace=replace
+    )
     ids = [prediction.slide_id for prediction in reference.predictions]
     labels = np.array([prediction.label for prediction in reference.predictions])
     runs = [[_aligned(table, ids) for _, table in group] for group in tables]
@@ -121,8 +135,9 @@ def compare_files(
     if len(reference.class_names) == 2 and len(runs[0]) == len(runs[1]) == 1:
         found = delong(labels, *(np.asarray(group[0].probabilities)[:, 1] for group in runs))
         report["delong"] = found and asdict(found)
-    write_json(Path(output_dir) / "comparison.json", report)
-    _write_summary(Path(output_dir) / "comparison.md", report)
+    with outputs:
+        write_json(Path(output_dir) / "comparison.json", report)
+        _write_summary(Path(output_dir) / "comparison.md", report)
     difference = report["auc"]["difference"]
     if difference["value"] is not None and difference["ci95"][0] is not None:
         _LOGGER.info(

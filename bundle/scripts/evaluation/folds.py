@@ -13,6 +13,8 @@ from .bootstrap import evaluate
 from .metrics import METRICS
 from .predictions import read_predictions, write_predictions
 
+SUMMARY = ("predictions.csv", "metrics.json", "folds.json", "report.md")
+
 
 def summarise_folds(
     folders: Sequence[Path], output_dir: str | Path, *, patient_of: dict[str, str | None], seed: int = 0

@@ -17,7 +17,6 @@ from ..encoding.job import ManifestRow
 from ..encoding.named_encoder import identity_of
 from ..encoding.run import COLUMNS, encode_slides, require_complete
 from ..encoding.store import read_embedding, require_observed
-from ..slides.slide_ids import known_ids
 from ..slides.table import SPLITS, SlideRow, read_slides
 from ..training.card import require_encoder
 from ..training.transforms import thumbnail_of
@@ -54,21 +53,14 @@ class InferenceSet:
         self.manifest: list[ManifestRow] = []
         self.items: list[dict[str, Any]] = []
         self._without_thumbnail = 0
+        self._encoded = slides is not None
+        rows = listed_slides(slides, self.folder, split)
         if slides is not None:
-            # a wrong request is refused before anything is written
-            rows = read_slides(slides, known=known_ids(self.folder))
             require_encoder(model, card, identity_of(encoder_def()))
-            self.manifest = encode_slides(slides, self.folder, encoder_def, **(encoding or {}))
+            elsewhere = "leave out --slides to classify the embeddings that lie there, or name another --dataset_dir"
+            self.manifest = encode_slides(slides, self.folder, encoder_def, elsewhere=elsewhere, **(encoding or {}))
             usable = {entry.slide_id for entry in self.manifest if entry.status in ("done", "skipped")}
             rows = [row for row in rows if row.slide_id in usable]
-        elif (self.folder / "slides.csv").is_file():
-            rows = [row for row in read_slides(self.folder / "slides.csv") if split in (None, row.split)]
-            if not rows:
-                raise RequestError(
-                    f"{self.folder / 'slides.csv'}: no slide in split {split!r}; expected one of {', '.join(SPLITS)} with slides in it"
-                )
-        else:  # files of another tool, without a table
-            rows = [SlideRow(path.stem, Path(path.stem)) for path in sorted(self.folder.glob("[!.]*.h5"))]
         empty = _empty_slides(self.folder / "manifest.csv") if slides is None else {}
         for row in rows:
             if row.slide_id in empty and not (self.folder / f"{row.slide_id}.h5").is_file():
@@ -191,8 +183,28 @@ class InferenceSet:
 
     def require_complete(self, output_dir: str | Path) -> None:
         """Write ``manifest.csv``; raise a SlideError (exit code 1) that counts the slides that failed, all others being done."""
-        write_csv(Path(output_dir) / "manifest.csv", COLUMNS, (asdict(entry) for entry in self.manifest))
+        if not (self._encoded and Path(output_dir).absolute() == self.folder.absolute()):  # encoding has written it
+            write_csv(Path(output_dir) / "manifest.csv", COLUMNS, (asdict(entry) for entry in self.manifest))
         require_complete(self.manifest, output_dir)
+
+
+def listed_slides(slides: str | None, dataset_dir: str | Path, split: str | None = None) -> list[SlideRow]:
+    """List the slides of a request; without ``slides`` those of the table beside the embeddings, or the embeddings themselves.
+
+    Raises:
+        RequestError: the request or the table is wrong, or no slide of it is in ``split``.
+    """
+    if slides is not None:
+        return read_slides(slides)
+    table = Path(dataset_dir) / "slides.csv"
+    if not table.is_file():  # files of another tool, without a table
+        return [SlideRow(path.stem, Path(path.stem)) for path in sorted(Path(dataset_dir).glob("[!.]*.h5"))]
+    rows = [row for row in read_slides(table) if split in (None, row.split)]
+    if not rows:
+        raise RequestError(
+            f"{table}: no slide in split {split!r}; expected one of {', '.join(SPLITS)} with slides in it"
+        )
+    return rows
 
 
 def _empty_slides(manifest: Path) -> dict[str, str]:

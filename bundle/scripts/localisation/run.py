@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..common.errors import RequestError
 from ..common.files import write_csv, write_json
+from ..common.outputs import HeldOutputs
 from ..evaluation.bootstrap import described, resample_weights, value_and_interval
 from .inputs import read_mapped_slides
 from .plot import write_froc_plot
@@ -41,6 +42,7 @@ def localise(
     nms_cells: int = 5,
     resamples: int = 1000,
     seed: int = 0,
+    replace: bool = False,
     **inputs: Any,
 ) -> dict[str, Any]:
     """Score the heat maps that inference left and write ``localisation.json``, ``localisation.csv`` and ``froc.png``.
@@ -55,13 +57,14 @@ def localise(
         nms_cells: side of the box that a detection clears of others, in cells.
         resamples: of the bootstrap, over patients where they are known.
         seed: of the bootstrap.
+        replace: whether the figures of another request may be replaced.
         inputs: further arguments of :func:`.inputs.read_mapped_slides`.
 
     Returns:
         the content of ``localisation.json``.
 
     Raises:
-        RequestError: an option is none, or see there.
+        RequestError: an option is none, or see there and :class:`..common.outputs.HeldOutputs`.
         SlideError: see there.
     """
     if kind not in MAP_KINDS:
@@ -70,6 +73,25 @@ def localise(
         raise RequestError(
             f"threshold {threshold}, lowest {lowest}, nms_cells {nms_cells}: expected (0, 1], [0, 1) and at least 1"
         )
+    output = Path(output_dir)
+    request = {
+        "predictions_dir": str(Path(predictions_dir).absolute()),
+        "dataset_dir": str(Path(dataset_dir).absolute()),
+        "map": kind,
+        "threshold": threshold,
+        "lowest": lowest,
+        "nms_cells": nms_cells,
+        "resamples": resamples,
+        "seed": seed,
+        **inputs,
+    }
+    outputs = HeldOutputs(
+        output,
+        "localising",
+        request,
+        writes=("localisation.csv", "froc.png", "localisation.json"),
+        replace=replace,
+    )
     slides = read_mapped_slides(predictions_dir, dataset_dir, **inputs)
     scores = [score_slide(one, kind=kind, threshold=threshold, lowest=lowest, nms_cells=nms_cells) for one in slides]
     report, curve = summarise(scores, resamples=resamples, seed=seed)
@@ -80,10 +102,10 @@ def localise(
         "nms_cells": nms_cells,
         "split": inputs.get("split"),
     }
-    output = Path(output_dir)
-    write_csv(output / "localisation.csv", COLUMNS, (_row(one) for one in scores))
-    write_froc_plot(output / "froc.png", *curve, report["froc"])
-    write_json(output / "localisation.json", report)
+    with outputs:
+        write_csv(output / "localisation.csv", COLUMNS, (_row(one) for one in scores))
+        write_froc_plot(output / "froc.png", *curve, report["froc"])
+        write_json(output / "localisation.json", report)
     hit, froc = report["hit_rate"], report["froc"]
     _LOGGER.info(
         "hottest cell in the lesion: %s of %d correctly called positive slides (chance %s); FROC %s on %d slides, %d lesions",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import monai
 import numpy as np
@@ -13,7 +14,8 @@ import torch
 
 from ..common.apart import DECODE_TIMEOUT_S, Apart
 from ..common.errors import RequestError, SlideError
-from ..common.files import write_csv
+from ..common.files import write_csv, writing_to
+from ..common.outputs import HeldOutputs
 from ..common.progress import track
 from ..common.version import BUNDLE_VERSION
 from ..slides.geometry import PATCH_PX, PATCH_UM, is_read_level
@@ -23,6 +25,7 @@ from .draw import SlideSample, sample_slide, seeded_generator
 from .store import patch_writer
 
 COLUMNS = ("slide_id", "slide", "status", "patches", "rich", "candidates", "error")
+PATCHES, CONTACT_SHEET, COUNTS = "patches.h5", "contact_sheet.png", "counts.csv"
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -53,6 +56,7 @@ def sample_slides(
     read_level: str | int = "highest",
     num_workers: int = 0,
     decode_timeout: float = DECODE_TIMEOUT_S,
+    replace: bool = False,
 ) -> list[CountsRow]:
     """Draw the training patches of the S-CAE (section V-A.a); write ``patches.h5``, ``contact_sheet.png``, ``counts.csv``.
 
@@ -72,12 +76,14 @@ def sample_slides(
         read_level: ``"highest"`` (level 0, as in the paper), ``"auto"`` or a level's number.
         num_workers: Threads that decode; the draw does not depend on it.
         decode_timeout: Seconds; a decoder that does not return for so long fails its slide.
+        replace: Whether patches of another request may be replaced.
 
     Returns:
         What every drawn slide gave, the rows of ``counts.csv``.
 
     Raises:
-        RequestError: An option lies outside its range, or there is no slide to draw from; nothing is written.
+        RequestError: An option lies outside its range, there is no slide to draw from, or the folder holds patches of another
+            request or files of others under the names that would be written; nothing is written.
     """
     if slides is None:
         raise RequestError("no slides given: name a slide file, a folder or a CSV with --slides")
@@ -117,21 +123,44 @@ def sample_slides(
         "version_numpy": np.__version__,
         "version_torch": str(torch.__version__),
     }
-    counts: list[CountsRow] = []
-    sampled = partial(
-        sample_slide,
-        patches=patches_per_slide,
-        seed=seed,
-        rich_share=rich_share,
-        patch_um=patch_um,
-        drop_pen=drop_pen,
-        read_level=read_level,
-        num_workers=num_workers,
-    )
+    request = {"slides": str(Path(slides).absolute()), **settings, "seed": seed}
     with (
-        Apart(sampled, timeout_s=decode_timeout) as apart,
-        patch_writer(output / "patches.h5", attributes) as append,
+        writing_to(output),
+        HeldOutputs(output, "sampling", request, writes=(PATCHES, CONTACT_SHEET, COUNTS), replace=replace),
     ):
+        counts = _sample_all(
+            rows,
+            output,
+            attributes,
+            patches=patches_per_slide,
+            seed=seed,
+            rich_share=rich_share,
+            patch_um=patch_um,
+            drop_pen=drop_pen,
+            read_level=read_level,
+            num_workers=num_workers,
+            decode_timeout=decode_timeout,
+        )
+    by_status = [
+        f"{sum(e.status == status for e in counts)} {status}" for status in ("done", "short", "empty", "failed")
+    ]
+    total, rich = sum(entry.patches for entry in counts), sum(entry.rich for entry in counts)
+    _LOGGER.info("sampling: %d patches, %d of them nucleus-rich; slides: %s", total, rich, ", ".join(by_status))
+    return counts
+
+
+def _sample_all(
+    rows: Sequence[SlideRow],
+    output: Path,
+    attributes: dict[str, str | int | float],
+    *,
+    decode_timeout: float,
+    **options: Any,
+) -> list[CountsRow]:
+    """Draw from every slide in turn and write the three files; ``options`` are those of :func:`.draw.sample_slide`."""
+    counts: list[CountsRow] = []
+    sampled = partial(sample_slide, **options)
+    with Apart(sampled, timeout_s=decode_timeout) as apart, patch_writer(output / PATCHES, attributes) as append:
         for row in track(rows, total=len(rows), what="sampling", unit="slide"):
             try:
                 sample = apart.run(row.path, row)
@@ -143,16 +172,11 @@ def sample_slides(
             if counts[-1].error:
                 _LOGGER.debug("%s: %s: %s", counts[-1].slide_id, counts[-1].status, counts[-1].error)
     if any(entry.patches for entry in counts):
-        write_contact_sheet(output / "patches.h5", output / "contact_sheet.png")
+        write_contact_sheet(output / PATCHES, output / CONTACT_SHEET)
     else:
-        for name in ("patches.h5", "contact_sheet.png"):
+        for name in (PATCHES, CONTACT_SHEET):
             (output / name).unlink(missing_ok=True)
-    write_csv(output / "counts.csv", COLUMNS, (asdict(entry) for entry in counts))
-    by_status = [
-        f"{sum(e.status == status for e in counts)} {status}" for status in ("done", "short", "empty", "failed")
-    ]
-    total, rich = sum(entry.patches for entry in counts), sum(entry.rich for entry in counts)
-    _LOGGER.info("sampling: %d patches, %d of them nucleus-rich; slides: %s", total, rich, ", ".join(by_status))
+    write_csv(output / COUNTS, COLUMNS, (asdict(entry) for entry in counts))
     return counts
 
 
@@ -162,7 +186,7 @@ def require_complete(counts: Sequence[CountsRow], output_dir: str | Path) -> Non
     Raises:
         SlideError: A slide failed, or none gave a patch.
     """
-    table = Path(output_dir) / "counts.csv"
+    table = Path(output_dir) / COUNTS
     failed = sum(entry.status == "failed" for entry in counts)
     if failed:
         raise SlideError(f"{failed} of {len(counts)} slides failed, all others are done; {table} says why")

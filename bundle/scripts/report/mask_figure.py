@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ..common.apart import DECODE_TIMEOUT_S, Apart
 from ..common.errors import RequestError, SlideError
-from ..common.files import atomic_path, remove_partial, write_csv
+from ..common.files import atomic_path, write_csv, writing_to
+from ..common.outputs import HeldOutputs
 from ..common.progress import track
 from ..encoding.thumbnail import build_thumbnail
 from ..slides.geometry import PATCH_UM, PatchGrid, plan_reading
@@ -51,6 +52,7 @@ def compare_masks(
     *,
     patch_um: float = PATCH_UM,
     decode_timeout: float = DECODE_TIMEOUT_S,
+    replace: bool = False,
 ) -> list[MaskRow]:
     """Write ``<slide_id>.png`` (slide, both masks) for every slide, and ``masks.csv``.
 
@@ -59,12 +61,13 @@ def compare_masks(
         output_dir: folder of the outputs.
         patch_um: side of a patch.
         decode_timeout: seconds; a decoder that does not return for so long fails its slide.
+        replace: whether the figures of another request may be replaced.
 
     Returns:
         rows of the table.
 
     Raises:
-        RequestError: there is no slide.
+        RequestError: there is no slide, or see :class:`..common.outputs.HeldOutputs`.
         SlideError: a slide failed; the others are done and the table says which.
     """
     if slides is None:
@@ -72,14 +75,22 @@ def compare_masks(
     output = Path(output_dir)
     listed = read_slides(slides)
     rows: list[MaskRow] = []
-    with Apart(partial(_compare, output, patch_um), timeout_s=decode_timeout) as apart:
+    request = {"slides": str(Path(slides).absolute()), "patch_um": patch_um}
+    names = ("masks.csv", *(f"{slide.slide_id}.png" for slide in listed))
+    with (
+        writing_to(output),
+        HeldOutputs(output, "comparing_masks", request, writes=names, replace=replace),
+        Apart(partial(_look, patch_um), timeout_s=decode_timeout) as apart,
+    ):
         for slide in track(listed, total=len(listed), what="masks", unit="slide"):
             try:
-                rows += apart.run(slide.path, slide)
+                pixels, grid, masks = apart.run(slide.path, slide)
             except SlideError as error:
-                remove_partial(output, {slide.slide_id})
                 rows += [MaskRow(slide.slide_id, method, "failed", reason=str(error)) for method in NAMES]
-    write_csv(output / "masks.csv", [field.name for field in fields(MaskRow)], (asdict(row) for row in rows))
+            else:
+                _draw(output / f"{slide.slide_id}.png", pixels, grid, masks)
+                rows += _rows_of(slide, masks)
+        write_csv(output / "masks.csv", [field.name for field in fields(MaskRow)], (asdict(row) for row in rows))
     failed = sum(row.status == "failed" for row in rows) // len(NAMES)
     if failed:
         raise SlideError(
@@ -88,15 +99,18 @@ def compare_masks(
     return rows
 
 
-def _compare(output: Path, patch_um: float, slide: SlideRow) -> list[MaskRow]:
+def _look(patch_um: float, slide: SlideRow) -> tuple[NDArray[np.uint8], PatchGrid, dict[str, TissueMask]]:
+    """The slide's pixels, its grid, and its mask by each method."""
     with open_slide(slide.path) as reader:
         grid = plan_reading(reader, patch_um=patch_um, read_level="highest", mpp=slide.mpp).grid
         scores = slide_scores(reader, grid, scores=score_functions(), patch_um=patch_um)
         pixels = read_box(reader, grid, SIDE_PX)
         if pixels is None:
             pixels = build_thumbnail(reader, grid, levels=1)
-    masks = {method: tissue_mask(scores, method=method) for method in NAMES}
-    _draw(output / f"{slide.slide_id}.png", pixels, grid, masks)
+    return pixels, grid, {method: tissue_mask(scores, method=method) for method in NAMES}
+
+
+def _rows_of(slide: SlideRow, masks: dict[str, TissueMask]) -> list[MaskRow]:
     return [
         MaskRow(
             slide_id=slide.slide_id,

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from ..common.boundary import slide_boundary
 from ..common.errors import SlideError
-from ..common.files import atomic_path
+from ..common.files import atomic_path, writing_to
+from ..common.outputs import HeldOutputs
 from ..common.progress import track
 from .pages import Report, cohort_page, slide_page
 from .performance import is_part_of, of_cohort, of_evaluation
@@ -29,6 +30,7 @@ def write_reports(
     slides: str | Path | None = None,
     output_dir: str | Path | None = None,
     seed: int = 0,
+    replace: bool = False,
 ) -> Path:
     """Write ``report.html`` and ``slides/<slide_id>.html``, each a file that needs nothing else.
 
@@ -38,16 +40,26 @@ def write_reports(
         slides: table with the column ``patient`` of the evaluation's slides, for bands over patients.
         output_dir: folder of the pages; ``predictions_dir`` where it is None.
         seed: of the bootstrap.
+        replace: whether a report of another request may be replaced.
 
     Returns:
         path of the cohort's page.
 
     Raises:
-        RequestError: a file is missing or is not what its stage writes, or evaluation and predictions are of different models.
+        RequestError: a file is missing or is not what its stage writes, evaluation and predictions are of different models, or see
+            :class:`..common.outputs.HeldOutputs`.
         SlideError: the heat maps of some slides cannot be shown; everything else is written.
     """
     inference = read_inference(predictions_dir)
     output = inference.folder if output_dir is None else Path(output_dir)
+    named = {"predictions_dir": inference.folder, "evaluation_dir": evaluation_dir, "slides": slides}
+    outputs = HeldOutputs(
+        output,
+        "reporting",
+        {name: None if path is None else str(Path(path).absolute()) for name, path in named.items()} | {"seed": seed},
+        writes=("report.html", *(f"slides/{slide.slide_id}.html" for slide in inference.slides)),
+        replace=replace,
+    )
     performances = [] if evaluation_dir is None else [of_evaluation(evaluation_dir, inference, slides=slides)]
     notes = []
     cohort = of_cohort(inference, seed=seed)
@@ -63,20 +75,21 @@ def write_reports(
     report = Report(inference, tuple(performances), tuple(notes), seed)
     shrunk = COHORT_SIDE_PX * min(1.0, (COHORT_PICTURES / max(1, len(inference.slides))) ** 0.5)
     sides_px = (SLIDE_SIDE_PX, max(LEAST_SIDE_PX, round(shrunk)))
-    small: list[Picture | None] = []
-    failures: list[SlideError] = []
-    for slide in track(inference.slides, total=len(inference.slides), what="reports", unit="slide"):
-        pictures: list[Picture] = []
-        try:
-            with slide_boundary(slide.folder, "run inference anew"):
-                pictures = slide_pictures(slide, sides_px=sides_px)
-        except SlideError as error:
-            failures.append(error)
-        large, *others = [*pictures, None, None][:2]
-        _write(output / "slides" / f"{slide.slide_id}.html", slide_page(report, slide, large))
-        small += others
     path = output / "report.html"
-    _write(path, cohort_page(report, small))
+    with writing_to(output), outputs:
+        small: list[Picture | None] = []
+        failures: list[SlideError] = []
+        for slide in track(inference.slides, total=len(inference.slides), what="reports", unit="slide"):
+            pictures: list[Picture] = []
+            try:
+                with slide_boundary(slide.folder, "run inference anew"):
+                    pictures = slide_pictures(slide, sides_px=sides_px)
+            except SlideError as error:
+                failures.append(error)
+            large, *others = [*pictures, None, None][:2]
+            _write(output / "slides" / f"{slide.slide_id}.html", slide_page(report, slide, large))
+            small += others
+        _write(path, cohort_page(report, small))
     _LOGGER.info("report: %s", path)
     if failures:
         raise SlideError(

@@ -9,7 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..common.errors import RequestError
-from ..common.files import atomic_path
+from ..common.files import atomic_path, sha256_of
+from ..common.outputs import HeldOutputs
 from ..encoding.encoders import SCAEEncoder
 from ..patches.store import open_patches
 from ..scae.panels import evenly_spaced, panels
@@ -28,6 +29,7 @@ def write_scae_panels(
     strategy: str = "separated",
     patches: int = 6,
     device: torch.device | str = "cpu",
+    replace: bool = False,
 ) -> Path:
     """Write ``scae_panels.png``: a row a patch, at even steps through the file; a column each part (see :func:`..scae.panels.panels`).
 
@@ -38,9 +40,11 @@ def write_scae_panels(
         strategy: that they were trained with.
         patches: rows.
         device: where the network runs.
+        replace: whether a picture of another request may be replaced.
 
     Raises:
-        RequestError: there are no patches or weights, or they are not what their stages write.
+        RequestError: there are no patches or weights, or they are not what their stages write, or see
+            :class:`..common.outputs.HeldOutputs`.
     """
     if patches < 1:
         raise RequestError(f"patches is {patches}, expected 1 or more")
@@ -58,7 +62,14 @@ def write_scae_panels(
             axes[row, column].imshow(image, interpolation="nearest")
             axes[row, column].set_axis_off()
     path = Path(output_dir) / "scae_panels.png"
-    with atomic_path(path) as partial:
+    request = {
+        "dataset_dir": str(Path(dataset_dir).absolute()),
+        "encoder": sha256_of(encoder),
+        "strategy": strategy,
+        "patches": patches,
+    }
+    outputs = HeldOutputs(output_dir, "drawing_panels", request, writes=(path.name,), replace=replace)
+    with outputs, atomic_path(path) as partial:
         canvas.print_png(partial, metadata={"Software": None})
     _LOGGER.info("S-CAE panels: %s", path)
     return path

@@ -13,7 +13,8 @@ from monai.bundle import ConfigWorkflow
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from ..common.errors import RequestError
-from ..common.files import atomic_path, write_csv, write_json
+from ..common.files import atomic_path, write_csv, write_json, writing_to
+from ..common.outputs import HeldOutputs
 from .detections import local_maxima
 from .network import SCAE
 from .objective import darkness
@@ -32,6 +33,7 @@ def search_sparsity(
     nuclei_per_mm2: float,
     measured_patches: int = 1000,
     patch_um: float = 64.0,
+    replace: bool = False,
     **bounds: Any,
 ) -> float:
     """Search rho on a set of patches; write ``sparsity.csv`` (after every step), ``sparsity.png`` and ``sparsity.json`` (the choice).
@@ -45,13 +47,14 @@ def search_sparsity(
         nuclei_per_mm2: prior density, in tissue.
         measured_patches: nuclei and error are measured on so many patches, at even steps of the set.
         patch_um: side of a patch on the slide.
+        replace: whether a search of another request may be replaced.
         bounds: of :func:`.search.search`.
 
     Returns:
         The chosen rate, in percent.
 
     Raises:
-        RequestError: an option is wrong.
+        RequestError: an option is wrong, or see :class:`..common.outputs.HeldOutputs`.
     """
     output = Path(output_dir).absolute()  # a config evaluates a text that begins with $
     shown = np.unique(np.linspace(0, len(patches) - 1, measured_patches).round().astype(int))  # type: ignore[arg-type]
@@ -59,7 +62,7 @@ def search_sparsity(
 
     def try_rate(rate: float) -> Measured:
         folder = output / f"rho_{rate:.2f}"
-        own: dict[str, Any] = {"sparsity_rate": rate, "output_dir": str(folder), "encoder": str(folder / "scae.pt")}
+        own: dict[str, Any] = {"sparsity_rate": rate, "output_dir": str(folder), "replace": True}
         training = ConfigWorkflow(
             config_file=str(config_file), logging_file=False, run_id="training", workflow_type="train", **options, **own
         )
@@ -69,16 +72,28 @@ def search_sparsity(
         training.finalize()
         return measure(network, subset, patch_um=patch_um, device=device)
 
+    fixed = ("bundle_root", "device", "num_workers")
+    request = {
+        **{name: value for name, value in options.items() if name not in fixed},
+        **bounds,
+        "nuclei_per_mm2": nuclei_per_mm2,
+        "measured_patches": measured_patches,
+    }
+    names = ("sparsity.csv", "sparsity.png", "sparsity.json")
     steps: list[Step] = []
-    for step in search(try_rate, nuclei_per_mm2=nuclei_per_mm2, **bounds):
-        steps.append(step)
-        write_csv(output / "sparsity.csv", [field.name for field in fields(Step)], map(asdict, steps))
-    best = chosen(steps, nuclei_per_mm2=nuclei_per_mm2)
-    write_json(
-        output / "sparsity.json",
-        {"prior_nuclei_per_mm2": nuclei_per_mm2, **asdict(best)},
-    )
-    plot(steps, best, nuclei_per_mm2=nuclei_per_mm2, path=output / "sparsity.png")
+    with (
+        writing_to(output),
+        HeldOutputs(output, "searching", request, writes=names, replace=replace, below=True),
+    ):
+        for step in search(try_rate, nuclei_per_mm2=nuclei_per_mm2, **bounds):
+            steps.append(step)
+            write_csv(output / "sparsity.csv", [field.name for field in fields(Step)], map(asdict, steps))
+        best = chosen(steps, nuclei_per_mm2=nuclei_per_mm2)
+        write_json(
+            output / "sparsity.json",
+            {"prior_nuclei_per_mm2": nuclei_per_mm2, **asdict(best)},
+        )
+        plot(steps, best, nuclei_per_mm2=nuclei_per_mm2, path=output / "sparsity.png")
     _LOGGER.info("rho %.2f: %.0f nuclei/mm2, prior %.0f", best.sparsity_rate, best.nuclei_per_mm2, nuclei_per_mm2)
     return best.sparsity_rate
 

@@ -19,7 +19,8 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from ..common.errors import RequestError
-from ..common.files import atomic_path, write_csv
+from ..common.files import atomic_path, write_csv, writing_to
+from ..common.outputs import HeldOutputs
 from ..common.progress import track
 from .synthetic_tissue import GRID_UM, Layout, draw_layout, render_stains, resized
 
@@ -43,6 +44,11 @@ class SlidePlan:
     seed: np.random.SeedSequence
     bank_seed: int
 
+    @property
+    def files(self) -> tuple[str, str]:
+        """Slide and mask, relative to ``output_dir``."""
+        return f"slides/{self.name}.tif", f"masks/{self.name}.png"
+
 
 def write_slide_set(
     output_dir: str | os.PathLike[str],
@@ -55,6 +61,7 @@ def write_slide_set(
     mpp: float = 0.5,
     lesion_share: tuple[float, float] = (0.1, 0.3),
     num_workers: int = 0,
+    replace: bool = False,
 ) -> Path:
     """Write synthetic slides, their lesion masks and the table that lists them; return the path of ``slides.csv``.
 
@@ -74,9 +81,10 @@ def write_slide_set(
         mpp: resolution of level 0 in micrometres a pixel, 0.2 to 1.
         lesion_share: least and greatest share of a positive slide's tissue cells that the lesion takes.
         num_workers: processes that make slides; 0 or 1 makes them in this one.
+        replace: whether a set of another request may be replaced.
 
     Raises:
-        RequestError: an argument lies outside its range; nothing is written.
+        RequestError: an argument lies outside its range, or see :class:`..common.outputs.HeldOutputs`; nothing is written.
     """
     output_dir = Path(output_dir)
     counts = {"train": train, "val": val, "test": test}
@@ -103,15 +111,19 @@ def write_slide_set(
             name, label = f"{split}_{index:03d}", index % 2
             plans.append(SlidePlan(output_dir, name, label, cells, mpp, (low, high), child, seed))
             rows.append({"slide": f"slides/{name}.tif", "label": label, "patient": name, "split": split})
+    request = {"seed": seed, "cells": cells, "mpp": mpp, "lesion_share": [low, high]}
+    names = ["slides.csv", *(name for plan in plans for name in plan.files)]
+    held = HeldOutputs(output_dir, "generating", request, writes=names, replace=replace)
     progress = partial(track, total=len(plans), what="making slides", unit="slide")
-    if num_workers > 1:
-        with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
-            for _ in progress(pool.map(write_slide, plans)):
-                pass
-    else:
-        for plan in progress(plans):
-            write_slide(plan)
-    write_csv(output_dir / "slides.csv", ["slide", "label", "patient", "split"], rows)
+    with writing_to(output_dir), held:
+        if num_workers > 1:
+            with ProcessPoolExecutor(num_workers, get_context("spawn"), initializer=held.join) as pool:
+                for _ in progress(pool.map(write_slide, plans)):
+                    pass
+        else:
+            for plan in progress(plans):
+                write_slide(plan)
+        write_csv(output_dir / "slides.csv", ["slide", "label", "patient", "split"], rows)
     return output_dir / "slides.csv"
 
 
@@ -130,9 +142,10 @@ def write_slide(plan: SlidePlan) -> None:
     layout = draw_layout(rng, cells=plan.cells, lesion_share=share if plan.label else 0.0)
     haematoxylin, eosin = render_stains(rng, layout, mpp=plan.mpp, bank_seed=plan.bank_seed)
     image = scan(rng, haematoxylin, eosin, ink=_pen_marks(rng, layout) if rng.uniform() < PEN_SHARE else None)
-    with atomic_path(plan.output_dir / "slides" / f"{plan.name}.tif") as path:
+    slide, mask = plan.files
+    with atomic_path(plan.output_dir / slide) as path:
         _write_pyramid(path, image, plan.mpp)
-    with atomic_path(plan.output_dir / "masks" / f"{plan.name}.png") as path:
+    with atomic_path(plan.output_dir / mask) as path:
         Image.fromarray(layout.lesion_cells.astype(np.uint8) * 255).save(path)
 
 

@@ -10,7 +10,7 @@ from ignite.engine import Engine, Events
 from torch import Tensor
 
 from ..common.errors import RequestError, TrainingError
-from ..common.files import atomic_path, remove_partial
+from ..common.files import atomic_path
 from ..common.ranks import is_first, wait_for_all
 from ..encoding.encoders import first_not_finite, load_tensors, require_finite
 from .evaluation import unwrapped
@@ -18,10 +18,11 @@ from .evaluation import unwrapped
 _LOGGER = logging.getLogger(__name__)
 
 FORMAT = "dsnet-training/1"
+STATE_NAME = "last.pt"
 
 
 class TrainingState:
-    """Write ``last.pt``, the whole state of a training, after every epoch, and go on from it; write the chosen weights.
+    """Write ``last.pt``, the whole state of a training, at its start and after every epoch, and go on from it; write the chosen weights.
 
     Together with :class:`.handlers.EpochSeeds` a training that was stopped anywhere and resumed ends with the same bits as
     one that was not. ``last.pt`` holds the best weights too, and the file of weights is written again from it on resuming, so
@@ -52,7 +53,7 @@ class TrainingState:
         resume: bool = False,
         evaluator: Any = None,
     ) -> None:
-        self.path = Path(folder) / "last.pt"
+        self.path = Path(folder) / STATE_NAME
         self.objects = {name: unwrapped(value) for name, value in objects.items()}
         self.model = Path(model)
         self.settings = dict(settings or {})
@@ -62,8 +63,7 @@ class TrainingState:
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer; it must stand behind the handlers that step the schedule and validate."""
-        engine.add_event_handler(Events.STARTED, self._clear)
-        engine.add_event_handler(Events.STARTED, self._load)
+        engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._require_finite)  # before anything judges the epoch
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
         engine.add_event_handler(Events.COMPLETED, self._finish)
@@ -105,13 +105,10 @@ class TrainingState:
                 f"numbers: train anew with a smaller --learning_rate (kept from before: {', '.join(kept) or 'nothing'})"
             )
 
-    def _clear(self, engine: Engine) -> None:
-        """Remove what a kill left half written."""
-        for path in (self.path, self.model) if is_first() else ():
-            remove_partial(path.parent, {path.stem})
-
-    def _load(self, engine: Any) -> None:
+    def _start(self, engine: Any) -> None:
+        """Go on from the state, or write the first one: a stop at any time leaves something to go on from."""
         if self.resumed is None:
+            self._save(engine)
             return
         state, self.resumed = self.resumed, None
         for name, value in self.objects.items():

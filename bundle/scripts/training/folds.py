@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import RequestError, SlideError
-from ..common.files import sha256_of, write_json
-from ..common.json_files import read_json
+from ..common.files import sha256_of, writing_to
 from ..common.options import EXIT_WRONG_REQUEST
-from ..evaluation.folds import summarise_folds
+from ..common.outputs import HeldOutputs
+from ..evaluation.folds import SUMMARY, summarise_folds
 from ..slides.table import SlideRow, read_slides
+from .checkpoint import STATE_NAME
+from .report import EVALUATION_FILES
+
+OF_FOLD = (*EVALUATION_FILES, "model.pt", "model.json", f"log/{STATE_NAME}")
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -26,6 +30,7 @@ def cross_validate(
     options: Mapping[str, Any],
     overlays: Sequence[str | Path] = (),
     seed: int = 0,
+    replace: bool = False,
 ) -> dict[str, Any]:
     """Train and test a network a fold, then sum up; a run that was stopped goes on where it stopped.
 
@@ -37,13 +42,14 @@ def cross_validate(
         options: of train.yaml, for every fold; those that are ``None`` keep its default.
         overlays: configs laid over train.yaml, such as an ablation.
         seed: of every training and of the bootstrap.
+        replace: whether the run of another request may be replaced.
 
     Returns:
         see :func:`..evaluation.folds.summarise_folds`.
 
     Raises:
-        RequestError: there are no folds, they do not test every slide once, the output is of another request, or a fold's command
-            was refused.
+        RequestError: there are no folds, they do not test every slide once, the output is of another request or holds files of
+            others, or a fold's command was refused.
         SlideError: a fold's command failed.
     """
     output = Path(output_dir).resolve()
@@ -58,26 +64,34 @@ def cross_validate(
         "options": given,
         "seed": seed,
     }
-    _keep_request(output / "request.json", request)
     folders = [output / table.stem for table in tables]
-    for table, folder in zip(tables, folders, strict=True):
-        if (folder / "report.md").is_file():  # the last that an evaluation writes
-            _LOGGER.info("%s: done before, kept", table.stem)
-            continue
-        common = {
-            "bundle_root": bundle_root,
-            "dataset_dir": dataset_dir,
-            "slides": table,
-            "model": folder / "model.pt",
-            "seed": seed,
-            **given,
-        }
-        log = folder / "log"
-        begun = {"resume": True} if (log / "last.pt").is_file() else {}
-        run_stage("training", files, {**common, "output_dir": log, **begun})
-        evaluation = Path(bundle_root) / "configs" / "evaluate.yaml"
-        run_stage("evaluating", [*files, evaluation], {**common, "output_dir": folder})
-    report = summarise_folds(folders, output, patient_of={row.slide_id: row.patient for row in rows}, seed=seed)
+    outputs = HeldOutputs(
+        output,
+        "cross_validating",
+        request,
+        writes=[*SUMMARY, *(f"{folder.name}/{name}" for folder in folders for name in OF_FOLD)],
+        replace=replace,
+        below=True,
+    )
+    with writing_to(output), outputs:
+        for table, folder in zip(tables, folders, strict=True):
+            if (folder / EVALUATION_FILES[-1]).is_file():
+                _LOGGER.info("%s: done before, kept", table.stem)
+                continue
+            common = {
+                "bundle_root": bundle_root,
+                "dataset_dir": dataset_dir,
+                "slides": table,
+                "model": folder / "model.pt",
+                "seed": seed,
+                **given,
+            }
+            log = folder / "log"
+            begun = {"resume": True} if (log / STATE_NAME).is_file() else {}
+            run_stage("training", files, {**common, "output_dir": log, **begun})
+            evaluation = Path(bundle_root) / "configs" / "evaluate.yaml"
+            run_stage("evaluating", [*files, evaluation], {**common, "output_dir": folder})
+        report = summarise_folds(folders, output, patient_of={row.slide_id: row.patient for row in rows}, seed=seed)
     if report["auc"]["mean"] is not None:
         _LOGGER.info("AUC of %d folds: mean %.3f; see %s", len(tables), report["auc"]["mean"], output / "report.md")
     return report
@@ -124,18 +138,3 @@ def _require_folds(folder: Path, tables: Sequence[Path]) -> list[SlideRow]:
             f"{folder}: slide {untested[0]} is tested in no fold; expected every slide tested once: is a file fold<i>.csv missing?"
         )
     return rows
-
-
-def _keep_request(path: Path, request: Mapping[str, Any]) -> None:
-    """Write the request, or refuse to mix it with another one's outputs."""
-    stated = (
-        read_json(path, expected="the request of a cross-validation: name another --output_dir")
-        if path.is_file()
-        else request
-    )
-    other = [name for name in request if stated.get(name) != request[name]]
-    if other:
-        raise RequestError(
-            f"{path.parent}: holds a run with another {', '.join(other)}; expected the same, to go on with it: name another --output_dir"
-        )
-    write_json(path, request)

@@ -14,6 +14,9 @@ from ..evaluation.predictions import write_predictions
 from ..evaluation.reliability import write_reliability_plot
 from .evaluation import PredictionCollector
 
+EVALUATION_FILES = ("predictions.csv", "metrics.json", "calibration.json", "reliability.png", "report.md")
+"""In the order in which they are written."""
+
 _LOGGER = logging.getLogger(__name__)
 
 

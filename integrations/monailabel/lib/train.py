@@ -65,7 +65,7 @@ class SlideTrainTask(TrainTask):
         val_share = options.pop("val_split")
         if not rows[0]["split"]:
             splits = {"output_dir": folder / "splits", "test_share": 0, "val_share": val_share, "seed": options["seed"]}
-            self.bundle.run("splitting", "split.yaml", slides=table, overwrite=True, **splits)
+            self.bundle.run("splitting", "split.yaml", slides=table, replace=True, **splits)
             table = folder / "splits" / "split.csv"
         if not options["classes"]:
             del options["classes"]
@@ -76,6 +76,7 @@ class SlideTrainTask(TrainTask):
             dataset_dir=embeddings,
             slides=table,
             output_dir=folder / "log",
+            replace=True,  # the log of the last training
             model=fresh / "model.pt",
             **options,
             **device,
