@@ -166,11 +166,11 @@ def test_another_request_is_refused_unless_asked(tmp_path: Path) -> None:
         ({"folds": 3}, "folds"),
         ({"folds": 5, "val_share": 0.1}, "val_share"),
     ):
-        with pytest.raises(RequestError, match=f"holds splits already, made with another {what};.*--overwrite true"):
+        with pytest.raises(RequestError, match=f"another request \\({what} was .*--replace true"):
             split_slides(table, output, **options)
-    with pytest.raises(RequestError, match="made with another table"):
+    with pytest.raises(RequestError, match="another request \\(table was"):
         split_slides(write(tmp_path / "more", rows_of(61)), output, folds=5)
-    split_slides(table, output, folds=3, overwrite=True)
+    split_slides(table, output, folds=3, replace=True)
     assert sorted(path.name for path in output.glob("[!.]*")) == ["fold0.csv", "fold1.csv", "fold2.csv", "split.json"]
 
 
@@ -179,17 +179,14 @@ def test_a_split_changed_by_hand_is_noticed(tmp_path: Path) -> None:
     (path,) = split_slides(table, output)
     first = path.read_text()
     path.write_text(first.replace(",test", ",train"))
-    with pytest.raises(RequestError, match=r"split\.csv was changed or removed since"):
-        split_slides(table, output)
-    split_slides(table, output, overwrite=True)
-    assert path.read_text() == first
+    edited = path.read_bytes()
+    for replace in (False, True):
+        with pytest.raises(RequestError, match=r"split\.csv: .*was changed since"):
+            split_slides(table, output, replace=replace)
+    assert path.read_bytes() == edited
     path.unlink()
     split_slides(table, output)
     assert path.read_text() == first
-    (output / "split.json").unlink()
-    path.write_text("slide\n")
-    with pytest.raises(RequestError, match="holds splits already, made with another table"):
-        split_slides(table, output)
 
 
 def test_as_a_stage(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_the_table_and_the_picture(cohort: Cohort, tmp_path: Path) -> None:
     )
     with Image.open(tmp_path / "out" / "froc.png") as image:
         assert image.size[0] > 300
-    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    names = sorted(path.name for path in (tmp_path / "out").glob("[!.]*"))
     assert names == ["froc.png", "localisation.csv", "localisation.json"]
 
 

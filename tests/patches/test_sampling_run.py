@@ -60,7 +60,7 @@ def test_what_every_slide_gave_is_written(table: Path, tmp_path: Path) -> None:
         assert file["rich"][:].sum() == 30
         assert json.loads(file.attrs["settings"])["splits"] == ["train"]
         assert file.attrs["seed"] == 0
-    assert sorted(path.name for path in output.iterdir()) == ["contact_sheet.png", "counts.csv", "patches.h5"]
+    assert sorted(path.name for path in output.glob("[!.]*")) == ["contact_sheet.png", "counts.csv", "patches.h5"]
     with pytest.raises(SlideError, match=r"1 of 4 slides failed.*counts\.csv"):
         require_complete(counts, output)
 
@@ -95,7 +95,7 @@ def test_nothing_drawn_is_a_failure_and_leaves_no_patches(table: Path, tmp_path:
     sample_slides(tmp_path / "full.tif", output, patches_per_slide=2)
     assert (output / "patches.h5").is_file()
     counts = sample_slides(tmp_path / "pale.tif", output, patches_per_slide=2)
-    assert [path.name for path in output.iterdir()] == ["counts.csv"]
+    assert [path.name for path in output.glob("[!.]*")] == ["counts.csv"]
     with pytest.raises(SlideError, match="none of 1 slides gave a patch"):
         require_complete(counts, output)
 

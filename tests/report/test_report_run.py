@@ -81,7 +81,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_each_page_needs_nothing_else(reported: Path) -> None:
-    pages = sorted(reported.rglob("*"))
+    pages = sorted(reported.rglob("[!.]*"))
     assert len([path for path in pages if path.is_file()]) == 1 + 6
     for path in reported.rglob("*.html"):
         assert_needs_nothing(Page(path))

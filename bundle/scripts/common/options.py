@@ -9,6 +9,7 @@ stage config starts its run list with ``$@options``, where ``options`` is
 import difflib
 import functools
 import inspect
+import logging
 import re
 import signal
 import sys
@@ -155,13 +156,17 @@ def install_exit_codes(go_on: str = "the same command begins anew") -> None:
             _end(f"error: {reason}", EXIT_FAILED)
         previous(kind, error, trace)
 
-    def terminate(number: int, frame: FrameType | None) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
+        logging.disable(logging.CRITICAL)  # the engines log the trace of what ends them
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
         print(f"terminated: {go_on}", file=sys.__stderr__, flush=True)
         raise SystemExit(EXIT_TERMINATED)
 
     sys.excepthook = hook
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, terminate)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, stop)
 
 
 def _end(line: str, code: int) -> NoReturn:
@@ -178,10 +183,8 @@ def _of_system(error: BaseException) -> str | None:
     file = getattr(error, "filename", None) or "outputs"
     reason = storage_reason(error)
     if reason is not None:
-        return (
-            f"{file}: cannot be written ({reason}); expected room and a folder that may be written: make room, or name another "
-            "--output_dir"
-        )
+        expected = "expected room, and a folder that may be written"
+        return f"{file}: cannot be written ({reason}); {expected}: make room, or name another --output_dir"
     if isinstance(error, PermissionError):
         return f"{file}: {error.strerror or error}; expected a file that this user may read or a folder that this user may write"
     if isinstance(error, RuntimeError) and _LOADER_DIED.search(str(error)):
