@@ -53,7 +53,7 @@ STAGES: dict[str, tuple[tuple[str, ...], str, Options]] = {
     "encoding": (
         ("encode.yaml",),
         "encoding",
-        lambda flow, at: {"slides": flow.slides, "encoder": flow.encoder, **ON_CPU},
+        lambda flow, at: {"slides": at / "one.csv", "encoder": flow.encoder, "engine": "torch", **ON_CPU},
     ),
     "training": (("train.yaml",), "training", lambda flow, at: {"dataset_dir": flow.dataset, **TRAIN, **ON_CPU}),
     "segmenting": (
@@ -69,9 +69,7 @@ STAGES: dict[str, tuple[tuple[str, ...], str, Options]] = {
     "comparing": (
         ("compare.yaml",),
         "comparing",
-        lambda flow, at: (
-            dict.fromkeys(("first", "second"), flow.evaluation / "predictions.csv") | {"resamples": 10}
-        ),
+        lambda flow, at: dict.fromkeys(("first", "second"), flow.evaluation / "predictions.csv") | {"resamples": 10},
     ),
     "inference": (
         ("inference.yaml",),
@@ -103,8 +101,9 @@ def one_slide(flow: TinyFlow) -> Path:
 
 @pytest.fixture(scope="module")
 def material(flow: TinyFlow, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What some stages need besides the flow: slides by class, and predictions with heat maps."""
+    """What some stages need besides the flow: a table of one slide, slides by class, and predictions with heat maps."""
     root = tmp_path_factory.mktemp("material")
+    (root / "one.csv").write_text(f"slide\n{one_slide(flow)}\n")
     for name in ("a", "b"):
         (root / "classes" / name).mkdir(parents=True)
         shutil.copy(one_slide(flow), root / "classes" / name / f"{name}.tif")

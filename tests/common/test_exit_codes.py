@@ -1,0 +1,71 @@
+import errno
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scripts.common.options import how_to_go_on, install_exit_codes
+
+
+@pytest.fixture
+def installed() -> Iterator[None]:
+    """The hook and the signal handlers, which are this process's own again afterwards."""
+    hook, handlers = sys.excepthook, {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    install_exit_codes("go on like this")
+    yield
+    logging.disable(logging.NOTSET)
+    sys.excepthook = hook
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def ended(error: BaseException) -> object:
+    with pytest.raises(SystemExit) as caught:
+        sys.excepthook(type(error), error, None)
+    return caught.value.code
+
+
+def test_sigterm_is_143_in_one_line(installed: None, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert caught.value.code == 143
+    logging.getLogger("engine").error("a trace")
+    assert capfd.readouterr().err == "terminated: go on like this\n"
+
+
+def test_ctrl_c_is_130_in_one_line(installed: None, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyboardInterrupt) as caught:
+        os.kill(os.getpid(), signal.SIGINT)
+    assert ended(caught.value) == 130
+    assert capfd.readouterr().err == "interrupted: go on like this\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "out/model.pt"), "out/model.pt: cannot be written (No space left"),
+        (OSError(errno.EROFS, "Read-only file system", "out"), "cannot be written (Read-only file system)"),
+        (PermissionError(errno.EACCES, "Permission denied", "out"), "out: Permission denied"),
+        (RuntimeError("can't flush (file write failed: errno = 28, error message = 'x')"), "No space left on device"),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible"), "--num_workers 0"),
+    ],
+)  # fmt: skip
+def test_what_the_system_refuses_is_1_in_one_line(
+    installed: None, capfd: pytest.CaptureFixture[str], error: Exception, words: str
+) -> None:
+    wrapped = RuntimeError("Failed to instantiate")
+    wrapped.__cause__ = error
+    assert ended(wrapped) == 1
+    line = capfd.readouterr().err
+    assert words in line and line.startswith("error: ") and line.count("\n") == 1
+
+
+def test_the_word_about_resuming_follows_the_config() -> None:
+    configs = Path(__file__).parents[2] / "bundle" / "configs"
+    assert "--resume true goes on" in how_to_go_on([f"{configs}/train.yaml"])
+    assert "the same command goes on" in how_to_go_on([f"{configs}/encode.yaml"])
+    assert "begins anew" in how_to_go_on([f"{configs}/sample.yaml"])
