@@ -212,7 +212,7 @@ def test_the_scaler_of_mixed_precision_goes_on(tmp_path: Path) -> None:
 
     small_state(tmp_path)._save(engine(1024.0))
     resumed = engine(65536.0)
-    small_state(tmp_path, resume=True)._load(resumed)
+    small_state(tmp_path, resume=True)._start(resumed)
     assert resumed.scaler.loaded == {"scale": 1024.0}
     assert resumed.state.iteration == 15
 

@@ -14,7 +14,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
@@ -118,7 +118,7 @@ def resolve_bundle_root(bundle_root: str) -> str:
 
 def how_to_go_on(config_files: Sequence[str]) -> str:
     """The word for a run that is interrupted, by what ``resume`` is in its config."""
-    config: Any = ConfigParser(ConfigParser.load_config_files(config_files)) if config_files else {}
+    config: Mapping[str, Any] = ConfigParser.load_config_files(config_files) if config_files else {}
     if "resume" not in config:
         return "the same command begins anew"
     if config["resume"] is True:

@@ -109,8 +109,11 @@ class TrainingState:
         """Go on from the state, or write the first one: a stop at any time leaves something to go on from."""
         if self.resumed is None:
             self._save(engine)
-            return
-        state, self.resumed = self.resumed, None
+        else:
+            self._load(engine, self.resumed)
+
+    def _load(self, engine: Any, state: dict[str, Any]) -> None:
+        self.resumed = None
         for name, value in self.objects.items():
             value.load_state_dict(state[name])
         if getattr(engine, "scaler", None) is not None and state["scaler"] is not None:

@@ -1,6 +1,5 @@
 """What a training writes, held against other requests and other people's files: its state, its weights and their card."""
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 
 from ..common.errors import RequestError
+from ..common.journal import read_journals
 from ..common.outputs import HeldOutputs
 from ..common.ranks import is_first
 from .checkpoint import STATE_NAME
@@ -48,7 +48,7 @@ class TrainingOutputs:
         weights = [model.name, *([model.with_suffix(".json").name] if card else [])]
         together = folder.absolute() == model.parent.absolute()
         request = {**settings, "max_epochs": max_epochs}
-        disposable = is_first() and _epochs_of(state) == 0 and not (together and model.exists())
+        disposable = is_first() and _has_seen_nothing(state) and not (together and model.exists())
         elsewhere = "name an --output_dir of its own, where everything that this training makes will lie"
         self._parts = [
             HeldOutputs(
@@ -100,11 +100,8 @@ def _refuse_stopped(outputs: HeldOutputs, state: Path) -> None:
         )
 
 
-def _epochs_of(state: Path) -> int | None:
-    """Epochs that a state has seen; None where it is missing or is none."""
-    if not state.is_file():
-        return None
-    try:
-        return int(torch.load(state, map_location="cpu", weights_only=True)["epoch"])
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError):
-        return None
+def _has_seen_nothing(state: Path) -> bool:
+    """Whether there is a state of ours of a training that was stopped in its first epoch; of others nothing is loaded."""
+    if not any(journal.stage == "training" and journal.knows(STATE_NAME) for journal in read_journals(state.parent)):
+        return False
+    return bool(torch.load(state, map_location="cpu", weights_only=True)["epoch"] == 0)
