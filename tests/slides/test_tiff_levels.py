@@ -2,7 +2,18 @@
 
 import numpy as np
 import pytest
-from slides.raw_tiff import DEFLATE, LONG, ORIENTATION, SHORT, SUBFILE, page_of, pyramid_of, write_tiff
+from slides.raw_tiff import (
+    ASCII,
+    DEFLATE,
+    DESCRIPTION,
+    LONG,
+    ORIENTATION,
+    SHORT,
+    SUBFILE,
+    page_of,
+    pyramid_of,
+    write_tiff,
+)
 
 from scripts.common.errors import SlideError
 from scripts.slides.reader import open_slide
@@ -13,6 +24,7 @@ SLIDE = np.random.default_rng(0).integers(60, 220, (32, 48, 3)).astype(np.uint8)
 HEIGHT, WIDTH = SLIDE.shape[:2]
 BLUE = np.full((300, 400, 3), (30, 60, 160), np.uint8)
 SIZES = [(WIDTH, HEIGHT), (WIDTH // 2, HEIGHT // 2), (WIDTH // 4, HEIGHT // 4)]
+LABEL = {DESCRIPTION: (ASCII, "Aperio Image Library v12\r\nlabel 48x32")}
 MACRO = page_of(BLUE[:60, :180], {SUBFILE: (LONG, 1)})
 
 
@@ -45,6 +57,12 @@ FULL = pyramid_of(SLIDE, (1, 2, 4))
         [*FULL[:2], page_of(BLUE[: HEIGHT // 2, : WIDTH // 2]), FULL[2]],  # exactly of its size: the first one counts
         [*FULL, page_of(SLIDE[::2, ::2], {SUBFILE: (LONG, 9)})],  # Aperio's mark of a macro image
         [page_of(SLIDE[::step, ::step]) for step in (1, 2, 4)],  # no page is marked
+        [
+            *FULL,
+            page_of(BLUE[: HEIGHT // 8, : WIDTH // 8]),
+        ],  # a label of the slide's proportions, without the mark of the levels
+        [*FULL, page_of(BLUE[: HEIGHT // 8, : WIDTH // 8], LABEL | {SUBFILE: (LONG, 1)})],
+        [*(page_of(SLIDE[::step, ::step]) for step in (1, 2, 4)), page_of(BLUE[: HEIGHT // 8, : WIDTH // 8], LABEL)],
         FULL[::-1],  # the smallest first
         [page_of(SLIDE, children=[page_of(SLIDE[::2, ::2]), page_of(SLIDE[::4, ::4])])],
     ],

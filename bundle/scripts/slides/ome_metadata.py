@@ -90,7 +90,10 @@ def mpp_xy_of_pixels(pixels: ElementTree.Element) -> tuple[float, float] | None:
 
 def _physical_sizes(pixels: ElementTree.Element, axis: str) -> Iterator[float]:
     try:
-        size = float(pixels.attrib[f"PhysicalSize{axis}"]) * UM_PER_UNIT[pixels.get(f"PhysicalSize{axis}Unit", "µm")]
+        size = (
+            float(pixels.attrib[f"PhysicalSize{axis}"].replace(",", "."))
+            * UM_PER_UNIT[pixels.get(f"PhysicalSize{axis}Unit", "µm")]
+        )
     except (KeyError, ValueError):
         return
     if isfinite(size) and size > 0:

@@ -1,5 +1,6 @@
 """Which pages of a TIFF are the levels of its pyramid: not every tiled page is, macro images, labels and crops may be tiled too."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,9 @@ from .tiff_vendors import PhilipsLevels, is_philips, philips_levels
 REDUCED, MASK, MACRO = 1, 4, 8
 MIN_STEP = 1.05
 """Least factor between two levels: a page nearer to the size of another is a copy of it."""
+
+OTHER_IMAGE = re.compile(r"^(label|macro|thumbnail|overview)\b", re.MULTILINE | re.IGNORECASE)
+"""How descriptions begin, or a line of Aperio's, of images beside the slide."""
 
 TO_TILES = "vips tiffsave in.tif out.tif --tile --pyramid --compression jpeg"
 
@@ -98,7 +102,14 @@ def _pyramid_of(base: tuple[TiffPage, ...], others: list[tuple[TiffPage, ...]]) 
         SlideError: One of them is marked as reduced, but of another kind.
     """
     levels = [TiffLevel(base[0].width, base[0].height, base)]
-    reduced = [planes for planes in others if is_reduced(planes[0], base[0])]
+    marked = any(planes[0].subfile & REDUCED for planes in others)  # then a page without the mark is another image
+    reduced = [
+        planes
+        for planes in others
+        if is_reduced(planes[0], base[0])
+        and not OTHER_IMAGE.search(planes[0].description)
+        and (planes[0].subfile & REDUCED or not marked)
+    ]
     for planes in sorted(reduced, key=lambda planes: -planes[0].width * planes[0].height):
         page = planes[0]
         if kind_of(page) != kind_of(base[0]):
