@@ -88,6 +88,7 @@ def test_more_directories_than_any_slide_has_are_refused(path):
         ({WIDTH: None}, "tag 256 is missing"),
         ({WIDTH: (LONG, 0)}, "0 x 100 px, expected 1 to"),
         ({HEIGHT: (LONG, 2**31)}, f"150 x 2147483648 px, expected 1 to {MAX_SIDE_PX}"),
+        ({WIDTH: (LONG, 2**31)}, f"2147483648 x 100 px, expected 1 to {MAX_SIDE_PX}"),
         ({WIDTH: (ASCII, b"7")}, "tag 256 is of type 2, expected whole numbers"),
         ({WIDTH: (LONG, ())}, "tag 256 has 0 values, expected one"),
         ({TILE_WIDTH: (LONG, 2**31)}, "tiles of 2147483648 x 64 px"),
