@@ -26,6 +26,8 @@ def test_a_code_stream_is_followed_to_its_end():
         content[:2] + b"\0" + content[3:],
         content.replace(b"\xff\x52", b"\xff\x56", 1),  # a segment that nobody knows instead of the coding style
         content[: content.index(b"\xff\x52") + 9] + b"\x63" + content[content.index(b"\xff\x52") + 10 :],  # 99 levels
+        content[:49] + b"\x21" + content[50:],  # the step of a component
+        content.replace(b"\xff\x64", b"\xff\x60", 1),  # a comment that became the headers of packets
         content[: start + 9] + b"\xff\xfa" + content[start + 11 :],  # coded data never hold such bytes
         content[: start - 6] + b"\0\0\1\0" + content[start - 2 :],  # the length of the tile part
     ]

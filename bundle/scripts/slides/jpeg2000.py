@@ -8,10 +8,8 @@ _START_OF_TILE_PART, _START_OF_DATA, _END_OF_CODESTREAM = 0xFF90, 0xFF93, 0xFFD9
 _MOST_AFTER_FF, _IN_PACKETS = 0x8F, (0x91, 0x92)
 _TILE_PART_BYTES = 10  # length of the segment that begins a tile part
 _SIZ = b"\xff\x4f\xff\x51"
-_CODING_STYLE, _QUANTISATION = 0xFF52, 0xFF5C
-_MAIN_HEADER = frozenset(
-    {0xFF51, 0xFF52, 0xFF53, 0xFF55, 0xFF57, 0xFF5C, 0xFF5D, 0xFF5E, 0xFF5F, 0xFF60, 0xFF63, 0xFF64}
-)
+_SIZE, _CODING_STYLE, _QUANTISATION = 0xFF51, 0xFF52, 0xFF5C
+_MAIN_HEADER = frozenset({0xFF51, 0xFF52, 0xFF53, 0xFF55, 0xFF57, 0xFF5C, 0xFF5D, 0xFF5E, 0xFF5F, 0xFF63, 0xFF64})
 _QUANTISATION_BYTES = {0: (4, 3), 1: (5, 0), 2: (5, 6)}
 """Length of the segment by its style: at no decomposition, and for each level of it."""
 
@@ -58,7 +56,10 @@ def _is_main_header(content: bytes, end: int) -> bool:
         segments[_word(content, at)] = content[at + 4 : at + 2 + _word(content, at + 2)]
         at += 2 + _word(content, at + 2)
     coding, quantisation = segments.get(_CODING_STYLE, b""), segments.get(_QUANTISATION, b"")
-    if not segments.keys() <= _MAIN_HEADER or len(coding) < 10 or not quantisation:
+    size = segments.get(_SIZE, b"")
+    if not segments.keys() <= _MAIN_HEADER or len(coding) < 10 or not quantisation or len(size) < 39:
+        return False
+    if len(size) != 36 + 3 * _word(size, 34) or not {*size[37::3], *size[38::3]} <= {1, 2}:  # halved colours at most
         return False
     style, progression, transform, levels, width, height, blocks, wavelet = (
         coding[i] for i in (0, 1, 4, 5, 6, 7, 8, 9)
