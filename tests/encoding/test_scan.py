@@ -48,6 +48,20 @@ def test_one_pass_writes_what_three_passes_write(
     assert contents(tmp_path / "one") == contents(tmp_path / "three")
 
 
+@pytest.mark.parametrize(("drop_pen", "patches"), [(True, 15), (False, 20)])
+def test_one_pass_drops_the_pen_that_three_passes_drop(
+    drop_pen: bool, patches: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    colours = quarter_colours(4, 5).astype(np.float64)
+    colours[2:4] = (44, 100, 60)  # a green stroke over the second row of patches
+    pixels = on_glass(paint(colours.astype(np.uint8)), size_xy_px=(333, 275), corner_xy_px=(3 * PATCH_PX, 2 * PATCH_PX))
+    slide = write_tiff(tmp_path / "case.tif", [pixels])
+    assert embed(slide, tmp_path / "one" / "case.h5", drop_pen=drop_pen) == patches
+    monkeypatch.setattr("scripts.encoding.embed.serves_all", lambda *_: False)
+    assert embed(slide, tmp_path / "three" / "case.h5", drop_pen=drop_pen) == patches
+    assert contents(tmp_path / "one") == contents(tmp_path / "three")
+
+
 def test_glass_is_not_encoded(flat_slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encode, seen = NamedEncoder.encode, []
     monkeypatch.setattr(
