@@ -58,7 +58,7 @@ PENS = {
 SCANS = {0.25: 20, 0.5: 24, 1.0: 32, 2.0: 40, 4.0: 48, 8.0: 64}
 """Resolutions of the paved slides (um/px), and their side in cells."""
 
-SEEDS = {"chosen": 1, "held_out": 3}
+SEEDS = {"chosen": 1, "held_out": 2}
 REAL = {"cmu-1-small-region.svs": None, "tcga-cr-7395-01a-01-ts1.svs": 0.5, "14082.tif": None}
 
 
@@ -217,7 +217,7 @@ def main() -> None:
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         for index, (kind, section, pen) in enumerate(sections(arguments.data, arguments.part, arguments.slides)):
-            rng = np.random.default_rng((SEEDS[arguments.part], index))
+            rng = np.random.default_rng(index)
             section = Section(section.name, restained(rng, section.pixels), section.tissue, section.mpp)
             pixels, ink = marked(rng, section, PENS[arguments.part][pen])
             grid, clean, clean_kept = masks_of(Path(folder) / "clean.tif", section.pixels, section)
