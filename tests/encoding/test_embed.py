@@ -181,7 +181,14 @@ def test_memory_does_not_grow_with_the_slide(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("patch_um", 0), ("read_level", "lowest"), ("read_level", -1), ("tissue_method", "hsv"), ("drop_pen", "no"), ("thumbnail_levels", 0)],
+    [
+        ("patch_um", 0),
+        ("read_level", "lowest"),
+        ("read_level", -1),
+        ("tissue_method", "hsv"),
+        ("drop_pen", "no"),
+        ("thumbnail_levels", 0),
+    ],
 )
 def test_a_setting_out_of_range_is_refused(name: str, value: object) -> None:
     with pytest.raises(RequestError, match=f"{name} is {value!r}, expected"):

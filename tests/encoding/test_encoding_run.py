@@ -131,7 +131,13 @@ def test_resume_skips_what_is_whole_and_current(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"patch_um": 128.0}, {"tissue_method": "otsu"}, {"drop_pen": False}, {"thumbnail_levels": 2}, {"read_level": "highest"}],
+    [
+        {"patch_um": 128.0},
+        {"tissue_method": "otsu"},
+        {"drop_pen": False},
+        {"thumbnail_levels": 2},
+        {"read_level": "highest"},
+    ],
     ids=str,
 )
 def test_another_setting_is_refused_or_encoded_anew(tmp_path: Path, settings: dict[str, object]) -> None:
