@@ -68,11 +68,11 @@ def bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         write_painted_slide(tmp_path / "scans" / f"{name}.tif", seed=ord(name[0]))
     good, test = reader_module._openers, os.getpid()
 
-    def openers(**options: Any) -> dict[str, Any]:
+    def openers(*about: Any, **options: Any) -> dict[str, Any]:
         def opened(path: Path) -> SlideReader:
-            return Bad(path, test) if path.stem in BAD else good(**options)["tifffile"](path)
+            return Bad(path, test) if path.stem in BAD else good(*about, **options)["tifffile"](path)
 
-        return dict.fromkeys(good(**options), opened)
+        return dict.fromkeys(good(*about, **options), opened)
 
     monkeypatch.setattr(reader_module, "_openers", openers)
     monkeypatch.setattr("scripts.common.apart.POLL_S", 0.05)
