@@ -108,3 +108,8 @@ def test_a_card_of_before_has_no_temperature(tmp_path: Path) -> None:
 def test_a_training_without_validation_gets_no_card(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="no epoch of this training was validated"):
         written(tmp_path, [0.1, 0.7], best_epoch=-1)
+
+
+def test_a_missing_model_is_named_where_it_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"nosuch\.pt: no such file; expected the weights that train\.yaml writes"):
+        read_card(tmp_path / "nosuch.pt", trained=True)

@@ -128,12 +128,20 @@ def write_card(
     return card
 
 
-def read_card(model: str | Path) -> dict[str, Any]:
+def read_card(model: str | Path, *, trained: bool = False) -> dict[str, Any]:
     """Read the card beside ``model``; without one, assume the paper's network for two classes.
 
+    Args:
+        model: the weights.
+        trained: whether they must be there.
+
     Raises:
-        RequestError: the card is not one of ours.
+        RequestError: the card is not one of ours, or the weights are missing.
     """
+    if trained and not Path(model).is_file():
+        raise RequestError(
+            f"{model}: no such file; expected the weights that train.yaml writes: train first, or name them with --model"
+        )
     path = card_path(model)
     if not path.is_file():
         return {
