@@ -50,11 +50,11 @@ def test_a_study_that_is_stopped_and_goes_on(
     stopped.send_signal(signal.SIGTERM)
     assert stopped.wait(60) == 128 + signal.SIGTERM
     assert not list(out.rglob("run.json"))
-    (full / "seed1" / "of a killed run").touch()
+    (full / "seed1" / "not of ours").touch()
 
     words = arguments(dataset, out, "full", "no_sparsity", "levels_4", "background", "mixed")
     assert started([*words, "--jobs", "2"]).wait(240) == 0
-    assert not (full / "seed1" / "of a killed run").exists()
+    assert (full / "seed1" / "not of ours").exists()
     finished = {path: path.stat().st_mtime_ns for path in out.rglob("run.json")}
     assert len(finished) == 4
     rows = table(out)

@@ -150,6 +150,13 @@ def test_hdf5_files_say_themselves_that_they_are_ours_damaged_ones_by_the_journa
         HeldOutputs(tmp_path, "stage", {}, writes=["theirs.h5"])
 
 
+def test_of_nested_folders_the_nearest_keeps_the_record(tmp_path: Path) -> None:
+    with HeldOutputs(tmp_path / "log", "first", {}), HeldOutputs(tmp_path, "second", {}):
+        write_json(tmp_path / "log" / "out.json", {})
+    wrote(tmp_path / "log", stage="first", replace=True)
+    assert "out.json" not in (tmp_path / ".second.outputs.jsonl").read_text()
+
+
 def test_shards_share_the_request(tmp_path: Path) -> None:
     with HeldOutputs(tmp_path, "stage", {"encoder": 1}, shard="1-of-2"):
         HeldOutputs(tmp_path, "stage", {"encoder": 1}, shard="2-of-2")

@@ -24,6 +24,8 @@ _LONGEST_STEM_BYTES, _DIGEST_DIGITS = 200, 32
 class Guard(Protocol):
     """Says which files of a folder may be replaced, and notes those that are written."""
 
+    folder: Path
+
     def covers(self, path: Path) -> bool:
         """Whether a file lies in its folder."""
         ...
@@ -66,7 +68,8 @@ def atomic_path(path: str | os.PathLike[str], *, guarded: bool = True) -> Iterat
         RequestError: the folder is held and ``path`` is not ours to replace.
     """
     path = Path(path)
-    guard = next((guard for guard in reversed(_GUARDS) if guarded and guard.covers(path)), None)
+    covering = [guard for guard in reversed(_GUARDS) if guarded and guard.covers(path)]
+    guard = max(covering, key=lambda guard: len(guard.folder.parts), default=None)  # the nearest folder's
     if guard is not None:
         guard.admit(path)
     path.parent.mkdir(parents=True, exist_ok=True)
