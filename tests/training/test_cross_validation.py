@@ -12,7 +12,8 @@ from tiny_flow import BUNDLE, ON_CPU, read_rows, run_command, run_config
 from training.embedding_files import write_embedding, write_table
 
 from scripts.common.errors import RequestError
-from scripts.common.files import write_csv
+from scripts.common.files import write_csv, write_json
+from scripts.common.outputs import HeldOutputs
 from scripts.training import folds as folds_module
 
 NAMES = ("benign", "in situ", "invasive")
@@ -179,8 +180,8 @@ def test_a_stopped_fold_goes_on(dataset: Path, run: Path, tmp_path: Path, monkey
         with pytest.raises(RuntimeError):
             cross_validate(dataset, run, output_dir=tmp_path)
         assert calls[-1] == ("training", expected)
-        (tmp_path / "fold0" / "log").mkdir(parents=True, exist_ok=True)
-        (tmp_path / "fold0" / "log" / "last.pt").touch()
+        with HeldOutputs(tmp_path / "fold0" / "log", "training", {}):
+            write_json(tmp_path / "fold0" / "log" / "last.pt", {})
 
 
 def test_folds_that_are_none(dataset: Path, run: Path, tmp_path: Path) -> None:
