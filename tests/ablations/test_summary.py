@@ -25,7 +25,15 @@ def run_folder(folder: Path, scores: dict[str, tuple[int, float]], **arguments: 
     """What a finished run leaves."""
     predictions = [Prediction(name, label, (1 - p, p), 0.5) for name, (label, p) in scores.items()]
     write_predictions(folder / "predictions.csv", predictions, class_names=["0", "1"], threshold=0.5)
-    card = {"format": FORMAT, "network": DSNet(**arguments).arguments, "validation": {"auc": {"value": 0.7}}}
+    card = {
+        "format": FORMAT,
+        "class_names": ["0", "1"],
+        "threshold": 0.5,
+        "threshold_from": "val",
+        "encoder": None,
+        "network": DSNet(**arguments).arguments,
+        "validation": {"auc": {"value": 0.7}},
+    }
     write_json(folder / "model.json", card)
     return folder
 
