@@ -37,7 +37,7 @@ import h5py
 import numpy as np
 import torch
 from campaign_oracle import complaint
-from campaign_slides import write_slides
+from campaign_slides import UNREAD_WIDTH, write_slides
 from tiff_mutations import MUTATIONS, Tiff
 
 from scripts.scae.network import SCAE
@@ -166,7 +166,8 @@ def outcome_of(slide: Damaged, folder: Path, encoded: Path, row: dict[str, str],
             return "right"
     if slide.kind == "whole":
         return "lost"
-    return "wrong" if complaint(folder / Path(slide.name).name) else "unnoticeable"
+    said = complaint(folder / Path(slide.name).name, unread_width=UNREAD_WIDTH)
+    return "wrong" if said else "unnoticeable"
 
 
 def manifest(path: Path) -> list[dict[str, str]]:

@@ -29,11 +29,15 @@ DECODERS = {
 }
 
 
-def complaint(path: Path) -> str | None:
+def complaint(path: Path, *, unread_width: int) -> str | None:
     """Why the file cannot be what its writer wrote; None where nothing in the file says so.
 
     Every directory must be readable; on its tiled pages the number of tiles must be that of the grid, each must lie in the file, state the
     size that the page states and decode without a warning to as many bytes as a tile has.
+
+    Args:
+        path: the file.
+        unread_width: width of a level that nobody reads: what its tiles say cannot explain other vectors.
     """
     content = path.read_bytes()
     try:
@@ -45,6 +49,8 @@ def complaint(path: Path) -> str | None:
     if not tiled:
         return "no tiled page"
     for number, page in enumerate(tiled):
+        if page.get(WIDTH) == [unread_width]:
+            continue
         try:
             found = _complaint_of_page(content, page)
         except (KeyError, IndexError, ValueError, OverflowError, MemoryError) as error:

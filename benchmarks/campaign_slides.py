@@ -14,6 +14,9 @@ REGIONS = {"cmu-1-small-region.svs": (300, 300), "tcga-cr-7395-01a-01-ts1.svs": 
 
 SIDE, MPP = 1024, 0.5
 FACTORS = (1, 2, 4)
+UNREAD_WIDTH = SIDE // 2
+"""Of the middle level: patches come from level 0, tissue and thumbnail from the lowest."""
+
 APERIO = "Aperio Image Library v12.0.15\r\n{side}x{side} [0,0 {side}x{side}] (256x256) JPEG/RGB Q=70|AppMag = 20|MPP = 0.499000"
 Pixels = NDArray[np.uint8]
 
