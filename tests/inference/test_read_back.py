@@ -32,7 +32,7 @@ from scripts.inference.slide_set import InferenceSet
 from scripts.training.evaluation import PredictionCollector
 
 ROWS, COLUMNS = 4, 6
-COOL, HOT = 100, 150
+COOL, HOT = 145, 175
 GLASS_FROM = 200
 ATOL = 0.03
 CARD = {
