@@ -34,6 +34,8 @@ ENTRIES = {
     "evaluate.yaml": ("evaluating", "run"),
     "multi_gpu_train.yaml": ("training", "run"),
     "segment_train.yaml": ("training", "run"),
+    "recommended.yaml": ("training", "run"),
+    "recommended_scae.yaml": ("training", "run"),
     "inference.yaml": ("inference", "run"),
     "inference_trt.yaml": ("inference", "run"),
     "report.yaml": ("reporting", "run"),
@@ -53,6 +55,8 @@ OVERLAYS = {
     "multi_gpu_train.yaml": "train.yaml",
     "inference_trt.yaml": "inference.yaml",
     "segment_train.yaml": "train.yaml",
+    "recommended.yaml": "train.yaml",
+    "recommended_scae.yaml": "train_scae.yaml",
 }
 FILES = sorted(path.name for path in CONFIGS.glob("*.yaml"))
 COMMON_OPTIONS = {
@@ -151,6 +155,7 @@ def test_common_options_are_at_the_top(name: str) -> None:
 def test_defaults_of_the_paper() -> None:
     train = parsed("train.yaml").config
     assert (train["max_epochs"], train["learning_rate"], train["weight_decay"]) == (200, 1e-4, 1e-5)
+    assert (train["network_def"]["head"], train["average"]) == ("slide", None)
     scae = parsed("train_scae.yaml")
     scae_of_paper = [
         scae.get_parsed_content(name) for name in ("objective", "max_epochs", "batch_size", "learning_rate")
@@ -160,7 +165,9 @@ def test_defaults_of_the_paper() -> None:
     assert (sample["slides_per_class"], sample["patches_per_slide"], sample["rich_share"]) == (20, 600, 0.9)
 
 
-@pytest.mark.parametrize("files", [("train.yaml",), ("train.yaml", "evaluate.yaml")], ids=str)
+@pytest.mark.parametrize(
+    "files", [("train.yaml",), ("train.yaml", "evaluate.yaml"), ("train.yaml", "recommended.yaml")], ids=str
+)
 def test_properties_of_training(files: tuple[str, ...], flow: TinyFlow, tmp_path: Path) -> None:
     options = {"dataset_dir": flow.dataset, "output_dir": tmp_path, "model": flow.model, **ON_CPU}
     stage = workflow(*files, run_id="run", **options)

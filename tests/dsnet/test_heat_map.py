@@ -4,8 +4,9 @@ import torch
 from random_matrices import random_image
 
 from scripts.common.errors import RequestError
-from scripts.dsnet.grad_cam import METHODS, grad_cam
-from scripts.dsnet.heat_map import HeatMap
+from scripts.dsnet.attention_pooling import AttentionPooling
+from scripts.dsnet.grad_cam import LAYERS, METHODS, grad_cam
+from scripts.dsnet.heat_map import HeatMap, Network
 from scripts.dsnet.network import DSNet
 from scripts.dsnet.segmentation import DSNetSegmentation
 
@@ -40,7 +41,45 @@ def test_maps_say_what_they_are() -> None:
     assert all(HeatMap(cam=method).kind(DSNet()).title for method in METHODS)
 
 
-@pytest.mark.parametrize("options", [{"cam": "grad-cam"}, {"layer": "tail"}], ids=str)
+@pytest.mark.parametrize("options", [{"cam": "grad-cam"}, {"layer": "tail"}, {"source": "both"}], ids=str)
 def test_an_unknown_map_is_refused(options: dict[str, str]) -> None:
     with pytest.raises(RequestError, match="expected one of"):
         HeatMap(**options)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_head_at_the_patch_shows_its_probabilities(classes: int) -> None:
+    torch.manual_seed(0)
+    network, image = DSNet(classes, head="patch").train(), random_image(14, 12)[None]
+    maps = np.stack([HeatMap()(network, image, index) for index in range(classes)])
+    observed = (image[0, :128] != 0).any(dim=0).numpy()
+    assert network.training and HeatMap().kind(network).is_probability
+    with torch.no_grad():
+        expected = torch.softmax(network.eval().patch_logits(image)[0], dim=0).numpy()
+    np.testing.assert_allclose(maps[:, observed], expected[:, observed], rtol=1e-5)
+    assert not maps[:, ~observed].any()
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_class_activation_maps_stay_available(layer: str) -> None:
+    torch.manual_seed(0)
+    network, image = DSNet(head="patch"), random_image(14, 12)[None]
+    shown = HeatMap(layer=layer, source="cam")(network, image, 1)
+    np.testing.assert_array_equal(shown, grad_cam(network, image, 1, layer=layer))
+    assert shown.max() == 1 and HeatMap(source="cam").kind(network).title == "Grad-CAM"
+
+
+def test_attention_pooling_shows_its_patches() -> None:
+    torch.manual_seed(0)
+    network, image = AttentionPooling().eval(), random_image(14, 12)[None]
+    observed = (image[0, :128] != 0).any(dim=0).numpy()
+    shown = HeatMap()(network, image, 1)
+    assert (shown[observed] > 0).all() and not shown[~observed].any()
+
+
+@pytest.mark.parametrize(
+    ("network", "source"), [(DSNet, "probability"), (DSNetSegmentation, "cam"), (AttentionPooling, "cam")]
+)
+def test_a_map_that_the_network_does_not_have_is_refused(network: type[Network], source: str) -> None:
+    with pytest.raises(RequestError, match="expected map"):
+        HeatMap(source=source).kind(network())

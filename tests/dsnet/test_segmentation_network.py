@@ -3,7 +3,8 @@ import torch
 from random_matrices import random_image
 from test_dsnet_padding import pad, stack
 
-from scripts.dsnet.segmentation import NO_TISSUE_LOGIT, DSNetSegmentation, double_aligned
+from scripts.dsnet.decoder import double_aligned
+from scripts.dsnet.segmentation import NO_TISSUE_LOGIT, DSNetSegmentation
 
 SIZES_YX = ((9, 7), (6, 11), (1, 1), (2, 3))
 

@@ -23,6 +23,8 @@ SAME_ORDER = {
     "max_epochs": 3,
     "learning_rate": 2e-3,
     "warmup_epochs": 0,
+    "network_def#head": "patch",
+    "average": 0.2,
     # Adam would turn the rounding of a gradient that is zero into a step
     "optimizer#_target_": "torch.optim.SGD",
     "train#preprocessing#transforms": "$@train#deterministic_transforms + @train#random_transforms[-1:]",
@@ -80,6 +82,8 @@ def test_two_processes_equal_one_with_twice_the_batch(dataset: Path, pair: Path,
     two, one = (torch.load(folder / "log" / "last.pt", weights_only=True) for folder in (pair, tmp_path))
     # float32, maxima of nearly equal values; tests/dsnet/test_norm_over_ranks.py compares in float64
     torch.testing.assert_close(two["network"], one["network"], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(two["averaged"], one["averaged"], rtol=1e-3, atol=1e-4)
+    assert any(not torch.equal(two["averaged"][name], value) for name, value in two["network"].items())
     for name in ("best_metric", "best_metric_epoch", "epoch"):
         assert two[name] == one[name], name
     cards = [json.loads((folder / "model.json").read_text()) for folder in (pair, tmp_path)]

@@ -17,7 +17,7 @@ from scripts.encoding.embed import embed_slide
 from scripts.encoding.named_encoder import NamedEncoder
 from scripts.encoding.settings import EncodingSettings
 from scripts.slides.table import SlideRow
-from scripts.training.transforms import LoadEmbeddingd, PackMatricesd, PadCollate, RandTrimd
+from scripts.training.transforms import LoadEmbeddingd, PackMatricesd, PadCollate, RandDropPatchesd, RandTrimd
 
 HEIGHT, WIDTH, CHANNELS, LEVELS = 30, 20, 5, 3
 QUARTERS = {(0, 0): 1.0, (0, 1): 2.0, (1, 0): 3.0, (1, 1): 4.0}
@@ -226,3 +226,27 @@ def test_a_slide_that_ends_its_reader_is_that_slides_failure(painted: Path, monk
     crash_at(monkeypatch, "scripts.training.transforms", "case.tif")
     with pytest.raises(SlideError, match=r"case\.tif: the process that read it was ended by SIGSEGV"):
         load(painted, "foreign", slide=str(painted / "case.tif"))
+
+
+def test_dropped_patches_are_as_if_unobserved() -> None:
+    """A part of those observed, drawn anew every time; nothing else changes, and T stays whole."""
+    drop = RandDropPatchesd(most=0.3).set_random_state(seed=0)
+    v = torch.rand(CHANNELS, HEIGHT, WIDTH) + 0.1
+    v[:, : HEIGHT // 2] = 0
+    observed, t, parts = HEIGHT * WIDTH // 2, torch.ones(3, 2 * HEIGHT, 2 * WIDTH), set()
+    before = v.clone()
+    for _ in range(50):
+        item = drop({"v": v, "t": t})
+        left = (item["v"] != 0).any(dim=0)
+        assert torch.equal(item["v"], v * left) and torch.equal(item["t"], t)
+        assert not left[: HEIGHT // 2].any()
+        parts.add(1 - int(left.sum()) / observed)
+    assert torch.equal(v, before), "the cached item is left alone"
+    assert len(parts) > 30 and 0 <= min(parts) < 0.1 and 0.2 < max(parts) <= 0.3
+
+
+def test_the_last_patch_stays() -> None:
+    v = torch.zeros(CHANNELS, 3, 3)
+    v[:, 1, 2] = 1
+    drop = RandDropPatchesd(most=1.0).set_random_state(seed=0)
+    assert all(torch.equal(drop({"v": v})["v"], v) for _ in range(20))

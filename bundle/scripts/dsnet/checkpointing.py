@@ -8,12 +8,11 @@ from typing import Any
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from .network import DSNet
-from .segmentation import DSNetSegmentation
+from .heat_map import Network
 from .sparse import SparseBatchNorm2d
 
 
-def checkpoint_blocks(network: DSNet | DSNetSegmentation, *, enabled: bool = True) -> DSNet | DSNetSegmentation:
+def checkpoint_blocks(network: Network, *, enabled: bool = True) -> Network:
     """Let every block of ``network`` keep only its inputs in training and compute itself again in the backward pass.
 
     Weights, their names, outputs, gradients and running statistics stay the same. The network can no longer be scripted; a new one
@@ -23,10 +22,18 @@ def checkpoint_blocks(network: DSNet | DSNetSegmentation, *, enabled: bool = Tru
         network: changed in place and returned.
         enabled: False leaves it as it is.
     """
-    stem = [] if network.thumbnail_stem is None else [network.thumbnail_stem]
-    for block in (*network.embedding_blocks, *stem, *network.thumbnail_blocks, network.head) if enabled else ():
+    for block in _blocks(network) if enabled else ():
         block.forward = partial(_forward, block, block.forward)
     return network
+
+
+def _blocks(network: Network) -> Iterator[nn.Module]:
+    """The parts of a network that are computed one after the other: its children, of lists of blocks the blocks."""
+    for child in network.children():
+        if isinstance(child, nn.ModuleList):
+            yield from child
+        else:
+            yield child
 
 
 def _forward(block: nn.Module, forward: Callable[..., Any], *inputs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The heat map that a network has for one slide: Grad-CAM of a classifier, the lesion map of a segmentation."""
+"""The heat map that a network has for one slide: its patches' own probabilities, or a class activation map."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..common.errors import RequestError
+from .attention_pooling import AttentionPooling
 from .grad_cam import DEFAULT_LAYER, LAYERS, METHODS, grad_cam
 from .network import DSNet
 from .packing import unpack
 from .segmentation import DSNetSegmentation
 
+Network = DSNet | DSNetSegmentation | AttentionPooling
+"""What train.yaml and its overlays train."""
+
 _TITLES = {"gradcam": "Grad-CAM", "gradcam++": "Grad-CAM++", "hirescam": "HiResCAM", "layercam": "LayerCAM"}
+SOURCES = ("auto", "probability", "cam")
 
 
 @dataclass(frozen=True)
@@ -39,48 +44,72 @@ LESION_MAP = MapKind("Lesion map", is_probability=True)
 
 
 class HeatMap:
-    """Makes heat maps; the arguments matter to a classifier alone.
+    """Makes heat maps.
 
     Args:
         cam: method, one of :data:`.grad_cam.METHODS`.
         layer: where on the network, one of :data:`.grad_cam.LAYERS`.
+        source: ``probability``, what a network that decides at the patch says of each; ``cam``, a class activation map;
+            ``auto``, the former where the network has it.
 
     Raises:
-        RequestError: no such method or layer.
+        RequestError: no such method, layer or source.
     """
 
-    def __init__(self, cam: str = "gradcam", layer: str = DEFAULT_LAYER) -> None:
-        for option, value, known in (("cam", cam, METHODS), ("cam_layer", layer, LAYERS)):
+    def __init__(self, cam: str = "gradcam", layer: str = DEFAULT_LAYER, source: str = "auto") -> None:
+        for option, value, known in (("cam", cam, METHODS), ("cam_layer", layer, LAYERS), ("map", source, SOURCES)):
             if value not in known:
                 raise RequestError(f"{option} {value!r}: expected one of {', '.join(known)}")
         self.cam = cam
         self.layer = layer
+        self.source = source
 
-    def __call__(self, network: DSNet | DSNetSegmentation, image: Tensor, class_index: int) -> NDArray[np.float32]:
+    def __call__(self, network: Network, image: Tensor, class_index: int) -> NDArray[np.float32]:
         """Return the map (H, W) of one slide, from 0 to 1 and 0 where no patch was observed.
 
         Args:
             network: on the device of ``image``.
             image: (1, C + 12L, H, W), see :mod:`.packing`.
-            class_index: class that the evidence is for; a lesion map is for class 1 and has nothing to show for class 0.
+            class_index: class that the evidence is for; the map of a segmentation is for class 1 and has nothing to show for class 0.
         """
-        if isinstance(network, DSNetSegmentation):
-            return lesion_map(network, image) * (class_index == 1)
+        if self.kind(network).is_probability:
+            return patch_probability(network, image, class_index)
+        assert isinstance(network, DSNet)
         return grad_cam(network, image, class_index, layer=self.layer, method=self.cam)
 
-    def kind(self, network: DSNet | DSNetSegmentation) -> MapKind:
-        """Say what the maps of ``network`` are."""
-        return (
-            LESION_MAP if isinstance(network, DSNetSegmentation) else MapKind(_TITLES[self.cam], is_probability=False)
-        )
+    def kind(self, network: Network) -> MapKind:
+        """Say what the maps of ``network`` are.
+
+        Raises:
+            RequestError: it has no map of the source asked for.
+        """
+        at_slide = isinstance(network, DSNet) and network.decoder is None
+        if self.source == "probability" and at_slide:
+            raise RequestError(
+                "map 'probability': this network decides at the slide and has no probabilities of patches; expected map cam, or a "
+                "network with head patch, such as recommended.yaml trains"
+            )
+        if self.source != "cam" and not at_slide:
+            return LESION_MAP
+        if not isinstance(network, DSNet):
+            raise RequestError(
+                f"map 'cam': a {type(network).__name__} has no class activation map; expected map probability or auto"
+            )
+        return MapKind(_TITLES[self.cam], is_probability=False)
 
 
-def lesion_map(network: DSNetSegmentation, image: Tensor) -> NDArray[np.float32]:
-    """Return the lesion probability a patch (H, W) of one slide ``image`` (1, C + 12L, H, W), 0 where none was observed."""
+def patch_probability(network: Network, image: Tensor, class_index: int) -> NDArray[np.float32]:
+    """Return the probability of a class a patch (H, W) of one slide ``image`` (1, C + 12L, H, W), 0 where none was observed.
+
+    Of a segmentation, whose class 0 is the lack of lesions, nothing is shown for that class.
+    """
     was_training = network.training
     network.eval()
     with torch.no_grad():
-        probability = torch.sigmoid(network(image)[0, 0].float())
+        logits = network.patch_logits(image)[0].float()
     network.train(was_training)
     observed = unpack(image, network.embedding_channels)[1][0, 0]
+    probability = torch.softmax(logits, dim=0)[class_index]
+    if isinstance(network, DSNetSegmentation) and class_index == 0:
+        probability = torch.zeros_like(probability)
     return (probability * observed).cpu().numpy().astype(np.float32)

@@ -1,15 +1,18 @@
-"""DSNet, the dual-stream network of the paper (III-C, Fig. 3, Table I)."""
+"""DSNet, the dual-stream network of the paper (III-C, Fig. 3, Table I), which decides at the slide or at the patch."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .decoder import PatchDecoder
+from .pooling import GatedAttention, top_mean
 from .sparse import LEAKY_SLOPE, SparseUnit, sparse_max, sparse_mean
 from .streams import STREAM_CHANNELS, DualStream
 
 HEAD_CHANNELS = 640
 HIDDEN_FEATURES = 128
+HEADS = ("slide", "patch")
 
 
 class DSNet(DualStream):
@@ -18,19 +21,57 @@ class DSNet(DualStream):
     ``forward`` takes one tensor, ``image`` (B, embedding_channels + 12 thumbnail_levels, H, W), see
     :mod:`.packing`, and returns logits (B, num_classes).
 
+    Both heads begin with a point-wise convolution of the joint map. That of the paper, ``slide``, pools the H/4 x W/4 cells and decides
+    by two fully connected layers. Ours, ``patch``, goes back to V's grid, where every patch has logits of its own; the slide's are the
+    mean of the highest of each class, plus, with ``attention_branch``, those of gated attention pooling over V. It finds small lesions
+    (docs/decisions/0013) and shows where they are: :meth:`patch_logits`.
+
     Args:
         num_classes: classes of the slide label.
+        head: one of `HEADS`.
+        top_share: share of a slide's observed patches whose logits are averaged.
+        attention_branch: whether attention pooling over V's patches takes part.
+        dropout: share of a patch's features that are left out in training, before both decisions.
         options: further arguments of :class:`.streams.DualStream`.
+
+    ``top_share``, ``attention_branch`` and ``dropout`` matter to ``head="patch"`` alone.
+
+    Raises:
+        ValueError: there is no such head, or ``top_share`` is not over 0 to 1.
     """
 
-    def __init__(self, num_classes: int = 2, **options: Any) -> None:
-        super().__init__(num_classes, **options)
+    def __init__(
+        self,
+        num_classes: int = 2,
+        *,
+        head: str = "slide",
+        top_share: float = 0.02,
+        attention_branch: bool = True,
+        dropout: float = 0.0,
+        **options: Any,
+    ) -> None:
+        if head not in HEADS or not 0 < top_share <= 1:
+            raise ValueError(
+                f"head {head!r}, top_share {top_share}: expected one of {', '.join(HEADS)}, and a share over 0 to 1"
+            )
+        super().__init__(num_classes, **options, keeps_skips=head == "patch")
+        self.arguments["head"] = head
+        self.top_share = top_share
         self.head = SparseUnit(STREAM_CHANNELS, HEAD_CHANNELS)
-        self.classifier = nn.Sequential(
-            nn.Linear(2 * HEAD_CHANNELS, HIDDEN_FEATURES),
-            nn.LeakyReLU(LEAKY_SLOPE),
-            nn.Linear(HIDDEN_FEATURES, num_classes),
-        )
+        self.classifier: nn.Module | None = None
+        self.decoder: nn.Module | None = None
+        self.attention: nn.Module | None = None
+        if head == "slide":
+            self.classifier = nn.Sequential(
+                nn.Linear(2 * HEAD_CHANNELS, HIDDEN_FEATURES),
+                nn.LeakyReLU(LEAKY_SLOPE),
+                nn.Linear(HIDDEN_FEATURES, num_classes),
+            )
+            return
+        self.arguments |= {"top_share": top_share, "attention_branch": attention_branch, "dropout": dropout}
+        self.decoder = PatchDecoder(HEAD_CHANNELS, self.embedding_channels, num_classes, dropout=dropout)
+        if attention_branch:
+            self.attention = GatedAttention(self.embedding_channels, num_classes, dropout=dropout)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits (B, num_classes)."""
@@ -39,7 +80,30 @@ class DSNet(DualStream):
     @torch.jit.export
     def attend(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits (B, num_classes), stream score (B,) and channel scores (B, 320), the outputs of Fig. 8 and 9."""
-        fused, o, extent, stream_score, channel_scores, _ = self.fuse(image)
+        fused, o, extent, stream_score, channel_scores, skips = self.fuse(image)
         features, _, _ = self.head(fused, o, extent)
+        if self.decoder is not None:
+            return self._pooled(self.decoder(features, o, skips), skips[0], skips[1]), stream_score, channel_scores
         pooled = torch.cat([sparse_mean(features, o), sparse_max(features, o)], dim=1)
-        return self.classifier(pooled), stream_score, channel_scores
+        logits = self.classifier(pooled) if self.classifier is not None else pooled  # the paper's head has one
+        return logits, stream_score, channel_scores
+
+    def _pooled(self, patches: Tensor, v: Tensor, o: Tensor) -> Tensor:
+        """Slide logits from those of the patches (B, num_classes, H, W), and from the attention branch on V and its mask."""
+        logits = top_mean(patches, o, self.top_share)
+        if self.attention is not None:
+            logits = logits + self.attention(v, o)
+        return logits
+
+    @torch.jit.unused
+    def patch_logits(self, image: Tensor) -> Tensor:
+        """Return the logits of every patch, (B, num_classes, H, W); without meaning where none was observed.
+
+        Raises:
+            ValueError: this network decides at the slide.
+        """
+        if self.decoder is None:
+            raise ValueError("head 'slide' has no logits of patches: expected head 'patch'")
+        fused, o, extent, _, _, skips = self.fuse(image)
+        patches: Tensor = self.decoder(self.head(fused, o, extent)[0], o, skips)
+        return patches

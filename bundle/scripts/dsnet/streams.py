@@ -1,5 +1,7 @@
 """The two streams of DSNet and their fusion (III-C, Fig. 3, Table I), which its heads share."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -50,7 +52,7 @@ class DualStream(nn.Module):
         keeps_skips: bool = False,
     ) -> None:
         super().__init__()
-        self.arguments = {
+        self.arguments: dict[str, Any] = {
             "num_classes": num_classes,
             "embedding_channels": embedding_channels,
             "thumbnail_levels": thumbnail_levels,

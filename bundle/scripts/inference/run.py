@@ -12,9 +12,7 @@ from ..common.boundary import slide_boundary
 from ..common.errors import RequestError, SlideError
 from ..common.files import writing_to
 from ..common.progress import track
-from ..dsnet.heat_map import HeatMap
-from ..dsnet.network import DSNet
-from ..dsnet.segmentation import DSNetSegmentation
+from ..dsnet.heat_map import HeatMap, Network
 from ..encoding.facts import facts_of
 from ..encoding.store import Embedding, read_embedding
 from ..encoding.tissue_record import read_tissue
@@ -50,7 +48,7 @@ def class_index(card: dict[str, Any], target_class: str | int | None) -> int | N
 def write_results(
     slides: InferenceSet,
     collector: PredictionCollector,
-    network: DSNet | DSNetSegmentation,
+    network: Network,
     output_dir: str | Path,
     *,
     device: torch.device | str = "cpu",
@@ -105,7 +103,7 @@ def _finite(slides: InferenceSet, predictions: Sequence[Prediction]) -> list[Pre
 def write_heat_maps(
     items: Sequence[Mapping[str, Any]],
     predictions: Sequence[Prediction],
-    network: DSNet | DSNetSegmentation,
+    network: Network,
     card: dict[str, Any],
     output: Path,
     *,
@@ -164,7 +162,7 @@ def _write_slide(
     folder: Path,
     item: Mapping[str, Any],
     prediction: Prediction,
-    network: DSNet | DSNetSegmentation,
+    network: Network,
     *,
     device: torch.device | str,
     shown: int,

@@ -123,6 +123,7 @@ def model_card(inference: Inference) -> list[tuple[str, str]]:
     card, unknown = inference.card, "not stated"
     training, validation = card.get("training", {}), card.get("validation", {})
     network = card["network"]
+    architecture = card.get("architecture", "DSNet")
     off = [name for name, value in network.items() if value is False]
     found = [
         (
@@ -130,7 +131,10 @@ def model_card(inference: Inference) -> list[tuple[str, str]]:
             f"one of {len(inference.class_names)} classes a slide: {', '.join(map(class_label, inference.class_names))}",
         ),
         ("Intended use", card.get("intended_use", "research only; not a medical device and not for diagnosis")),
-        ("Network", f"DSNet, {network['embedding_channels']} channels, {network['thumbnail_levels']} thumbnail levels"),
+        (
+            "Network",
+            f"{architecture}, {network['embedding_channels']} channels, {network['thumbnail_levels']} thumbnail levels",
+        ),
         ("Switched off", ", ".join(off) or "nothing"),
         ("Trained on", f"{training['slides']} slides with one label each" if training else unknown),
         ("Epoch", f"{training['selection']}; at most {training['max_epochs']} epochs" if training else unknown),

@@ -13,9 +13,10 @@ from ..common.files import sha256_of, write_json
 from ..common.json_files import NONE, NUMBER, Kind, read_json, require_fields
 from ..common.ranks import is_first
 from ..common.version import BUNDLE_VERSION
+from ..dsnet.attention_pooling import AttentionPooling
+from ..dsnet.heat_map import Network
 from ..dsnet.network import DSNet
 from ..dsnet.segmentation import DSNetSegmentation
-from ..dsnet.streams import DualStream
 from ..encoding.encoders import read_weights
 from ..evaluation.bootstrap import evaluate
 from ..evaluation.calibration import calibrated, fit_temperature
@@ -24,10 +25,10 @@ from .evaluation import PredictionCollector
 from .leakage import fingerprints
 from .table import EmbeddingTable
 
-Network = TypeVar("Network", bound=DualStream)
+Trained = TypeVar("Trained", bound=Network)
 
 FORMAT = "dsnet-model/1"
-NETWORKS = {network.__name__: network for network in (DSNet, DSNetSegmentation)}
+NETWORKS = {network.__name__: network for network in (DSNet, DSNetSegmentation, AttentionPooling)}
 CARD_EXPECTED = "the card that train.yaml writes: train anew with this version"
 CARD_FIELDS: dict[str, Kind] = {
     "class_names": list,
@@ -55,7 +56,7 @@ def card_path(model: str | Path) -> Path:
 def write_card(
     model: str | Path,
     table: EmbeddingTable,
-    network: DSNet | DSNetSegmentation,
+    network: Network,
     evaluator: SupervisedEvaluator,
     collector: PredictionCollector,
     *,
@@ -181,7 +182,7 @@ def require_card(path: Path, card: dict[str, Any]) -> None:
         )
 
 
-def network_from_card(card: dict[str, Any]) -> DSNet | DSNetSegmentation:
+def network_from_card(card: dict[str, Any]) -> Network:
     """Build the network that a card describes, ablations included; its weights are random.
 
     Raises:
@@ -191,7 +192,7 @@ def network_from_card(card: dict[str, Any]) -> DSNet | DSNetSegmentation:
         return NETWORKS[card["architecture"]](**card["network"])
 
 
-def load_model(network: Network, model: str | Path, card: dict[str, Any], *, encoder: str | None = None) -> Network:
+def load_model(network: Trained, model: str | Path, card: dict[str, Any], *, encoder: str | None = None) -> Trained:
     """Load trained weights, after checking that they belong to the data's encoder.
 
     Args:

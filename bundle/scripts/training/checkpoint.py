@@ -31,7 +31,8 @@ class TrainingState:
 
     Args:
         folder: where ``last.pt`` lies.
-        objects: what is saved beside the trainer itself, by name: ``network``, optimizer, schedule.
+        objects: what is saved beside the trainer itself, by name: ``network``, optimizer, schedule; ``averaged``, where there is
+            one, has the weights that are validated and kept.
         model: file of the weights: those of the epoch that ``evaluator`` found best, else those of the last epoch, written when
             the training is complete.
         settings: what a resumed training must have in common with its beginning, by option.
@@ -154,7 +155,7 @@ class TrainingState:
         wait_for_all()  # whoever reads the weights next finds them
 
     def _weights(self) -> dict[str, Tensor]:
-        weights: dict[str, Tensor] = self.objects["network"].state_dict()
+        weights: dict[str, Tensor] = self.objects.get("averaged", self.objects["network"]).state_dict()
         return weights
 
     def _write_weights(self, weights: dict[str, Tensor]) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..dsnet.streams import DualStream
+from ..dsnet.heat_map import Network
 from ..encoding.store import read_embedding
 
 
-def fit_standardisation(network: DualStream, items: Sequence[dict[str, Any]], *, enabled: bool = True) -> DualStream:
+def fit_standardisation(network: Network, items: Sequence[dict[str, Any]], *, enabled: bool = True) -> Network:
     """Set the network's channel means and deviations to those of all observed patches of ``items``; return the network.
 
     Slides are read one at a time and merged (Chan et al. 1983), in float64. A channel that never varies keeps deviation 1. A patch

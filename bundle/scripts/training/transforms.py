@@ -112,6 +112,36 @@ class RandTrimd(MapTransform, RandomizableTransform):
         return before, size - (discarded - before)
 
 
+class RandDropPatchesd(MapTransform, RandomizableTransform):
+    """Leave out a part of a slide's patches, as if they had not been observed; T stays whole.
+
+    The part is drawn anew every time, between none and ``most``; at least one patch stays.
+
+    Args:
+        keys: V.
+        prob: probability of leaving any out.
+        most: largest part of the observed patches that is left out.
+    """
+
+    def __init__(self, keys: KeysCollection = "v", prob: float = 1.0, most: float = 0.3) -> None:
+        MapTransform.__init__(self, keys)
+        RandomizableTransform.__init__(self, prob)
+        self.most = most
+
+    def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
+        """Return ``data`` with zeros in V where a patch is left out."""
+        item = dict(data)
+        self.randomize(None)
+        if not self._do_transform:
+            return item
+        v = item[self.keys[0]]
+        rows, columns = torch.nonzero((v != 0).any(dim=0), as_tuple=True)
+        dropped = self.R.permutation(len(rows))[: min(int(self.R.uniform(0, self.most) * len(rows)), len(rows) - 1)]
+        item[self.keys[0]] = v.clone()
+        item[self.keys[0]][:, rows[dropped], columns[dropped]] = 0
+        return item
+
+
 class PackMatricesd(MapTransform):
     """Join ``v`` and ``t`` into ``image`` (C + 12L, H, W), a plain tensor, and drop both; see :func:`..dsnet.packing.pack`."""
 

@@ -1,0 +1,88 @@
+"""From the joint map of both streams back to V's grid: logits a patch (the extension of section VI)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .sparse import LEAKY_SLOPE, SparseBatchNorm2d, SparseConv2d, SparseUnit
+from .streams import EMBEDDING_BLOCKS
+
+DECODER_CHANNELS = (128, 64)
+"""Ours: outputs of the decoder at half of V's grid and at V's grid."""
+
+
+class PatchDecoder(nn.Module):
+    """Back to V's grid in two steps; each doubles the map, joins what entered the encoder's stride there, and convolves 5x5, sparse.
+
+    Args:
+        in_channels: channels of the joint map.
+        embedding_channels: C, channels of V.
+        outputs: logits a patch.
+        dropout: share of the last map's values that are left out in training.
+    """
+
+    def __init__(self, in_channels: int, embedding_channels: int, outputs: int = 1, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        half, full = DECODER_CHANNELS
+        self.join_half = JoinUnit(in_channels, EMBEDDING_BLOCKS[1][0], half)
+        self.convolve_half = SparseUnit(half, half, 5, separable=True)
+        self.join_full = JoinUnit(half, embedding_channels, full)
+        self.convolve_full = SparseUnit(full, full, 5, separable=True)
+        self.dropout = nn.Dropout(dropout)
+        self.lesion = nn.Conv2d(full, outputs, 1)
+
+    def forward(self, fused: Tensor, o: Tensor, skips: list[Tensor]) -> Tensor:
+        """Return logits (B, outputs, H, W) from the joint map, its mask, and (map, mask, extent) at V's grid and at half of it."""
+        v, v_o, v_extent, local, local_o, local_extent = skips
+        x = self.join_half(fused, o, local, local_o)
+        x, o, _ = self.convolve_half(x, local_o, local_extent)
+        x = self.join_full(x, o, v, v_o)
+        x, _, _ = self.convolve_full(x, v_o, v_extent)
+        return self.lesion(self.dropout(x))
+
+
+class JoinUnit(nn.Module):
+    """Sparse 1x1 convolution of a doubled map joined with a finer one, norm, leaky ReLU.
+
+    Doubling is linear, so the coarse map is convolved before it is doubled, where there is a quarter of the cells.
+
+    Args:
+        coarse_channels: channels of the map that is doubled.
+        fine_channels: channels of the other.
+        out_channels: channels of the output.
+    """
+
+    def __init__(self, coarse_channels: int, fine_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.coarse_channels = coarse_channels
+        self.conv = SparseConv2d(coarse_channels + fine_channels, out_channels, 1)
+        self.norm = SparseBatchNorm2d(out_channels)
+        self.activation = nn.LeakyReLU(LEAKY_SLOPE)
+
+    def forward(self, coarse: Tensor, coarse_o: Tensor, fine: Tensor, fine_o: Tensor) -> Tensor:
+        """Return the joint map on the grid of ``fine``, zero where ``fine_o`` is."""
+        weight = self.conv.conv.weight
+        doubled = double_aligned(F.conv2d(coarse, weight[:, : self.coarse_channels]), coarse_o, fine_o)
+        x = doubled + F.conv2d(fine, weight[:, self.coarse_channels :]) + self.conv.bias.view(1, -1, 1, 1)
+        return self.activation(self.norm(x * fine_o, fine_o))
+
+
+def double_aligned(x: Tensor, o: Tensor, target_o: Tensor) -> Tensor:
+    """Double a map of stride 2: cell i is centred on cell 2i of the target, cells between are linear.
+
+    Only cells with ``o`` one take part; those beyond the last take its value. The map is zero where ``target_o`` is.
+
+    Args:
+        x: (B, C, ceil(H/2), ceil(W/2)).
+        o: its mask.
+        target_o: mask at the target, (B, 1, H, W).
+
+    Returns:
+        (B, C, H, W).
+    """
+    height, width = x.shape[2], x.shape[3]
+    both = torch.cat([x * o, o], dim=1)
+    both = F.interpolate(both, size=(2 * height - 1, 2 * width - 1), mode="bilinear", align_corners=True)
+    both = F.pad(both, (0, 1, 0, 1), mode="replicate")[:, :, : target_o.shape[2], : target_o.shape[3]]
+    weight = both[:, -1:]
+    return both[:, :-1] / torch.where(weight > 0, weight, torch.ones_like(weight)) * target_o

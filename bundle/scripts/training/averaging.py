@@ -1,0 +1,40 @@
+"""Weights averaged over the steps of a training, which are validated and kept in place of the last ones."""
+
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from .evaluation import unwrapped
+
+
+def averaged_network(network: nn.Module, optimizer: Optimizer, *, share: float | None) -> nn.Module:
+    """Return a network whose weights follow those of ``network``: after each step they move by ``share`` towards them.
+
+    An exponential moving average (Polyak and Juditsky 1992; Tarvainen and Valpola 2017). Running statistics are averaged as weights
+    are. It begins with the initial weights. Of several processes each holds the same average, as the weights are the same.
+
+    Args:
+        network: takes the steps; may stand inside DistributedDataParallel.
+        optimizer: makes the steps, so that with accumulation a step of several batches counts once.
+        share: over 0 to 1; None returns the network itself.
+
+    Raises:
+        ValueError: ``share`` is not over 0 to 1.
+    """
+    core: nn.Module = unwrapped(network)
+    if share is None:
+        return core
+    if not 0 < share <= 1:
+        raise ValueError(f"average {share}: expected a share over 0 to 1, or null for the weights themselves")
+    average = deepcopy(core).requires_grad_(False)
+    followers, leaders = (list(one.state_dict(keep_vars=True).values()) for one in (average, core))
+
+    def follow(*_: Any) -> None:
+        with torch.no_grad():
+            torch._foreach_lerp_(followers, leaders, share)
+
+    optimizer.register_step_post_hook(follow)
+    return average
