@@ -204,3 +204,9 @@ def test_wrong_requests(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "expected one for each --dataset_dir" in capsys.readouterr().err
     assert main(["--dataset_dir", str(tmp_path), *out]) == 2
     assert "expected the slide table" in capsys.readouterr().err
+
+
+def test_an_overlay_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*arguments(write_dataset(tmp_path / "data"), tmp_path / "out", "full"), "--overlays", "recomended.yaml"]
+    assert main(words) == 2
+    assert "--overlays recomended.yaml: no such file" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """The overlays: each row of the paper's tables has one, and it changes what it says."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -115,3 +116,17 @@ def test_what_rows_repeat_without_t(tmp_path: Path) -> None:
 def test_which_rows_set_an_id(key: str, rows: list[str]) -> None:
     assert rows_that_set(key) == rows
     assert len(rows_that_set("network_def")) == 8
+
+
+def test_an_overlay_lies_under_every_row() -> None:
+    """The row still changes what it says, on another recipe."""
+    row = replace(ROWS["no_sparsity"], overlays=(str(CONFIGS / "recommended.yaml"),))
+    config = row.config()
+    assert (config["average"], config["network_def"]["head"], config["network_def"]["sparse"]) == (0.05, "patch", False)
+    assert ROWS["no_sparsity"].config()["network_def"]["head"] == "slide"
+    assert [Path(name).name for name in row.files] == [
+        "train.yaml",
+        "recommended.yaml",
+        "full.yaml",
+        "no_sparsity.yaml",
+    ]

@@ -1,6 +1,7 @@
 """Train and test rows of the paper's Tables III to V on a dataset, and write one table of them.
 
     make ablations ARGS="--dataset_dir DIR --output_dir OUT --seeds 0 1 2 3 4 --jobs 2 --max_epochs 40 --learning_rate 1e-3"
+    make ablations ARGS="--dataset_dir DIR --output_dir OUT --overlays recommended.yaml --rows full no_thumbnail"
 
 Further options are those of train.yaml. Finished runs are kept, so that a stopped study goes on where it was. docs/ablations.md says
 what the rows are and how to read the table.
@@ -11,6 +12,7 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,7 +24,7 @@ from ..common.files import writing_to
 from ..common.outputs import HeldOutputs
 from ..common.progress import track
 from .datasets import Dataset
-from .rows import FULL, MIXED, ROWS, Row, rows_that_set
+from .rows import CONFIGS, FULL, MIXED, ROWS, Row, rows_that_set
 from .runs import LOG, OF_RUN, Run, execute_all
 from .summary import TABLES, Result, read_result, summarise, write_table
 
@@ -60,6 +62,13 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--slides", type=Path, nargs="+", default=[], help="tables in place of slides.csv, such as folds; pooled"
+    )
+    parser.add_argument(
+        "--overlays",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="configs laid over train.yaml for every row: recommended.yaml",
     )
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
@@ -113,7 +122,8 @@ def _study(asked: argparse.Namespace, options: dict[str, Any]) -> int:
     patients = [dataset.patients() for dataset in datasets]
     runs: dict[str, list[tuple[int, Run]]] = {}
     left_out: dict[str, str] = {}
-    for row in (ROWS[name] for name in ROWS if name in asked.rows):
+    overlays = tuple(str(_found(overlay)) for overlay in asked.overlays)
+    for row in (replace(ROWS[name], overlays=overlays) for name in ROWS if name in asked.rows):
         used = mixed if row.name == MIXED else datasets
         if reason := _reason_to_skip(row, used):
             _LOGGER.warning("row %s is left out: %s", row.name, reason)
@@ -160,7 +170,10 @@ def _study(asked: argparse.Namespace, options: dict[str, Any]) -> int:
         }
         records = summarise(results)
         with_options = ", ".join(f"{name} {value}" for name, value in options.items()) or "the defaults of train.yaml"
-        title = f"Datasets: {', '.join(names)}. Seeds: {', '.join(map(str, asked.seeds))}. Training: {with_options}."
+        recipe = " and ".join(["train.yaml", *(overlay.name for overlay in asked.overlays)])
+        title = (
+            f"Datasets: {', '.join(names)}. Seeds: {', '.join(map(str, asked.seeds))}. Training: {recipe}; {with_options}."
+        )
         unit = "patient" if any(patient for group in patients for patient in group.values()) else "slide"
         write_table(asked.output_dir, records, left_out=left_out, title=title, unit=unit)
         print((asked.output_dir / "ablations.md").read_text(encoding="utf-8"))
@@ -176,6 +189,20 @@ def _datasets(folders: Sequence[Path], tables: Sequence[Path], options: dict[str
     """Every folder with every table; without tables, with its own."""
     of_tables = [{"slides": str(table.resolve())} for table in tables] or [{}]
     return [Dataset(folder, {**options, **of_table}) for folder in folders for of_table in of_tables]
+
+
+def _found(overlay: Path) -> Path:
+    """The file of an overlay: as it is named, or in the bundle's folder of configs.
+
+    Raises:
+        RequestError: there is no such file.
+    """
+    for path in (overlay, CONFIGS / overlay):
+        if path.is_file():
+            return path.resolve()
+    raise RequestError(
+        f"--overlays {overlay}: no such file, neither here nor in {CONFIGS}; expected a config such as recommended.yaml"
+    )
 
 
 def _reason_to_skip(row: Row, datasets: Sequence[Dataset]) -> str | None:

@@ -30,6 +30,7 @@ class Row:
         title: as it is printed there.
         camelyon16: printed AUC on Camelyon16 (43 positive, 72 negative slides: a standard error of about 0.05).
         tcga_lusc: printed AUC on TCGA-LUSC, which Table III alone has.
+        overlays: config files between train.yaml and the row's own, such as recommended.yaml.
     """
 
     name: str
@@ -37,12 +38,13 @@ class Row:
     title: str
     camelyon16: float
     tcga_lusc: float | None = None
+    overlays: tuple[str, ...] = ()
 
     @property
     def files(self) -> list[str]:
         """Config files of its training, in the order in which they are merged."""
-        names = ["train.yaml", f"ablations/{FULL}.yaml", f"ablations/{self.name}.yaml"]
-        return [str(CONFIGS / name) for name in dict.fromkeys(names)]
+        own = dict.fromkeys((f"ablations/{FULL}.yaml", f"ablations/{self.name}.yaml"))
+        return [str(CONFIGS / name) for name in ("train.yaml", *self.overlays, *own)]
 
     @property
     def sets(self) -> frozenset[str]:
