@@ -1,4 +1,4 @@
-"""How well trained networks show lesions: class activation maps by method and layer, or the maps of segmentations.
+"""How well trained networks show lesions: class activation maps by method and layer, or what networks say of each patch.
 
     python benchmarks/heat_maps.py --dataset_dir embeddings --masks mosaics/masks --split val --models runs/full/seed*/model.pt
     python benchmarks/heat_maps.py --dataset_dir embeddings --masks mosaics/masks --split test --models segmented/*/segmentation.pt
@@ -25,7 +25,6 @@ sys.path.insert(0, str(REPO / "bundle"))
 from scripts.common.progress import track
 from scripts.dsnet.grad_cam import LAYERS, METHODS
 from scripts.dsnet.heat_map import HeatMap
-from scripts.dsnet.network import DSNet
 from scripts.encoding.store import read_embedding
 from scripts.evaluation.bootstrap import resample_weights, value_and_interval
 from scripts.evaluation.calibration import calibrated
@@ -40,7 +39,7 @@ from scripts.training.transforms import LoadEmbeddingd, PackMatricesd
 
 RESAMPLES = 2000
 FIGURES = ("froc", "cell_auc", "dice_pooled")
-LESION_MAP = ("lesion map", "")
+PATCH_MAP = ("patch map", "")
 
 Maps = dict[tuple[str, str], list[SlideScores]]  # by method and layer
 
@@ -53,8 +52,8 @@ def score_maps(model: Path, dataset: Path, masks: Path, split: str, *, methods: 
     table = EmbeddingTable(dataset, classes=card["class_names"], levels=levels, channel_range=card["channel_range"])
     rows = {row.slide_id: row for row in table.rows}
     mask_of = find_masks(table.rows, table.source, masks)
-    is_classifier = isinstance(network, DSNet)
-    keys = [(method, layer) for method in methods for layer in layers] if is_classifier else [LESION_MAP]
+    of_patches = HeatMap().kind(network).is_probability
+    keys = [PATCH_MAP] if of_patches else [(method, layer) for method in methods for layer in layers]
     scores: Maps = {key: [] for key in keys}
     load, pack = LoadEmbeddingd(), PackMatricesd()
     items = table.items(split)
@@ -71,9 +70,9 @@ def score_maps(model: Path, dataset: Path, masks: Path, split: str, *, methods: 
         probabilities = calibrated(raw, card["temperature"])
         called = bool(predicted_classes(probabilities, card["threshold"])[0])
         for key in keys:
-            heat = (HeatMap(*key) if is_classifier else HeatMap())(network, image, 1)
+            heat = (HeatMap() if of_patches else HeatMap(*key))(network, image, 1)
             slide = MappedSlide(name, name, positive, called, float(probabilities[0, 1]), heat, observed, lesion)
-            kind = "cam" if is_classifier else "probability"
+            kind = "probability" if of_patches else "cam"
             scores[key].append(score_slide(slide, kind=kind, threshold=0.5, lowest=0.05, nms_cells=5))
     return scores
 

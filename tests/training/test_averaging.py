@@ -87,7 +87,7 @@ def test_evaluation_and_inference_take_it_without_an_overlay(dataset: Path, trai
     assert evaluated == inferred and len(inferred) == 2
     for row in inferred:
         scores = json.loads((tmp_path / "out" / row["slide_id"] / "scores.json").read_text())
-        assert scores["heat_map"] == "Lesion map"
+        assert scores["heat_map"] == "Patch map"
 
 
 def test_attention_pooling_is_trained_and_used_alike(dataset: Path, tmp_path: Path) -> None:

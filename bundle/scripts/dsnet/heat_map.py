@@ -41,6 +41,7 @@ class MapKind:
 
 GRAD_CAM = MapKind("Grad-CAM", is_probability=False)
 LESION_MAP = MapKind("Lesion map", is_probability=True)
+PATCH_MAP = MapKind("Patch map", is_probability=True)
 
 
 class HeatMap:
@@ -90,7 +91,7 @@ class HeatMap:
                 "network with head patch, such as recommended.yaml trains"
             )
         if self.source != "cam" and not at_slide:
-            return LESION_MAP
+            return LESION_MAP if isinstance(network, DSNetSegmentation) else PATCH_MAP
         if not isinstance(network, DSNet):
             raise RequestError(
                 f"map 'cam': a {type(network).__name__} has no class activation map; expected map probability or auto"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..dsnet.heat_map import GRAD_CAM, LESION_MAP, MapKind
+from ..dsnet.heat_map import GRAD_CAM, LESION_MAP, PATCH_MAP, MapKind
 from ..evaluation.calibration import ReliabilityBin
 from .performance import Performance
 from .results import Inference, SlideResult
@@ -64,7 +64,8 @@ def heat_map(inference: Inference) -> MapKind:
     """What the maps of this run are, as its slides say it; Grad-CAM where they are of a version that made no other."""
     titles = (slide.scores.get("heat_map", GRAD_CAM.title) for slide in inference.slides if slide.scores)
     title = next(titles, GRAD_CAM.title)
-    return LESION_MAP if title == LESION_MAP.title else MapKind(title, is_probability=False)
+    of_patches = (kind for kind in (LESION_MAP, PATCH_MAP) if kind.title == title)
+    return next(of_patches, MapKind(title, is_probability=False))
 
 
 def quality(slide: SlideResult) -> list[tuple[str, str]]:
