@@ -15,6 +15,7 @@ from training.embedding_files import CHANNELS, write_dataset
 
 from scripts.common.errors import RequestError
 from scripts.dsnet.network import DSNet
+from scripts.training.card import network_from_card, read_card
 
 pytest_plugins = ["tiny_flow_fixture"]
 
@@ -259,12 +260,13 @@ def test_network_fits_the_metadata() -> None:
     )
 
 
-def test_exported_network_gives_the_same_logits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("files", [("train.yaml",), ("train.yaml", "recommended.yaml")], ids=str)
+def test_exported_network_gives_the_same_logits(files: tuple[str, ...], tmp_path: Path) -> None:
     """Trained with other features than the default, so that the export must follow the model card."""
     dataset = write_dataset(tmp_path / "data")
     model = tmp_path / "model.pt"
     folders = {"dataset_dir": dataset, "output_dir": tmp_path / "log", "model": model}
-    run_config("train.yaml", run_id="training", max_epochs=1, batch_size=2, **folders, **ON_CPU)
+    run_config(*files, run_id="training", max_epochs=1, batch_size=2, **folders, **ON_CPU)
     ckpt_export(
         net_id="network_def",
         filepath=str(tmp_path / "model.ts"),
@@ -276,7 +278,7 @@ def test_exported_network_gives_the_same_logits(tmp_path: Path) -> None:
         model=str(model),
         device="cpu",
     )
-    network = DSNet(embedding_channels=CHANNELS).eval()
+    network = network_from_card(read_card(model)).eval()
     network.load_state_dict(torch.load(model, weights_only=True))
     exported = torch.jit.load(tmp_path / "model.ts").eval()
     set_determinism(seed=None)

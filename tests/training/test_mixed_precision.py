@@ -17,12 +17,16 @@ from scripts.scae.views import StainViews
 Step = tuple[nn.Module, Callable[[], Tensor]]
 
 
-def dsnet() -> Step:
+def dsnet(head: str = "slide") -> Step:
     """Two slides, a part of them observed, channels last."""
-    network = DSNet(embedding_channels=16).to(memory_format=torch.channels_last)
+    network = DSNet(embedding_channels=16, head=head).to(memory_format=torch.channels_last)
     images = torch.stack([random_image(64, 48, seed=seed, embedding_channels=16) for seed in range(2)])
     images = images.contiguous(memory_format=torch.channels_last)
     return network, lambda: cross_entropy(network(images), torch.tensor([0, 1]))
+
+
+def dsnet_at_the_patch() -> Step:
+    return dsnet("patch")
 
 
 def scae() -> Step:
@@ -49,7 +53,7 @@ def after_a_step(make: Callable[[], Step], dtype: torch.dtype) -> tuple[Tensor, 
 
 
 @pytest.mark.parametrize(("dtype", "alike"), [(torch.bfloat16, 0.7), (torch.float16, 0.95)], ids=str)
-@pytest.mark.parametrize("make", [dsnet, scae, extended], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", [dsnet, dsnet_at_the_patch, scae, extended], ids=lambda make: make.__name__)
 def test_a_step_is_finite_and_near_float32(make: Callable[[], Step], dtype: torch.dtype, alike: float) -> None:
     """The gradients point the same way (cosine) and are as long; bfloat16 keeps 8 bits of a number, float16 11."""
     loss, gradients, statistics = after_a_step(make, torch.float32)
