@@ -66,7 +66,7 @@ def test_class_activation_maps_stay_available(layer: str) -> None:
     network, image = DSNet(head="patch"), random_image(14, 12)[None]
     shown = HeatMap(layer=layer, source="cam")(network, image, 1)
     np.testing.assert_array_equal(shown, grad_cam(network, image, 1, layer=layer))
-    assert shown.max() == 1 and HeatMap(source="cam").kind(network).title == "Grad-CAM"
+    assert HeatMap(source="cam").kind(network).title == "Grad-CAM"
 
 
 def test_attention_pooling_shows_its_patches() -> None:

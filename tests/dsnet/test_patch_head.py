@@ -10,6 +10,7 @@ from test_dsnet_padding import pad, stack
 
 from scripts.dsnet.checkpointing import checkpoint_blocks
 from scripts.dsnet.network import DSNet
+from scripts.dsnet.packing import unpack
 from scripts.dsnet.pooling import top_mean
 
 SIZES_YX = ((9, 7), (6, 11), (1, 1), (2, 3))
@@ -65,6 +66,24 @@ def test_a_slide_has_the_same_logits_alone_and_in_a_padded_batch(sparse: bool) -
         alone = network.patch_logits(image[None])[0]
         observed = (image[:128] != 0).any(dim=0).expand_as(alone)
         torch.testing.assert_close(patches[:, :height, :width][observed], alone[observed], rtol=1e-7, atol=1e-9)
+
+
+def test_of_two_classes_the_first_has_no_evidence_of_its_own() -> None:
+    """Its logits are 0, at the patches as at the slide; of more classes each has its own."""
+    image = random_image(9, 7)[None].double()
+    two, three = network_of(2), network_of(3)
+    assert not two.patch_logits(image)[:, 0].any() and not two(image)[:, 0].any()
+    assert two(image)[:, 1].all() and three.patch_logits(image).flatten(2).std(dim=2).all()
+
+
+def test_attention_and_the_highest_patches_decide_together() -> None:
+    network, image = network_of(top_share=0.1), random_image(9, 7)[None].double()
+    patches = network.patch_logits(image)
+    v, o, _ = unpack(image, 128)
+    assert network.attention is not None
+    attention, _ = network.attention(network.standardise(v, o), o)
+    expected = (top_mean(patches, o, 0.1) + (patches * attention).sum(dim=(2, 3))) / 2
+    torch.testing.assert_close(network(image), expected)
 
 
 def test_a_patch_decides_at_its_place() -> None:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from random_matrices import random_map, random_mask
 
-from scripts.dsnet.pooling import GatedAttention, top_mean
+from scripts.dsnet.pooling import GatedAttention, attention_mean, top_mean
 
 
 def by_hand(logits: torch.Tensor, o: torch.Tensor, count: int) -> torch.Tensor:
@@ -34,18 +34,24 @@ def test_the_gradient_reaches_the_highest_patches_alone() -> None:
 def test_a_slide_without_patches_has_logits_of_zero() -> None:
     logits, o = torch.randn(1, 2, 4, 3), torch.zeros(1, 1, 4, 3)
     assert top_mean(logits, o, 0.02).tolist() == [[0.0, 0.0]]
-    assert torch.isfinite(GatedAttention(2, 2)(logits, o)).all()
+    assert torch.isfinite(GatedAttention(2, 2)(logits, o)[0]).all()
 
 
 def test_attention_is_a_mean_over_the_observed_patches() -> None:
     """Where a patch lies, and what lies beside it unobserved, does not matter; doubling every patch does not either."""
     torch.manual_seed(0)
     pooling = GatedAttention(6, 3).double()
+
+    def pooled(v: torch.Tensor, o: torch.Tensor) -> torch.Tensor:
+        attention, patches = pooling(v, o)
+        torch.testing.assert_close(attention.sum(dim=(1, 2, 3)), torch.ones(1, dtype=torch.float64))
+        assert not attention[o == 0].any()
+        return attention_mean(patches, attention)
+
     o = random_mask(1, 5, 4)
     v = random_map(o, 6)
-    logits, patches = pooling(v, o), pooling.patch_logits(v)
-    torch.testing.assert_close(pooling(v + 9 * (1 - o), o), logits)
-    torch.testing.assert_close(pooling(v.flip(2, 3), o.flip(2, 3)), logits)
-    torch.testing.assert_close(pooling(torch.cat([v, v], dim=3), torch.cat([o, o], dim=3)), logits)
-    seen = patches[0][:, o[0, 0] > 0]
+    logits, seen = pooled(v, o), pooling(v, o)[1][0][:, o[0, 0] > 0]
+    torch.testing.assert_close(pooled(v + 9 * (1 - o), o), logits)
+    torch.testing.assert_close(pooled(v.flip(2, 3), o.flip(2, 3)), logits)
+    torch.testing.assert_close(pooled(torch.cat([v, v], dim=3), torch.cat([o, o], dim=3)), logits)
     assert (seen.amin(dim=1) < logits[0]).all() and (logits[0] < seen.amax(dim=1)).all()

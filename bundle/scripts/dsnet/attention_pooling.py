@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from .packing import unpack
-from .pooling import GatedAttention
+from .pooling import GatedAttention, attention_mean
 from .sparse import Standardise
 
 
@@ -59,14 +59,16 @@ class AttentionPooling(nn.Module):
     def attend(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits (B, num_classes), and what stands for both attentions of DSNet: ones, (B,) and (B, C)."""
         v, o, _ = unpack(image, self.embedding_channels)
-        logits = self.attention(self.standardise(v, o), o)
+        attention, patches = self.attention(self.standardise(v, o), o)
+        logits = attention_mean(patches, attention)
         return logits, torch.ones_like(logits[:, 0]), torch.ones_like(image[:, : self.embedding_channels, 0, 0])
 
     @torch.jit.unused
     def patch_logits(self, image: Tensor) -> Tensor:
         """Return the logits of every patch, (B, num_classes, H, W); without meaning where none was observed."""
         v, o, _ = unpack(image, self.embedding_channels)
-        return self.attention.patch_logits(self.standardise(v, o))
+        patches: Tensor = self.attention(self.standardise(v, o), o)[1]
+        return patches
 
     @torch.jit.unused
     def mask_coverage(self, image: Tensor) -> list[float]:

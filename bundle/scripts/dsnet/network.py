@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .decoder import PatchDecoder
-from .pooling import GatedAttention, top_mean
+from .pooling import GatedAttention, attention_mean, top_mean
 from .sparse import LEAKY_SLOPE, SparseUnit, sparse_max, sparse_mean
 from .streams import STREAM_CHANNELS, DualStream
 
@@ -22,15 +22,17 @@ class DSNet(DualStream):
     :mod:`.packing`, and returns logits (B, num_classes).
 
     Both heads begin with a point-wise convolution of the joint map. That of the paper, ``slide``, pools the H/4 x W/4 cells and decides
-    by two fully connected layers. Ours, ``patch``, goes back to V's grid, where every patch has logits of its own; the slide's are the
-    mean of the highest of each class, plus, with ``attention_branch``, those of gated attention pooling over V. It finds small lesions
-    (docs/decisions/0013) and shows where they are: :meth:`patch_logits`.
+    by two fully connected layers. Ours, ``patch``, goes back to V's grid, where every patch has logits of its own. The slide's are the
+    mean of the highest of them, class by class; with ``attention_branch`` each patch's logits gain a part that is read from V alone,
+    and the slide's are averaged with their mean by gated attention. Of two classes the first is that without lesions: its logits are
+    0, and those of the second say whether there is any. It finds small lesions (docs/decisions/0013) and shows where they are:
+    :meth:`patch_logits`.
 
     Args:
         num_classes: classes of the slide label.
         head: one of `HEADS`.
         top_share: share of a slide's observed patches whose logits are averaged.
-        attention_branch: whether attention pooling over V's patches takes part.
+        attention_branch: whether gated attention over V's patches takes part.
         dropout: share of a patch's features that are left out in training, before both decisions.
         options: further arguments of :class:`.streams.DualStream`.
 
@@ -57,6 +59,7 @@ class DSNet(DualStream):
         super().__init__(num_classes, **options, keeps_skips=head == "patch")
         self.arguments["head"] = head
         self.top_share = top_share
+        self.of_lesions = num_classes == 2
         self.head = SparseUnit(STREAM_CHANNELS, HEAD_CHANNELS)
         self.classifier: nn.Module | None = None
         self.decoder: nn.Module | None = None
@@ -69,9 +72,10 @@ class DSNet(DualStream):
             )
             return
         self.arguments |= {"top_share": top_share, "attention_branch": attention_branch, "dropout": dropout}
-        self.decoder = PatchDecoder(HEAD_CHANNELS, self.embedding_channels, num_classes, dropout=dropout)
+        outputs = 1 if self.of_lesions else num_classes
+        self.decoder = PatchDecoder(HEAD_CHANNELS, self.embedding_channels, outputs, dropout=dropout)
         if attention_branch:
-            self.attention = GatedAttention(self.embedding_channels, num_classes, dropout=dropout)
+            self.attention = GatedAttention(self.embedding_channels, outputs, dropout=dropout)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits (B, num_classes)."""
@@ -83,17 +87,24 @@ class DSNet(DualStream):
         fused, o, extent, stream_score, channel_scores, skips = self.fuse(image)
         features, _, _ = self.head(fused, o, extent)
         if self.decoder is not None:
-            return self._pooled(self.decoder(features, o, skips), skips[0], skips[1]), stream_score, channel_scores
+            logits, _ = self._decide(self.decoder(features, o, skips), skips[0], skips[1])
+            return logits, stream_score, channel_scores
         pooled = torch.cat([sparse_mean(features, o), sparse_max(features, o)], dim=1)
         logits = self.classifier(pooled) if self.classifier is not None else pooled  # the paper's head has one
         return logits, stream_score, channel_scores
 
-    def _pooled(self, patches: Tensor, v: Tensor, o: Tensor) -> Tensor:
-        """Slide logits from those of the patches (B, num_classes, H, W), and from the attention branch on V and its mask."""
+    def _decide(self, patches: Tensor, v: Tensor, o: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of the slide (B, num_classes) and of its patches (B, num_classes, H, W), from the decoder's and V with its mask."""
+        attention = o
+        if self.attention is not None:
+            attention, of_v = self.attention(v, o)
+            patches = patches + of_v
+        if self.of_lesions:
+            patches = torch.cat([torch.zeros_like(patches), patches], dim=1)
         logits = top_mean(patches, o, self.top_share)
         if self.attention is not None:
-            logits = logits + self.attention(v, o)
-        return logits
+            logits = (logits + attention_mean(patches, attention)) / 2
+        return logits, patches
 
     @torch.jit.unused
     def patch_logits(self, image: Tensor) -> Tensor:
@@ -105,5 +116,5 @@ class DSNet(DualStream):
         if self.decoder is None:
             raise ValueError("head 'slide' has no logits of patches: expected head 'patch'")
         fused, o, extent, _, _, skips = self.fuse(image)
-        patches: Tensor = self.decoder(self.head(fused, o, extent)[0], o, skips)
+        patches: Tensor = self._decide(self.decoder(self.head(fused, o, extent)[0], o, skips), skips[0], skips[1])[1]
         return patches

@@ -32,18 +32,19 @@ class GatedAttention(nn.Module):
     """Attention-based multiple instance learning with the gate of Ilse et al. 2018 (eq. 9) on maps of patches.
 
     With h = LeakyReLU(W v + b) of a patch, its attention is softmax(w (tanh(V h) * sigmoid(U h))) over the observed patches of the
-    slide, and the slide's logits are linear in the mean of h by attention. Where a patch lies does not matter.
+    slide, and its logits are linear in h. The slide's logits are the mean of those of its patches by attention, which are those of
+    the mean of h. Where a patch lies does not matter.
 
     Args:
         embedding_channels: C, channels of V.
-        num_classes: classes of the slide label.
+        outputs: logits a patch.
         width: features h of a patch.
         hidden: size of the gate.
         dropout: share of the features h that are left out in training.
     """
 
     def __init__(
-        self, embedding_channels: int, num_classes: int, *, width: int = 128, hidden: int = 128, dropout: float = 0.0
+        self, embedding_channels: int, outputs: int, *, width: int = 128, hidden: int = 128, dropout: float = 0.0
     ) -> None:
         super().__init__()
         self.features = nn.Sequential(
@@ -52,18 +53,19 @@ class GatedAttention(nn.Module):
         self.content = nn.Linear(width, hidden)
         self.gate = nn.Linear(width, hidden)
         self.score = nn.Linear(hidden, 1)
-        self.classifier = nn.Linear(width, num_classes)
+        self.classifier = nn.Linear(width, outputs)
         self.unseen = UNSEEN  # TorchScript sees no globals
 
-    def forward(self, v: Tensor, o: Tensor) -> Tensor:
-        """Return the slide's logits (B, classes) from V (B, C, H, W) and its mask."""
+    def forward(self, v: Tensor, o: Tensor) -> tuple[Tensor, Tensor]:
+        """Return attention (B, 1, H, W), of sum 1 over the observed patches, and logits (B, outputs, H, W), from V and its mask."""
         features = self.features(v.flatten(2).transpose(1, 2))
-        score = self.score(torch.tanh(self.content(features)) * torch.sigmoid(self.gate(features))).squeeze(2)
-        attention = torch.softmax(torch.where(o.flatten(1) > 0, score, self.unseen), dim=1)
-        return self.classifier(torch.bmm(attention.unsqueeze(1), features).squeeze(1))
+        score = self.score(torch.tanh(self.content(features)) * torch.sigmoid(self.gate(features)))
+        score = torch.where(o.flatten(2).transpose(1, 2) > 0, score, self.unseen)
+        both = torch.cat([torch.softmax(score, dim=1), self.classifier(features)], dim=2)
+        both = both.transpose(1, 2).reshape(v.shape[0], -1, v.shape[2], v.shape[3])
+        return both[:, :1], both[:, 1:]
 
-    @torch.jit.unused
-    def patch_logits(self, v: Tensor) -> Tensor:
-        """What every patch says: its share of the slide's logits were all attention with it, (B, classes, H, W)."""
-        logits: Tensor = self.classifier(self.features(v.flatten(2).transpose(1, 2)))
-        return logits.transpose(1, 2).unflatten(2, v.shape[2:])
+
+def attention_mean(logits: Tensor, attention: Tensor) -> Tensor:
+    """Mean by ``attention`` (B, 1, H, W) of the patches' logits (B, classes, H, W): (B, classes)."""
+    return (logits * attention).sum(dim=(2, 3))
