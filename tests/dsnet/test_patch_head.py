@@ -8,6 +8,7 @@ import torch
 from random_matrices import random_image
 from test_dsnet_padding import pad, stack
 
+from scripts.common.errors import RequestError
 from scripts.dsnet.checkpointing import checkpoint_blocks
 from scripts.dsnet.network import DSNet
 from scripts.dsnet.packing import unpack
@@ -140,7 +141,7 @@ def test_checkpointing_gives_the_same_gradients_and_statistics() -> None:
 
 @pytest.mark.parametrize("options", [{"head": "cell"}, {"head": "patch", "top_share": 0.0}], ids=str)
 def test_what_there_is_not_is_refused(options: dict[str, str | float]) -> None:
-    with pytest.raises(ValueError, match="expected one of slide, patch"):
+    with pytest.raises(RequestError, match="expected one of slide, patch"):
         DSNet(**options)  # type: ignore[arg-type]
 
 

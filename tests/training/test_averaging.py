@@ -10,6 +10,7 @@ from tiny_flow import ON_CPU, read_rows, run_config
 from torch import nn
 from training.embedding_files import write_dataset
 
+from scripts.common.errors import RequestError
 from scripts.dsnet.sparse import SparseBatchNorm2d
 from scripts.training.averaging import averaged_network
 from scripts.training.card import read_card
@@ -55,7 +56,7 @@ def test_without_a_share_the_network_itself_is_kept() -> None:
     network = nn.Linear(2, 2)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     assert averaged_network(network, optimizer, share=None) is network
-    with pytest.raises(ValueError, match="expected a share over 0 to 1"):
+    with pytest.raises(RequestError, match="expected a share over 0 to 1"):
         averaged_network(network, optimizer, share=1.5)
 
 

@@ -11,7 +11,7 @@ from tiny_flow import CONFIGS
 from training.embedding_files import CHANNELS as CHANNELS_OF_FILE
 from training.embedding_files import STEP_PX, write_embedding, write_foreign
 
-from scripts.common.errors import SlideError
+from scripts.common.errors import RequestError, SlideError
 from scripts.dsnet.packing import unpack
 from scripts.encoding.embed import embed_slide
 from scripts.encoding.named_encoder import NamedEncoder
@@ -250,3 +250,8 @@ def test_the_last_patch_stays() -> None:
     v[:, 1, 2] = 1
     drop = RandDropPatchesd(most=1.0).set_random_state(seed=0)
     assert all(torch.equal(drop({"v": v})["v"], v) for _ in range(20))
+
+
+def test_more_than_all_patches_are_refused() -> None:
+    with pytest.raises(RequestError, match="from 0 to 1"):
+        RandDropPatchesd(most=30)

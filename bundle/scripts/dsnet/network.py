@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..common.errors import RequestError
 from .decoder import PatchDecoder
 from .pooling import GatedAttention, attention_mean, top_mean
 from .sparse import LEAKY_SLOPE, SparseUnit, sparse_max, sparse_mean
@@ -39,7 +40,7 @@ class DSNet(DualStream):
     ``top_share``, ``attention_branch`` and ``dropout`` matter to ``head="patch"`` alone.
 
     Raises:
-        ValueError: there is no such head, or ``top_share`` is not over 0 to 1.
+        RequestError: there is no such head, or ``top_share`` is not over 0 to 1.
     """
 
     def __init__(
@@ -53,8 +54,8 @@ class DSNet(DualStream):
         **options: Any,
     ) -> None:
         if head not in HEADS or not 0 < top_share <= 1:
-            raise ValueError(
-                f"head {head!r}, top_share {top_share}: expected one of {', '.join(HEADS)}, and a share over 0 to 1"
+            raise RequestError(
+                f"network_def: head {head!r}, top_share {top_share}; expected one of {', '.join(HEADS)}, and a share over 0 to 1"
             )
         super().__init__(num_classes, **options, keeps_skips=head == "patch")
         self.arguments["head"] = head

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from ..common.errors import RequestError
 from .evaluation import unwrapped
 
 
@@ -22,13 +23,13 @@ def averaged_network(network: nn.Module, optimizer: Optimizer, *, share: float |
         share: over 0 to 1; None returns the network itself.
 
     Raises:
-        ValueError: ``share`` is not over 0 to 1.
+        RequestError: ``share`` is not over 0 to 1.
     """
     core: nn.Module = unwrapped(network)
     if share is None:
         return core
     if not 0 < share <= 1:
-        raise ValueError(f"average {share}: expected a share over 0 to 1, or null for the weights themselves")
+        raise RequestError(f"average {share}: expected a share over 0 to 1, or null for the weights themselves")
     average = deepcopy(core).requires_grad_(False)
     followers, leaders = (list(one.state_dict(keep_vars=True).values()) for one in (average, core))
 

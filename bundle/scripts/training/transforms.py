@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from ..common.apart import run_apart
 from ..common.boundary import slide_boundary
+from ..common.errors import RequestError
 from ..dsnet.packing import T_PIXELS_PER_PATCH, pack
 from ..encoding.store import Embedding, read_embedding, require_observed
 from ..encoding.thumbnail import DEFAULT_LEVELS, build_thumbnail
@@ -121,9 +122,14 @@ class RandDropPatchesd(MapTransform, RandomizableTransform):
         keys: V.
         prob: probability of leaving any out.
         most: largest part of the observed patches that is left out.
+
+    Raises:
+        RequestError: ``most`` is not from 0 to 1.
     """
 
     def __init__(self, keys: KeysCollection = "v", prob: float = 1.0, most: float = 0.3) -> None:
+        if not 0 <= most <= 1:
+            raise RequestError(f"RandDropPatchesd: most {most}; expected a share from 0 to 1 of the patches")
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, prob)
         self.most = most
