@@ -16,14 +16,15 @@ CONFIGS = Path(__file__).resolve().parents[2] / "bundle" / "configs"
 STAGES = [path for path in sorted(CONFIGS.glob("*.yaml")) if "check_options" in path.read_text(encoding="utf-8")]
 NO_PATHS = {
     "accumulate", "allow_missing", "balance", "batch_size", "cache_rate", "calibrate", "cam", "cam_layer", "cells", "channel_range",
-    "checkpointing", "classes", "cohort", "columns", "decode_device", "device", "dry_run", "engine", "error_margin", "graph",
-    "heat_maps", "high", "intended_use", "itc", "keep_test", "labels", "learning_rate", "lesion_from", "lesion_share", "low", "lowest",
-    "map", "mask_px", "max_epochs", "max_steps", "measured_patches", "more", "mpp", "nms_cells", "normal_086", "nuclei_per_mm2",
-    "num_workers", "objective", "overwrite", "patch_um", "patches", "patches_per_slide", "patient_pattern", "positive", "precision",
-    "read_level", "resamples", "resume", "rich_share", "sampling", "scheduler", "section", "seed", "seed_cold", "seed_hot", "shard",
-    "slides_per_class", "sparsity_rate", "split", "split_patches", "splits", "standardise", "step_epochs", "strategy", "target_class",
-    "test", "test_049", "test_114", "test_share", "threads", "threshold", "thumbnail_levels", "tissue_method", "tolerance", "train",
-    "training_steps", "unreadable_tiles", "val", "val_interval", "val_share", "warmup_epochs", "weight_decay", "workers",
+    "checkpointing", "classes", "cohort", "columns", "decode_device", "decode_timeout", "device", "drop_pen", "dry_run", "engine",
+    "error_margin", "graph", "heat_maps", "high", "intended_use", "itc", "keep_test", "labels", "learning_rate", "lesion_from",
+    "lesion_share", "low", "lowest", "map", "mask_px", "max_epochs", "max_steps", "measured_patches", "more", "mpp", "nms_cells",
+    "normal_086", "nuclei_per_mm2", "num_workers", "objective", "overwrite", "patch_um", "patches", "patches_per_slide",
+    "patient_pattern", "positive", "precision", "read_level", "replace", "resamples", "resume", "rich_share", "sampling", "scheduler",
+    "section", "seed", "seed_cold", "seed_hot", "shard", "slides_per_class", "sparsity_rate", "split", "split_patches", "splits",
+    "standardise", "step_epochs", "strategy", "target_class", "test", "test_049", "test_114", "test_share", "threads", "threshold",
+    "thumbnail_levels", "tissue_method", "tolerance", "train", "training_steps", "unreadable_tiles", "val", "val_interval", "val_share",
+    "warmup_epochs", "weight_decay", "workers",
 }  # fmt: skip
 """Every other option of a stage; whoever adds an option says here or in `PATH_OPTIONS` what it is."""
 
@@ -56,7 +57,18 @@ def test_every_stage_checks_its_options_before_anything_else(path: Path) -> None
 
 @pytest.mark.parametrize("text", ["$open('x', 'w')", "@root", "%other.yaml", " $x"])
 @pytest.mark.parametrize(
-    "name", ["slides", "output_dir", "model", "bundle_root", f"manifest{ID_SEP_KEY}slides", "folds"]
+    "name",
+    [
+        "slides",
+        "output_dir",
+        "models_dir",
+        "log_dir",
+        "model",
+        "bundle_root",
+        f"manifest{ID_SEP_KEY}slides",
+        "folds",
+        f"saver{ID_SEP_KEY}folder",
+    ],
 )
 def test_a_path_that_would_be_evaluated_is_refused(name: str, text: str) -> None:
     with pytest.raises(RequestError, match=r"would be evaluated; expected a path: write \./"):

@@ -13,14 +13,14 @@ from .errors import RequestError
 
 ONE_PATH = frozenset(
     {
-        "bundle_root", "dataset_dir", "encoder", "evaluation_dir", "masks", "model", "output_dir", "predictions_dir",
-        "reference", "seeds", "slide_folder", "slides",
+        "bundle_root", "dataset_dir", "encoder", "evaluation_dir", "log_dir", "masks", "model", "models_dir", "output_dir",
+        "predictions_dir", "reference", "seeds", "slide_folder", "slides",
     }
 )  # fmt: skip
 """Options, or arguments of components, of any stage that are one path."""
 
-PATH_OPTIONS = ONE_PATH | {"first", "folds", "overlays", "second", "weights"}
-"""These and those that may be a list of paths or, elsewhere, numbers."""
+PATH_OPTIONS = ONE_PATH | {"first", "folder", "folds", "overlays", "path", "second", "weights"}
+"""These, those that may be a list of paths or, elsewhere, numbers or a component, and arguments of components alone."""
 
 _EVALUATED = ("$", "@", "%")
 
