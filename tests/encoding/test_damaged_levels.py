@@ -39,6 +39,16 @@ def spoil_tile(path: Path, level: int, tile: int) -> None:
         content.write(bytes(count))
 
 
+def take_out(path: Path, level: int, tiles: list[int]) -> None:
+    """Let the file say that it does not hold these tiles."""
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        page = file.pages[level].aspage()
+        for name in ("TileOffsets", "TileByteCounts"):
+            tag = page.tags[name]
+            values = [0 if number in tiles else value for number, value in enumerate(tag.value)]
+            tag.overwrite(values)
+
+
 def encode(slide: Path, output: Path, policy: str = "mask") -> ManifestRow:
     (entry,) = encode_slides(slide, output, MeanEncoder, unreadable_tiles=policy)
     return entry
@@ -123,3 +133,21 @@ def test_features_that_are_not_finite_fail_the_slide(tmp_path: Path, mpp: float)
     assert entry.status == "failed"
     assert "a.tif: the encoder gave NaN or infinity for 1 of" in entry.error
     assert not list((tmp_path / "out").glob("*.h5"))
+
+
+def test_tiles_that_the_first_level_lacks_under_tissue_are_not_taken_for_glass(tmp_path: Path) -> None:
+    slide = write_pyramid(tmp_path / "a.tif")
+    take_out(slide, 0, [34, 35, 50, 51])  # row 1, column 1 of the patches
+    entry = encode(slide, tmp_path / "out", "fail")
+    assert entry.status == "failed"
+    assert "level 0 holds nothing at x 128, y 128 of level 0, where a coarser level shows tissue" in entry.error
+    entry = encode(slide, tmp_path / "out", "mask")
+    assert (entry.status, entry.patches) == ("done", ROWS * COLUMNS - 1)
+    assert entry.error == "1 patches lie on unreadable tiles and were left out"
+
+
+def test_tiles_that_no_level_has_are_glass(tmp_path: Path) -> None:
+    slide = write_pyramid(tmp_path / "a.tif", np.s_[2:, :])
+    take_out(slide, 0, [2, 3, 18, 19])
+    entry = encode(slide, tmp_path / "out", "fail")
+    assert (entry.status, entry.patches) == ("done", (ROWS - 2) * COLUMNS)

@@ -8,7 +8,7 @@ from scripts.common.errors import SlideError
 from scripts.slides.damage import DamagedTiles, Region
 from scripts.slides.geometry import PatchGrid
 from scripts.slides.reader import open_slide
-from scripts.slides.spoiled import read_again, spoiled_cells
+from scripts.slides.spoiled import read_again, recorded, spoiled_cells
 
 GRID = PatchGrid(patch_px_level0=32, origin_xy_px=(0, 0), shape_yx=(8, 8))
 
@@ -95,3 +95,16 @@ def test_regions_under_bad_tiles_are_counted_as_one_by_one():
     assert damage.under(corners, (80, 60), 0).tolist() == expected
     assert 20 < sum(expected) < 280
     assert len(damage.regions()) == len(bad)
+
+
+def test_a_patch_that_is_white_from_corner_to_corner_is_not_recorded(slide):
+    patches = np.full((3, 40, 40, 3), 255, np.uint8)
+    patches[0, 17, 5] = 254  # between the pixels of the first look
+    patches[2] = 200
+    coords = np.array([(0, 0), (32, 64), (64, 64)])
+    with open_slide(slide, unreadable_tiles="mask") as reader:
+        assert recorded(reader, coords, patches, 1).tolist() == [True, False, True]
+    with open_slide(slide) as reader:
+        assert recorded(reader, coords[[0, 2]], patches[[0, 2]], 1).all()
+        with pytest.raises(SlideError, match=r"level 1 holds nothing at x 32, y 64 of level 0, where a coarser level"):
+            recorded(reader, coords, patches, 1)

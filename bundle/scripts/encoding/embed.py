@@ -14,6 +14,7 @@ from ..common.errors import SlideError
 from ..common.version import BUNDLE_VERSION
 from ..slides.geometry import PATCH_PX
 from ..slides.reader import SlideReader, open_slide
+from ..slides.spoiled import recorded
 from ..slides.table import SlideRow
 from .named_encoder import NamedEncoder
 from .prepared import PreparedSlide, plan_of, prepare_slide
@@ -85,6 +86,7 @@ def encoded_batches(
         for patches in batches:
             coords = coords_xy_px[done : done + len(patches)]
             readable = ~reader.unreadable(coords, size_xy_px=size, level=plan.level)
+            readable &= recorded(reader, coords, patches, plan.level)
             done += len(patches)
             masks.append(readable)
             yield patches if readable.all() else patches[readable]

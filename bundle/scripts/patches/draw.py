@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..slides.geometry import PATCH_PX, PATCH_UM, plan_reading, resize_patches
 from ..slides.reader import open_slide
+from ..slides.spoiled import recorded
 from ..slides.table import SlideRow
 from ..tissue.mask import find_tissue
 from .nuclei import is_nucleus_rich
@@ -67,7 +68,7 @@ def sample_slide(
         num_workers: Threads that decode; the draw does not depend on it.
 
     Raises:
-        SlideError: The slide cannot be opened, decoded, or read at that resolution.
+        SlideError: The slide cannot be opened, decoded, or read at that resolution, or lacks tiles under its tissue.
     """
     share = Fraction(rich_share).limit_denominator(1_000_000)  # what was written: 0.9 exactly
     most_others = patches - ceil(patches * share)
@@ -80,6 +81,7 @@ def sample_slide(
         for start in range(0, len(candidates_xy_px), BATCH_PATCHES):
             coords_xy_px = candidates_xy_px[start : start + BATCH_PATCHES]
             pixels = reader.read_patches(coords_xy_px, size_xy_px=(plan.read_px, plan.read_px), level=plan.level)
+            recorded(reader, coords_xy_px, pixels, plan.level)
             sample.take(pixels, coords_xy_px, patches=patches, most_others=most_others)
             if len(sample.rich) == patches:
                 break

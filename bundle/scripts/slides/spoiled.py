@@ -1,6 +1,7 @@
-"""Patches on a bad tile of a low level, read again from a finer one.
+"""Patches that one level has and another lacks.
 
-A tile of a low level covers hundreds of patches, and the finer levels hold the same pixels.
+A bad tile of a low level covers hundreds of patches, and the finer levels hold the same pixels: they are read again from there. What is
+tissue on a low level cannot be bare on a finer one: there, the file lacks tiles.
 """
 
 from collections.abc import Iterator
@@ -8,10 +9,13 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from ..common.errors import SlideError
 from .geometry import PatchGrid
 from .reader import SlideReader
+from .sweep import WHITE
 
 BATCH = 64  # patches read at once: 12.6 MB at 256 px
+GLANCE_PX = 16  # step of the pixels that a first look takes
 
 
 def spoiled_cells(reader: SlideReader, grid: PatchGrid, level: int) -> NDArray[np.int32]:
@@ -46,6 +50,32 @@ def read_again(
             if not spoiled.all():
                 yield finer, cells[~spoiled], patches[~spoiled]
         left = np.concatenate(still_left) if still_left else left
+
+
+def recorded(
+    reader: SlideReader, coords_xy_px: NDArray[np.int64], patches: NDArray[np.uint8], level: int
+) -> NDArray[np.bool_]:
+    """Tell which patches of tissue (N, h, w, 3) the level holds: what is not in the file is white from corner to corner.
+
+    Args:
+        reader: The slide.
+        coords_xy_px: Top-left corners in level-0 pixels, (N, 2).
+        patches: What was read there.
+        level: From where.
+
+    Raises:
+        SlideError: The slide is read with ``unreadable_tiles`` "fail", and one is white.
+    """
+    blank = (patches[:, ::GLANCE_PX, ::GLANCE_PX] == WHITE).all(axis=(1, 2, 3))
+    if blank.any():
+        blank[blank] = (patches[blank] == WHITE).all(axis=(1, 2, 3))
+    if blank.any() and reader.unreadable_tiles == "fail":
+        x, y = coords_xy_px[blank.argmax()].tolist()
+        raise SlideError(
+            f"{reader.path}: level {level} holds nothing at x {x}, y {y} of level 0, where a coarser level shows tissue, expected a whole "
+            "file: compare it with its source, or leave out the patches there with --unreadable_tiles mask"
+        )
+    return ~blank
 
 
 def _side_px(reader: SlideReader, grid: PatchGrid, level: int) -> int:
