@@ -109,7 +109,7 @@ def _linked(path: Path) -> None:
         (_group, "no dataset 'features'"),
         (_unbounded, "states 17592186044416 bytes"),
         (_linked, "is a link to another file"),
-        (Path.mkdir, "not a readable HDF5 file"),
+        (Path.mkdir, r"not a readable HDF5 file \(Is a directory\)"),
         (Path.touch, "not a readable HDF5 file"),
         (lambda path: path.write_bytes(write(path).read_bytes()[:1500]), "not a readable HDF5 file"),
     ],

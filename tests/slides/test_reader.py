@@ -1,4 +1,5 @@
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -210,3 +211,15 @@ def test_real_dicom_begins_at_its_corner(data_dir):
         assert reader.bounds_xywh_px == (0, 0, *reader.level_sizes_xy_px[0])
         (patch,) = reader.iter_patches(np.array([(300, 200)]), size_xy_px=(64, 48), level=0, batch_size=1)
         np.testing.assert_array_equal(patch[0], np.asarray(slide.read_region((300, 200), 0, (64, 48)))[..., :3])
+
+
+def test_what_is_no_file_is_told_by_its_kind(tmp_path):
+    (tmp_path / "loop.tif").symlink_to("loop.tif")
+    os.mkfifo(tmp_path / "pipe.tif")
+    for name, what in (
+        ("gone", "no such file"),
+        ("loop", "a link that leads to no file"),
+        ("pipe", "a folder, a pipe"),
+    ):
+        with pytest.raises(SlideError, match=rf"{name}\.tif: {what}.*correct the path"):
+            open_slide(tmp_path / f"{name}.tif")

@@ -18,7 +18,7 @@ from ..common.boundary import slide_boundary
 from ..common.errors import NoTissueError, SlideError
 from ..common.files import remove_partial, writing_to
 from ..common.journal import is_our_hdf5
-from ..slides.reader import open_slide
+from ..slides.reader import open_slide, require_file
 from ..slides.table import SlideRow
 from .embed import embed_slide
 from .named_encoder import NamedEncoder
@@ -136,8 +136,7 @@ class EncodingJob:
             OSError: it cannot be read.
         """
         path = self.path_of(row)
-        if not row.path.is_file():
-            raise SlideError(f"{row.path}: no such file: correct the path or put the slide there")
+        require_file(row.path)
         if not path.is_file():
             return "other"
         try:

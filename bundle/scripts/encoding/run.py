@@ -178,12 +178,12 @@ def _shard_of(shard: str | None) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def require_complete(manifest: list[ManifestRow], output_dir: str | Path) -> None:
-    """Raise a SlideError (exit code 1) that counts the failed slides, if any failed."""
+def require_complete(manifest: list[ManifestRow], output_dir: str | Path, *, total: int | None = None) -> None:
+    """Raise a SlideError (exit code 1) that counts the failed slides, if any failed; of ``total``, where not all have a row."""
     failed = [entry for entry in manifest if entry.status == "failed"]
     if failed:
         raise SlideError(
-            f"{len(failed)} of {len(manifest)} slides failed, all others are done; {Path(output_dir) / 'manifest.csv'} says why"
+            f"{len(failed)} of {total or len(manifest)} slides failed, all others are done; {Path(output_dir) / 'manifest.csv'} says why"
         )
 
 

@@ -1,5 +1,6 @@
 """The embedding file ``<slide_id>.h5``: V, O and T of one slide, in the layout that TRIDENT and CLAM read."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -210,8 +211,9 @@ def opened_embedding(path: Path) -> Iterator[h5py.File]:
         try:
             file = stack.enter_context(open_hdf5(path))
         except OSError as error:
+            why = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
             raise SlideError(
-                f"{path}: not a readable HDF5 file ({' '.join(str(error).split())}); expected the slide's embedding: encode the slide"
+                f"{path}: not a readable HDF5 file ({why}); expected the slide's embedding: encode the slide"
             ) from error
         yield file
 

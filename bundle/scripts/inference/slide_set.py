@@ -55,6 +55,7 @@ class InferenceSet:
         self._without_thumbnail = 0
         self._encoded = slides is not None
         rows = listed_slides(slides, self.folder, split)
+        self._listed = len(rows)
         if slides is not None:
             require_encoder(model, card, identity_of(encoder_def()))
             elsewhere = "leave out --slides to classify the embeddings that lie there, or name another --dataset_dir"
@@ -185,7 +186,7 @@ class InferenceSet:
         """Write ``manifest.csv``; raise a SlideError (exit code 1) that counts the slides that failed, all others being done."""
         if not (self._encoded and Path(output_dir).absolute() == self.folder.absolute()):  # encoding has written it
             write_csv(Path(output_dir) / "manifest.csv", COLUMNS, (asdict(entry) for entry in self.manifest))
-        require_complete(self.manifest, output_dir)
+        require_complete(self.manifest, output_dir, total=self._listed)
 
 
 def listed_slides(slides: str | None, dataset_dir: str | Path, split: str | None = None) -> list[SlideRow]:

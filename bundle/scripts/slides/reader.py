@@ -265,8 +265,7 @@ def open_slide(
     path = Path(path)
     if backend != "auto" and backend not in BACKENDS:
         raise RequestError(f"backend {backend!r}: expected one of auto, {', '.join(BACKENDS)}")
-    if not path.is_file():
-        raise SlideError(f"{path}: no such file: correct the path or put the slide there")
+    require_file(path)
     if (shown := printable(path)) != str(path):
         raise SlideError(f"{shown}: the path is not UTF-8, which the readers expect: rename the file")
     reasons = []
@@ -292,6 +291,19 @@ def open_slide(
         f"{path}: cannot be read ({'; '.join(reasons)}), expected a whole slide: compare the file with its source, "
         "else convert it to a tiled pyramidal TIFF"
     )
+
+
+def require_file(path: Path) -> None:
+    """Check that a slide is there.
+
+    Raises:
+        SlideError: It is not, or what has its name is no file.
+    """
+    if not path.is_file():
+        what = "a link that leads to no file" if path.is_symlink() else "no such file"
+        if path.exists():
+            what = "a folder, a pipe or a device, expected a file"
+        raise SlideError(f"{path}: {what}: correct the path or put the slide there")
 
 
 def _watched(decoded: Iterator[Decoded]) -> Iterator[Decoded]:
