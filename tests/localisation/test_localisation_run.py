@@ -150,6 +150,14 @@ def test_a_heat_map_of_another_grid_or_none(cohort: Cohort, tmp_path: Path) -> N
         run(options, tmp_path / "out")
 
 
+def test_a_heat_map_that_is_not_finite(cohort: Cohort, tmp_path: Path) -> None:
+    heat = spot(SHAPE, (2, 2)).astype(float)
+    heat[4, 4] = np.nan
+    cohort.add("nan", heat=heat, lesion=LESION, label=1, probability=0.9)
+    with pytest.raises(SlideError, match=r"nan/cam\.nii\.gz: NaN or infinite where patches were observed"):
+        run(cohort.finish(), tmp_path / "out")
+
+
 def test_all_slides_that_cannot_be_scored_are_named(cohort: Cohort, tmp_path: Path) -> None:
     options = cohort.finish()
     (cohort.dataset / "hit.h5").write_text("text")

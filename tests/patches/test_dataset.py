@@ -128,7 +128,7 @@ def _other(path: Path) -> None:
     ("make", "problem"),
     [
         (lambda path: None, "no such file"),
-        (_text, "not a file of patches"),
+        (_text, "not readable .*; expected a file of patches: make it with"),
         (_other, "format None"),
         (lambda path: write(path, 0), "no patch in it"),
     ],

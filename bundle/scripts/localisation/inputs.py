@@ -142,7 +142,7 @@ def read_heat_map(folder: Path, embedding: Embedding) -> tuple[NDArray[np.float3
 
     Raises:
         RequestError: there is no heat map.
-        SlideError: it is not one of this embedding.
+        SlideError: it is not one of this embedding, or is not finite.
     """
     path = folder / "cam.nii.gz"
     if not path.is_file():
@@ -160,5 +160,9 @@ def read_heat_map(folder: Path, embedding: Embedding) -> tuple[NDArray[np.float3
         raise SlideError(
             f"{path}: {heat.shape[0]} x {heat.shape[1]} cells or a place that are not the embedding's ({embedding.shape_yx[0]} x "
             f"{embedding.shape_yx[1]}); expected the heat map of that embedding: run inference on it again, or correct --dataset_dir"
+        )
+    if not np.isfinite(heat[observed]).all():
+        raise SlideError(
+            f"{path}: NaN or infinite where patches were observed, expected finite numbers: run inference again"
         )
     return heat, observed

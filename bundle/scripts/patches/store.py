@@ -61,7 +61,7 @@ def open_patches(path: Path) -> h5py.File:
     remedy = "make it with configs/sample.yaml (id sampling), or correct the path"
     if not path.is_file():
         raise RequestError(f"{path}: no such file, expected a file of patches: {remedy}")
-    with file_boundary(path, "not a file of patches", remedy), ExitStack() as opened:
+    with file_boundary(path, "not readable", f"a file of patches: {remedy}"), ExitStack() as opened:
         file = opened.enter_context(open_hdf5(path))
         what = _fault(file)
         if what:
