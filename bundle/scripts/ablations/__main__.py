@@ -171,9 +171,7 @@ def _study(asked: argparse.Namespace, options: dict[str, Any]) -> int:
         records = summarise(results)
         with_options = ", ".join(f"{name} {value}" for name, value in options.items()) or "the defaults of train.yaml"
         recipe = " and ".join(["train.yaml", *(overlay.name for overlay in asked.overlays)])
-        title = (
-            f"Datasets: {', '.join(names)}. Seeds: {', '.join(map(str, asked.seeds))}. Training: {recipe}; {with_options}."
-        )
+        title = f"Datasets: {', '.join(names)}. Seeds: {', '.join(map(str, asked.seeds))}. Training: {recipe}; {with_options}."
         unit = "patient" if any(patient for group in patients for patient in group.values()) else "slide"
         write_table(asked.output_dir, records, left_out=left_out, title=title, unit=unit)
         print((asked.output_dir / "ablations.md").read_text(encoding="utf-8"))
