@@ -15,7 +15,8 @@ from scripts.common.path_options import is_path, refuse_evaluated, typed_paths
 CONFIGS = Path(__file__).resolve().parents[2] / "bundle" / "configs"
 STAGES = [path for path in sorted(CONFIGS.glob("*.yaml")) if "check_options" in path.read_text(encoding="utf-8")]
 NO_PATHS = {
-    "accumulate", "allow_missing", "balance", "batch_size", "cache_rate", "calibrate", "cam", "cam_layer", "cells", "channel_range",
+    "accumulate",
+    "average", "allow_missing", "balance", "batch_size", "cache_rate", "calibrate", "cam", "cam_layer", "cells", "channel_range",
     "checkpointing", "classes", "cohort", "columns", "decode_device", "decode_timeout", "device", "drop_pen", "dry_run", "engine",
     "error_margin", "graph", "heat_maps", "high", "intended_use", "itc", "keep_test", "labels", "learning_rate", "lesion_from",
     "lesion_share", "low", "lowest", "map", "mask_px", "max_epochs", "max_steps", "measured_patches", "more", "mpp", "nms_cells",

@@ -270,7 +270,7 @@ def test_what_an_evaluation_leaves(dataset: Path, trained: Path, tmp_path: Path)
         assert sum(part["slides"] for part in calibration["after"]["bins"]) == 2
         assert f"temperature {temperature:.3f}" in (out / "report.md").read_text()
     names = ["calibration.json", "metrics.json", "predictions.csv", "reliability.png", "report.md"]
-    assert sorted(path.name for path in out.iterdir()) == names
+    assert sorted(path.name for path in out.glob("[!.]*")) == names
     raw, sharper = (np.array(values) for values in tables)
     np.testing.assert_allclose(sharper, raw**2 / (raw**2 + (1 - raw) ** 2), rtol=1e-6)
     assert figures[0]["auc"] == figures[1]["auc"]
