@@ -90,7 +90,16 @@ def test_a_manifest_that_tells_nothing_is_no_error(content: str | bytes, tmp_pat
     assert known_ids(tmp_path) == KnownIds() == known_ids(tmp_path / "gone")
 
 
-def test_an_id_too_long_for_a_file_is_refused_with_the_remedy() -> None:
+def test_a_hash_stands_for_the_end_of_a_name_too_long_for_outputs() -> None:
     assert ids_of("a" * 250 + ".tif") == ["a" * 250]
+    first, second = ids_of("a" * 251 + ".tif", "a" * 250 + "b.tif")
+    assert first != second and {len(first), len(second)} == {250}
+    assert first.startswith("a" * 241 + "_") and ids_of("a" * 251 + ".tif") == [first]
+    assert len(ids_of("片" * 83 + "ab.tif")[0].encode()) in (247, 248, 249, 250)
+    nested = ids_of(f"x/{'a' * 249}.tif", f"y/{'a' * 249}.tif")
+    assert len(set(nested)) == 2 and all(len(name) == 250 for name in nested)
+
+
+def test_a_given_id_too_long_for_a_file_is_refused_with_the_remedy() -> None:
     with pytest.raises(RequestError, match=r"has 251 bytes.*column slide_id"):
-        ids_of("a" * 251 + ".tif")
+        distinct_ids([Path("x.tif")], ["a" * 251])

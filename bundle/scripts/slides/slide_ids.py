@@ -1,6 +1,7 @@
 """What slides are called (docs/decisions/0014): from the path as written, never from what a link leads to."""
 
 import csv
+import hashlib
 import os
 import re
 import unicodedata
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..common.errors import RequestError
-from ..common.names import name_fault, require_plain_name, shortened
+from ..common.names import MAX_NAME_BYTES, name_fault, require_plain_name, shortened
 from .search import FOREIGN_SUFFIXES, SLIDE_SUFFIXES
 
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
@@ -66,7 +67,8 @@ def distinct_ids(
     """Return an id for each slide, no two of them the same but for case.
 
     An id that is given stays, and so does that under which the folder knows the path. Any other is the file's stem; where slides share
-    it, the suffix follows (same folder) or as many of their parent folders as it takes stand before it.
+    it, the suffix follows (same folder) or as many of their parent folders as it takes stand before it. Where that is too long for the
+    names of outputs, a hash stands for its end.
 
     Args:
         paths: the slides, as written.
@@ -83,7 +85,7 @@ def distinct_ids(
     ids = [mine or (name if name and counts[_same(name)] == 1 else None) for mine, name in zip(given, ids, strict=True)]
     free = [index for index, name in enumerate(ids) if name is None]
     for index, name in zip(free, _derived([paths[i] for i in free], {_same(n) for n in ids if n}), strict=True):
-        ids[index] = _with_embedding(name, paths[index], known)
+        ids[index] = _with_embedding(_fitting(name), paths[index], known)
     named = [require_plain_name(str(name), shortened(str(path))) for name, path in zip(ids, paths, strict=True)]
     _require_apart(paths, named)
     return named
@@ -107,6 +109,15 @@ def _derived(paths: Sequence[Path], taken: set[str]) -> list[str]:
             for name, names in zip(ids, parents, strict=True)
         ]
     return ids
+
+
+def _fitting(name: str) -> str:
+    """``name``, its end replaced by eight digits of its hash where it has more bytes than an id may have."""
+    content = name.encode()
+    if len(content) <= MAX_NAME_BYTES:
+        return name
+    digest = hashlib.sha256(content).hexdigest()[:8]
+    return content[: MAX_NAME_BYTES - len(digest) - 1].decode(errors="ignore") + f"_{digest}"
 
 
 def _with_embedding(name: str, path: Path, known: KnownIds) -> str:
