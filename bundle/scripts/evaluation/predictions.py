@@ -96,7 +96,7 @@ def require_finite(predictions: Sequence[Prediction]) -> None:
     if wrong:
         raise SlideError(
             f"{len(wrong)} of {len(predictions)} slides have the probability NaN ({', '.join(wrong)}); expected numbers: check their "
-            "features, or name another model"
+            "features, name another model, or train anew with a smaller --learning_rate"
         )
 
 

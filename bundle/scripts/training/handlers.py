@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.data.utils import set_rnd
+from monai.handlers import StatsHandler
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -67,6 +68,14 @@ class MaskCoverage:
         _LOGGER.info(
             "observed share of the box, input and after every block: %s", ", ".join(f"{s:.2f}" for s in shares)
         )
+
+
+class EpochStats(StatsHandler):
+    """MONAI's ``StatsHandler``, but each engine's errors are left to the end of the process, which says them once and in one line."""
+
+    def exception_raised(self, _engine: Engine, e: Exception) -> None:
+        """Raise what MONAI would log with its trace before it raises it."""
+        raise e
 
 
 class Progress:
