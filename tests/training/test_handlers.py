@@ -12,9 +12,10 @@ def test_what_ends_a_training_is_raised_and_not_logged_with_its_trace(caplog: py
         raise SlideError("a.h5: gone")
 
     engine = Engine(step)
-    engine.logger.addHandler(caplog.handler)
-    engine.logger.setLevel("INFO")
-    EpochStats(iteration_log=False).attach(engine)
+    stats = EpochStats(iteration_log=False)
+    stats.attach(engine)
+    for logger in (engine.logger, stats.logger):
+        logger.addHandler(caplog.handler)
     with pytest.raises(SlideError, match=r"^a\.h5: gone$"):
         engine.run([0], max_epochs=1)
     assert caplog.records and not [record for record in caplog.records if record.exc_info]
