@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from docs_blocks import REPO
-from studies import main
+from studies import main, read_study
 
 from scripts.ablations.summary import COLUMNS
 from scripts.common.files import write_csv
@@ -62,6 +62,21 @@ def test_the_results_show_the_studies(monkeypatch: pytest.MonkeyPatch, capsys: p
     for command in commands:
         assert main(shlex.split(command.replace("\\\n", " "))) == 0
         assert capsys.readouterr().out.partition("\n\n")[0] in page
+
+
+def test_the_recipes_are_those_of_the_studies() -> None:
+    """The table that the page of results begins with, figure by figure."""
+    page = (REPO / "docs" / "results.md").read_text(encoding="utf-8")
+    for seed in (0, 1):
+        cells = []
+        for name in ("nic", "recommended_nic", "attention_nic"):
+            record = read_study(REPO / "docs" / "studies" / f"{name}_small_seed{seed}.csv")["full"]
+            auc, low, high, deviation = (
+                f"{float(record[key]):.3f}" for key in ("auc", "auc_low", "auc_high", "sd_over_seeds")
+            )
+            cells.append(f"{auc} ({low}-{high}), {deviation}")
+            assert record["runs"] == "5"
+        assert f"| NIC multitask | 2 to 15 % | {seed} | {' | '.join(cells)} |" in page
 
 
 @pytest.mark.parametrize(
