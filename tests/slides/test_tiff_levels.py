@@ -17,8 +17,9 @@ from slides.raw_tiff import (
 
 from scripts.common.errors import SlideError
 from scripts.slides.reader import open_slide
-from scripts.slides.tiff_directories import TiffPage, read_directories
+from scripts.slides.tiff_directories import read_directories
 from scripts.slides.tiff_levels import is_reduced, plain_pyramid
+from scripts.slides.tiff_page import TiffPage
 
 SLIDE = np.random.default_rng(0).integers(60, 220, (32, 48, 3)).astype(np.uint8).repeat(8, 0).repeat(8, 1)
 HEIGHT, WIDTH = SLIDE.shape[:2]

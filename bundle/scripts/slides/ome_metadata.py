@@ -6,7 +6,7 @@ from math import isfinite
 from xml.etree import ElementTree
 
 from ..common.errors import SlideError
-from .tiff_directories import TiffPage
+from .tiff_page import TiffPage
 
 UM_PER_UNIT = {"nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6, "in": 25400.0}
 """Micrometres in the units of OME's PhysicalSizeXUnit (the micro sign, or the Greek letter); its default is the micrometre."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..common.errors import SlideError
 from .ome_metadata import OmeImage
-from .tiff_directories import TiffDirectories, TiffPage
+from .tiff_page import TiffDirectories, TiffPage
 from .tiff_vendors import PhilipsLevels, is_philips, philips_levels
 
 REDUCED, MASK, MACRO = 1, 4, 8

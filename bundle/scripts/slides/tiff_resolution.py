@@ -3,7 +3,7 @@
 import math
 import re
 
-from .tiff_directories import TiffPage
+from .tiff_page import TiffPage
 
 _UM_PER_UNIT = {2: 25400.0, 3: 1e4}  # TIFF: inch, centimetre
 _MPP = re.compile(r"(?:^|[|\n;])\s*MPP\s*=\s*([^|\n]*)")

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from ..common.errors import SlideError
 from .ome_metadata import is_ome, read_ome
-from .tiff_directories import TiffDirectories, TiffPage, read_directories
+from .tiff_directories import read_directories
 from .tiff_levels import TiffLevel, ome_pyramid, plain_pyramid
+from .tiff_page import TiffDirectories, TiffPage
 from .tiff_resolution import mpp_xy_of
 from .tiff_vendors import followed_by_openslide_alone, is_philips
 from .tile_heads import is_jpeg_tables

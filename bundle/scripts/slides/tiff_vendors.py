@@ -5,7 +5,7 @@ from math import isfinite
 from xml.etree import ElementTree
 
 from ..common.errors import SlideError
-from .tiff_directories import TiffDirectories, TiffPage
+from .tiff_page import TiffDirectories, TiffPage
 
 PHILIPS_LEVEL = ".//DataObject[@ObjectType='PixelDataRepresentation']/Attribute[@Name='DICOM_PIXEL_SPACING']"
 ROUNDING = 1e-3
