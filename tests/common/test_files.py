@@ -1,4 +1,5 @@
 import csv
+import errno
 import json
 from pathlib import Path
 
@@ -63,3 +64,11 @@ def test_names_up_to_the_longest_are_written_and_their_leftovers_removed(tmp_pat
 def test_a_name_that_is_not_unicode_is_written_with_its_bytes(tmp_path: Path) -> None:
     write_csv(tmp_path / "t.csv", ["slide"], [{"slide": "M\udcfcller.tif"}])
     assert (tmp_path / "t.csv").read_text(encoding="utf-8").splitlines()[1] == "M\\udcfcller.tif"
+
+
+def test_a_full_disk_is_said_with_the_name_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"No space left on device: .*a\.csv'"), atomic_path(tmp_path / "a.csv"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(OSError) as caught, atomic_path(tmp_path / "a.csv"):
+        raise OSError(errno.EIO, "Input/output error")
+    assert caught.value.filename is None, "it may be that of a file that is read"

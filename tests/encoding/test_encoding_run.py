@@ -331,12 +331,38 @@ def test_a_slide_unreadable_for_a_moment_keeps_its_embedding(
         assert (output / "a.h5").read_bytes() == before
 
 
-def test_an_embedding_known_to_be_outdated_is_removed_where_its_slide_fails(tmp_path: Path) -> None:
+def test_a_slide_that_is_being_copied_keeps_its_embedding(tmp_path: Path) -> None:
+    """Cut off, it has another size and perhaps another head, but says nothing of what it will be."""
     slide, output = write_painted_slide(tmp_path / "a.tif"), tmp_path / "out"
     encode(slide, output)
     slide.write_bytes(b"II*\0 cut off")
     (entry,) = encode(slide, output)
+    assert entry.status == "failed" and "a.h5, is kept" in entry.error
+    assert seen(output) == ["a.h5", "manifest.csv"]
+
+
+def test_an_embedding_known_to_be_outdated_is_removed_where_its_slide_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slide, output = write_painted_slide(tmp_path / "a.tif"), tmp_path / "out"
+    encode(slide, output)
+    write_painted_slide(tmp_path / "a.tif", seed=1)
+
+    def damaged(*_: object, **__: object) -> None:
+        raise SlideError("a tile cannot be decoded")
+
+    monkeypatch.setattr("scripts.encoding.job.embed_slide", damaged)
+    (entry,) = encode(slide, output)
     assert (entry.status, seen(output)) == ("failed", ["manifest.csv"])
+
+
+def test_a_folder_of_bare_glass_is_no_silent_success(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    slide = tmp_path / "scans" / "a.tif"
+    slide.parent.mkdir()
+    write_tiff(slide, [np.full((160, 160, 3), 244, dtype=np.uint8)])
+    with caplog.at_level("WARNING"):
+        encode(slide.parent, tmp_path / "out")
+    assert "no slide holds tissue" in caplog.text
 
 
 def test_a_resolution_corrected_in_place_is_encoded_anew(tmp_path: Path) -> None:

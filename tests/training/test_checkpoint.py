@@ -196,6 +196,11 @@ def test_a_state_that_is_none(tmp_path: Path, content: bytes) -> None:
         small_state(tmp_path, resume=True)
 
 
+def test_no_state_yet(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert small_state(tmp_path, resume=True).resumed is None
+    assert "no state of a stopped training: it begins anew" in caplog.text
+
+
 def test_a_state_of_another_version(tmp_path: Path) -> None:
     torch.save({"epoch": 1}, tmp_path / "last.pt")
     with pytest.raises(RequestError, match="format None, expected 'dsnet-training/1'"):

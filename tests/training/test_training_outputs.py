@@ -7,6 +7,7 @@ import torch
 from scripts.common.errors import RequestError
 from scripts.common.files import atomic_path
 from scripts.training.outputs import TrainingOutputs
+from scripts.training.tracking import EventLog
 
 
 def train(
@@ -91,3 +92,24 @@ def test_what_a_kill_left_half_written_is_removed(tmp_path: Path, resume: bool) 
     train(tmp_path, resume=resume)
     assert not any(path.exists() for path in left)
     assert other.exists()
+
+
+def test_resume_begins_where_there_is_no_state(tmp_path: Path) -> None:
+    """One command for a job's start and for its restarts; what others, or other requests, left there stays all the same."""
+    train(tmp_path / "new", resume=True)
+    assert (tmp_path / "new" / "model.pt").read_text() == "trained with 0.1"
+    (tmp_path / "new" / "last.pt").unlink()
+    with pytest.raises(RequestError, match="another request"):
+        train(tmp_path / "new", rate=0.2, resume=True)
+
+
+def test_the_log_goes_with_the_training_that_is_replaced(tmp_path: Path) -> None:
+    train(tmp_path)
+    (tmp_path / "events.theirs").touch()
+    outputs = TrainingOutputs(tmp_path, tmp_path / "model.pt", {"learning_rate": 0.2}, max_epochs=2, replace=True)
+    outputs.hold()
+    EventLog(str(tmp_path), outputs).add_scalar("loss", 1.0, 1)
+    outputs.release()
+    (log,) = tmp_path.glob("events.out*")
+    train(tmp_path, replace=True)
+    assert not log.exists() and (tmp_path / "events.theirs").exists()

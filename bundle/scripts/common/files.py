@@ -81,6 +81,10 @@ def atomic_path(path: str | os.PathLike[str], *, guarded: bool = True) -> Iterat
         if guard is not None:
             guard.record(path, partial)
         os.replace(partial, path)
+    except OSError as error:
+        if error.filename == str(partial) or (error.filename is None and storage_reason(error)):
+            error.filename = str(path)  # by which the user knows it
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

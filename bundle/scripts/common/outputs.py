@@ -69,6 +69,7 @@ class HeldOutputs:
         self.adopted = frozenset(adopted)
         self.elsewhere = elsewhere
         self.name = f"{stage}.{shard}" if shard else stage
+        self._who = stage.partition(".")[0]
         self._sharded = bool(shard)
         self._below = below
         self._stack = ExitStack()
@@ -194,8 +195,8 @@ class HeldOutputs:
                     else "replace them with --replace true"
                 )
                 raise RequestError(
-                    f"{self.shown}: holds what {self.stage} made for another request ({'; '.join(changed)}); expected the same request, "
-                    f"or a new folder: {self.elsewhere}, or {remedy}"
+                    f"{self.shown}: holds what {self._who} made for another request ({'; '.join(changed)}); expected the same "
+                    f"request, or a new folder: {self.elsewhere}, or {remedy}"
                 )
 
     def _require_ours(self, name: str) -> None:
@@ -205,16 +206,16 @@ class HeldOutputs:
         blocked = next((folder for folder in above if os.path.lexists(folder) and not folder.is_dir()), None)
         if blocked is None and (not os.path.lexists(path) or name in self.adopted or self._is_ours(name)):
             return
-        taken = blocked or path
+        taken, who = blocked or path, self._who
         writer = next((journal.stage for journal in self._journals if journal.knows(name)), None)
         if writer is None:
-            reason = f"is there already, and is not what {self.stage} wrote (or was changed since)"
+            reason = f"is there already, and is not what {who} wrote (or was changed since, or copied without the hidden files that say so)"
             remedy = f"{self.elsewhere}, or move it away"
         else:
             reason = f"was written by {writer}"
             remedy = f"{self.elsewhere}, or replace it with --replace true"
         raise RequestError(
-            f"{self.shown / self._name_of(taken)}: {reason}; expected a name that is free or holds an output of {self.stage}: {remedy}"
+            f"{self.shown / self._name_of(taken)}: {reason}; expected a name that is free or holds an output of {who}: {remedy}"
         )
 
     def _is_ours(self, name: str) -> bool:

@@ -22,7 +22,7 @@ from ..slides.reader import open_slide, require_file
 from ..slides.table import SlideRow
 from .embed import embed_slide
 from .named_encoder import NamedEncoder
-from .settings import EncodingSettings, agree_unread, parameters_of
+from .settings import EncodingSettings, parameters_of
 from .store import read_attributes, require_whole
 
 Found = Literal["current", "outdated", "other"]
@@ -145,14 +145,10 @@ class EncodingJob:
             _LOGGER.debug("encoded anew: %s", error)
             return "other"
         stated = str(attributes.get("parameters"))
-        if self.unreadable_tiles == "fail" and attributes.get("patches_left_out"):
-            return "outdated"
-        if not agree_unread(
-            stated, parameters_of(row, self.encoder.identity, self.settings)
-        ):  # cheap: nothing is opened
-            return "outdated"
+        left_out = self.unreadable_tiles == "fail" and attributes.get("patches_left_out")
+        # a slide that cannot be opened, as while it is copied, says nothing of its embedding
         with open_slide(row.path) as reader:
-            if stated != parameters_of(row, self.encoder.identity, self.settings, reader):
+            if left_out or stated != parameters_of(row, self.encoder.identity, self.settings, reader):
                 return "outdated"
         return "current" if self.resume else "other"
 

@@ -162,6 +162,8 @@ def _kept_in_manifest(
         write_csv(manifest, COLUMNS, [*known, *({name: row.get(name) for name in COLUMNS} for row in others)])
     found = Counter(entry.status for entry in entries.values())
     _LOGGER.info("encoding: %s", ", ".join(f"{found[name]} {name}" for name in ("done", "skipped", "empty", "failed")))
+    if found["empty"] and found["empty"] == len(entries):
+        _LOGGER.warning("no slide holds tissue, so there is no embedding: %s says why", manifest)
     outputs = [manifest.parent / entry.output for entry in entries.values() if entry.output]
     backends = Counter(str(read_attributes(path)["backend"]) for path in outputs)
     _LOGGER.info("read by: %s", ", ".join(f"{name} {count}" for name, count in backends.items()) or "none")

@@ -65,7 +65,7 @@ def parameters_of(row: SlideRow, encoder: str, settings: EncodingSettings, reade
         encoder: name and hash of the patch encoder.
         settings: the settings.
         reader: the slide, open: its resolution, levels and bounds count as read, since they may be corrected behind the pixels. Without
-            it, what is stated is all but that, see :func:`agree_unread`.
+            it, what is stated is all but that.
 
     Raises:
         OSError: the slide cannot be read.
@@ -86,14 +86,6 @@ def parameters_of(row: SlideRow, encoder: str, settings: EncodingSettings, reade
         },
         sort_keys=True,
     )
-
-
-def agree_unread(stated: str, unread: str) -> bool:
-    """Whether the statement in a file agrees with one made without opening the slide."""
-    try:
-        return {name: value for name, value in json.loads(stated).items() if name != "read"} == json.loads(unread)
-    except (ValueError, AttributeError):
-        return False
 
 
 def is_content_of(stated: dict[str, Any], path: Path) -> bool:

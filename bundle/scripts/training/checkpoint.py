@@ -1,5 +1,6 @@
 """What a training leaves on disk: the state to go on from after every epoch, and the weights that were chosen."""
 
+import io
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,11 +37,11 @@ class TrainingState:
         model: file of the weights: those of the epoch that ``evaluator`` found best, else those of the last epoch, written when
             the training is complete.
         settings: what a resumed training must have in common with its beginning, by option.
-        resume: load ``last.pt`` before the first epoch.
+        resume: load ``last.pt``, where there is one, before the first epoch: one command starts a job and starts it again.
         evaluator: validates; its ``best_metric_epoch`` says which epoch is best.
 
     Raises:
-        RequestError: ``resume`` without a ``last.pt`` of this version, or with other settings.
+        RequestError: ``resume`` from a ``last.pt`` of another version, or with other settings.
         TrainingError: (while training) the weights are no numbers any more; nothing of them is written.
     """
 
@@ -69,12 +70,11 @@ class TrainingState:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
         engine.add_event_handler(Events.COMPLETED, self._finish)
 
-    def _read(self) -> dict[str, Any]:
-        """Read ``last.pt`` and compare its settings."""
+    def _read(self) -> dict[str, Any] | None:
+        """Read ``last.pt`` and compare its settings; None where there is none yet."""
         if not self.path.is_file():
-            raise RequestError(
-                f"{self.path}: no such file; expected the state of a stopped training: leave --resume out"
-            )
+            _LOGGER.warning("%s: no state of a stopped training: it begins anew", self.path)
+            return None
         state = load_tensors(self.path, expected="the state of a training: leave --resume out to train anew")
         found = state.get("format") if isinstance(state, dict) else type(state).__name__
         if found != FORMAT:
@@ -164,6 +164,12 @@ class TrainingState:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    """Save beside and rename; given an open file, torch writes no name into it, so that equal contents are equal bytes."""
-    with atomic_path(path) as partial, open(partial, "wb") as file:
-        torch.save(content, file)
+    """Save beside and rename; in memory first: torch then writes no name into it, so that equal contents are equal bytes.
+
+    Raises:
+        OSError: as the system says it; torch, writing to a full disk itself, speaks of positions.
+    """
+    saved = io.BytesIO()
+    torch.save(content, saved)
+    with atomic_path(path) as partial:
+        partial.write_bytes(saved.getbuffer())

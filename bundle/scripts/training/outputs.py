@@ -24,7 +24,7 @@ class TrainingOutputs:
         model: file of the weights.
         settings: what a resumed training must have in common with its beginning.
         max_epochs: of the training; a resumed one may have another number.
-        resume: the training goes on from its state, which :class:`.checkpoint.TrainingState` has compared.
+        resume: the training goes on from its state, which :class:`.checkpoint.TrainingState` has compared, where there is one.
         replace: whether outputs of another request, or of a stopped training, may be replaced.
         card: whether a card is written beside the weights.
 
@@ -45,6 +45,7 @@ class TrainingOutputs:
     ) -> None:
         folder, model = Path(folder), Path(model)
         state = folder / STATE_NAME
+        resume = resume and state.is_file()
         weights = [model.name, *([model.with_suffix(".json").name] if card else [])]
         together = folder.absolute() == model.parent.absolute()
         request = {**settings, "max_epochs": max_epochs}
@@ -58,7 +59,7 @@ class TrainingOutputs:
                 writes=[STATE_NAME, *(weights if together else [])],
                 replace=replace or disposable,
                 continues=resume,
-                adopted=[STATE_NAME] if resume and state.is_file() else [],
+                adopted=[STATE_NAME] if resume else [],
                 elsewhere=elsewhere,
             )
         ]
@@ -85,6 +86,10 @@ class TrainingOutputs:
         """
         for part in self._parts:
             part.hold()
+
+    def wrote(self, name: str) -> None:
+        """Note a file of the log, which grows: it goes where the training is replaced."""
+        self._parts[0].wrote(name)
 
     def release(self) -> None:
         """Let them go: the training came to its end."""

@@ -5,6 +5,7 @@ Pictures show pixels of the data set, but no name of a slide enters the log.
 
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from ..dsnet.heat_map import HeatMap
 from ..dsnet.packing import unpack
 from ..scae.panels import evenly_spaced, panels
 from .evaluation import unwrapped
+from .outputs import TrainingOutputs
 
 LARGEST_PICTURE_PX = 512
 
@@ -27,10 +29,15 @@ class EventLog:
     """A ``SummaryWriter`` that the first of several processes makes when something is written; the others write nothing.
 
     All handlers of a run share it, so that a run has one log. A request that turns out to be wrong leaves none.
+
+    Args:
+        folder: where it lies.
+        outputs: what the training holds, which notes the log's file; a training that is replaced takes its log along.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, outputs: TrainingOutputs | None = None) -> None:
         self._folder = folder
+        self._outputs = outputs
         self._writer: SummaryWriter | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -39,7 +46,11 @@ class EventLog:
         if not is_first():
             return _ignore
         if self._writer is None:
+            before = set(Path(self._folder).glob("events.*"))
             self._writer = SummaryWriter(self._folder)
+            for path in set(Path(self._folder).glob("events.*")) - before:
+                if self._outputs is not None:
+                    self._outputs.wrote(path.name)
         return getattr(self._writer, name)
 
 
