@@ -14,11 +14,12 @@ from scripts.common.options import how_to_go_on, install_exit_codes
 @pytest.fixture
 def installed() -> Iterator[None]:
     """The hook and the signal handlers, which are this process's own again afterwards."""
-    hook, handlers = sys.excepthook, {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    hook, unraisable = sys.excepthook, sys.unraisablehook
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     install_exit_codes("go on like this")
     yield
     logging.disable(logging.NOTSET)
-    sys.excepthook = hook
+    sys.excepthook, sys.unraisablehook = hook, unraisable
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
@@ -62,6 +63,20 @@ def test_what_the_system_refuses_is_1_in_one_line(
     assert ended(wrapped) == 1
     line = capfd.readouterr().err
     assert words in line and line.startswith("error: ") and line.count("\n") == 1
+
+
+def test_a_full_disk_met_in_a_finalizer_does_not_end_the_run(
+    installed: None, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Cython shows its errors to the hook. Ended there, a run skipped every ``finally`` and waited for its decoder for ever."""
+    full = "Can't decrement id ref count (file write failed: errno = 28, error message = 'x')"
+    code = compile(f"raise RuntimeError({full!r})", "h5py/_objects.pyx", "exec")
+    with pytest.raises(RuntimeError) as caught:
+        exec(code)
+    trace = caught.value.__traceback__
+    assert trace is not None
+    sys.excepthook(RuntimeError, caught.value, trace.tb_next)
+    assert capfd.readouterr().err == ""
 
 
 def test_the_word_about_resuming_follows_the_config() -> None:

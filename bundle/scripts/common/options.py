@@ -137,9 +137,13 @@ def install_exit_codes(go_on: str = "the same command begins anew") -> None:
     Args:
         go_on: what an interrupted user is told.
     """
-    previous = sys.excepthook
+    previous, previous_unraisable = sys.excepthook, sys.unraisablehook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if _is_of_finalizer(trace):  # the run goes on: to leave here would skip every ``finally``
+            if storage_reason(error) is None:
+                previous(kind, error, trace)
+            return
         if issubclass(kind, KeyboardInterrupt):
             _end(f"interrupted: {go_on}", EXIT_INTERRUPTED)
         for expected, code in (
@@ -156,6 +160,10 @@ def install_exit_codes(go_on: str = "the same command begins anew") -> None:
             _end(f"error: {reason}", EXIT_FAILED)
         previous(kind, error, trace)
 
+    def hush(ignored: "sys.UnraisableHookArgs") -> None:
+        if ignored.exc_value is None or storage_reason(ignored.exc_value) is None:
+            previous_unraisable(ignored)
+
     def stop(number: int, frame: FrameType | None) -> None:
         logging.disable(logging.CRITICAL)  # the engines log the trace of what ends them
         if number == signal.SIGINT:
@@ -164,9 +172,15 @@ def install_exit_codes(go_on: str = "the same command begins anew") -> None:
         raise SystemExit(EXIT_TERMINATED)
 
     sys.excepthook = hook
+    sys.unraisablehook = hush  # h5py says it once for each object of a file that cannot be written
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, stop)
+
+
+def _is_of_finalizer(trace: TracebackType | None) -> bool:
+    """Whether an error begins in Cython: that of a finalizer, which ends nothing, is shown to the hook too."""
+    return trace is not None and trace.tb_frame.f_code.co_filename.endswith(".pyx")
 
 
 def _end(line: str, code: int) -> NoReturn:
