@@ -111,6 +111,7 @@ class SlideInferTask(InferTask):
                 output_dir=folder,
                 model=self.bundle.model,
                 encoder=self.bundle.encoder,
+                replace=True,  # what another model, or an earlier one, said of the slide
                 **device_option(request),
             )
         except HTTPException as error:

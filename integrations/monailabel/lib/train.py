@@ -60,7 +60,13 @@ class SlideTrainTask(TrainTask):
             writer.writerows(rows)
 
         self.bundle.run(
-            "encoding", "encode.yaml", slides=table, output_dir=embeddings, encoder=self.bundle.encoder, **device
+            "encoding",
+            "encode.yaml",
+            slides=table,
+            output_dir=embeddings,
+            encoder=self.bundle.encoder,
+            replace=True,  # of slides that are labelled no more, or by another encoder
+            **device,
         )
         val_share = options.pop("val_split")
         if not rows[0]["split"]:
