@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import h5py
@@ -189,3 +190,24 @@ def test_a_run_that_ended_is_told_from_one_that_was_stopped(tmp_path: Path) -> N
     assert HeldOutputs(tmp_path, "stage", {}).made_before(["out.json"])
     (tmp_path / "out.json").write_text("edited")
     assert not HeldOutputs(tmp_path, "stage", {}).made_before(["out.json"])
+
+
+def test_a_folder_is_let_go_when_the_thread_that_failed_has_ended(tmp_path: Path) -> None:
+    """A server answers each request in a thread of its own; one that failed does not shut the folder for good."""
+    begun, over = threading.Event(), threading.Event()
+
+    def fail() -> None:
+        HeldOutputs(tmp_path, "stage", {}).hold()
+        begun.set()
+        over.wait()
+
+    thread = threading.Thread(target=fail)
+    thread.start()
+    begun.wait()
+    outputs = HeldOutputs(tmp_path, "stage", {})
+    with pytest.raises(RequestError, match="another run of stage"):
+        outputs.hold()
+    over.set()
+    thread.join()
+    outputs.hold()
+    outputs.release()

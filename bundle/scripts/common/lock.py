@@ -110,7 +110,9 @@ def _acquired(path: Path, marker: Path) -> BaseFileLock:
         Timeout: another holds it.
         OSError: neither can be written.
     """
-    lock = FileLock(path, timeout=0, fallback_to_soft=False)  # which would put its marker where the locked file stays
+    lock = FileLock(
+        path, timeout=0, thread_local=False, fallback_to_soft=False
+    )  # which would put its marker where the locked file stays
     try:
         lock.acquire()
         return lock
@@ -123,7 +125,7 @@ def _acquired(path: Path, marker: Path) -> BaseFileLock:
             error.strerror,
             marker.name,
         )
-    soft = SoftFileLock(marker, timeout=MARKER_WAIT_S)
+    soft = SoftFileLock(marker, timeout=MARKER_WAIT_S, thread_local=False)
     soft.acquire()
     return soft
 

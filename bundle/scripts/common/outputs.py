@@ -72,6 +72,7 @@ class HeldOutputs:
         self._who = stage.partition(".")[0]
         self._sharded = bool(shard)
         self._below = below
+        self._key = (self.folder / self.name, threading.get_ident())
         self._stack = ExitStack()
         if is_first():
             self._check()
@@ -82,7 +83,10 @@ class HeldOutputs:
         return [journal for journal in self._journals if journal.stage == self.stage]
 
     def hold(self) -> None:
-        """Hold the folder until :meth:`release`, or until the same thread's next run of the stage here: its last one has ended then.
+        """Hold the folder until :meth:`release`.
+
+        A run that failed in a program that lives on does not come to that; it lets go when its thread begins another run of the stage
+        here, or when its thread has ended and another begins one.
 
         Of several processes the first one holds it, and looks, and writes.
 
@@ -92,17 +96,20 @@ class HeldOutputs:
         """
         if not is_first():
             return
-        key = (self.folder / self.name, threading.get_ident())
-        if key in _HELD:
-            _HELD[key].release(finished=False)
+        mine = threading.get_ident()
+        at_work = {thread.ident for thread in threading.enumerate()} - {mine}
+        for (path, thread), held in list(_HELD.items()):
+            if path == self.folder / self.name and thread not in at_work:
+                held.release(finished=False)
         self.__enter__()
-        _HELD[key] = self
+        self._key = (self.folder / self.name, mine)
+        _HELD[self._key] = self
 
     def release(self, *, finished: bool = True) -> None:
         """Let the folder go; ``finished`` says that the run came to its end."""
         if not is_first():
             return
-        _HELD.pop((self.folder / self.name, threading.get_ident()), None)
+        _HELD.pop(self._key, None)
         if finished:
             self._journal.finish()
         self._stack.close()
