@@ -1,5 +1,6 @@
 import io
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -170,6 +171,8 @@ def test_request_error_anywhere_in_the_chain_exits_with_two(
     monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: passed_on.append(error))
     monkeypatch.setattr(sys, "__stderr__", sys.stderr)
     monkeypatch.setattr(sys, "stderr", io.StringIO())  # as torch.distributed does around the hook
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # given back afterwards
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)  # this process keeps its own
     install_exit_codes()
 
     def outcome(error: BaseException) -> int | str | None:
