@@ -135,11 +135,11 @@ def test_chunks_hold_many_rows(tmp_path: Path) -> None:
 
 
 def test_an_error_while_writing_keeps_the_file_that_was_there(tmp_path: Path) -> None:
-    path = tmp_path / "a.h5"
-    path.write_text("earlier")
+    path = write_random_embedding(tmp_path / "a.h5")
+    earlier = path.read_bytes()
     with pytest.raises(KeyError), embedding_writer(path, patches=3, channels=2):
         raise KeyError("stop")
-    assert path.read_text() == "earlier"
+    assert path.read_bytes() == earlier
     assert [found.name for found in tmp_path.iterdir()] == ["a.h5"]
 
 

@@ -94,7 +94,7 @@ def test_nothing_drawn_is_a_failure_and_leaves_no_patches(table: Path, tmp_path:
     output = tmp_path / "out"
     sample_slides(tmp_path / "full.tif", output, patches_per_slide=2)
     assert (output / "patches.h5").is_file()
-    counts = sample_slides(tmp_path / "pale.tif", output, patches_per_slide=2)
+    counts = sample_slides(tmp_path / "pale.tif", output, patches_per_slide=2, replace=True)
     assert [path.name for path in output.glob("[!.]*")] == ["counts.csv"]
     with pytest.raises(SlideError, match="none of 1 slides gave a patch"):
         require_complete(counts, output)
