@@ -38,7 +38,8 @@ import numpy as np
 import torch
 from campaign_oracle import complaint
 from campaign_slides import UNREAD_WIDTH, write_slides
-from tiff_mutations import MUTATIONS, Tiff
+from tiff_bytes import Tiff
+from tiff_mutations import MUTATIONS
 
 from scripts.scae.network import SCAE
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import simplejpeg
-from tiff_mutations import (
+from tiff_bytes import (
     BITS,
     COMPRESSION,
     COUNTS,

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from encoding.painted import on_glass, paint, quarter_colours
 from numpy.typing import NDArray
-from tiff_mutations import (
+from tiff_bytes import (
     LENGTH,
     OFFSETS,
     TILE_LENGTH,
