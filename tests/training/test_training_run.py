@@ -179,10 +179,11 @@ def test_an_epoch_reads_nothing_of_what_is_cached(
     assert sorted(read) == [f"{split}_{index}" for split in ("train", "val") for index in range(4)]
 
 
-def test_resume_without_a_checkpoint(dataset: Path, tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError) as caught:
-        train(dataset, tmp_path, resume=True)
-    assert "last.pt: no such file" in str(cause_of(caught.value))
+def test_resume_without_a_checkpoint_begins(dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One command serves for a job and for its restarts."""
+    train(dataset, tmp_path, resume=True)
+    assert "no state of a stopped training: it begins anew" in caplog.text
+    assert torch.load(tmp_path / "log" / "last.pt", weights_only=True)["epoch"] == 2
 
 
 def test_one_stream_where_there_is_no_thumbnail(tmp_path: Path) -> None:
