@@ -119,7 +119,7 @@ def test_every_test_slide_is_predicted_once(dataset: Path, pair: Path, tmp_path:
 
 
 def test_one_set_of_outputs(pair: Path) -> None:
-    files = (path for path in pair.rglob("*") if path.is_file() and path.parent.name != "eval")
+    files = (path for path in pair.rglob("[!.]*") if path.is_file() and path.parent.name != "eval")
     found = sorted(path.relative_to(pair).as_posix() for path in files)
     assert found[0].startswith("log/events.out")
     assert found[1:] == ["log/last.pt", "model.json", "model.pt"]
