@@ -186,8 +186,10 @@ def masks_of(path: Path, pixels: Pixels, section: Section) -> tuple[PatchGrid, B
         )
 
 
-def sections(data: Path, part: str, count: int) -> Iterator[tuple[str, Section, str]]:
-    """Yield the kind, the section and the name of a pen of every slide."""
+def sections(
+    data: Path, part: str, count: int, pens_over_real: int | None = None
+) -> Iterator[tuple[str, Section, str]]:
+    """Yield the kind, the section and the name of a pen of every slide; over the real ones ``pens_over_real`` pens, None: all."""
     rng = np.random.default_rng(SEEDS[part])
     tiles, pens = tiles_of(data, part), list(PENS[part])
     for index in range(count):
@@ -197,7 +199,7 @@ def sections(data: Path, part: str, count: int) -> Iterator[tuple[str, Section, 
     if part == "held_out":
         for name, mpp in REAL.items():
             section = real(data / "slides" / name, mpp)
-            for pen in pens:
+            for pen in pens[:pens_over_real]:
                 yield name, section, pen
 
 
@@ -207,6 +209,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--part", choices=sorted(PENS), default="held_out")
     parser.add_argument("--slides", type=int, default=60, help="paved slides (60)")
+    parser.add_argument("--pens", type=int, default=None, help="pens over each real slide (all ten)")
     parser.add_argument(
         "--pictures", type=Path, default=None, help="folder for a picture of every slide and what is kept of it"
     )
@@ -216,7 +219,9 @@ def main() -> None:
     worst: list[tuple[float, str]] = []
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        for index, (kind, section, pen) in enumerate(sections(arguments.data, arguments.part, arguments.slides)):
+        for index, (kind, section, pen) in enumerate(
+            sections(arguments.data, arguments.part, arguments.slides, arguments.pens)
+        ):
             rng = np.random.default_rng(index)
             section = Section(section.name, restained(rng, section.pixels), section.tissue, section.mpp)
             pixels, ink = marked(rng, section, PENS[arguments.part][pen])
