@@ -3,6 +3,7 @@ from collections.abc import Sized
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -26,6 +27,9 @@ def patches(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with h5py.File(folder / "patches.h5", "w") as file:
         file.attrs["format"] = "dsnet-patches/1"
         file["patches"] = pixels
+        file["coords"] = np.zeros((PATCHES, 2), dtype=np.int64)
+        file["rich"] = np.zeros(PATCHES, dtype=bool)
+        file["slide_id"] = ["slide"] * PATCHES
     return folder
 
 

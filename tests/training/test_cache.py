@@ -24,7 +24,7 @@ for attempt in range(3):
     try:
         SlideCache(items, LoadEmbeddingd())
     except RuntimeError as error:
-        print(error)
+        print(error.__cause__)
 """
 
 
