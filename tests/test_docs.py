@@ -256,7 +256,8 @@ def test_the_files_page_names_what_is_written(reader: World) -> None:
         names |= {*file, *file.attrs, *file["tissue"], *file["tissue"].attrs, *file["coords"].attrs}
     for path in (reader.folder / "bundle" / "models" / "model.json", work / "evaluation" / "metrics.json"):
         names |= set(json.loads(path.read_text(encoding="utf-8")))
-    names |= {path.name for path in (work / "predictions").iterdir() if path.is_file()}
+    names |= {path.name.replace("inference", "<stage>") for path in (work / "predictions").glob(".*")}
+    names |= {path.name for path in (work / "predictions").glob("[!.]*") if path.is_file()}
     names |= {path.name for path in (work / "predictions" / "new1").iterdir()}
     assert names - known == set()
 
