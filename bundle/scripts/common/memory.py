@@ -3,9 +3,12 @@
 import ctypes
 import sys
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's mallopt
 _LARGEST_MMAP_THRESHOLD = 32 << 20
 _KEPT_BYTES = 1 << 30
+_TWO_HEAPS = (
+    2 * 64 << 20
+)  # a thread's heaps, of 64 MiB each, are given up by another rule: where less than this is free, never
 
 
 def keep_freed_memory() -> None:
@@ -22,3 +25,4 @@ def keep_freed_memory() -> None:
         return
     mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
     mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+    mallopt(_M_TOP_PAD, _TWO_HEAPS)

@@ -1,6 +1,6 @@
 """What a JPEG tile says of itself in its first bytes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 HEAD_BYTES = 2048
@@ -13,13 +13,17 @@ _ALONE = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a segment
 
 @dataclass(frozen=True)
 class TileHead:
-    """Size and kind of a tile: ``colour`` is ``None`` where its markers do not tell, and the directory does."""
+    """Size and kind of a tile: ``colour`` is ``None`` where its markers do not tell, and the directory does.
+
+    ``length`` are the bytes that say so; tiles of one writer begin with the same.
+    """
 
     width: int
     height: int
     components: int
     bits: int
     colour: Literal["rgb", "ycbcr"] | None = None
+    length: int = field(default=0, compare=False)
 
 
 def jpeg_head(content: bytes) -> TileHead | None:
@@ -47,12 +51,12 @@ def jpeg_head(content: bytes) -> TileHead | None:
         elif marker == 0xEE and segment[:5] == b"Adobe" and len(segment) >= 12:
             colour = "rgb" if segment[11] == 0 else "ycbcr"
         elif marker in _FRAMES:
-            return _frame(segment, "ycbcr" if jfif else colour)
+            return _frame(segment, "ycbcr" if jfif else colour, at + 2 + length)
         at += 2 + length
     return None
 
 
-def _frame(segment: bytes, colour: Literal["rgb", "ycbcr"] | None) -> TileHead | None:
+def _frame(segment: bytes, colour: Literal["rgb", "ycbcr"] | None, length: int) -> TileHead | None:
     if len(segment) < 6 or len(segment) < 6 + 3 * segment[5]:
         return None
     height, width = int.from_bytes(segment[1:3], "big"), int.from_bytes(segment[3:5], "big")
@@ -61,7 +65,7 @@ def _frame(segment: bytes, colour: Literal["rgb", "ycbcr"] | None) -> TileHead |
         colour = "rgb"
     elif colour is None and len(set(samplings)) > 1:
         colour = "ycbcr"  # nobody halves a colour of RGB
-    return TileHead(width, height, segment[5], segment[0], colour)
+    return TileHead(width, height, segment[5], segment[0], colour, length)
 
 
 def is_jpeg_tables(content: bytes) -> bool:

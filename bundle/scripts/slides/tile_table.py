@@ -97,6 +97,7 @@ class _LevelTable:
         self.state = np.full(self.offsets.shape, _UNKNOWN, dtype=np.uint8)
         self._samples = page.samples if page.planar == 1 else 1
         self.colour: str | None = None
+        self._last: tuple[bytes, TileHead] | None = None  # how a JPEG tile began, and what that says
 
     @property
     def recorded(self) -> NDArray[np.bool_]:
@@ -153,7 +154,12 @@ class _LevelTable:
 
     def _head(self, descriptor: int, offset: int, count: int) -> TileHead | None:
         read = jpeg_head if self.compression == JPEG else jpeg2000_head
-        head = read(os.pread(descriptor, min(count, HEAD_BYTES), offset))
+        begin = os.pread(descriptor, min(count, HEAD_BYTES), offset)
+        if self._last and begin.startswith(self._last[0]):
+            return self._last[1]
+        head = read(begin)
+        if head and head.length:
+            self._last = begin[: head.length], head
         return head or (read(os.pread(descriptor, count, offset)) if count > HEAD_BYTES else None)
 
     def _agrees(self, head: TileHead) -> bool:
