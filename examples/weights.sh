@@ -11,11 +11,13 @@ stage "generate slides with known labels" generating "$CONFIGS/demo_data.yaml" -
 # most of them out, so all tissue is drawn from.
 stage "sample patches from the training slides" sampling "$CONFIGS/sample.yaml" \
     --slides "$DEMO/slides/slides.csv" --output_dir "$DEMO/patches" --patches_per_slide 60 --rich_share 0
-stage "train the patch encoder (S-CAE), without labels" training "$CONFIGS/train_scae.yaml" \
-    --dataset_dir "$DEMO/patches" --output_dir "$DEMO/log_scae" --encoder "$MODELS/scae.pt" --max_epochs 3 \
+stage "train the patch encoder (S-CAE), without labels" training \
+    "['$CONFIGS/train_scae.yaml','$CONFIGS/recommended_scae.yaml']" \
+    --dataset_dir "$DEMO/patches" --output_dir "$DEMO/log_scae" --encoder "$MODELS/scae.pt" --max_epochs 2 \
     --replace true
 stage "encode the slides" encoding "$CONFIGS/encode.yaml" \
     --slides "$DEMO/slides/slides.csv" --output_dir "$DEMO/embeddings" --encoder "$MODELS/scae.pt"
-stage "train DSNet from the slide labels" training "$CONFIGS/train.yaml" --dataset_dir "$DEMO/embeddings" \
-    --output_dir "$DEMO/log" --model "$MODELS/model.pt" --max_epochs 30 --learning_rate 1e-3 --replace true \
+stage "train DSNet from the slide labels" training \
+    "['$CONFIGS/train.yaml','$CONFIGS/recommended.yaml']" --dataset_dir "$DEMO/embeddings" \
+    --output_dir "$DEMO/log" --model "$MODELS/model.pt" --replace true \
     --intended_use "demonstration only: trained on 60 generated slides; not a medical device and not for diagnosis"
