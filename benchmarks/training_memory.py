@@ -1,10 +1,11 @@
-"""Peak resident memory and time of training steps on one large slide, on the CPU.
+"""Peak resident memory and time of training steps on large slides, on the CPU.
 
     python benchmarks/training_memory.py --rows 400 --columns 350
     python benchmarks/training_memory.py --rows 400 --columns 350 --checkpointing
+    python benchmarks/training_memory.py --rows 24 --columns 24 --batch_size 8 --steps 30 --head patch
 
 The default is the paper's mean Camelyon16 slide: 140,000 patches, all observed. Network, loss and optimizer are those of train.yaml,
-the batch is one slide; the peak is that of the process, with Python, torch and the slide in it.
+the peak is that of the process, with Python, torch and the slides in it.
 """
 
 import argparse
@@ -19,7 +20,7 @@ REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO / "bundle"))
 
 from scripts.dsnet.checkpointing import checkpoint_blocks
-from scripts.dsnet.network import DSNet
+from scripts.dsnet.network import HEADS, DSNet
 
 
 def peak_gib() -> float:
@@ -36,25 +37,31 @@ def main() -> None:
     parser.add_argument("--channels", type=int, default=128)
     parser.add_argument("--levels", type=int, default=3)
     parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--batch_size", type=int, default=1)
+    parser.add_argument("--head", choices=HEADS, default="slide")
     parser.add_argument("--checkpointing", action="store_true")
     arguments = parser.parse_args()
 
     torch.manual_seed(0)
-    network = DSNet(embedding_channels=arguments.channels, thumbnail_levels=arguments.levels)
+    network = DSNet(embedding_channels=arguments.channels, thumbnail_levels=arguments.levels, head=arguments.head)
     network = checkpoint_blocks(network, enabled=arguments.checkpointing).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
-    image = torch.rand(1, arguments.channels + 12 * arguments.levels, arguments.rows, arguments.columns)
+    image = torch.rand(
+        arguments.batch_size, arguments.channels + 12 * arguments.levels, arguments.rows, arguments.columns
+    )
+    labels = torch.ones(arguments.batch_size, dtype=torch.long)
     before = peak_gib()
     seconds = []
     for _ in range(arguments.steps):
         start = time.perf_counter()
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(network(image), torch.tensor([1])).backward()
+        torch.nn.functional.cross_entropy(network(image), labels).backward()
         optimizer.step()
         seconds.append(time.perf_counter() - start)
     print(
-        f"V {arguments.rows} x {arguments.columns} x {arguments.channels}, checkpointing {arguments.checkpointing}: "
-        f"peak {peak_gib():.2f} GiB ({before:.2f} before the first step), fastest step {min(seconds):.1f} s, "
+        f"{arguments.batch_size} x V {arguments.rows} x {arguments.columns} x {arguments.channels}, head {arguments.head}, "
+        f"checkpointing {arguments.checkpointing}: "
+        f"peak {peak_gib():.2f} GiB ({before:.2f} before the first step), fastest step {min(seconds):.3g} s, "
         f"{torch.get_num_threads()} threads, torch {torch.__version__}"
     )
 

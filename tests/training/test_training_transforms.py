@@ -17,7 +17,14 @@ from scripts.encoding.embed import embed_slide
 from scripts.encoding.named_encoder import NamedEncoder
 from scripts.encoding.settings import EncodingSettings
 from scripts.slides.table import SlideRow
-from scripts.training.transforms import LoadEmbeddingd, PackMatricesd, PadCollate, RandDropPatchesd, RandTrimd
+from scripts.training.transforms import (
+    LoadEmbeddingd,
+    PackMatricesd,
+    PadCollate,
+    RandDropPatchesd,
+    RandJitterd,
+    RandTrimd,
+)
 
 HEIGHT, WIDTH, CHANNELS, LEVELS = 30, 20, 5, 3
 QUARTERS = {(0, 0): 1.0, (0, 1): 2.0, (1, 0): 3.0, (1, 1): 4.0}
@@ -255,3 +262,30 @@ def test_the_last_patch_stays() -> None:
 def test_more_than_all_patches_are_refused() -> None:
     with pytest.raises(RequestError, match="from 0 to 1"):
         RandDropPatchesd(most=30)
+
+
+def test_jitter_moves_each_channel_as_a_whole() -> None:
+    """A channel's observed values keep their order and their relative distances; what was not observed stays so."""
+    jitter = RandJitterd(gain=0.1, shift=0.3).set_random_state(seed=0)
+    v = torch.randn(CHANNELS, HEIGHT, WIDTH) * torch.arange(1, CHANNELS + 1).view(-1, 1, 1) + 5
+    v[:, : HEIGHT // 2] = 0
+    before, shifts, gains = v.clone(), [], []
+    for _ in range(200):
+        moved = jitter({"v": v})["v"]
+        assert torch.equal((moved != 0).any(dim=0), (v != 0).any(dim=0))
+        old, new = (x[:, HEIGHT // 2 :].flatten(1) for x in (v, moved))
+        gain = new.std(dim=1) / old.std(dim=1)
+        assert torch.allclose(
+            new - new.mean(dim=1, keepdim=True), gain[:, None] * (old - old.mean(dim=1, keepdim=True)), atol=1e-4
+        )
+        gains.append(gain)
+        shifts.append((new.mean(dim=1) - old.mean(dim=1)) / old.std(dim=1, correction=0))
+    assert torch.equal(v, before), "the cached item is left alone"
+    assert torch.stack(gains).std() == pytest.approx(0.1, rel=0.1)
+    assert torch.stack(shifts).std() == pytest.approx(0.3, rel=0.1)
+
+
+@pytest.mark.parametrize("wrong", [{"gain": -0.1}, {"shift": -1.0}])
+def test_negative_deviations_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(RequestError, match="0 or more"):
+        RandJitterd(**wrong)

@@ -148,6 +148,47 @@ class RandDropPatchesd(MapTransform, RandomizableTransform):
         return item
 
 
+class RandJitterd(MapTransform, RandomizableTransform):
+    """Vary a slide's V as another stain or scanner would: each channel gains a factor and a shift; the mask stays.
+
+    Both are drawn anew every time from normal distributions, in units of the channel's spread over the slide's observed patches.
+
+    Args:
+        keys: V.
+        prob: probability of any change.
+        gain: standard deviation of the factor around 1, which moves a channel's values about their mean.
+        shift: standard deviation of the shift, in standard deviations of the channel.
+
+    Raises:
+        RequestError: ``gain`` or ``shift`` is negative.
+    """
+
+    def __init__(self, keys: KeysCollection = "v", prob: float = 1.0, gain: float = 0.1, shift: float = 0.3) -> None:
+        if gain < 0 or shift < 0:
+            raise RequestError(f"RandJitterd: gain {gain}, shift {shift}; expected standard deviations of 0 or more")
+        MapTransform.__init__(self, keys)
+        RandomizableTransform.__init__(self, prob)
+        self.gain = gain
+        self.shift = shift
+
+    def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
+        """Return ``data`` with another V where patches were observed."""
+        item = dict(data)
+        self.randomize(None)
+        if not self._do_transform:
+            return item
+        v = item[self.keys[0]]
+        observed = (v != 0).any(dim=0)
+        values = v[:, observed]
+        gain, shift = (torch.from_numpy(self.R.standard_normal((len(v), 1)).astype(np.float32)) for _ in range(2))
+        deviation, mean = torch.std_mean(values, dim=1, correction=0, keepdim=True)
+        item[self.keys[0]] = v.clone()
+        item[self.keys[0]][:, observed] = (
+            mean + (values - mean) * (1 + self.gain * gain) + self.shift * shift * deviation
+        )
+        return item
+
+
 class PackMatricesd(MapTransform):
     """Join ``v`` and ``t`` into ``image`` (C + 12L, H, W), a plain tensor, and drop both; see :func:`..dsnet.packing.pack`."""
 
