@@ -70,6 +70,13 @@ def test_paths_relative_to_the_table(tmp_path: Path) -> None:
         (["slide,dx,label", "s1.svs,a,b"], {"label": "dx"}, "columns dx and label would both be label"),
         (["slide,label", "s1.svs"], None, "slide 1: 1 cells, expected 2"),
         (["slide,split", "s1.svs,dev"], None, "slide 1: split 'dev', expected one of train, val, test"),
+        (
+            ["slide,case_id", "s1.svs,p"],
+            None,
+            r"column case_id, expected patient.*--columns \"\{'patient': 'case_id'\}\" takes it as it is",
+        ),
+        (["slide,label,label", "s1.svs,a,b"], None, "column label is there 2 times"),
+        (["slide;label", "s1.svs;a"], None, "separated by semicolons, expected commas"),
     ],
 )
 def test_tables_that_do_not_serve(
@@ -87,3 +94,16 @@ def test_slides_of_a_table_that_cannot_be_placed(tmp_path: Path) -> None:
             list_table(table, slide_folder=slides)
     with pytest.raises(RequestError, match=r"gone\.csv: no such file"):
         list_table(tmp_path / "gone.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Train/a/p1.svs", "folder Train would be a class, expected a split to be called train"),
+        ("validation/a/p1.svs", "folder validation would be a class, expected a split to be called val"),
+        ("NA/p1.svs", "the folder's name 'NA' stands for a missing label"),
+    ],
+)
+def test_folders_that_are_no_classes(tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        list_folder(touch(tmp_path, [name]))

@@ -64,6 +64,14 @@ def test_absolute_paths_stay(tmp_path):
         ("slide,label\n,1\n", "line 2: the column slide is empty"),
         ("slide,label\na.svs\n", "line 2: more or fewer cells"),
         ("slide,label\na.svs,1,2\n", "line 2: more or fewer cells"),
+        ("slide,Patient\na.svs,p\n", "line 1: column Patient, expected patient, the name that is read"),
+        ("slide,label,label\na.svs,1,2\n", "line 1: column label is there 2 times"),
+        ("slide;label\na.svs;1\n", "line 1: separated by semicolons, expected commas"),
+        (
+            "slide,label\na.svs,Tumor\nb.svs, tumor\n",
+            "column label has 'Tumor' and 'tumor', which differ in spelling alone",
+        ),
+        ("slide,patient\na.svs,P1\nb.svs,p1\n", "column patient has 'P1' and 'p1'"),
     ],
 )
 def test_wrong_tables_name_file_line_and_fault(text, message, tmp_path):
@@ -102,6 +110,18 @@ def test_ids_do_not_depend_on_the_order(tmp_path):
     forth = {row.path: row.slide_id for row in read_slides(write_table(tmp_path, "\n".join(["slide", *lines])))}
     back = {row.path: row.slide_id for row in read_slides(write_table(tmp_path, "\n".join(["slide", *lines[::-1]])))}
     assert forth == back
+
+
+def test_words_of_a_table(tmp_path):
+    table = write_table(tmp_path, "slide,label,patient\na.svs,1.0,NA\nb.svs,nan,7.0\nc.svs, tumor ,p\n")
+    assert [(row.label, row.patient) for row in read_slides(table)] == [("1", None), (None, "7"), ("tumor", "p")]
+
+
+@pytest.mark.parametrize("suffix", [".tsv", ".TXT", ".xlsx"])
+def test_a_table_that_is_no_csv(suffix, tmp_path):
+    (tmp_path / f"slides{suffix}").write_text("slide\ta\n")
+    with pytest.raises(RequestError, match="neither a slide nor a CSV, expected a table as comma-separated UTF-8 text"):
+        read_slides(tmp_path / f"slides{suffix}")
 
 
 def test_class_names_sort_integers_as_numbers_and_names_by_alphabet():

@@ -226,3 +226,32 @@ def test_a_file_of_another_name_is_pointed_at(tmp_path: Path) -> None:
     (folder / "train_0.h5").rename(folder / "train_0.tif.h5")
     with pytest.raises(RequestError, match=r"the first is train_0\.h5\); there is train_0\.tif\.h5: rename it"):
         EmbeddingTable(folder)
+
+
+def test_words_for_a_missing_label_are_left_out_and_counted_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = ("NA", "0.0", "1.0", "NaN", "-", "")
+    for index in range(len(words)):
+        write_embedding(tmp_path / f"s{index}.h5")
+    write_table(
+        tmp_path, [{"slide": f"s{index}.tif", "label": word, "split": "train"} for index, word in enumerate(words)]
+    )
+    table = EmbeddingTable(tmp_path)
+    assert table.class_names == ["0", "1"]
+    assert [(item["slide_id"], item["label"]) for item in table.items("train")] == [("s1", 0), ("s2", 1)]
+    table.items("train")
+    assert caplog.text.count("4 of 6 slides in split 'train' have no label") == 1
+
+
+def test_where_a_label_is_required(pair: Path) -> None:
+    write_table(pair, [{"slide": f"{name}.tif", "label": "NA", "split": "train"} for name in ("a", "b")])
+    with pytest.raises(RequestError, match=r"none of the 2 slides in split 'train' has a label, expected one each"):
+        EmbeddingTable(pair, classes=["0", "1"]).items("train")
+
+
+def test_classes_of_an_earlier_model_and_classes_that_are_none(pair: Path) -> None:
+    write_table(pair, [{"slide": f"{name}.tif", "label": label} for name, label in (("a", "1.0"), ("b", "0"))])
+    assert [item["label"] for item in EmbeddingTable(pair, classes=["0.0", "1.0"]).items()] == [1, 0]
+    with pytest.raises(RequestError, match="'None' stands for a missing label, expected names of classes"):
+        EmbeddingTable(pair, classes=["None", "1"])

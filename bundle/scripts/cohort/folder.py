@@ -6,11 +6,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..common.errors import RequestError
+from ..slides.columns import COLUMNS, near_misses, require_header
+from ..slides.labels import parse_word
 from ..slides.slide_ids import stem_of
 from ..slides.table import SPLITS, SlideRow, parse_row
 from .found import Cohort, read_cells, slide_files
 
-COLUMNS = ("slide", "slide_id", "label", "patient", "split", "mpp")
+_MEANT = {
+    "training": "train",
+    "valid": "val",
+    "validation": "val",
+    "testing": "test",
+    **{name: name for name in SPLITS},
+}
+"""Names of folders that may be meant as a split, small."""
 
 
 def list_folder(slides: str | Path, *, patient_pattern: str | None = None) -> Cohort:
@@ -22,7 +31,8 @@ def list_folder(slides: str | Path, *, patient_pattern: str | None = None) -> Co
             patient; by default every slide is its own.
 
     Raises:
-        RequestError: a slide lies in no class's folder, or the pattern is none or does not fit a name.
+        RequestError: a slide lies in no class's folder, such a folder's name stands for no label, or the pattern is none or does not fit a
+            name.
     """
     try:
         pattern = None if patient_pattern is None else re.compile(patient_pattern)
@@ -42,8 +52,23 @@ def list_folder(slides: str | Path, *, patient_pattern: str | None = None) -> Co
             if match is None:
                 raise RequestError(f"{path}: patient_pattern {patient_pattern!r} is not found in its name: correct it")
             patient = match[1] if pattern.groups else match[0]
-        cohort.rows.append(SlideRow("", path, folders[0], patient=patient, split=split))
+        cohort.rows.append(SlideRow("", path, _class_of(folders, path), patient=patient, split=split))
     return cohort
+
+
+def _class_of(folders: list[str], path: Path) -> str:
+    """Return the class that a slide's folder is of, or raise a RequestError."""
+    if len(folders) > 1 and folders[0].casefold() in _MEANT:
+        meant = _MEANT[folders[0].casefold()]
+        raise RequestError(
+            f"{path}: folder {folders[0]} would be a class, expected a split to be called {meant}: rename it"
+        )
+    label = parse_word(folders[0])
+    if label is None:
+        raise RequestError(
+            f"{path}: the folder's name {folders[0]!r} stands for a missing label, expected that of a class: rename the folder"
+        )
+    return label
 
 
 def list_table(
@@ -58,7 +83,8 @@ def list_table(
             default the column holds paths relative to the CSV.
 
     Raises:
-        RequestError: it is no such table, lacks a column, or names a slide that is not there or that several files may be.
+        RequestError: it is no such table, lacks a column, has one that may be meant as one of ours, or names a slide that is not there or
+            that several files may be.
     """
     table = Path(slides)
     if not table.is_file():
@@ -72,18 +98,25 @@ def list_table(
             f"{table}: no column {', '.join(missing)} (it has {', '.join(header) or 'none'}), expected it: name its columns with "
             "--columns \"{'slide': ..., 'label': ...}\""
         )
+    require_header(header, str(table))
     if twice := [our for our, name in theirs.items() if our != name and our in header]:
         raise RequestError(
             f"{table}: columns {theirs[twice[0]]} and {twice[0]} would both be {twice[0]}: rename the latter"
         )
     ours = {name: our for our, name in theirs.items()}
+    renamed = [ours.get(name, name) for name in header]
+    for name, our in near_misses(renamed):
+        raise RequestError(
+            f"{table}: column {name}, expected {our}, the name that is read: rename it, or where it is something else call it otherwise"
+            + (f"; --columns \"{{'{our}': '{name}'}}\" takes it as it is" if our in COLUMNS else "")
+        )
     place = None if slide_folder is None else _Places(slide_folder)
     cohort = Cohort()
     for number, cells in enumerate(lines, 1):
         where = f"{table}, slide {number}"
         if len(cells) != len(header):
             raise RequestError(f"{where}: {len(cells)} cells, expected {len(header)}: quote cells that hold a comma")
-        row = parse_row(dict(zip((ours.get(name, name) for name in header), cells, strict=True)), table.parent, where)
+        row = parse_row(dict(zip(renamed, cells, strict=True)), table.parent, where)
         if place is not None:
             row = replace(row, path=place.of(row.path.name))
         cohort.rows.append(replace(row, patient=row.patient or stem_of(row.path)))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..common.errors import RequestError
+from ..slides.columns import require_commas
 from ..slides.search import SLIDE_SUFFIXES, find_slides
 from ..slides.table import SlideRow
 
@@ -65,13 +66,15 @@ def read_cells(table: Path) -> list[list[str]]:
     """Return the cells of a CSV line by line, the header among them; empty lines do not count.
 
     Raises:
-        RequestError: it is not a CSV.
+        RequestError: it is not a CSV, or not separated by commas.
     """
     try:
         with open(table, newline="", encoding="utf-8-sig") as file:
-            return [[cell.strip() for cell in line] for line in csv.reader(file, strict=True) if any(line)]
+            lines = [[cell.strip() for cell in line] for line in csv.reader(file, strict=True) if any(line)]
     except (csv.Error, UnicodeDecodeError) as error:
         raise RequestError(f"{table}: not a CSV in UTF-8 ({error}): fetch it anew") from error
+    require_commas(lines[0] if lines else [], str(table))
+    return lines
 
 
 def require_choice(name: str, value: object, choices: Sequence[str]) -> None:

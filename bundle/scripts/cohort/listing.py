@@ -12,7 +12,7 @@ from ..common.errors import RequestError
 from ..common.files import relative_to, write_csv
 from ..common.outputs import HeldOutputs
 from ..slides.slide_ids import stem_of
-from ..slides.table import SPLITS, SlideRow, require_one_split, with_ids
+from ..slides.table import SPLITS, SlideRow, require_consistent, with_ids
 from .found import Cohort
 
 _LOGGER = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def write_listing(
     if not listed.rows:
         raise RequestError(f"{slides}: no slide is left to list, expected one at least: check the options of {cohort}")
     rows = with_ids(listed.rows)
-    require_one_split(rows, Path(slides))
+    require_consistent(rows, Path(slides))
     split = {row.split for row in rows}
     if None in split and len(split) > 1:
         raise RequestError(f"{slides}: some slides have a split and some have none, expected all or none: complete it")

@@ -9,11 +9,14 @@ from pathlib import Path
 from ..common.errors import RequestError
 from ..common.files import relative_to, write_csv
 from ..common.names import require_plain_name
+from .columns import COLUMNS, require_slide_columns
+from .labels import parse_word, require_one_spelling, sorted_words
 from .search import SLIDE_SUFFIXES, find_slides
 from .slide_ids import NOTHING_KNOWN, KnownIds, distinct_ids, stem_of
 
 SPLITS = ("train", "val", "test")
-_COLUMNS = ("slide", "slide_id", "label", "patient", "split", "mpp")
+TABLE_SUFFIXES = frozenset({".tsv", ".tab", ".txt", ".xls", ".xlsx", ".ods"})
+"""Of tables that are no CSV."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,8 @@ class SlideRow:
     Attributes:
         slide_id: Names the slide's outputs; unique in the request, whatever the case of its letters.
         path: Slide file; it need not exist (that is this slide's failure, later).
-        label: Integer or class name as written; ``None`` where empty.
-        patient: Whose slide it is.
+        label: Integer or class name; ``None`` where the cell is empty or says that there is none.
+        patient: Whose slide it is; ``None`` as for the label.
         split: ``"train"``, ``"val"`` or ``"test"``.
         mpp: Micrometres a level-0 pixel, before what the metadata say.
         extra: The other columns.
@@ -51,8 +54,8 @@ def read_slides(slides: str | Path, *, known: KnownIds = NOTHING_KNOWN) -> list[
         The slides in order, with ids as :func:`.slide_ids.distinct_ids` gives them.
 
     Raises:
-        RequestError: Nothing is there, the table is malformed, a slide is listed twice, an id is none or is given twice, or a patient
-            is in two splits.
+        RequestError: Nothing is there, the table is malformed, a column or a word of it may be meant as another, a slide is listed twice,
+            an id is none or is given twice, or a patient is in two splits.
     """
     slides = Path(slides)
     if slides.is_dir():
@@ -61,6 +64,10 @@ def read_slides(slides: str | Path, *, known: KnownIds = NOTHING_KNOWN) -> list[
         raise RequestError(f"{slides}: no such file, expected a slide, a folder of slides or a CSV: correct the path")
     elif slides.suffix.lower() == ".csv":
         rows = _read_table(slides)
+    elif slides.suffix.lower() in TABLE_SUFFIXES:
+        raise RequestError(
+            f"{slides}: neither a slide nor a CSV, expected a table as comma-separated UTF-8 text: save it as .csv, with the column slide"
+        )
     else:
         rows = [SlideRow(slide_id="", path=slides)]
     if not rows:
@@ -86,18 +93,21 @@ def class_names(rows: Sequence[SlideRow], classes: Sequence[str] | None = None) 
 
     Args:
         rows: Slides; those without a label do not count.
-        classes: The order, where it is given. Otherwise integers are sorted as numbers and names by the alphabet.
+        classes: The order, where it is given. Otherwise numbers are sorted by value and names by the alphabet.
 
     Raises:
-        RequestError: A label is not in ``classes``, or ``classes`` names one twice.
+        RequestError: A label is not in ``classes``, or ``classes`` names one twice or one that stands for no label.
     """
-    labels = {row.label for row in rows if row.label is not None}
     if classes is None:
-        if all(label.isdecimal() for label in labels):
-            return sorted(labels, key=int)
-        return sorted(labels)
+        return sorted_words({row.label for row in rows if row.label is not None})
     names = [str(name) for name in classes]
-    if len(set(names)) != len(names):
+    words = [parse_word(name) for name in names]
+    if None in words:
+        raise RequestError(
+            f"classes {names}: {names[words.index(None)]!r} stands for a missing label, expected names of classes: rename that class, "
+            "in the table too"
+        )
+    if len(set(words)) != len(names):
         raise RequestError(f"classes {names}: a class is named twice, expected each once")
     for row in rows:
         if row.label is not None:
@@ -111,10 +121,17 @@ def label_index(row: SlideRow, names: Sequence[str]) -> int:
     Raises:
         RequestError: The slide has no label, or one that is not among ``names``.
     """
-    if row.label is None or row.label not in names:
+    index = find_label(row, names)
+    if index is None:
         what = "no label" if row.label is None else f"label {row.label!r}"
         raise RequestError(f"{row.path}: {what}, expected one of {', '.join(names)}: correct the column label")
-    return list(names).index(row.label)
+    return index
+
+
+def find_label(row: SlideRow, names: Sequence[str]) -> int | None:
+    """Return the place of the slide's label among the class names; None where it has none, or one that is not among them."""
+    words = [parse_word(name) for name in names]  # a model of an earlier version may have a class 1.0
+    return words.index(row.label) if row.label is not None and row.label in words else None
 
 
 def copy_table(
@@ -155,11 +172,7 @@ def _read_table(table: Path) -> list[SlideRow]:
             reader = csv.DictReader(file, strict=True)
             columns = [name.strip() for name in reader.fieldnames or ()]
             reader.fieldnames = columns
-            if "slide" not in columns:
-                raise RequestError(
-                    f"{table}, line 1: columns {', '.join(columns) or 'none'}, expected slide among them: "
-                    "add a header with the column slide"
-                )
+            require_slide_columns(columns, f"{table}, line 1")
             rows = []
             lines: dict[str, int] = {}
             for cells in reader:
@@ -175,16 +188,22 @@ def _read_table(table: Path) -> list[SlideRow]:
                 rows.append(row)
     except (csv.Error, UnicodeDecodeError) as error:
         raise RequestError(f"{table}: not a CSV in UTF-8 ({error}): save it as comma-separated UTF-8 text") from error
-    require_one_split(rows, table)
+    require_consistent(rows, table)
     return rows
 
 
-def require_one_split(rows: Sequence[SlideRow], source: Path) -> None:
-    """Refuse a patient whose slides are in two splits; ``source`` names what the rows come from.
+def require_consistent(rows: Sequence[SlideRow], source: Path) -> None:
+    """Refuse a patient whose slides are in two splits, and labels or patients that differ in spelling alone.
+
+    Args:
+        rows: The slides.
+        source: Names what they come from.
 
     Raises:
-        RequestError: Names the first such patient.
+        RequestError: Names the first such patient, or the first two spellings.
     """
+    require_one_spelling((row.label for row in rows if row.label), "label", source, numbers=True)
+    require_one_spelling((row.patient for row in rows if row.patient), "patient", source, numbers=False)
     first: dict[str, SlideRow] = {}
     for row in rows:
         if row.patient and row.split and (other := first.setdefault(row.patient, row)).split != row.split:
@@ -216,11 +235,11 @@ def parse_row(cells: dict[str, str], folder: Path, where: str) -> SlideRow:
     return SlideRow(
         slide_id=require_plain_name(slide_id, where) if slide_id else "",
         path=folder / values["slide"],
-        label=values.get("label") or None,
-        patient=values.get("patient") or None,
+        label=parse_word(values.get("label", "")),
+        patient=parse_word(values.get("patient", "")),
         split=split,
         mpp=_parse_mpp(values.get("mpp", ""), where),
-        extra={name: value for name, value in values.items() if name not in _COLUMNS},
+        extra={name: value for name, value in values.items() if name not in COLUMNS},
     )
 
 

@@ -69,6 +69,7 @@ class EmbeddingTable:
             raise RequestError(f"{self.source}: no slide has an embedding in {self.folder}: encode the slides first")
         self.class_names = class_names(self.rows, classes)
         self._read: set[str | None] = set()
+        self._counted: set[str | None] = set()
 
     def _hint(self, missing: Sequence[str]) -> str:
         """What lies in the folder in place of the embeddings that are missing."""
@@ -95,13 +96,13 @@ class EmbeddingTable:
         """
         rows = [row for row in self.rows if split is None or row.split == split]
         self.require_readable(*{row.split for row in rows})
-        if labelled:
-            rows = [row for row in rows if row.label is not None]
         if not rows:
             raise RequestError(
                 f"{self.source}: no {'labelled ' if labelled else ''}slide in split {split!r}; expected a column split "
                 f"with {', '.join(SPLITS)}: assign the slides to splits, all slides of a patient to one"
             )
+        if labelled:
+            rows = self._labelled(rows, split)
         return [
             {
                 "embedding": str(self.path_of(row)),
@@ -114,6 +115,24 @@ class EmbeddingTable:
             }
             for row in rows
         ]
+
+    def _labelled(self, rows: Sequence[SlideRow], split: str | None) -> list[SlideRow]:
+        """Leave out slides without a label, and say how many once a split."""
+        labelled = [row for row in rows if row.label is not None]
+        left_out, where = len(rows) - len(labelled), "the table" if split is None else f"split {split!r}"
+        if not labelled:
+            raise RequestError(
+                f"{self.source}: none of the {len(rows)} slides in {where} has a label, expected one each: fill the column label"
+            )
+        if left_out and split not in self._counted:
+            _LOGGER.warning(
+                "%d of %d slides in %s have no label (an empty cell, NA, null and the like) and are left out",
+                left_out,
+                len(rows),
+                where,
+            )
+        self._counted.add(split)
+        return labelled
 
     def digest(self, *splits: str) -> str:
         """SHA-256 over the slides of the named splits (none: all): split, label, patient and what their embeddings hold, in order."""
