@@ -55,6 +55,25 @@ def test_every_slide_may_have_its_own_threshold(tmp_path: Path) -> None:
     assert (tmp_path / "p.csv").read_text().splitlines()[2] == 'b,normal,"tumour, any",0.9,0.1,,0.05'
 
 
+def test_a_label_that_is_no_class_is_kept_where_it_may_be_one(tmp_path: Path) -> None:
+    rows = (Prediction("a", None, (0.9, 0.1), 0.5, other_label="Normal"), Prediction("b", None, (0.9, 0.1), 0.5))
+    write_predictions(tmp_path / "p.csv", rows, class_names=("normal", "tumour"), threshold=0.5)
+    assert (tmp_path / "p.csv").read_text().splitlines()[1] == "a,Normal,normal,0.9,0.1,0.5,0.5"
+    assert read_predictions(tmp_path / "p.csv", other_labels=True).predictions == rows
+    with pytest.raises(RequestError, match=r"line 2: label 'Normal'; expected .*normal, tumour"):
+        read_predictions(tmp_path / "p.csv")
+
+
+def test_a_table_saved_by_a_spreadsheet(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.csv")
+    text = path.read_text()
+    path.write_text(text, encoding="utf-8-sig")
+    assert len(read_predictions(path).predictions) == 3
+    path.write_text(text.replace(",", ";"))
+    with pytest.raises(RequestError, match=r"p\.csv: separated by semicolons, expected commas"):
+        read_predictions(path)
+
+
 def test_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="no such file"):
         read_predictions(tmp_path / "p.csv")
@@ -65,6 +84,7 @@ def test_missing_file_is_refused(tmp_path: Path) -> None:
     [
         ("p_normal", "normal", "columns are .*expected slide_id"),
         ("stream_score,", "", "columns are"),
+        ('"p_tumour, any"', "p_normal", "column p_normal is there 2 times"),
         ("b,normal", "b,healthy", "line 3: .*normal, tumour, any"),
         (",0.9,", ",high,", "line 3: .*high"),
         ("0.9,0.1,,0.3", "0.9", "line 3: "),

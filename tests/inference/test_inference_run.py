@@ -89,9 +89,16 @@ def test_slides_that_fail_or_are_empty_are_left_out(scans: Path, tmp_path: Path)
         slides.require_complete(tmp_path)
 
 
-def test_a_label_the_network_does_not_know_counts_as_none(scans: Path, tmp_path: Path) -> None:
-    slides = slide_set(scans / "slides.csv", tmp_path / "data", class_names=["0", "1"])
+def test_a_label_that_the_network_does_not_know_is_kept_and_counted(
+    scans: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    card = {"class_names": ["Normal", "Tumour"]}
+    slides = slide_set(scans / "slides.csv", tmp_path / "data", **card)
     assert [item["label"] for item in slides.items] == [-1]
+    assert "1 of 1 slides have a label that the model does not know" in caplog.text
+    assert "expected one of Normal, Tumour: correct the column label" in caplog.text
+    write_results(slides, collected(slides, (0.3, 0.7)), DSNet(), tmp_path / "out", heat_maps=False)
+    assert [(row["label"], row["predicted"]) for row in read_predictions(tmp_path / "out")] == [("tumour", "Tumour")]
 
 
 def test_nothing_to_classify(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from ..common.boundary import file_boundary
 from ..common.errors import RequestError, SlideError
 from ..common.files import write_csv
 from ..common.names import require_plain_name
+from ..slides.columns import require_header
 from .metrics import Threshold, predicted_classes
 
 _BEFORE = ("slide_id", "label", "predicted")
@@ -30,6 +31,7 @@ class Prediction:
         probabilities: one a class, in the order of the class names.
         stream_score: share of the local (V) stream in [0, 1], ``None`` where the network has no such output.
         channel_scores: the channel attention's weight of every channel; not part of ``predictions.csv``.
+        other_label: label that the table gives it and that is none of the model's classes.
     """
 
     slide_id: str
@@ -37,6 +39,7 @@ class Prediction:
     probabilities: tuple[float, ...]
     stream_score: float | None
     channel_scores: tuple[float, ...] = ()
+    other_label: str | None = None
 
     @property
     def is_finite(self) -> bool:
@@ -76,7 +79,7 @@ def write_predictions(
         decision = int(predicted_classes([prediction.probabilities], of_slide)[0])
         fields = [
             prediction.slide_id,
-            "" if prediction.label is None else class_names[prediction.label],
+            (prediction.other_label or "") if prediction.label is None else class_names[prediction.label],
             class_names[decision],
             *(_text(p) for p in prediction.probabilities),
             _text(prediction.stream_score),
@@ -100,8 +103,12 @@ def require_finite(predictions: Sequence[Prediction]) -> None:
         )
 
 
-def read_predictions(path: str | os.PathLike[str]) -> PredictionTable:
+def read_predictions(path: str | os.PathLike[str], *, other_labels: bool = False) -> PredictionTable:
     """Read what `write_predictions` wrote.
+
+    Args:
+        path: the file.
+        other_labels: whether labels that are no class are kept, as inference writes them, or refused.
 
     Raises:
         RequestError: the file is missing, is not such a table, names an unknown class, holds a slide twice or one whose name would lead
@@ -112,10 +119,11 @@ def read_predictions(path: str | os.PathLike[str]) -> PredictionTable:
         raise RequestError(f"{path}: no such file, expected a predictions.csv; run the evaluation or inference first")
     with (
         file_boundary(path, "not a table", "a predictions.csv: write it anew"),
-        open(path, newline="", encoding="utf-8") as file,
+        open(path, newline="", encoding="utf-8-sig") as file,
     ):
         reader = csv.DictReader(file)
         rows, columns = list(reader), tuple(reader.fieldnames or ())
+    require_header(columns, str(path))
     p_columns = columns[len(_BEFORE) : -len(_AFTER)]
     framed = columns[: len(_BEFORE)] == _BEFORE and columns[-len(_AFTER) :] == _AFTER
     if not framed or len(p_columns) < 2 or not all(column.startswith(_P) for column in p_columns):
@@ -128,11 +136,15 @@ def read_predictions(path: str | os.PathLike[str]) -> PredictionTable:
     thresholds: list[float] = []
     for line, row in enumerate(rows, start=2):
         try:
+            label, known = row["label"], row["label"] in class_names
+            if label and not (known or other_labels):
+                raise ValueError(f"label {label!r}")
             prediction = Prediction(
                 slide_id=str(row["slide_id"]),
-                label=class_names.index(row["label"]) if row["label"] else None,
+                label=class_names.index(label) if known else None,
                 probabilities=tuple(float(row[column]) for column in p_columns),
                 stream_score=_number(row["stream_score"]),
+                other_label=label if label and not known else None,
             )
             thresholds += [] if row["threshold"] == "" else [float(row["threshold"])]
             if not prediction.is_finite or not all(0 <= p <= MOST for p in prediction.probabilities):

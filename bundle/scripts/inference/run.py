@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,8 @@ def write_results(
     card, output = slides.card, Path(output_dir)
     names = card["class_names"]
     chosen = card["threshold"] if threshold is None else threshold
-    predictions = calibrated_predictions(_finite(slides, collector.predictions), card["temperature"])
+    calibrated = calibrated_predictions(_finite(slides, collector.predictions), card["temperature"])
+    predictions = [replace(one, other_label=slides.other_labels.get(one.slide_id)) for one in calibrated]
     write_predictions(output / "predictions.csv", predictions, class_names=names, threshold=chosen)
     write_run(output / "inference.json", card=card, threshold=chosen, settings=settings or {})
     if heat_maps:

@@ -17,7 +17,7 @@ from ..encoding.job import ManifestRow
 from ..encoding.named_encoder import identity_of
 from ..encoding.run import COLUMNS, encode_slides, require_complete
 from ..encoding.store import read_embedding, require_observed
-from ..slides.table import SPLITS, SlideRow, read_slides
+from ..slides.table import SPLITS, SlideRow, find_label, read_slides
 from ..training.card import require_encoder
 from ..training.transforms import thumbnail_of
 
@@ -26,6 +26,8 @@ _LOGGER = logging.getLogger(__name__)
 
 class InferenceSet:
     """The slides to classify: encoded on first use where slides are given, else the embeddings that are there.
+
+    ``other_labels`` has, by slide id, the labels that are none of the model's classes.
 
     Args:
         slides: a slide, a folder or a CSV; None takes the embeddings in ``dataset_dir``.
@@ -52,6 +54,7 @@ class InferenceSet:
         self.card = card
         self.manifest: list[ManifestRow] = []
         self.items: list[dict[str, Any]] = []
+        self.other_labels: dict[str, str] = {}
         self._without_thumbnail = 0
         self._encoded = slides is not None
         rows = listed_slides(slides, self.folder, split)
@@ -69,6 +72,14 @@ class InferenceSet:
             else:
                 self._add(row)
         self._leave_out_other_encoders()
+        if self.other_labels:
+            _LOGGER.warning(
+                "%d of %d slides have a label that the model does not know, which stays in predictions.csv and counts in no figure; "
+                "expected one of %s: correct the column label",
+                len(self.other_labels),
+                len(rows),
+                ", ".join(card["class_names"]),
+            )
         if self._without_thumbnail:
             _LOGGER.warning(
                 "%d slides have no thumbnail and no slide file: they are judged by their embeddings alone",
@@ -85,13 +96,16 @@ class InferenceSet:
         except SlideError as error:
             self._enter(ManifestRow(row.slide_id, str(row.path), "failed", error=str(error)))
             return
+        label = find_label(row, names)
+        if label is None and row.label is not None:
+            self.other_labels[row.slide_id] = row.label
         self.items.append(
             {
                 "embedding": str(path),
                 "slide": str(row.path),
                 "slide_id": row.slide_id,
                 "patient": row.patient or "",
-                "label": names.index(row.label) if row.label in names else -1,
+                "label": -1 if label is None else label,
                 "thumbnail_levels": network["thumbnail_levels"] if network["thumbnail_stream"] else 0,
                 "channel_range": self.card["channel_range"] or [0, network["embedding_channels"]],
             }

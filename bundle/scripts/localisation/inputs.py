@@ -77,7 +77,7 @@ def read_mapped_slides(
     if split is not None and split not in SPLITS:
         raise RequestError(f"split {split!r}: expected one of {', '.join(SPLITS)}, or none for all slides")
     row_of = {row.slide_id: row for row in read_slides(source) if split in (None, row.split)}
-    table = read_predictions(results / "predictions.csv")
+    table = read_predictions(results / "predictions.csv", other_labels=True)
     if table.thresholds is None:
         raise RequestError(
             f"{results / 'predictions.csv'}: {len(table.class_names)} classes, expected 2: without and with lesion"

@@ -116,7 +116,7 @@ def read_inference(folder: str | Path | None) -> Inference:
     if folder is None:
         raise RequestError("nothing to report: name the output folder of inference with --predictions_dir")
     folder = Path(folder)
-    table = read_predictions(folder / "predictions.csv")
+    table = read_predictions(folder / "predictions.csv", other_labels=True)
     run = read_json(folder / "inference.json", expected=EXPECTED, format=RUN_FORMAT, fields=RUN_FIELDS)
     require_card(folder / "inference.json", run["card"])
     if tuple(run["card"]["class_names"]) != table.class_names:

@@ -72,6 +72,11 @@ def write_reports(
         notes.append(
             f"{seen} of the slides were used to make the model (training or validation): they are marked, and left out of every figure."
         )
+    strange = sum(slide.prediction.other_label is not None for slide in inference.slides)
+    if strange:
+        notes.append(
+            f"{strange} of the slides have a label that is none of the model's classes: they count in no figure."
+        )
     report = Report(inference, tuple(performances), tuple(notes), seed)
     shrunk = COHORT_SIDE_PX * min(1.0, (COHORT_PICTURES / max(1, len(inference.slides))) ** 0.5)
     sides_px = (SLIDE_SIDE_PX, max(LEAST_SIDE_PX, round(shrunk)))
