@@ -125,7 +125,7 @@ def test_too_few_patients_of_a_class() -> None:
         SlideRow(f"s{i}", Path(f"s{i}.tif"), "0" if i < 20 else "1", f"p{i}" if i < 20 else f"q{i % 2}")
         for i in range(40)
     ]
-    with pytest.raises(RequestError, match="class 1: slides of 1 patients to divide, expected 2 or more"):
+    with pytest.raises(RequestError, match="class 1: slides of 2 patients to divide, expected 3 or more"):
         assign_splits(rows)
     with pytest.raises(RequestError, match="1 classes in 20 slides, expected two or more"):
         assign_splits(rows[:20])
@@ -196,3 +196,83 @@ def test_as_a_stage(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError) as caught:
         run_config("split.yaml", run_id="splitting", output_dir=tmp_path / "none")
     assert "expected a CSV with the columns slide and label" in str(caught.value.__cause__)
+
+
+def of_sizes(**sizes: int) -> list[SlideRow]:
+    """So many slides of each class, one per patient."""
+    return [
+        SlideRow(f"{name}{i}", Path(f"{name}{i}.tif"), label=name, patient=f"{name}{i}")
+        for name, count in sizes.items()
+        for i in range(count)
+    ]
+
+
+def counted(rows: list[SlideRow], split_of: list[str]) -> dict[str, dict[str | None, int]]:
+    return {
+        split: dict(Counter(row.label for row, own in zip(rows, split_of, strict=True) if own == split))
+        for split in ("train", "val", "test")
+    }
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_rare_class_does_not_round_the_share_of_the_others(seed: int) -> None:
+    rows = of_sizes(neg=20, pos=3)
+    (split_of,) = assign_splits(rows, seed=seed)
+    assert counted(rows, split_of) == {
+        "train": {"neg": 12, "pos": 1},
+        "val": {"neg": 4, "pos": 1},
+        "test": {"neg": 4, "pos": 1},
+    }
+    for split_of in assign_splits(rows, folds=3, seed=seed):
+        counts = counted(rows, split_of)
+        assert [counts[split]["pos"] for split in counts] == [1, 1, 1]
+        assert counts["val"]["neg"] in (3, 4, 5) and counts["test"]["neg"] in (6, 7)
+
+
+def test_several_rare_classes_and_a_patient_of_two() -> None:
+    rows = of_sizes(neg=40, a=3, b=4)
+    rows += [
+        SlideRow("a0_b", Path("a0_b.tif"), label="b", patient="a0"),
+        SlideRow("a0_n", Path("a0_n.tif"), "neg", "a0"),
+    ]
+    for seed in range(5):
+        (split_of,) = assign_splits(rows, seed=seed)
+        counts = counted(rows, split_of)
+        assert all(set(of_split) == {"neg", "a", "b"} for of_split in counts.values())
+        assert [counts[split]["neg"] for split in counts] == pytest.approx([24.6, 8.2, 8.2], abs=1.5)
+        assert len({split_of[i] for i, row in enumerate(rows) if row.patient == "a0"}) == 1
+
+
+def test_the_share_that_came_out_is_held_against_the_one_asked_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    table = write(tmp_path, [*of_sizes(neg=20, pos=3), SlideRow("u", Path("u.tif"))])
+    split_slides(table, tmp_path / "splits")
+    card = json.loads((tmp_path / "splits" / "split.json").read_text())
+    val = card["splits"]["split.csv"]["val"]
+    assert (val["slides"], val["asked"], val["share"]) == (5, 0.2, pytest.approx(5 / 23))
+    assert val["class_shares"] == {"neg": 0.2, "pos": pytest.approx(1 / 3)}
+    assert "train holds 33% of class pos, asked 60%" in card["deviations"]["split.csv"]
+    assert "shares that whole patients cannot meet: train holds 33% of class pos, asked 60%; val" in caplog.text
+    assert "split.csv: train 13 (57%, asked 60%), val 5 (22%, asked 20%), test 5 (22%, asked 20%)" in caplog.text
+    assert "1 of 24 slides have no label and are in no split" in caplog.text
+
+
+def test_shares_that_are_met_are_said_without_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("WARNING")
+    rows = [SlideRow(f"s{i}", Path(f"s{i}.tif"), str(i % 2), f"p{i}", "test" if i < 20 else None) for i in range(60)]
+    table = write(tmp_path, rows)
+    with open(table) as file:
+        lines = list(csv.reader(file))
+    with open(table, "w", newline="") as file:
+        csv.writer(file).writerows(
+            [[*lines[0], "split"], *([*line, row.split or ""] for line, row in zip(lines[1:], rows, strict=True))]
+        )
+    split_slides(table, tmp_path / "splits", keep_test=True, val_share=0.25)
+    card = json.loads((tmp_path / "splits" / "split.json").read_text())
+    assert card["splits"]["split.csv"]["test"] == {
+        "slides": 20, "patients": 20, "classes": {"0": 10, "1": 10}, "asked": None, "share": None, "class_shares": None,
+    }  # fmt: skip
+    assert card["splits"]["split.csv"]["val"]["share"] == 0.25
+    assert card["deviations"] == {"split.csv": []} and not caplog.records

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ _LOGGER = logging.getLogger(__name__)
 
 FORMAT = "dsnet-split/1"
 MAX_PARTS = 20  # a share is rounded to parts of at most this many: 0.15 is 3 of 20
+TOLERANCE = 0.05
+"""Difference between a share that was asked for and one that came out, from which on it is said."""
 
 Indices = NDArray[np.int64]
 
@@ -40,7 +42,8 @@ def split_slides(
     """Write ``split.csv``, or ``fold0.csv`` ... ``fold<k-1>.csv``, and ``split.json``; keep what the same request made before.
 
     Each file is the table with the column ``split`` set (slide paths are made relative to it), as ``train.yaml --slides``
-    takes it. A slide without a label is in no split.
+    takes it. A slide without a label is in no split. ``split.json`` has the shares that came out, of all slides and of each class; a
+    warning names those that are off by more than `TOLERANCE`.
 
     Args:
         slides: CSV with the columns ``slide``, ``label`` and, where a patient has several slides, ``patient``.
@@ -82,14 +85,21 @@ def split_slides(
     if outputs.made_before(written):
         _LOGGER.info("%s: made with the same request before, kept", output)
         return [output / name for name in names]
-    report: dict[str, Any] = {"format": FORMAT, "request": request, "files": {}, "splits": {}}
+    share = _test_share(test_share, folds=folds, keep_test=keep_test)
+    asked = {"train": 1 - share - val_share, "val": val_share, "test": None if keep_test else share}
+    if unlabelled := sum(row.label is None for row in rows):
+        _LOGGER.warning("%d of %d slides have no label and are in no split", unlabelled, len(rows))
+    report: dict[str, Any] = {"format": FORMAT, "request": request, "files": {}, "splits": {}, "deviations": {}}
     with outputs:
         for name, split_of in zip(names, splits, strict=True):
             copy_table(source, output / name, {"split": split_of})
             read_slides(output / name)  # checks once more that no patient is in two splits
             report["files"][name] = sha256_of(output / name)
-            report["splits"][name] = counts = _counts(rows, split_of)
-            _LOGGER.info("%s: %s", name, ", ".join(f"{split} {n['slides']}" for split, n in counts.items()))
+            report["splits"][name] = counts = _counts(rows, split_of, asked)
+            report["deviations"][name] = deviations = _deviations(counts)
+            if deviations:
+                _LOGGER.warning("%s: shares that whole patients cannot meet: %s", name, "; ".join(deviations))
+            _LOGGER.info("%s: %s", name, ", ".join(_in_words(split, count) for split, count in counts.items()))
         write_json(output / "split.json", report)
     return [output / name for name in names]
 
@@ -105,8 +115,8 @@ def assign_splits(
 ) -> list[list[str]]:
     """Return, for every fold (or once), the split of every slide; "" for slides without a label.
 
-    scikit-learn's ``StratifiedGroupKFold`` draws: all slides of a patient go together, whatever their classes, and each class is
-    spread evenly. A slide without a patient stands for itself.
+    scikit-learn's ``StratifiedGroupKFold`` draws: all slides of a patient go together, whatever their classes, and each class is spread
+    evenly. A class with too few patients for that is drawn from by itself (`_draw`). A slide without a patient stands for itself.
 
     Raises:
         RequestError: as for `split_slides`.
@@ -115,7 +125,7 @@ def assign_splits(
         raise RequestError(
             f"folds is {folds}{' with keep_test' if keep_test else ''}, expected 2 or more, and every slide tested once: correct --folds"
         )
-    test_share = 1 / folds if folds else 0.0 if keep_test else test_share
+    test_share = _test_share(test_share, folds=folds, keep_test=keep_test)
     if not (0 <= test_share < 1 and 0 < val_share < 1 and test_share + val_share < 1):
         raise RequestError(
             f"test_share {test_share:g} and val_share {val_share:g}: expected shares of all slides that leave some to train on: "
@@ -150,11 +160,13 @@ def assign_splits(
         tests = [test for _, test in drawn]
     else:
         everything = np.arange(len(free))
-        tests = [_draw(everything, names, labels, groups, test_share, seed)] if test_share else [everything[:0]]
+        tests = (
+            [_draw(everything, names, labels, groups, test_share, seed, leave=2)] if test_share else [everything[:0]]
+        )
     splits = []
     for test in tests:
         rest = np.setdiff1d(np.arange(len(free)), test)
-        val = _draw(rest, names, labels, groups, val_share / (1 - test_share), seed)
+        val = _draw(rest, names, labels, groups, val_share / (1 - test_share), seed, leave=1)
         split_of = ["test" if keep_test and row.split == "test" else "" for row in rows]
         for split, chosen in (("train", np.setdiff1d(rest, val)), ("val", val), ("test", test)):
             for index in free[chosen]:
@@ -169,27 +181,57 @@ def assign_splits(
     return splits
 
 
-def _draw(among: Indices, names: Sequence[str], labels: Indices, groups: Indices, share: float, seed: int) -> Indices:
-    """Draw about ``share`` of the slides ``among``: m of n equal parts, with m / n near the share."""
-    fewest = _require_patients(names, labels[among], groups[among], 2)
-    most = min(MAX_PARTS, fewest)
-    part = Fraction(share).limit_denominator(most)
-    part = min(max(part, Fraction(1, most)), Fraction(most - 1, most))
-    parts = StratifiedGroupKFold(part.denominator, shuffle=True, random_state=seed)
-    drawn = [test for _, test in parts.split(among, labels[among], groups[among])]
-    return np.sort(among[np.concatenate(drawn[: part.numerator])])
+def _draw(
+    among: Indices, names: Sequence[str], labels: Indices, groups: Indices, share: float, seed: int, *, leave: int
+) -> Indices:
+    """Draw about ``share`` of the slides ``among``, of each class: some of n equal parts, of which m / n is near the share.
+
+    From a class with fewer than two patients a part that share of its patients is drawn first, by itself, so that it does not round the
+    share of the others: one at least, and ``leave`` stay.
+    """
+    patients = _require_patients(names, labels[among], groups[among], leave + 1)
+    most = min(MAX_PARTS, max(patients))
+    parts = max(2, Fraction(share).limit_denominator(most).denominator)
+    drawn, rest = [among[:0]], among
+    while len(rest):
+        left = _patients(labels[rest], groups[rest], len(names))
+        rarest = min((index for index in range(len(names)) if left[index]), key=left.__getitem__)
+        if left[rarest] >= 2 * parts:
+            folds = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
+            found = [test for _, test in folds.split(rest, labels[rest], groups[rest])]
+            count = _nearest([len(part) for part in found], share, least=1, most=parts - 1)
+            drawn.append(rest[np.concatenate(found[:count])])
+            break
+        pool = np.random.default_rng((seed, rarest)).permutation(np.unique(groups[rest][labels[rest] == rarest]))
+        whole = left[rarest] == patients[rarest]
+        sizes = [int((groups[rest] == patient).sum()) for patient in pool]
+        count = _nearest(sizes, share, least=int(whole), most=len(pool) - leave * whole)
+        drawn.append(rest[np.isin(groups[rest], pool[:count])])
+        rest = rest[~np.isin(groups[rest], pool)]
+    return np.sort(np.concatenate(drawn))
 
 
-def _require_patients(names: Sequence[str], labels: Indices, groups: Indices, needed: int) -> int:
-    """Return how many patients the class with the fewest has, or raise."""
-    counts = {name: len(set(groups[labels == index])) for index, name in enumerate(names)}
-    fewest = min(counts, key=counts.__getitem__)
+def _nearest(sizes: Sequence[int], share: float, *, least: int, most: int) -> int:
+    """Return how many of the first pieces, ``least`` to ``most``, together come nearest to ``share`` of all."""
+    sums = np.concatenate([[0], np.cumsum(sizes)])
+    return least + int(np.abs(sums[least : most + 1] - share * sums[-1]).argmin())
+
+
+def _require_patients(names: Sequence[str], labels: Indices, groups: Indices, needed: int) -> list[int]:
+    """Return how many patients each class has, or raise."""
+    counts = _patients(labels, groups, len(names))
+    fewest = min(range(len(names)), key=counts.__getitem__)
     if counts[fewest] < needed:
         raise RequestError(
-            f"class {fewest}: slides of {counts[fewest]} patients to divide, expected {needed} or more, one a part at least: ask for "
-            "fewer --folds, or add patients"
+            f"class {names[fewest]}: slides of {counts[fewest]} patients to divide, expected {needed} or more, one a part at least: "
+            "ask for fewer --folds, or add patients"
         )
-    return counts[fewest]
+    return counts
+
+
+def _patients(labels: Indices, groups: Indices, classes: int) -> list[int]:
+    """Count the patients that have a slide of each class."""
+    return [len(np.unique(groups[labels == index])) for index in range(classes)]
 
 
 def _groups(rows: Sequence[SlideRow]) -> Indices:
@@ -205,14 +247,50 @@ def _digest(rows: Sequence[SlideRow], *, keep_test: bool) -> str:
     return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
 
 
-def _counts(rows: Sequence[SlideRow], split_of: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Slides, patients and slides a class of every split."""
+def _test_share(test_share: float, *, folds: int | None, keep_test: bool) -> float:
+    """Share of the divided slides that is drawn for the test split."""
+    return 1 / folds if folds else 0.0 if keep_test else test_share
+
+
+def _counts(
+    rows: Sequence[SlideRow], split_of: Sequence[str], asked: Mapping[str, float | None]
+) -> dict[str, dict[str, Any]]:
+    """Slides, patients and slides per class of every split, with their shares of what was divided and the share asked for.
+
+    A split that was kept as it is, and is not divided, has no shares: ``asked`` is None.
+    """
+    divided = Counter(row.label for row, own in zip(rows, split_of, strict=True) if own and asked[own] is not None)
     counts: dict[str, dict[str, Any]] = {}
     for split in SPLITS:
         chosen = [row for row, own in zip(rows, split_of, strict=True) if own == split]
+        classes = Counter(row.label or "" for row in chosen)
+        kept = asked[split] is None
         counts[split] = {
             "slides": len(chosen),
             "patients": len(set(_groups(chosen))) if chosen else 0,
-            "classes": dict(sorted(Counter(row.label or "" for row in chosen).items())),
+            "classes": dict(sorted(classes.items())),
+            "asked": asked[split],
+            "share": None if kept else len(chosen) / divided.total(),
+            "class_shares": None if kept else {name: classes[str(name)] / count for name, count in divided.items()},
         }
     return counts
+
+
+def _deviations(counts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Say which shares differ from what was asked for by more than `TOLERANCE`."""
+    found = []
+    for split, count in counts.items():
+        if count["asked"] is None:
+            continue
+        shares = {"all slides": count["share"], **{f"class {name}": of for name, of in count["class_shares"].items()}}
+        found += [
+            f"{split} holds {share:.0%} of {what}, asked {count['asked']:.0%}"
+            for what, share in shares.items()
+            if abs(share - count["asked"]) > TOLERANCE
+        ]
+    return found
+
+
+def _in_words(split: str, count: Mapping[str, Any]) -> str:
+    share = "kept" if count["asked"] is None else f"{count['share']:.0%}, asked {count['asked']:.0%}"
+    return f"{split} {count['slides']} ({share})"
