@@ -26,8 +26,9 @@ from scripts.common.progress import track
 from scripts.dsnet.grad_cam import LAYERS, METHODS
 from scripts.dsnet.heat_map import HeatMap
 from scripts.encoding.store import read_embedding
-from scripts.evaluation.bootstrap import resample_weights, value_and_interval
+from scripts.evaluation.bootstrap import drawn_from, resample_weights
 from scripts.evaluation.calibration import calibrated
+from scripts.evaluation.interval import estimate
 from scripts.evaluation.metrics import predicted_classes
 from scripts.localisation.inputs import MappedSlide
 from scripts.localisation.run import summarise
@@ -84,8 +85,13 @@ def pooled_hit_rate(of_models: list[list[SlideScores]]) -> dict[str, Any]:
     chance = np.array([[one.chance for one in scores] for scores in of_models])
     weights = resample_weights(called.shape[1], resamples=RESAMPLES)
     spread = (weights @ hits.sum(axis=0)) / np.maximum(weights @ called.sum(axis=0), 1)
-    found = value_and_interval(hits.sum() / called.sum(), spread)
-    return {**found, "slides": int(called.sum()), "chance": float(chance[called].mean())}
+    found = estimate(hits.sum() / called.sum(), spread, drawn_from(called.shape[1], None))
+    return {
+        "value": found.value,
+        "ci95": found.ci95,
+        "slides": int(called.sum()),
+        "chance": float(chance[called].mean()),
+    }
 
 
 def report(scores: list[SlideScores], chosen_on: list[SlideScores]) -> dict[str, Any]:
@@ -118,10 +124,8 @@ def main() -> None:
         hit = pooled_hit_rate(of_models)
         each = ", ".join(f"{one['hit_rate']['value']:.2f}" for one in reports)
         means = " | ".join(f"{np.mean([one[name]['value'] for one in reports]):.3f}" for name in FIGURES)
-        low, high = hit["ci95"]
-        lines.append(
-            (hit["value"], f"| {' | '.join(key)} | {hit['value']:.3f} ({low:.3f}-{high:.3f}) | {each} | {means} |")
-        )
+        ends = "no interval" if hit["ci95"] is None else "{:.3f}-{:.3f}".format(*hit["ci95"])
+        lines.append((hit["value"], f"| {' | '.join(key)} | {hit['value']:.3f} ({ends}) | {each} | {means} |"))
     print(f"{hit['slides']} correctly called positives of {len(per_model)} networks; chance {hit['chance']:.3f}\n")
     print("| method | layer | hit rate (95 % interval) | each network | FROC | cell AUC | Dice |")
     print("|---|---|---|---|---|---|---|")

@@ -35,7 +35,8 @@ REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO / "bundle"))
 
 from scripts.encoding.encoders import read_weights
-from scripts.evaluation.bootstrap import CI95_PERCENTILES, resample_weights
+from scripts.evaluation.bootstrap import resample_weights
+from scripts.evaluation.interval import CI95_PERCENTILES
 from scripts.patches.draw import SlideSample
 from scripts.patches.nuclei import is_nucleus_rich
 from scripts.patches.store import patch_writer

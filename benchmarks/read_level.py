@@ -24,6 +24,7 @@ REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO / "bundle"))
 
 from scripts.encoding.store import Embedding, read_attributes, read_embedding
+from scripts.evaluation.interval import ends_in_words
 
 Features = NDArray[np.float64]
 
@@ -99,7 +100,7 @@ def main() -> None:
         found = [test_auc(model, dataset) for dataset in (arguments.highest, arguments.auto)]
         print(
             f"| {model} | "
-            + " | ".join("{:.3f} ({:.3f}-{:.3f})".format(auc["value"], *auc["ci95"]) for auc in found)
+            + " | ".join(f"{auc['value']:.3f} ({ends_in_words(auc['ci95']) or 'no interval'})" for auc in found)
             + " |"
         )
 

@@ -1,6 +1,7 @@
 """The table's arithmetic against figures computed by hand."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ from scripts.ablations.summary import COLUMNS, Result, read_result, summarise, w
 from scripts.common.errors import RequestError
 from scripts.common.files import write_json
 from scripts.dsnet.network import DSNet
-from scripts.evaluation.bootstrap import evaluate
+from scripts.evaluation.bootstrap import Run, resampled_metrics
+from scripts.evaluation.interval import Drawn
 from scripts.evaluation.predictions import Prediction, write_predictions
 from scripts.training.card import FORMAT
 
@@ -18,7 +20,7 @@ SCORES = {"a": (0, 0.1), "b": (1, 0.4), "c": (0, 0.6), "d": (1, 0.9), "e": (1, 0
 
 
 def result(dataset: int, seed: int, auc: float, resampled: list[float]) -> Result:
-    return Result(dataset, seed, auc, np.array(resampled), auc + 0.01, 100, 229.5)
+    return Result(dataset, seed, auc, np.array(resampled), auc + 0.01, 100, 229.5, Drawn("slide", 40))
 
 
 def run_folder(folder: Path, scores: dict[str, tuple[int, float]], **arguments: object) -> Path:
@@ -49,9 +51,10 @@ def test_what_a_run_left(tmp_path: Path) -> None:
         read_result(turned, dataset=3, seed=1, patients=patients, resamples=500).resampled, found.resampled
     )
     labels, probabilities = zip(*((label, (1 - p, p)) for label, p in SCORES.values()), strict=True)
-    metrics = evaluate(labels, probabilities, threshold=0.5, threshold_from="val", resamples=500, seed=3)
-    assert np.nanpercentile(found.resampled, (2.5, 97.5)).tolist() == metrics["auc"]["ci95"]
-    assert np.isnan(found.resampled).sum() == metrics["bootstrap"]["degenerate"] > 0
+    expected = resampled_metrics(labels, [Run(probabilities, 0.5)], resamples=500, seed=3)
+    np.testing.assert_array_equal(found.resampled, expected.spread["auc"])
+    assert np.isnan(found.resampled).sum() == expected.degenerate > 0
+    assert found.drawn == Drawn("slide", 5)
 
 
 def test_patients_are_drawn_whole(tmp_path: Path) -> None:
@@ -75,13 +78,13 @@ def test_other_slides_are_refused(tmp_path: Path) -> None:
 def test_two_datasets_and_two_seeds_by_hand() -> None:
     results = {
         "full": [
-            result(0, 0, 0.9, [0.9, 0.8, np.nan]),
+            result(0, 0, 0.9, [0.9, 0.8, 0.85]),
             result(0, 1, 0.8, [0.8, 0.8, 0.9]),
             result(1, 0, 0.7, [0.7, 0.6, 0.7]),
             result(1, 1, 0.5, [0.6, 0.4, 0.5]),
         ],
         "no_thumbnail": [
-            result(0, 0, 0.8, [0.7, 0.7, np.nan]),
+            result(0, 0, 0.8, [0.7, 0.7, 0.75]),
             result(0, 1, 0.7, [0.7, 0.7, 0.7]),
             result(1, 0, 0.6, [0.6, 0.5, 0.6]),
             result(1, 1, 0.6, [0.5, 0.3, 0.5]),
@@ -89,15 +92,15 @@ def test_two_datasets_and_two_seeds_by_hand() -> None:
     }
     full, row = summarise(results)
     assert (full["row"], full["runs"], full["auc"]) == ("full", 4, pytest.approx(0.725))
-    # resamples of the mean: 0.75, 0.65, and one that lacks a class
-    assert (full["auc_low"], full["auc_high"]) == (pytest.approx(0.6525), pytest.approx(0.7475))
+    # resamples of the mean: 0.75, 0.65, 0.7375
+    assert (full["auc_low"], full["auc_high"]) == (pytest.approx(0.654375), pytest.approx(0.749375))
     # within dataset 0: 0.05^2 twice, within dataset 1: 0.1^2 twice; two degrees of freedom
     assert full["sd_over_seeds"] == pytest.approx((0.025 / 2) ** 0.5)
     assert full["validation_auc"] == pytest.approx(0.735)
     assert full["difference"] is full["sign"] is full["paper_difference_camelyon16"] is None
-    # differences -0.1, -0.1, -0.1, +0.1; of the resamples (-0.2, -0.1, -0.1, -0.1) and four times -0.1
+    # differences -0.1, -0.1, -0.1, +0.1; of the resamples (-0.2, -0.1, -0.1, -0.1), four times -0.1, (-0.1, -0.2, -0.1, 0)
     assert row["difference"] == pytest.approx(-0.05)
-    assert (row["difference_low"], row["difference_high"]) == (pytest.approx(-0.124375), pytest.approx(-0.100625))
+    assert (row["difference_low"], row["difference_high"]) == (pytest.approx(-0.12375), pytest.approx(-0.1))
     assert row["sd_of_difference"] == pytest.approx((0.02 / 2) ** 0.5)
     assert (row["paper_difference_camelyon16"], row["paper_difference_tcga_lusc"]) == (-0.074, -0.021)
     assert row["sign"] == "holds"
@@ -137,3 +140,23 @@ def test_both_files(tmp_path: Path) -> None:
     assert "| IV | L = 5 | 2 | 0.250 (0.203 to 0.297) | 0.000 | -0.250 (-0.297 to -0.203) | 0.000 |" in table[-1]
     assert table[-1].endswith("| 100 | 229.5 | 0.737 (-0.023) |  | holds |")
     assert "- `mixed`: why not." in lines
+
+
+@pytest.mark.parametrize(("lost", "slides"), [([np.nan], 40), ([], 9)])
+def test_no_interval_of_few_slides_or_where_resamples_lack_a_class(
+    lost: list[float], slides: int, tmp_path: Path
+) -> None:
+    full, other = (
+        [replace(result(0, 0, auc, [auc, auc + 0.1, *lost]), drawn=Drawn("slide", slides))] for auc in (0.5, 0.7)
+    )
+    records = summarise({"full": full, "levels_5": other})
+    assert [records[1][name] for name in ("auc_low", "auc_high", "difference_low", "sign")] == [
+        None,
+        None,
+        None,
+        "open",
+    ]
+    write_table(tmp_path, records, left_out={}, title="What was run.", unit="slide")
+    text = (tmp_path / "ablations.md").read_text()
+    assert "| 0.700 (no interval) |" in text and "| +0.200 (no interval) |" in text
+    assert "No interval: fewer than 10 slides, or the AUC is undefined in more than 1% of" in text

@@ -29,7 +29,9 @@ def test_report_has_the_keys_of_metrics_json() -> None:
         assert low < report[name]["value"] < high or name == "ece"  # ece is biased upwards in resamples
     assert (report["n_positive"], report["n_negative"]) == (labels.sum(), (1 - labels).sum())
     assert (report["threshold"], report["threshold_from"], report["seed"]) == (0.5, "val", 7)
-    assert report["bootstrap"] == {"resamples": 2000, "unit": "slide", "degenerate": 0}
+    drawn = report["bootstrap"]
+    assert (drawn["resamples"], drawn["unit"], drawn["units"], drawn["degenerate"]) == (2000, "slide", 100, 0)
+    assert drawn["used"] == dict.fromkeys(METRICS, 2000) and drawn["no_interval"] == {}
 
 
 def test_interval_of_accuracy_is_the_binomial_one() -> None:
@@ -65,18 +67,46 @@ def test_copies_of_a_slide_do_not_narrow_the_interval() -> None:
     assert together["bootstrap"]["unit"] == "patient"
 
 
-def test_resamples_without_a_class_are_counted_and_left_out() -> None:
-    labels = np.array([1, 0, 0, 0])
-    p = np.array([0.9, 0.2, 0.6, 0.1])
-    report = run(labels, np.stack([1 - p, p], axis=1))
-    assert report["bootstrap"]["degenerate"] == pytest.approx(2000 * (0.75**4 + 0.25**4), abs=100)
-    assert report["recall"] == {"value": 1.0, "ci95": [1.0, 1.0]}
+def test_each_metric_takes_the_resamples_in_which_it_is_defined() -> None:
+    """Of 24 slides 5 are positive: 0.4 % of the resamples hold none, in which accuracy is as defined as ever."""
+    labels = np.arange(24) < 5
+    p = np.where(labels, 0.9, 0.2) - 0.6 * (np.arange(24) == 0) + 0.6 * (np.arange(24) == 9)
+    report = run(labels.astype(int), np.stack([1 - p, p], axis=1))
+    drawn = report["bootstrap"]
+    lost = drawn["degenerate"]
+    assert lost == pytest.approx(2000 * (19 / 24) ** 24, abs=12) and lost > 0
+    assert drawn["used"]["auc"] == drawn["used"]["recall"] == 2000 - lost
+    assert [drawn["used"][name] for name in ("accuracy", "brier", "ece", "specificity")] == [2000] * 4
+    weights = resample_weights(24)
+    right = (p >= 0.5) == labels
+    assert report["accuracy"]["ci95"] == pytest.approx(np.percentile(weights @ right / 24, (2.5, 97.5)))
 
 
-def test_every_interval_is_over_the_complete_resamples() -> None:
-    # Two slides, both called positive: a resample with both classes has accuracy 1/2, the others 0 or 1.
-    report = run(np.array([1, 0]), np.array([[0.1, 0.9], [0.2, 0.8]]))
-    assert report["accuracy"] == {"value": 0.5, "ci95": [0.5, 0.5]}
+def test_a_figure_of_few_positives_has_no_interval(caplog: pytest.LogCaptureFixture) -> None:
+    labels = np.arange(30) < 2
+    p = np.where(labels, 0.9, 0.2)
+    report = run(labels.astype(int), np.stack([1 - p, p], axis=1))
+    assert report["auc"] == report["recall"] == {"value": 1.0, "ci95": [None, None]}
+    assert report["accuracy"]["ci95"] == [1.0, 1.0]
+    reason = f"undefined in {report['bootstrap']['degenerate']} of 2000 resamples"
+    assert report["bootstrap"]["no_interval"]["auc"] == report["bootstrap"]["no_interval"]["recall"] == reason
+    assert f"no interval of auc, precision, recall, f1 ({reason})" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("labels", "patients", "units"),
+    [
+        ([0, 1, 2, 3], None, "4 slides"),
+        ([0, 1, 2, 3] * 5, ["p", "q"] * 10, "2 patients"),
+        ([0, 1], ["p", "p"], "1 patient"),
+    ],
+)
+def test_few_patients_give_no_interval(labels: list[int], patients: list[str | None] | None, units: str) -> None:
+    """The bootstrap draws from them alone: of 4 slides it gave accuracy 0.500 to 0.500, of one patient whatever that one has."""
+    report = evaluate(labels, np.eye(4)[labels] * 0.5 + 0.125, threshold=None, threshold_from="val", patients=patients)
+    assert all(report[name]["ci95"] == [None, None] for name in METRICS)
+    assert report["accuracy"]["value"] == 1
+    assert report["bootstrap"]["no_interval"]["accuracy"] == f"{units}, expected 10 or more"
 
 
 def test_one_class_gives_null_with_a_reason(caplog: pytest.LogCaptureFixture) -> None:
@@ -85,6 +115,7 @@ def test_one_class_gives_null_with_a_reason(caplog: pytest.LogCaptureFixture) ->
     assert report["auc"] == report["recall"] == {"value": None, "ci95": [None, None]}
     assert report["accuracy"]["ci95"][0] is not None
     assert report["bootstrap"]["degenerate"] == 0
+    assert report["bootstrap"]["no_interval"]["auc"] == "needs slides inside and outside each class"
     assert "auc is undefined: needs slides inside and outside each class" in caplog.text
     json.dumps(report, allow_nan=False)
 

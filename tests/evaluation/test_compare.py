@@ -185,3 +185,22 @@ def test_other_slides_are_refused(pair: tuple[Path, Path], tmp_path: Path, old: 
 def test_nothing_to_compare(pair: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="nothing to compare"):
         compare_files([], pair[1], tmp_path)
+
+
+def test_few_slides_are_compared_without_intervals(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    labels, first, second = scored(8, 0)
+    paths = [write(tmp_path / f"{name}.csv", labels, run) for name, run in (("a", first), ("b", second))]
+    report = compare_files(*paths, tmp_path / "out")
+    assert report["auc"]["difference"]["ci95"] == [None, None] and report["auc"]["difference"]["p"] is None
+    assert report["delong"] is None
+    text = (tmp_path / "out" / "comparison.md").read_text()
+    assert "(no interval) | undefined |" in text and "(8 slides, expected 10 or more)." in text
+    assert "(no interval: 8 slides, expected 10 or more)" in caplog.text
+
+
+def test_the_resamples_that_are_used_stand_beside_each_metric(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    report = compare_files(*pair, tmp_path / "out")
+    assert report["bootstrap"]["used"]["accuracy"] == 2000
+    text = (tmp_path / "out" / "comparison.md").read_text()
+    assert "| p | resamples |" in text and text.count("| 2,000 |") == 8

@@ -18,7 +18,7 @@ def test_the_points_are_those_of_scikit_learn() -> None:
     precision, recall, _ = precision_recall_curve(LABELS, SCORES)
     np.testing.assert_allclose(found.precision, precision[-2::-1])
     np.testing.assert_allclose(found.recall, recall[::-1])
-    assert found.average_precision["value"] == pytest.approx(average_precision_score(LABELS, SCORES))
+    assert found.average_precision.value == pytest.approx(average_precision_score(LABELS, SCORES))
 
 
 def test_the_band_is_of_the_draws_that_give_the_interval_of_the_auc() -> None:
@@ -43,7 +43,7 @@ def test_patients_widen_the_intervals() -> None:
     grouped = curves(labels, scores, patients=patients, seed=1)
     ungrouped = curves(labels, scores, seed=1)
     np.testing.assert_allclose(grouped.band, alone.band)
-    assert grouped.average_precision["ci95"] == pytest.approx(alone.average_precision["ci95"])
+    assert grouped.average_precision.ci95 == pytest.approx(alone.average_precision.ci95)
     assert np.diff(ungrouped.band, axis=0).mean() < 0.7 * np.diff(grouped.band, axis=0).mean()
 
 
@@ -55,11 +55,21 @@ def test_one_class_has_no_curve(labels: np.ndarray) -> None:
 def test_rank_correlation() -> None:
     x = RNG.normal(size=50)
     rising = rank_correlation(x, np.exp(x), resamples=50)
-    assert rising["value"] == pytest.approx(1) and rising["ci95"] == pytest.approx([1, 1])
+    assert rising.value == pytest.approx(1) and rising.ci95 == pytest.approx((1, 1))
     loose = rank_correlation(x, -x + 2 * RNG.normal(size=50), resamples=300)
-    low, high = loose["ci95"]
-    assert low < loose["value"] < high and loose["value"] < 0
+    low, high = loose.ci95
+    assert low < loose.value < high and loose.value < 0
 
 
 def test_what_does_not_vary_has_no_correlation() -> None:
-    assert rank_correlation([1, 2, 3, 4], [1, 1, 1, 1], resamples=10) == {"value": None, "ci95": [None, None]}
+    found = rank_correlation(range(12), [1] * 12, resamples=10)
+    assert (found.value, found.ci95, found.reason) == (None, None, "the values do not vary")
+
+
+def test_few_slides_or_few_of_a_class_have_no_band() -> None:
+    few = curves(LABELS[:9], SCORES[:9], resamples=50)
+    rare = curves(np.arange(60) < 2, SCORES, resamples=200)
+    for found in (few, rare):
+        assert found.band is None and found.average_precision.ci95 is None
+    assert few.average_precision.reason == "9 slides, expected 10 or more"
+    assert "of 200 resamples" in rare.average_precision.reason

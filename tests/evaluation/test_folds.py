@@ -74,3 +74,11 @@ def test_a_slide_tested_twice_is_refused(tmp_path: Path) -> None:
     folders = write_folds(tmp_path)
     with pytest.raises(RequestError, match="slide f0s0 was tested in two folds"):
         summarise_folds([*folders, folders[0]], tmp_path, patient_of=patients())
+
+
+def test_folds_of_few_patients(tmp_path: Path) -> None:
+    folders = write_folds(tmp_path, folds=2, slides=8)
+    summarise_folds(folders, tmp_path, patient_of=patients(2, 8))
+    text = (tmp_path / "report.md").read_text()
+    assert "(no interval) | 1," in text or "(no interval) | 2,000 |" in text
+    assert "(8 patients, expected 10 or more)." in text

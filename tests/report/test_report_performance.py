@@ -107,3 +107,10 @@ def test_three_classes(tmp_path: Path) -> None:
     found = of_cohort(read_inference(write_inference(tmp_path, card_of("a", "b", "c"), predictions_of(9, 3))))
     assert found is not None
     assert [name for name, _ in found.curves] == ["a", "b", "c"] and found.confusion.shape == (3, 3)
+
+
+def test_an_evaluation_of_few_slides_has_reasons_and_no_bands(tmp_path: Path) -> None:
+    few = write_evaluated(tmp_path / "eval", CARD, predictions_of(4))
+    found = of_evaluation(few, inference_of(tmp_path / "out"))
+    assert found.auc.endswith("(no interval: 2 patients, expected 10 or more)")
+    assert found.curves[0][1].band is None

@@ -1,5 +1,6 @@
 import logging
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -266,3 +267,17 @@ def test_a_heat_map_that_cannot_be_shown_costs_its_picture(tmp_path: Path) -> No
     assert sorted(pages) == ["slide_00", "slide_01", "slide_02"]
     assert len(pages["slide_01"].of("img")) < len(pages["slide_00"].of("img"))
     assert (tmp_path / "report.html").is_file()
+
+
+def test_labels_that_are_no_classes_and_few_test_slides(tmp_path: Path) -> None:
+    card = card_of("normal", "tumour")
+    first, *others = predictions_of(4)
+    strange = replace(first, label=None, other_label="Normal <x>")
+    predictions = write_inference(tmp_path / "out", card, [strange, *others])
+    write_evaluated(tmp_path / "eval", card, predictions_of(4, seed=3))
+    report = write_reports(predictions, evaluation_dir=tmp_path / "eval", output_dir=tmp_path / "report").parent
+    cohort, slide = Page(report / "report.html"), Page(report / "slides" / "slide_00.html")
+    assert "1 of the slides have a label that is none of the model's classes" in cohort.text
+    assert "Normal <x>" in cohort.text and "The label given is Normal <x>, which is none of" in slide.text
+    assert "(no interval: 2 patients, expected 10 or more) on 4 test slides" in cohort.text
+    assert "none: 2 patients, expected 10 or more" in cohort.text and "()" not in cohort.text

@@ -10,7 +10,8 @@ import numpy as np
 from ..common.errors import RequestError
 from ..common.files import atomic_path, write_csv
 from ..encoding.embed import compression_ratio
-from ..evaluation.bootstrap import CI95_PERCENTILES, RESAMPLES, resample_weights
+from ..evaluation.bootstrap import RESAMPLES, drawn_from, resample_weights
+from ..evaluation.interval import FEWEST_UNITS, LEAST_USED, Drawn, estimate
 from ..evaluation.metrics import FALLBACK_THRESHOLD, Floats, weighted_metrics
 from ..evaluation.predictions import read_predictions
 from ..training.card import network_from_card, read_card
@@ -26,8 +27,9 @@ NOTES = """\
 AUC: mean over the runs (datasets times seeds) of the AUC on the test slides. Interval: 2.5 to 97.5 percentiles over {resamples} bootstrap
 resamples of the test {unit}s, drawn alike for every seed and row of a dataset and independently between datasets: it holds the uncertainty
 of the test slides, not that of further trainings, which the deviation over seeds (within a dataset, n - 1) shows. Difference: to the
-full network, seed by seed, on the same resamples. Sign: whether the difference has the paper's sign; "open" where its interval holds
-zero. Parameters are the trainable ones; the compression ratio is 3 S^2 K^2 / (3 S^2 L + C K^2) of the V and T that the network uses.
+full network, seed by seed, on the same resamples. No interval: fewer than {fewest} {unit}s, or the AUC is undefined in more than {lost:.0%}
+of the resamples, which lack a class. Sign: whether the difference has the paper's sign; "open" where it has no interval, or one that
+holds zero. Parameters are the trainable ones; the compression ratio is 3 S^2 K^2 / (3 S^2 L + C K^2) of the V and T that the network uses.
 
 The paper's figures are its AUC on Camelyon16 and, for Table III, on TCGA-LUSC. Its AUC of 0.760 on 43 positive and 72 negative slides has
 a standard error of about 0.05, as large as most of its differences, and is reported without repeats or interval; its epochs were
@@ -47,6 +49,7 @@ class Result:
         validation_auc: of the validation slides, at the epoch that was chosen on them.
         parameters: trainable ones of the network.
         compression_ratio: of the matrices that it sees.
+        drawn: what each resample drew.
     """
 
     dataset: int
@@ -56,6 +59,7 @@ class Result:
     validation_auc: float
     parameters: int
     compression_ratio: float
+    drawn: Drawn
 
 
 def read_result(
@@ -98,6 +102,7 @@ def read_result(
         validation_auc=float(card["validation"]["auc"]["value"]),
         parameters=sum(p.numel() for p in network_from_card(card).parameters() if p.requires_grad),
         compression_ratio=compression_ratio(network["embedding_channels"], levels),
+        drawn=drawn_from(len(labels), list(patients.values())),
     )
 
 
@@ -108,13 +113,14 @@ def summarise(results: Mapping[str, Sequence[Result]]) -> list[dict[str, Any]]:
     for name in (name for name in ROWS if results.get(name)):
         row, runs = ROWS[name], results[name]
         pairs = [(run, full[run.dataset, run.seed]) for run in runs if (run.dataset, run.seed) in full]
+        fewest = min((run.drawn for run in runs), key=lambda drawn: drawn.units)
         record: dict[str, Any] = {
             "row": name,
             "table": row.table,
             "title": row.title,
             "runs": len(runs),
             "auc": float(np.mean([run.auc for run in runs])),
-            **_interval("auc", [run.resampled for run in runs]),
+            **_interval("auc", [run.resampled for run in runs], fewest),
             "sd_over_seeds": _deviation([(run.dataset, run.auc) for run in runs]),
             "validation_auc": float(np.mean([run.validation_auc for run in runs])),
             "parameters": runs[0].parameters,
@@ -123,17 +129,17 @@ def summarise(results: Mapping[str, Sequence[Result]]) -> list[dict[str, Any]]:
         }
         if name != FULL and pairs:
             record["difference"] = float(np.mean([run.auc - of_full.auc for run, of_full in pairs]))
-            record |= _interval("difference", [run.resampled - of_full.resampled for run, of_full in pairs])
+            record |= _interval("difference", [run.resampled - of_full.resampled for run, of_full in pairs], fewest)
             record["sd_of_difference"] = _deviation([(run.dataset, run.auc - of_full.auc) for run, of_full in pairs])
             record["sign"] = _sign(record)
         records.append({column: record.get(column) for column in COLUMNS})
     return records
 
 
-def _interval(name: str, resampled: Sequence[Floats]) -> dict[str, float]:
-    """Interval of the mean over runs; a resample that lacks a class in some dataset is left out."""
-    low, high = np.nanpercentile(np.mean(resampled, axis=0), CI95_PERCENTILES)
-    return {f"{name}_low": float(low), f"{name}_high": float(high)}
+def _interval(name: str, resampled: Sequence[Floats], drawn: Drawn) -> dict[str, float | None]:
+    """Interval of the mean over runs; a resample that lacks a class in some dataset is left out. ``drawn``: of the smallest dataset."""
+    low, high = estimate(0.0, np.mean(resampled, axis=0), drawn).ci95 or (None, None)
+    return {f"{name}_low": low, f"{name}_high": high}
 
 
 def _deviation(values: Sequence[tuple[int, float]]) -> float | None:
@@ -158,8 +164,8 @@ def _of_paper(row: Row) -> dict[str, float | None]:
 
 
 def _sign(record: Mapping[str, Any]) -> str:
-    """Compare the sign of the difference with the paper's on Camelyon16; every one of TCGA-LUSC is the same."""
-    if record["difference_low"] <= 0 <= record["difference_high"]:
+    """Compare the sign of the difference with the paper's on Camelyon16; every one of TCGA-LUSC is the same. Open without an interval."""
+    if record["difference_low"] is None or record["difference_low"] <= 0 <= record["difference_high"]:
         return "open"
     return "holds" if record["difference"] * record["paper_difference_camelyon16"] > 0 else "opposite"
 
@@ -201,7 +207,7 @@ def write_table(
         lines.append(f"| {' | '.join(map(str, cells))} |")
     if left_out:
         lines += ["\nLeft out:\n", *(f"- `{name}`: {reason}" for name, reason in left_out.items())]
-    notes = NOTES.format(resamples=RESAMPLES, unit=unit)
+    notes = NOTES.format(resamples=RESAMPLES, unit=unit, fewest=FEWEST_UNITS, lost=1 - LEAST_USED)
     with atomic_path(output_dir / TABLES[1]) as partial:
         partial.write_text("\n".join([*lines, "", notes]), encoding="utf-8")
 
@@ -214,8 +220,9 @@ def _estimate(record: Mapping[str, Any], name: str, pattern: str) -> str:
     """A figure with its interval."""
     if record[name] is None:
         return ""
-    value, low, high = (pattern.format(record[key]) for key in (name, f"{name}_low", f"{name}_high"))
-    return f"{value} ({low} to {high})"
+    value, *ends = (record[key] for key in (name, f"{name}_low", f"{name}_high"))
+    interval = "no interval" if None in ends else " to ".join(map(pattern.format, ends))
+    return f"{pattern.format(value)} ({interval})"
 
 
 def _printed(record: Mapping[str, Any], data: str) -> str:

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..common.errors import RequestError
+from .interval import Drawn, described, estimate, missing_in_words
 from .metrics import METRICS, UNDEFINED_BECAUSE, Floats, Ints, Threshold, weighted_metrics
 
 logger = logging.getLogger(__name__)
 
 RESAMPLES = 2000
-CI95_PERCENTILES = (2.5, 97.5)
 _CHUNK_ELEMENTS = 4_000_000  # resamples times slides computed at once: bounds memory to some 100 MB
 
 
@@ -37,13 +37,15 @@ class Resampled:
 
     Attributes:
         values: on the slides as they are; NaN where undefined.
-        spread: on the resamples that hold every class, (R,); NaN where undefined.
-        degenerate: number of resamples left out because they lack a class.
+        spread: on the resamples, (R,); NaN where undefined, as that of a metric that needs a class in a resample without it.
+        degenerate: number of resamples that lack a class.
+        drawn: what each resample drew.
     """
 
     values: dict[str, float]
     spread: dict[str, Floats]
     degenerate: int
+    drawn: Drawn
 
 
 def evaluate(
@@ -59,9 +61,9 @@ def evaluate(
     """Return the content of ``metrics.json`` for N classified slides.
 
     Intervals are 2.5 to 97.5 percentiles over a bootstrap of patients (cluster bootstrap: all slides of a drawn patient
-    enter together), or of slides where no patients are given. Resamples that lack one of the classes present in
-    ``labels`` are left out of every interval and counted (``bootstrap.degenerate``). What is undefined is ``None``,
-    with the reason in the log.
+    enter together), or of slides where no patients are given. Each metric takes the resamples in which it is defined
+    (``bootstrap.used``): accuracy, Brier score and ECE all of them, recall those with a slide of the class. Of too few
+    patients or resamples no interval is given, and what is undefined is ``None``; ``bootstrap.no_interval`` and the log say why.
 
     Args:
         labels: (N,) class indices.
@@ -80,19 +82,25 @@ def evaluate(
     run = Run(probabilities, threshold)
     result = resampled_metrics(labels, [run], patients=patients, resamples=resamples, seed=seed)
     label_of, probability = _checked(labels, probabilities)
-    report: dict[str, Any] = {}
-    for name in METRICS:
-        value = result.values[name]
-        if not np.isfinite(value):
-            logger.warning("%s is undefined: %s", name, UNDEFINED_BECAUSE[name])
-        report[name] = value_and_interval(value, result.spread[name])
+    found = {
+        name: estimate(result.values[name], result.spread[name], result.drawn, undefined=UNDEFINED_BECAUSE[name])
+        for name in METRICS
+    }
+    for name, one in found.items():
+        if one.value is None:
+            logger.warning("%s is undefined: %s", name, one.reason)
+    if missing := missing_in_words(
+        {name: one.reason for name, one in found.items() if one.reason and one.value is not None}
+    ):
+        logger.warning("no interval of %s", missing)
+    report: dict[str, Any] = {name: one.as_json() for name, one in found.items()}
     two_classes = probability.shape[1] == 2
     report["n_positive"] = int((label_of == 1).sum()) if two_classes else None
     report["n_negative"] = int((label_of == 0).sum()) if two_classes else None
     report["threshold"] = threshold if threshold is None or np.isscalar(threshold) else None
     report["threshold_from"] = threshold_from
     report["seed"] = seed
-    report["bootstrap"] = described(patients, resamples=resamples, degenerate=result.degenerate)
+    report["bootstrap"] = {**described(result.drawn, resamples, found), "degenerate": result.degenerate}
     return report
 
 
@@ -126,29 +134,21 @@ def resampled_metrics(
     weights = resample_weights(len(label_of), patients=patients, resamples=resamples, seed=seed)
     complete = np.all([weights @ (label_of == index) > 0 for index in np.unique(label_of)], axis=0)
     of_run = np.random.default_rng((seed, 1)).multinomial(len(runs), np.full(len(runs), 1 / len(runs)), size=resamples)
-    chunks = np.array_split(weights[complete], max(1, weights.size // _CHUNK_ELEMENTS))
-    values, spread = dict.fromkeys(METRICS, 0.0), {name: np.zeros(int(complete.sum())) for name in METRICS}
-    for run, (_, probability), drawn in zip(runs, checked, of_run[complete].T, strict=True):
+    chunks = np.array_split(weights, max(1, weights.size // _CHUNK_ELEMENTS))
+    values, spread = dict.fromkeys(METRICS, 0.0), {name: np.zeros(resamples) for name in METRICS}
+    for run, (_, probability), drawn in zip(runs, checked, of_run.T, strict=True):
         point = weighted_metrics(label_of, probability, np.ones((1, len(label_of))), threshold=run.threshold)
         parts = [weighted_metrics(label_of, probability, chunk, threshold=run.threshold) for chunk in chunks]
         for name in METRICS:
             values[name] += float(point[name][0]) / len(runs)
             of_resample = np.concatenate([part[name] for part in parts])
             spread[name] += np.where(drawn > 0, drawn * of_resample, 0) / len(runs)
-    return Resampled(values, spread, int((~complete).sum()))
+    return Resampled(values, spread, int((~complete).sum()), drawn_from(len(label_of), patients))
 
 
-def value_and_interval(value: float, spread: Floats) -> dict[str, Any]:
-    """Return ``{"value": ., "ci95": [., .]}`` from a value and its resamples; what is undefined is ``None``."""
-    spread = spread[np.isfinite(spread)]
-    interval = [float(end) for end in np.percentile(spread, CI95_PERCENTILES)] if len(spread) else [None, None]
-    return {"value": float(value) if np.isfinite(value) else None, "ci95": interval}
-
-
-def described(patients: Sequence[str | None] | None, *, resamples: int, degenerate: int) -> dict[str, Any]:
-    """Say what was drawn, for a report."""
-    unit = "patient" if patients and any(patients) else "slide"
-    return {"resamples": resamples, "unit": unit, "degenerate": degenerate}
+def drawn_from(slides: int, patients: Sequence[str | None] | None) -> Drawn:
+    """Say what `resample_weights` draws of so many slides."""
+    return Drawn("patient" if patients and any(patients) else "slide", _groups(slides, patients)[1])
 
 
 def resample_weights(
@@ -158,15 +158,19 @@ def resample_weights(
 
     With G patients, G are drawn with replacement in each resample, and every slide counts as often as its patient.
     """
-    if patients is None:
-        group_of_slide, groups = np.arange(slides), slides
-    else:
-        # A pair cannot collide with a patient's name.
-        keys = [("patient", patient) if patient else ("slide", index) for index, patient in enumerate(patients)]
-        index_of = {key: index for index, key in enumerate(dict.fromkeys(keys))}
-        group_of_slide, groups = np.array([index_of[key] for key in keys]), len(index_of)
+    group_of_slide, groups = _groups(slides, patients)
     counts = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), size=resamples)
     return counts[:, group_of_slide].astype(np.float64)
+
+
+def _groups(slides: int, patients: Sequence[str | None] | None) -> tuple[Ints, int]:
+    """Number of each slide's patient, and how many there are; a slide without a patient stands for itself."""
+    if patients is None:
+        return np.arange(slides), slides
+    # A pair cannot collide with a patient's name.
+    keys = [("patient", patient) if patient else ("slide", index) for index, patient in enumerate(patients)]
+    index_of = {key: index for index, key in enumerate(dict.fromkeys(keys))}
+    return np.array([index_of[key] for key in keys]), len(index_of)
 
 
 def _checked(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Ints, Floats]:

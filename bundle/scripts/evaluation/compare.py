@@ -14,8 +14,9 @@ from ..common.files import atomic_path, write_json
 from ..common.outputs import HeldOutputs
 from ..slides.slide_ids import KnownIds
 from ..slides.table import read_slides
-from .bootstrap import RESAMPLES, Run, described, resampled_metrics, value_and_interval
+from .bootstrap import RESAMPLES, Run, resampled_metrics
 from .delong import delong
+from .interval import FEWEST_UNITS, Estimate, described, ends_in_words, estimate, in_words, missing_in_words
 from .metrics import METRICS
 from .predictions import PredictionTable, read_predictions
 
@@ -46,7 +47,8 @@ def compare(
     Returns:
         for each metric ``first`` and ``second`` (the mean over the runs), and ``difference`` (second - first) with its
         interval and two-sided bootstrap p (twice the smaller share of resamples on one side of 0, counting one more of
-        each); ``bootstrap`` says what was drawn. More than two classes: auc is the mean of one class against the rest.
+        each); ``bootstrap`` says what was drawn and, of the differences, how many resamples each has and why one has no interval and no p.
+        More than two classes: auc is the mean of one class against the rest.
 
     Raises:
         RequestError: there is no slide.
@@ -55,23 +57,24 @@ def compare(
         resampled_metrics(labels, runs, patients=patients, resamples=resamples, seed=seed) for runs in (first, second)
     ]
     report: dict[str, Any] = {}
+    differences: dict[str, Estimate] = {}
+    drawn = results[0].drawn
     for name in METRICS:
         (before, spread_before), (after, spread_after) = ((found.values[name], found.spread[name]) for found in results)
-        difference = value_and_interval(after - before, spread_after - spread_before)
+        difference = differences[name] = estimate(after - before, spread_after - spread_before, drawn)
+        p = None if difference.ci95 is None else _two_sided(spread_after - spread_before)
         report[name] = {
-            "first": value_and_interval(before, spread_before),
-            "second": value_and_interval(after, spread_after),
-            "difference": {**difference, "p": _two_sided(spread_after - spread_before)},
+            "first": estimate(before, spread_before, drawn).as_json(),
+            "second": estimate(after, spread_after, drawn).as_json(),
+            "difference": {**difference.as_json(), "p": p},
         }
     report["seed"] = seed
-    report["bootstrap"] = described(patients, resamples=resamples, degenerate=results[0].degenerate)
+    report["bootstrap"] = {**described(drawn, resamples, differences), "degenerate": results[0].degenerate}
     return report
 
 
-def _two_sided(spread: np.ndarray) -> float | None:
+def _two_sided(spread: np.ndarray) -> float:
     spread = spread[np.isfinite(spread)]
-    if not len(spread):
-        return None
     tail = min((spread <= 0).sum(), (spread >= 0).sum())
     return float(min(1.0, 2 * (tail + 1) / (len(spread) + 1)))
 
@@ -132,17 +135,15 @@ def compare_files(
         **compare(labels, *runs, patients=patients, resamples=resamples, seed=seed),
         "delong": None,
     }
-    if len(reference.class_names) == 2 and len(runs[0]) == len(runs[1]) == 1:
+    pair = len(reference.class_names) == 2 and len(runs[0]) == len(runs[1]) == 1
+    if pair and report["bootstrap"]["units"] >= FEWEST_UNITS:
         found = delong(labels, *(np.asarray(group[0].probabilities)[:, 1] for group in runs))
         report["delong"] = found and asdict(found)
     with outputs:
         write_json(Path(output_dir) / "comparison.json", report)
         _write_summary(Path(output_dir) / "comparison.md", report)
-    difference = report["auc"]["difference"]
-    if difference["value"] is not None and difference["ci95"][0] is not None:
-        _LOGGER.info(
-            "AUC second - first: %+.3f (95 %% interval %+.3f to %+.3f)", difference["value"], *difference["ci95"]
-        )
+    said = in_words(report["auc"]["difference"], report["bootstrap"]["no_interval"].get("auc"), sign="+")
+    _LOGGER.info("AUC second - first: %s", said)
     return report
 
 
@@ -197,11 +198,12 @@ def patients_of(slides: str | Path, ids: Sequence[str]) -> list[str | None]:
 def _write_summary(path: Path, report: dict[str, Any]) -> None:
     """Write the comparison as one page of Markdown."""
     rows = [
-        f"| {name} | {_text(report[name]['first'])} | {_text(report[name]['second'])} | "
-        f"{_text(report[name]['difference'], sign='+')} | {_p(report[name]['difference']['p'])} |"
+        f"| {name} | {_text(report[name]['first'])} | {_text(report[name]['second'])} | {_text(report[name]['difference'], sign='+')} | "
+        f"{_p(report[name]['difference']['p'])} | {report['bootstrap']['used'][name]:,} |"
         for name in METRICS
     ]
     unit, drawn = report["bootstrap"]["unit"], report["bootstrap"]["resamples"]
+    missing = missing_in_words(report["bootstrap"]["no_interval"])
     runs = len(report["first_files"]), len(report["second_files"])
     lines = [
         "# Comparison",
@@ -211,13 +213,15 @@ def _write_summary(path: Path, report: dict[str, Any]) -> None:
         "",
         f"{report['slides']} slides, the same in both; research only, not for diagnosis.",
         "",
-        "| metric | first | second | second - first | p |",
-        "|---|---|---|---|---|",
+        "| metric | first | second | second - first | p | resamples |",
+        "|---|---|---|---|---|---|",
         *rows,
         "",
         f"Intervals and p: paired percentile bootstrap over {unit}s"
         + (f" and over {runs[0]} and {runs[1]} runs" if max(runs) > 1 else "")
-        + f", {drawn} resamples, seed {report['seed']}. Eight metrics are compared: no p is corrected for that.",
+        + f", {drawn} resamples, seed {report['seed']}; the last column counts those in which both figures are defined. Eight metrics are "
+        "compared: no p is corrected for that.",
+        *(["", f"Without an interval of the difference: {missing}."] if missing else []),
         "",
     ]
     found = report["delong"]
@@ -233,10 +237,10 @@ def _write_summary(path: Path, report: dict[str, Any]) -> None:
 
 
 def _text(figure: dict[str, Any], sign: str = "") -> str:
-    if figure["value"] is None or figure["ci95"][0] is None:
+    if figure["value"] is None:
         return "undefined"
-    low, high = figure["ci95"]
-    return f"{figure['value']:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
+    ends = ends_in_words(figure["ci95"], sign=sign)
+    return f"{figure['value']:{sign}.3f} ({ends or 'no interval'})"
 
 
 def _p(value: float | None) -> str:

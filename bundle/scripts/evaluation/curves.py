@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import spearmanr
 
-from .bootstrap import CI95_PERCENTILES, RESAMPLES, resample_weights, value_and_interval
+from .bootstrap import RESAMPLES, drawn_from, resample_weights
+from .interval import CI95_PERCENTILES, Estimate, estimate
 from .metrics import Floats
 
 BAND_POINTS = 101
@@ -23,16 +23,16 @@ class Curves:
         recall: the true positive rate, (P,), from 0 to 1.
         precision: (P - 1,): of the points behind (0, 0), where nothing is called.
         band_at: false positive rates of the band, (`BAND_POINTS`,).
-        band: pointwise 95 % interval of the recall there: (lower, upper).
-        average_precision: value and ``ci95``.
+        band: pointwise 95 % interval of the recall there: (lower, upper); None where the average precision has no interval either.
+        average_precision: with its interval.
     """
 
     false_positive_rate: Floats
     recall: Floats
     precision: Floats
     band_at: Floats
-    band: tuple[Floats, Floats]
-    average_precision: dict[str, Any]
+    band: tuple[Floats, Floats] | None
+    average_precision: Estimate
 
 
 def curves(
@@ -45,8 +45,8 @@ def curves(
 ) -> Curves | None:
     """Return the curves of N slides, or None where all or none are of the class.
 
-    Average precision is the sum over the points of (recall gained) times precision. Resamples that lack a class are left out, as in
-    :func:`.bootstrap.evaluate`, whose draws are the same for the same patients, resamples and seed.
+    Average precision is the sum over the points of (recall gained) times precision. Resamples that lack a class are left out, as for the
+    AUC in :func:`.bootstrap.evaluate`, whose draws are the same for the same patients, resamples and seed.
 
     Args:
         is_class: (N,) whether a slide is of the class.
@@ -59,22 +59,25 @@ def curves(
     if positive.all() or not positive.any():
         return None
     weights = resample_weights(len(positive), patients=patients, resamples=resamples, seed=seed)
-    weights = weights[(weights @ positive > 0) & (weights @ ~positive > 0)]
+    complete = (weights @ positive > 0) & (weights @ ~positive > 0)
     (fpr,), (recall,), (precision,) = _rates(positive, score, np.ones((1, len(positive))))
-    fprs, recalls, precisions = _rates(positive, score, weights)
-    band_at = np.linspace(0, 1, BAND_POINTS)
-    resampled = np.stack([np.interp(band_at, *pair) for pair in zip(fprs, recalls, strict=True)])
-    lower, upper = np.percentile(resampled, CI95_PERCENTILES, axis=0)
-    gained = np.diff(recalls, axis=1)
+    fprs, recalls, precisions = _rates(positive, score, weights[complete])
+    spread = np.full(resamples, np.nan)
+    spread[complete] = (np.diff(recalls, axis=1) * precisions).sum(axis=1)
+    drawn = drawn_from(len(positive), patients)
+    average_precision = estimate(float((np.diff(recall) * precision).sum()), spread, drawn)
+    band_at, band = np.linspace(0, 1, BAND_POINTS), None
+    if average_precision.ci95 is not None:
+        resampled = np.stack([np.interp(band_at, *pair) for pair in zip(fprs, recalls, strict=True)])
+        lower, upper = np.percentile(resampled, CI95_PERCENTILES, axis=0)
+        band = (lower, upper)
     return Curves(
         false_positive_rate=fpr,
         recall=recall,
         precision=precision,
         band_at=band_at,
-        band=(lower, upper),
-        average_precision=value_and_interval(
-            float((np.diff(recall) * precision).sum()), (gained * precisions).sum(axis=1)
-        ),
+        band=band,
+        average_precision=average_precision,
     )
 
 
@@ -100,8 +103,8 @@ def rank_correlation(
     patients: Sequence[str | None] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> dict[str, Any]:
-    """Return Spearman's correlation of N pairs, value and ``ci95``, by the bootstrap; None where one of them does not vary.
+) -> Estimate:
+    """Return Spearman's correlation of N pairs with its interval by the bootstrap; undefined where one of them does not vary.
 
     Args:
         x: (N,).
@@ -113,7 +116,8 @@ def rank_correlation(
     pairs = np.column_stack([np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)])
     weights = resample_weights(len(pairs), patients=patients, resamples=resamples, seed=seed).astype(int)
     spread = [_spearman(np.repeat(pairs, drawn, axis=0)) for drawn in weights]
-    return value_and_interval(_spearman(pairs), np.array(spread))
+    drawn = drawn_from(len(pairs), patients)
+    return estimate(_spearman(pairs), np.array(spread), drawn, undefined="the values do not vary")
 
 
 def _spearman(pairs: Floats) -> float:

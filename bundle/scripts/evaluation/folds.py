@@ -10,6 +10,7 @@ from ..common.errors import RequestError
 from ..common.files import atomic_path, write_json
 from ..common.json_files import NONE, NUMBER, Kind, read_json
 from .bootstrap import evaluate
+from .interval import ends_in_words, missing_in_words
 from .metrics import METRICS
 from .predictions import read_predictions, write_predictions
 
@@ -83,30 +84,32 @@ def summarise_folds(
 
 
 def _write_summary(path: Path, report: dict[str, Any], pooled: dict[str, Any], *, slides: int) -> None:
-    folds = report["folds"]
+    folds, drawn = report["folds"], pooled["bootstrap"]
+    missing = missing_in_words(drawn["no_interval"])
     lines = [
         f"# {len(folds)} folds",
         "",
         f"{slides} slides, each tested once by a network that never saw it; research only, not for diagnosis.",
         "",
-        f"| metric | {' | '.join(fold['fold'] for fold in folds)} | mean (sd) | pooled (95 % interval) |",
-        f"|---|{'---|' * len(folds)}---|---|",
+        f"| metric | {' | '.join(fold['fold'] for fold in folds)} | mean (sd) | pooled (95 % interval) | resamples |",
+        f"|---|{'---|' * len(folds)}---|---|---|",
     ]
     for name in METRICS:
         mean, deviation = report[name]["mean"], report[name]["sd"]
-        low, high = pooled[name]["ci95"]
         cells = [
             *(_text(fold[name]) for fold in folds),
             f"{_text(mean)} ({_text(deviation)})",
-            f"{_text(pooled[name]['value'])} ({_text(low)} to {_text(high)})",
+            f"{_text(pooled[name]['value'])} ({ends_in_words(pooled[name]['ci95']) or 'no interval'})",
+            f"{drawn['used'][name]:,}",
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    drawn = pooled["bootstrap"]
     lines += [
         "",
         "Epoch, temperature and threshold of each fold come from its own validation slides. The deviation over folds is no standard "
         "error: folds share training slides. Pooled: all out-of-fold predictions together, each decided by its fold's threshold; "
-        f"percentile bootstrap over {drawn['unit']}s, {drawn['resamples']} resamples, seed {pooled['seed']}.",
+        f"percentile bootstrap over {drawn['unit']}s, {drawn['resamples']} resamples, seed {pooled['seed']}, of {drawn['units']} "
+        f"{drawn['unit']}s; the last column counts the resamples in which a metric is defined.",
+        *(["", f"Without an interval: {missing}."] if missing else []),
         "",
     ]
     with atomic_path(path) as partial:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ..common.files import atomic_path
+from ..evaluation.interval import ends_in_words
 
 SIZE_IN = (5.0, 4.0)
 DPI = 120
@@ -31,7 +32,7 @@ def write_froc_plot(
     axes.set_xlabel("false positives a slide")
     axes.set_ylabel("share of lesions found")
     if froc["value"] is not None:
-        low, high = (f"{end:.3f}" if end is not None else "?" for end in froc["ci95"])
-        axes.set_title(f"FROC {froc['value']:.3f} (95 % interval {low} to {high})")
+        ends = ends_in_words(froc["ci95"])
+        axes.set_title(f"FROC {froc['value']:.3f} ({f'95 % interval {ends}' if ends else 'no interval'})")
     with atomic_path(path) as partial:
         canvas.print_png(str(partial))

@@ -1,7 +1,7 @@
 """The stage ``localising``: hit rate, FROC, cell AUC and Dice of a cohort's heat maps, with bootstrap intervals."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from ..common.errors import RequestError
 from ..common.files import write_csv, write_json
 from ..common.outputs import HeldOutputs
-from ..evaluation.bootstrap import described, resample_weights, value_and_interval
+from ..evaluation.bootstrap import drawn_from, resample_weights
+from ..evaluation.interval import Drawn, Estimate, described, estimate
 from .inputs import read_mapped_slides
 from .plot import write_froc_plot
 from .scores import MAP_KINDS, SlideScores, score_slide
@@ -123,44 +124,65 @@ def summarise(
     """
     slides = [one.slide for one in scores]
     patients = [slide.patient for slide in slides]
+    drawn = drawn_from(len(slides), patients)
     weights = resample_weights(len(slides), patients=patients, resamples=resamples, seed=seed)
     positive = np.array([slide.positive for slide in slides])
-    with_lesion = np.array([slide.lesion.any() for slide in slides])
-    called = np.array([slide.called for slide in slides])
-    hits, chance, aucs, dice = (
-        np.array([getattr(one, name) for one in scores]) for name in ("hit", "chance", "cell_auc", "dice")
-    )
-    overlaps = np.array([one.overlap(one.threshold) for one in scores])
-    curve, froc = _froc(scores, np.ones(len(scores)))
+    right = positive & np.array([slide.called for slide in slides])
+    chance, aucs = (np.array([getattr(one, name) for one in scores]) for name in ("chance", "cell_auc"))
+    curve, _ = _froc(scores, np.ones(len(scores)))
+    found = _estimates(scores, positive, right, weights, drawn)
+    sensitivity = {f"{rate:g}": float(np.interp(rate, curve[0][::-1], curve[1][::-1])) for rate in FALSE_POSITIVES}
+    false_positives = float(np.mean([(one.detections[0] >= one.threshold).sum() for one in scores]))
+    beside: dict[str, dict[str, Any]] = {
+        "hit_rate": {"slides": int(right.sum()), "chance": _share(chance, right)},
+        "hit_rate_all_positives": {"slides": int(positive.sum()), "chance": _share(chance, positive)},
+        "froc": {"sensitivity": sensitivity},
+        "lesion_hit_rate": {"false_positives_a_slide": false_positives},
+        "cell_auc": {"slides": int(np.isfinite(aucs).sum())},
+        "dice": {"slides": sum(bool(slide.lesion.any()) for slide in slides)},
+    }
     report: dict[str, Any] = {
         "slides": len(slides),
         "positive": int(positive.sum()),
-        "correctly_called": int((positive & called).sum()),
+        "correctly_called": int(right.sum()),
         "lesions": int(sum(one.lesions.max() for one in scores)),
-        "hit_rate": _mean(hits, positive & called, weights) | {"chance": _share(chance, positive & called)},
-        "hit_rate_all_positives": _mean(hits, positive, weights) | {"chance": _share(chance, positive)},
-        "froc": {
-            **value_and_interval(froc, _resampled(lambda w: _froc(scores, w)[1], weights)),
-            "sensitivity": {
-                f"{rate:g}": float(np.interp(rate, curve[0][::-1], curve[1][::-1])) for rate in FALSE_POSITIVES
-            },
-        },
-        "lesion_hit_rate": {
-            **_ratio_of_sums(
-                np.array([(one.detections[1] >= one.threshold).sum() for one in scores]),
-                np.array([one.lesions.max() for one in scores]),
-                weights,
-            ),
-            "false_positives_a_slide": float(np.mean([(one.detections[0] >= one.threshold).sum() for one in scores])),
-        },
-        "cell_auc": _mean(aucs, np.isfinite(aucs), weights),
-        "dice": _mean(dice, with_lesion, weights),
-        "dice_pooled": _ratio_of_sums(overlaps[:, 0], overlaps[:, 1], weights),
+        **{name: one.as_json() | beside.get(name, {}) for name, one in found.items()},
         "best_threshold": _best_threshold(scores),
         "seed": seed,
-        "bootstrap": described(patients, resamples=resamples, degenerate=0),
+        "bootstrap": described(drawn, resamples, found),
     }
     return report, curve
+
+
+def _estimates(
+    scores: Sequence[SlideScores], positive: NDArray[np.bool_], right: NDArray[np.bool_], weights: Floats, drawn: Drawn
+) -> dict[str, Estimate]:
+    """The figures with their intervals; ``right`` are the positive slides that were called so."""
+    hits, aucs, dice = (np.array([getattr(one, name) for one in scores]) for name in ("hit", "cell_auc", "dice"))
+    with_lesion = np.array([one.slide.lesion.any() for one in scores])
+    lesions_hit = np.array([(one.detections[1] >= one.threshold).sum() for one in scores])
+    overlaps = np.array([one.overlap(one.threshold) for one in scores])
+
+    def ratio(numerators: NDArray[Any], denominators: NDArray[Any]) -> Estimate:
+        """Sum over sum; undefined where there is nothing to divide by."""
+        above, below = weights @ numerators, weights @ denominators
+        spread = np.divide(above, below, out=np.full(len(weights), np.nan), where=below > 0)
+        value = numerators.sum() / denominators.sum() if denominators.sum() else float("nan")
+        return estimate(float(value), spread, drawn)
+
+    def mean(values: Floats, chosen: NDArray[np.bool_]) -> Estimate:
+        return ratio(np.where(chosen, values, 0), chosen)
+
+    froc = np.array([_froc(scores, of_resample)[1] for of_resample in weights])
+    return {
+        "hit_rate": mean(hits, right),
+        "hit_rate_all_positives": mean(hits, positive),
+        "froc": estimate(_froc(scores, np.ones(len(scores)))[1], froc, drawn),
+        "lesion_hit_rate": ratio(lesions_hit, np.array([one.lesions.max() for one in scores])),
+        "cell_auc": mean(aucs, np.isfinite(aucs)),
+        "dice": mean(dice, with_lesion),
+        "dice_pooled": ratio(overlaps[:, 0], overlaps[:, 1]),
+    }
 
 
 def _froc(scores: Sequence[SlideScores], weights: Floats) -> tuple[tuple[Floats, Floats], float]:
@@ -182,25 +204,8 @@ def _best_threshold(scores: Sequence[SlideScores]) -> dict[str, float]:
     return {"threshold": THRESHOLDS[int(np.argmax(dice))], "dice_pooled": float(np.max(dice))}
 
 
-def _resampled(statistic: Callable[[Floats], float], weights: Floats) -> Floats:
-    return np.array([statistic(of_resample) for of_resample in weights])
-
-
-def _mean(values: Floats, chosen: NDArray[np.bool_], weights: Floats) -> dict[str, Any]:
-    """Mean over the slides chosen, with interval and their number."""
-    return {**_ratio_of_sums(np.where(chosen, values, 0), chosen, weights), "slides": int(chosen.sum())}
-
-
 def _share(values: Floats, chosen: NDArray[np.bool_]) -> float | None:
     return float(values[chosen].mean()) if chosen.any() else None
-
-
-def _ratio_of_sums(numerators: NDArray[Any], denominators: NDArray[Any], weights: Floats) -> dict[str, Any]:
-    """Sum over sum, with its interval; NaN where a resample has nothing to divide by."""
-    above, below = weights @ numerators, weights @ denominators
-    spread = np.divide(above, below, out=np.full(len(weights), np.nan), where=below > 0)
-    value = numerators.sum() / denominators.sum() if denominators.sum() else float("nan")
-    return value_and_interval(float(value), spread)
 
 
 def _row(one: SlideScores) -> dict[str, Any]:

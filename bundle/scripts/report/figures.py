@@ -29,7 +29,7 @@ def roc_plot(performance: Performance) -> Markup:
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
         for index, (class_name, curves) in enumerate(performance.curves):
             colour = _colour(index if len(performance.curves) > 1 else 1)
-            if len(performance.curves) == 1:
+            if len(performance.curves) == 1 and curves.band is not None:
                 axes.fill_between(curves.band_at, *curves.band, color=colour, alpha=BAND_OPACITY, linewidth=0)
             axes.plot(
                 curves.false_positive_rate, curves.recall, color=colour, linewidth=1.8, label=class_label(class_name)

@@ -89,7 +89,9 @@ def cohort_page(report: Report, pictures: Sequence[Picture | None]) -> str:
             others=inference.others,
             notes=report.notes,
             called=[sum(slide.predicted == index for slide in inference.slides) for index in _classes(inference)],
-            labelled=sum(slide.prediction.label is not None for slide in inference.slides),
+            labelled=any(
+                slide.prediction.label is not None or slide.prediction.other_label for slide in inference.slides
+            ),
             plots={performance.name: _plots(performance) for performance in report.performances},
             streams=_streams(report),
             median_stream_score=_median_stream_score(inference),
@@ -194,6 +196,11 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        label=words.class_label, number=words.number, interval=words.interval, percent=words.percent, count=words.count
+        label=words.class_label,
+        number=words.number,
+        interval=words.interval,
+        with_interval=words.with_interval,
+        percent=words.percent,
+        count=words.count,
     )
     return environment

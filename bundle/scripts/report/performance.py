@@ -16,6 +16,7 @@ from ..evaluation.bootstrap import evaluate
 from ..evaluation.calibration import ReliabilityBin, reliability
 from ..evaluation.compare import patients_of
 from ..evaluation.curves import Curves, curves
+from ..evaluation.interval import in_words
 from ..evaluation.metrics import METRICS, Threshold, predicted_classes
 from ..evaluation.predictions import Prediction, read_predictions
 from .results import Inference
@@ -24,6 +25,10 @@ METRICS_FIELDS: dict[str, Kind] = {
     "threshold": (*NUMBER, NONE),
     "seed": int,
     "bootstrap.resamples": int,
+    "bootstrap.unit": str,
+    "bootstrap.units": int,
+    "bootstrap.no_interval": dict,
+    **{f"bootstrap.used.{name}": int for name in METRICS},
     **{f"{name}.value": (*NUMBER, NONE) for name in METRICS},
     **{f"{name}.ci95": list for name in METRICS},
 }
@@ -56,6 +61,11 @@ class Performance:
     bins: tuple[ReliabilityBin, ...]
     confusion: NDArray[np.int64]
     patients_drawn: bool
+
+    @property
+    def auc(self) -> str:
+        """AUC with its interval, or with the reason why it has none."""
+        return in_words(self.metrics["auc"], self.metrics["bootstrap"]["no_interval"].get("auc"))
 
 
 def of_evaluation(folder: str | Path, inference: Inference, *, slides: str | Path | None = None) -> Performance:

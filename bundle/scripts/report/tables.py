@@ -25,10 +25,13 @@ def roc_table(performance: Performance) -> Table:
     rows = []
     for class_name, curves in performance.curves:
         recall = np.interp(RATES, curves.false_positive_rate, curves.recall)
-        low, high = (np.interp(RATES, curves.band_at, end) for end in curves.band)
+        ends = ["none"] * len(RATES)
+        if curves.band is not None:
+            low, high = (np.interp(RATES, curves.band_at, end) for end in curves.band)
+            ends = [interval(pair) for pair in zip(low, high, strict=True)]
         rows += [
-            (class_label(class_name), number(rate, 1), number(value), interval(ends))
-            for rate, value, *ends in zip(RATES, recall, low, high, strict=True)
+            (class_label(class_name), number(rate, 1), number(value), of_rate)
+            for rate, value, of_rate in zip(RATES, recall, ends, strict=True)
         ]
     return Table(("class", "false positive rate", "recall", "95 % interval"), tuple(rows))
 

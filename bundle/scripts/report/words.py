@@ -5,6 +5,7 @@ from typing import Any
 
 from ..dsnet.heat_map import GRAD_CAM, LESION_MAP, PATCH_MAP, MapKind
 from ..evaluation.calibration import ReliabilityBin
+from ..evaluation.interval import Estimate, in_words
 from .performance import Performance
 from .results import Inference, SlideResult
 
@@ -31,6 +32,11 @@ def interval(ends: Sequence[float | None] | None, digits: int = 3) -> str:
     if ends is None or ends[0] is None or ends[1] is None:
         return ""
     return f"{ends[0]:.{digits}f} to {ends[1]:.{digits}f}"
+
+
+def with_interval(found: Estimate) -> str:
+    """Return a figure with its interval, or with the reason why it has none."""
+    return in_words(found.as_json(), found.reason)
 
 
 def percent(share: float) -> str:
@@ -155,9 +161,8 @@ def model_card(inference: Inference) -> list[tuple[str, str]]:
 
 
 def _validated(validation: Mapping[str, Any]) -> str:
-    auc = validation["auc"]
     return (
-        f"{validation['slides']} slides: AUC {number(auc['value'])} (95 % interval {interval(auc['ci95'])}), chosen for"
+        f"{validation['slides']} slides: AUC {in_words(validation['auc'], validation.get('no_interval'))}, chosen for"
     )
 
 

@@ -113,7 +113,11 @@ def write_card(
         "network": network.arguments,
         "channel_range": table.channel_range,  # of v; null: all
         "weights_sha256": sha256_of(model),
-        "validation": {"slides": len(labels), "auc": validation["auc"]},
+        "validation": {
+            "slides": len(labels),
+            "auc": validation["auc"],
+            "no_interval": validation["bootstrap"]["no_interval"].get("auc"),
+        },
         "training": {
             "slides": len(table.items("train")),
             "seed": seed,

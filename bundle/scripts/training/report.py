@@ -7,8 +7,9 @@ from typing import Any
 
 from ..common.files import atomic_path, write_json
 from ..common.ranks import is_first
-from ..evaluation.bootstrap import Run, evaluate, resampled_metrics, value_and_interval
+from ..evaluation.bootstrap import Run, evaluate, resampled_metrics
 from ..evaluation.calibration import calibrated_predictions, reliability
+from ..evaluation.interval import ends_in_words, estimate, in_words, missing_in_words
 from ..evaluation.metrics import METRICS
 from ..evaluation.predictions import write_predictions
 from ..evaluation.reliability import write_reliability_plot
@@ -60,7 +61,7 @@ def write_evaluation(
     for when in ("before", "after"):
         calibration[when] = {"bins": [asdict(one) for one in bins[when]]}
     for name in ("brier", "ece"):
-        calibration["before"][name] = value_and_interval(before.values[name], before.spread[name])
+        calibration["before"][name] = estimate(before.values[name], before.spread[name], before.drawn).as_json()
         calibration["after"][name] = metrics[name]
     write_json(output / "calibration.json", calibration)
     titles = {"before": "as trained", "after": f"temperature {temperature:.2f}"}
@@ -71,9 +72,7 @@ def write_evaluation(
         event=f"share of {names[1]}" if len(names) == 2 else "share of right ones",
     )
     _write_summary(output / "report.md", metrics, calibration, card, slides=len(predictions))
-    auc = metrics["auc"]
-    if auc["value"] is not None:
-        _LOGGER.info("AUC %.3f (95 %% interval %.3f to %.3f), %d slides", auc["value"], *auc["ci95"], len(predictions))
+    _LOGGER.info("%s, %d slides", _auc_in_words(metrics), len(predictions))
     return metrics
 
 
@@ -81,18 +80,13 @@ def _write_summary(
     path: Path, metrics: dict[str, Any], calibration: dict[str, Any], card: dict[str, Any], *, slides: int
 ) -> None:
     """Write the metrics and where the model comes from as one page of Markdown."""
+    drawn = metrics["bootstrap"]
+    missing = missing_in_words(drawn["no_interval"])
     rows = []
     for name in METRICS:
-        value, (low, high) = metrics[name]["value"], metrics[name]["ci95"]
-        rows.append(
-            f"| {name} | undefined | |" if value is None else f"| {name} | {value:.3f} | {low:.3f} to {high:.3f} |"
-        )
-    auc = metrics["auc"]
-    headline = (
-        "AUC undefined"
-        if auc["value"] is None
-        else "AUC {:.3f} (95 % interval {:.3f} to {:.3f})".format(auc["value"], *auc["ci95"])
-    )
+        value, ends = metrics[name]["value"], ends_in_words(metrics[name]["ci95"])
+        figure = "undefined" if value is None else f"{value:.3f}"
+        rows.append(f"| {name} | {figure} | {ends or 'none'} | {drawn['used'][name]:,} |")
     threshold = (
         "highest probability"
         if card["threshold"] is None
@@ -101,15 +95,17 @@ def _write_summary(
     lines = [
         "# Evaluation",
         "",
-        f"{headline} on {slides} slides; research only, not for diagnosis.",
+        f"{_auc_in_words(metrics)} on {slides} slides; research only, not for diagnosis.",
         "",
-        "| metric | value | 95 % interval |",
-        "|---|---|---|",
+        "| metric | value | 95 % interval | resamples |",
+        "|---|---|---|---|",
         *rows,
         "",
         f"Decision: {threshold}, chosen on the split {card['threshold_from']!r}. Intervals: percentile bootstrap over "
-        f"{metrics['bootstrap']['unit']}s, {metrics['bootstrap']['resamples']} resamples, seed {metrics['seed']}.",
+        f"{drawn['unit']}s, {drawn['resamples']} resamples, seed {metrics['seed']}, of {drawn['units']} {drawn['unit']}s; the last column "
+        "counts the resamples in which a metric is defined.",
         "",
+        *([f"Without an interval: {missing}.", ""] if missing else []),
         f"Calibration: temperature {card['temperature']:.3f} ({card['temperature_from'] or 'not fitted'}); "
         + "; ".join(
             f"{name} {calibration['before'][name]['value']:.3f} before, {calibration['after'][name]['value']:.3f} after"
@@ -124,3 +120,7 @@ def _write_summary(
     ]
     with atomic_path(path) as partial:
         partial.write_text("\n".join(lines), encoding="utf-8")
+
+
+def _auc_in_words(metrics: dict[str, Any]) -> str:
+    return f"AUC {in_words(metrics['auc'], metrics['bootstrap']['no_interval'].get('auc'))}"
