@@ -9,7 +9,7 @@ ALWAYS: Mapping[str, Mapping[str, str]] = {
     "generating": {"train": "6", "val": "4", "test": "4", "cells": "6"},
     "sampling": {"patches_per_slide": "8"},
     "searching": {"training_steps": "2", "measured_patches": "20", "max_steps": "2"},
-    "training": {"max_epochs": "1"},
+    "training": {"max_epochs": "2"},  # the first epoch says how much time is left
     "pip": {"no-deps": ""},
     "scripts.ablations": {"max_epochs": "1", "seeds": "0", "rows": "full mixed"},
     "abmil.py": {"max_epochs": "1"},

@@ -52,11 +52,11 @@ def read_recipe(bundle: Path) -> Recipe:
         RequestError: a file is missing, or model card, ``model.ts`` and ``model.pt`` do not belong together.
     """
     model = bundle / "models" / "model.pt"  # names the card; the file itself may be absent
-    card = read_card(model)
-    if "weights_sha256" not in card:
+    if not card_path(model).is_file():
         raise RequestError(
             f"{card_path(model)}: no such file, expected the model card that train.yaml writes: put it there"
         )
+    card = read_card(model)
     parser = ConfigParser()
     parser.read_config(bundle / "configs" / "inference.yaml")
     parser.update({"bundle_root": str(bundle), "slide_set::_mode_": "callable"})

@@ -1,5 +1,6 @@
 """What ties weights, card, encoder and network arguments together."""
 
+import logging
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -46,10 +47,10 @@ def test_a_card_of_before_uses_all_channels(tmp_path: Path) -> None:
 
 def test_weights_without_their_card_are_refused(tmp_path: Path) -> None:
     model = trained(tmp_path)
-    card = read_card(model)
     card_path(model).unlink()
-    with pytest.raises(RequestError, match="missing, or not the card"):
-        load_model(network_from_card(card), model, read_card(model) | {"network": card["network"]})
+    for optional in (False, True):
+        with pytest.raises(RequestError, match=r"model\.json: no such file beside model\.pt; expected the model card"):
+            read_card(model, optional=optional)
 
 
 def test_new_weights_beside_an_old_card_are_refused(tmp_path: Path) -> None:
@@ -73,14 +74,28 @@ def written(folder: Path, scores: list[float], *, best_epoch: int = 1, calibrate
     collector = PredictionCollector()
     collector.predictions = [Prediction(str(i), i % 2, (1 - p, p), 0.5) for i, p in enumerate(scores)]
     collector.patients = [None] * len(scores)
-    table = SimpleNamespace(
-        class_names=["0", "1"], encoder="A sha256:1", channel_range=None, items=lambda split: [{}] * 3, rows=[]
+    table = SimpleNamespace(class_names=["0", "1"], encoder="A sha256:1", channel_range=None, rows=[])
+    trainer = SimpleNamespace(
+        state=SimpleNamespace(epoch=4, max_epochs=2), data_loader=SimpleNamespace(dataset=[{}] * 3)
     )
-    evaluator = SimpleNamespace(state=SimpleNamespace(best_metric_epoch=best_epoch), run=lambda epoch: None)
-    network = DSNet(embedding_channels=6)
+    evaluator = SimpleNamespace(state=SimpleNamespace(best_metric_epoch=best_epoch))
+    chosen = SimpleNamespace(network=DSNet(embedding_channels=6), run=lambda: None)
     return write_card(
-        model, table, network, evaluator, collector, seed=0, max_epochs=2, intended_use="a test", calibrate=calibrate
+        model, table, trainer, evaluator, chosen, collector, seed=0, intended_use="a test", calibrate=calibrate
     )
+
+
+def test_the_card_says_what_was_done(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Of a training of four epochs, resumed with two, which train none."""
+    caplog.set_level(logging.INFO, logger="scripts")
+    card = written(tmp_path, [0.1, 0.7, 0.3, 0.9], best_epoch=3)
+    training = card["training"]
+    assert (training["slides"], training["epochs"], training["epoch"], training["max_epochs"]) == (3, 4, 3, 4)
+    assert caplog.messages == [
+        f"trained: {tmp_path / 'model.pt'} and its card {tmp_path / 'model.json'}; epoch 3 of 4 chosen, validation AUC 1.000, "
+        f"threshold {card['threshold']:.3f}; next: evaluating on the test slides (evaluate.yaml) or inference on new ones "
+        f"(inference.yaml), with --model {tmp_path / 'model.pt'}"
+    ]
 
 
 def test_the_threshold_says_where_it_comes_from(tmp_path: Path) -> None:
@@ -102,7 +117,7 @@ def test_the_threshold_is_on_the_scale_of_what_is_reported(tmp_path: Path) -> No
 
 def test_a_card_of_before_has_no_temperature(tmp_path: Path) -> None:
     assert read_card(trained(tmp_path))["temperature"] == 1
-    assert read_card(tmp_path / "absent.pt")["temperature"] == 1
+    assert read_card(tmp_path / "absent.pt", optional=True)["temperature"] == 1
 
 
 def test_a_training_without_validation_gets_no_card(tmp_path: Path) -> None:
@@ -112,4 +127,4 @@ def test_a_training_without_validation_gets_no_card(tmp_path: Path) -> None:
 
 def test_a_missing_model_is_named_where_it_must_be_there(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"nosuch\.pt: no such file; expected the weights that train\.yaml writes"):
-        read_card(tmp_path / "nosuch.pt", trained=True)
+        read_card(tmp_path / "nosuch.pt")

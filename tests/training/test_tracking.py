@@ -49,7 +49,10 @@ def test_log_of_dsnet(dataset: Path, tmp_path: Path) -> None:
     run_config("train.yaml", run_id="training", dataset_dir=dataset, **options, **ON_CPU)
     log = read_log(tmp_path / "log")
     assert {"val_auc", "train_loss", "validation_slide/stream_score"} <= set(log.Tags()["scalars"])
-    assert {event.step for event in log.Scalars("val_auc")} == {1, 2}
+    assert [event.step for event in log.Scalars("val_auc")] == [
+        1,
+        2,
+    ]  # the last word on the chosen epoch is no validation
     assert log.Tags()["graph"]
     assert_hyperparameters(log, "learning_rate", "network/sparse", "classes", "val_auc")
     # the first slide of class 1: V is 6 x 6, T twice that, three columns side by side
@@ -70,6 +73,25 @@ def test_log_of_scae(tmp_path: Path) -> None:
     assert log.Tags()["graph"] and "train_loss" in log.Tags()["scalars"]
     assert_hyperparameters(log, "sparsity_rate", "momentum", "recipe/temperature", "recipe/views/gain")
     assert b"secret" not in next((tmp_path / "log").glob("events.out*")).read_bytes()
+
+
+def test_steps_that_are_made_again_stand_there_once(tmp_path: Path) -> None:
+    """A training that was killed in its second epoch, and resumed."""
+    for first_step in (1, 4):
+        log = tracking.EventLog(str(tmp_path))
+        log.go_on_from(first_step)
+        for step in range(first_step, 6):
+            log.add_scalar("train_loss", first_step, step)
+        log.flush()
+    found = EventAccumulator(str(tmp_path))
+    found.Reload()
+    assert [(event.step, event.value) for event in found.Scalars("train_loss")] == [
+        (1, 1),
+        (2, 1),
+        (3, 1),
+        (4, 4),
+        (5, 4),
+    ]
 
 
 def test_other_processes_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

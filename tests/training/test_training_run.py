@@ -1,5 +1,6 @@
 import json
 import logging
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,11 @@ def test_the_card_comes_from_the_validation_slides_alone(dataset: Path, trained:
     assert card["threshold"] == choose_threshold(labels, calibrated(raw, card["temperature"])[:, 1])
     assert card["threshold_from"] in ("val", "default")  # four slides: whether it separates them is chance
     assert card["validation"]["slides"] == 4
-    assert card["validation"]["auc"] == json.loads((tmp_path / "metrics.json").read_text())["auc"]
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert card["validation"]["auc"] == metrics["auc"]
+    assert metrics["split"] == "val"
+    report = (tmp_path / "report.md").read_text()
+    assert "on 4 slides of the split val" in report and "are no estimate for new slides" in report
 
 
 def test_labels_of_the_test_slides_change_nothing_but_their_figures(trained: Path, tmp_path: Path) -> None:
@@ -124,11 +129,24 @@ def test_resume_goes_on_where_it_stopped(
     assert rate == pytest.approx(1e-6 + 0.8 * (1e-3 - 1e-6))
 
 
-def test_resume_with_nothing_left_to_do_keeps_the_weights(dataset: Path, tmp_path: Path) -> None:
+def test_resume_with_nothing_left_to_do_keeps_the_weights(
+    dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And a training says how it goes, and what it leaves, without the name of a slide."""
+    caplog.set_level(logging.INFO, logger="scripts")
     train(dataset, tmp_path)
+    said = [message for message in caplog.messages if message.startswith("epoch ")]
+    assert [re.sub(r"\d+\.?\d*(e-\d+)?", "#", message.replace(" (best so far)", "")) for message in said] == [
+        "epoch # of #: loss #, val_auc #, # s, about # s left",
+        "epoch # of #: loss #, val_auc #, # s",
+    ]
+    assert caplog.messages[-1].startswith(f"trained: {tmp_path / 'model.pt'} and its card")
+    assert "train_0" not in caplog.text and "val_0" not in caplog.text
     before = state_of(tmp_path)
-    train(dataset, tmp_path, resume=True)
+    train(dataset, tmp_path, resume=True, max_epochs=1)
     assert all(torch.equal(before[name], value) for name, value in state_of(tmp_path).items())
+    assert "last.pt holds 2 epochs, and --max_epochs is 1; to train on, give more" in caplog.text
+    assert read_card(tmp_path / "model.pt")["training"]["epochs"] == 2
 
 
 def test_resume_keeps_the_best_epoch_of_before(tmp_path: Path) -> None:
@@ -359,8 +377,8 @@ def test_a_card_that_is_not_ours(tmp_path: Path) -> None:
         read_card(tmp_path / "model.pt")
 
 
-def test_without_a_card_the_paper_is_assumed(tmp_path: Path) -> None:
-    card = read_card(tmp_path / "model.pt")
+def test_a_bundle_without_weights_has_the_network_of_the_paper(tmp_path: Path) -> None:
+    card = read_card(tmp_path / "model.pt", optional=True)
     assert card["class_names"] == ["0", "1"]
     assert card["network"]["embedding_channels"] == 128
     with pytest.raises(RequestError, match=r"model\.pt: no such file; expected the weights that train\.yaml writes"):

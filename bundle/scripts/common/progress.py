@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,8 @@ def track(iterable: Iterable[Item], *, total: int, what: str, unit: str) -> Iter
         unit: name of one item, such as ``"slide"``.
     """
     if sys.stderr.isatty():
-        yield from tqdm(iterable, total=total, desc=what, unit=f" {unit}", dynamic_ncols=True)
+        with logging_redirect_tqdm():  # log lines stand above the bar
+            yield from tqdm(iterable, total=total, desc=what, unit=f" {unit}", dynamic_ncols=True)
         return
     start_s = last_line_s = time.monotonic()
     done = 0
@@ -44,3 +46,19 @@ def track(iterable: Iterable[Item], *, total: int, what: str, unit: str) -> Iter
     logger.info(
         "%s: %d of %d done in %.1f s, %.2f %s/s", what, done, total, elapsed_s, done / max(elapsed_s, 1e-9), unit
     )
+
+
+def spoken_time(seconds: float) -> str:
+    """A length of time in words.
+
+    >>> spoken_time(4.04), spoken_time(83.6), spoken_time(7500)
+    ('4.0 s', '1 min 24 s', '2 h 5 min')
+    """
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
+    minutes, rest_s = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest_s} s"
+    return f"{minutes // 60} h {minutes % 60} min"

@@ -67,6 +67,13 @@ class Performance:
         """AUC with its interval, or with the reason why it has none."""
         return in_words(self.metrics["auc"], self.metrics["bootstrap"]["no_interval"].get("auc"))
 
+    @property
+    def slide_set(self) -> str:
+        """The slides in words: "cohort", or of an evaluation "test", "validation" or "training"."""
+        if self.name != "evaluation":
+            return self.name
+        return {"val": "validation", "train": "training"}.get(str(self.metrics.get("split")), "test")
+
 
 def of_evaluation(folder: str | Path, inference: Inference, *, slides: str | Path | None = None) -> Performance:
     """Read what ``evaluating`` wrote about the model that made the predictions.

@@ -144,7 +144,7 @@ def model_card(inference: Inference) -> list[tuple[str, str]]:
         ),
         ("Switched off", ", ".join(off) or "nothing"),
         ("Trained on", f"{training['slides']} slides with one label each" if training else unknown),
-        ("Epoch", f"{training['selection']}; at most {training['max_epochs']} epochs" if training else unknown),
+        ("Epoch", _epoch(training) if training else unknown),
         ("Validated on", _validated(validation) if validation else unknown),
         (
             "Calibration",
@@ -158,6 +158,13 @@ def model_card(inference: Inference) -> list[tuple[str, str]]:
     if card["threshold"] is not None:
         found.insert(7, ("Threshold", f"{card['threshold']:.3f}, {THRESHOLD_FROM[card['threshold_from']]}"))
     return found
+
+
+def _epoch(training: Mapping[str, Any]) -> str:
+    """Which epoch was chosen of how many; a card of before knows only how many there were to be."""
+    if "epoch" not in training:
+        return f"{training['selection']}; at most {training['max_epochs']} epochs"
+    return f"{training['epoch']} of {training['epochs']}: {training['selection']}"
 
 
 def _validated(validation: Mapping[str, Any]) -> str:

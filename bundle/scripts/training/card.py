@@ -1,11 +1,13 @@
 """The model card beside the weights (``model.json``): what inference needs to know, and where the weights come from."""
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import monai
 import torch
-from monai.engines import SupervisedEvaluator
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
 
 from ..common.boundary import file_boundary
 from ..common.errors import RequestError
@@ -24,6 +26,8 @@ from ..evaluation.metrics import choose_threshold
 from .evaluation import PredictionCollector
 from .leakage import fingerprints
 from .table import EmbeddingTable
+
+_LOGGER = logging.getLogger(__name__)
 
 Trained = TypeVar("Trained", bound=Network)
 
@@ -56,12 +60,12 @@ def card_path(model: str | Path) -> Path:
 def write_card(
     model: str | Path,
     table: EmbeddingTable,
-    network: Network,
+    trainer: SupervisedTrainer,
     evaluator: SupervisedEvaluator,
+    chosen: SupervisedEvaluator,
     collector: PredictionCollector,
     *,
     seed: int,
-    max_epochs: int,
     intended_use: str,
     calibrate: bool = True,
     selection: str = "validation AUC",
@@ -71,26 +75,31 @@ def write_card(
     The threshold is one on the calibrated probabilities.
 
     Args:
-        model: weights that training wrote (the epoch of highest validation AUC).
-        table: the dataset.
-        network: takes the weights.
-        evaluator: runs over the validation slides.
-        collector: attached to it.
-        seed: of the training.
-        max_epochs: of the training.
-        intended_use: a sentence for whoever finds the weights.
-        calibrate: fit a temperature; otherwise it is 1.
-        selection: what the epoch was chosen by.
+        model: The weights that training wrote, those of the epoch of highest validation AUC.
+        table: The dataset.
+        trainer: What has trained; it knows how many epochs that were.
+        evaluator: Validated while it trained; it knows which epoch was the best.
+        chosen: Runs the chosen weights over the validation slides; nothing of it is logged as another validation.
+        collector: Collects the predictions of ``chosen``.
+        seed: That of the training.
+        intended_use: A sentence for whoever finds the weights.
+        calibrate: Whether to fit a temperature; otherwise it is 1.
+        selection: What the epoch was chosen by.
 
     Returns:
         the card.
+
+    Raises:
+        RequestError: No epoch was validated.
     """
-    if evaluator.state.best_metric_epoch < 1:
+    epoch, epochs = evaluator.state.best_metric_epoch, trainer.state.epoch
+    if epoch < 1:
         raise RequestError(
             f"{model}: no epoch of this training was validated, so nothing was chosen; expected val_interval of at most max_epochs"
         )
+    network: Any = chosen.network  # one of NETWORKS
     network.load_state_dict(read_weights(model, network=network, made_by="train.yaml"))
-    evaluator.run(evaluator.state.best_metric_epoch)
+    chosen.run()
     labels, raw = collector.labels, collector.probabilities
     temperature = fit_temperature(labels, raw) if calibrate else 1.0
     probabilities = calibrated(raw, temperature)
@@ -100,12 +109,12 @@ def write_card(
         labels, probabilities, threshold=threshold, threshold_from="val", patients=collector.patients, seed=seed
     )
     # where no threshold separates the validation slides better than chance, choose_threshold falls back to 0.5
-    chosen = not two_classes or validation["recall"]["value"] + validation["specificity"]["value"] > 1
+    separates = not two_classes or validation["recall"]["value"] + validation["specificity"]["value"] > 1
     card = {
         "format": FORMAT,
         "class_names": table.class_names,
         "threshold": threshold,
-        "threshold_from": "val" if chosen else "default",
+        "threshold_from": "val" if separates else "default",
         "temperature": temperature,
         "temperature_from": "val" if calibrate else None,
         "encoder": table.encoder,
@@ -119,9 +128,11 @@ def write_card(
             "no_interval": validation["bootstrap"]["no_interval"].get("auc"),
         },
         "training": {
-            "slides": len(table.items("train")),
+            "slides": len(trainer.data_loader.dataset),  # type: ignore[union-attr, arg-type]
             "seed": seed,
-            "max_epochs": max_epochs,
+            "max_epochs": max(epochs, trainer.state.max_epochs),  # a resumed training may ask for fewer than it has had
+            "epochs": epochs,
+            "epoch": epoch,
             "selection": f"epoch of highest {selection}, the later one of equals",
         },
         "seen": {split: " ".join(fingerprints(table, split)) for split in ("train", "val")},  # a test slide must not be
@@ -130,24 +141,41 @@ def write_card(
     }
     if is_first():
         write_json(card_path(model), card)
+        _LOGGER.info("%s", _last_word(model, card))
     return card
 
 
-def read_card(model: str | Path, *, trained: bool = False) -> dict[str, Any]:
-    """Read the card beside ``model``; without one, assume the paper's network for two classes.
+def _last_word(model: str | Path, card: Mapping[str, Any]) -> str:
+    """What a training leaves, in a line: files, the chosen epoch, its AUC, the threshold, and what to run next."""
+    training, auc, threshold = card["training"], card["validation"]["auc"]["value"], card["threshold"]
+    return (
+        f"trained: {model} and its card {card_path(model)}; epoch {training['epoch']} of {training['epochs']} chosen, validation AUC "
+        f"{'unknown' if auc is None else f'{auc:.3f}'}, threshold {'none' if threshold is None else f'{threshold:.3f}'}; next: evaluating "
+        f"on the test slides (evaluate.yaml) or inference on new ones (inference.yaml), with --model {model}"
+    )
+
+
+def read_card(model: str | Path, *, optional: bool = False) -> dict[str, Any]:
+    """Read the card beside ``model``.
 
     Args:
-        model: the weights.
-        trained: whether they must be there.
+        model: The weights.
+        optional: Whether, where neither weights nor card are there, the paper's network for two classes is described: who looks at a
+            bundle before a training sees one.
 
     Raises:
-        RequestError: the card is not one of ours, or the weights are missing.
+        RequestError: The card is missing, or is not one of ours.
     """
-    if trained and not Path(model).is_file():
+    path = card_path(model)
+    if not path.is_file() and Path(model).is_file():
+        raise RequestError(
+            f"{path}: no such file beside {Path(model).name}; expected the model card that train.yaml writes with the weights: copy it "
+            "along, or train anew"
+        )
+    if not path.is_file() and not optional:
         raise RequestError(
             f"{model}: no such file; expected the weights that train.yaml writes: train first, or name them with --model"
         )
-    path = card_path(model)
     if not path.is_file():
         return {
             "class_names": ["0", "1"],
@@ -211,7 +239,7 @@ def load_model(network: Trained, model: str | Path, card: dict[str, Any], *, enc
     network.load_state_dict(read_weights(model, network=network, made_by="train.yaml"))
     if card.get("weights_sha256") != sha256_of(model):
         raise RequestError(
-            f"{card_path(model)}: missing, or not the card of {model} (a training that was stopped leaves new weights beside an old "
+            f"{card_path(model)}: not the card of {model} (a training that was stopped leaves new weights beside an old "
             "card); expected the card that train.yaml writes at its end: finish that training with --resume true"
         )
     require_encoder(model, card, encoder)

@@ -116,7 +116,8 @@ class TrainingState:
     def _load(self, engine: Any, state: dict[str, Any]) -> None:
         self.resumed = None
         for name, value in self.objects.items():
-            value.load_state_dict(state[name])
+            if name in state:  # a state of before early stopping has none
+                value.load_state_dict(state[name])
         if getattr(engine, "scaler", None) is not None and state["scaler"] is not None:
             engine.scaler.load_state_dict(state["scaler"])
         if self.evaluator is not None:
@@ -128,6 +129,13 @@ class TrainingState:
         engine.state.epoch = state["epoch"]
         engine.state.iteration = state["epoch"] * (engine.state.epoch_length or 0)
         _LOGGER.info("resumed after epoch %d", state["epoch"])
+        if state["epoch"] >= engine.state.max_epochs:
+            _LOGGER.warning(
+                "nothing left to train: %s holds %d epochs, and --max_epochs is %d; to train on, give more",
+                self.path,
+                state["epoch"],
+                engine.state.max_epochs,
+            )
 
     def _save(self, engine: Any) -> None:
         validated = self.evaluator.state if self.evaluator is not None else None
@@ -152,6 +160,12 @@ class TrainingState:
     def _finish(self, engine: Engine) -> None:
         if self.evaluator is None:
             self._write_weights(self._weights())
+            _LOGGER.info(
+                "trained: %s, the weights after epoch %d; next: encoding with them (encode.yaml --encoder %s)",
+                self.model,
+                engine.state.epoch,
+                self.model,
+            )
         wait_for_all()  # whoever reads the weights next finds them
 
     def _weights(self) -> dict[str, Tensor]:

@@ -2,21 +2,26 @@
 
 import logging
 import random
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.data.utils import set_rnd
-from monai.handlers import StatsHandler
+from monai.handlers import from_engine
+from monai.utils import is_scalar
 from torch import nn
 from torch.utils.data import Dataset
 
-from ..common.progress import track
-from ..common.ranks import is_first, rank
+from ..common.progress import spoken_time, track
+from ..common.ranks import is_first, join_shares, rank
 from .evaluation import unwrapped
 
 _LOGGER = logging.getLogger(__name__)
+
+_loss_of = from_engine(["loss"], first=True)
 
 
 class EpochSeeds:
@@ -70,34 +75,80 @@ class MaskCoverage:
         )
 
 
-class EpochStats(StatsHandler):
-    """MONAI's ``StatsHandler``, but each engine's errors are left to the end of the process, which says them once and in one line."""
-
-    def exception_raised(self, _engine: Engine, e: Exception) -> None:
-        """Raise what MONAI would log with its trace before it raises it."""
-        raise e
-
-
 class Progress:
-    """Show how far a training is, over all epochs: a bar on a terminal, a log line every ten seconds elsewhere."""
+    """Say how a training goes: per epoch one line with the mean loss, the metrics of the validation, the time it took and the time left.
+
+    Between these lines a bar on a terminal, and elsewhere a line every ten seconds, shows how far the training is.
+
+    Args:
+        evaluator: Validates; the metrics of each validation stand in the line of its epoch. None: nothing is validated.
+    """
+
+    def __init__(self, evaluator: Any = None) -> None:
+        self.evaluator = evaluator
+        self._steps: Iterator[int] | None = None
+        self._losses: list[float] = []
 
     def attach(self, engine: Engine) -> None:
-        """Register with the trainer, behind the handler that resumes; of several processes the first one shows it."""
-        if not is_first():
-            return
-        engine.add_event_handler(Events.STARTED, self._start)
+        """Register with the trainer, behind the handler that validates; of several processes the first one speaks."""
+        engine.add_event_handler(Events.STARTED, self._reset)
+        engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._advance)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._tell)
         engine.add_event_handler(Events.COMPLETED, self._finish)
 
-    def _start(self, engine: Engine) -> None:
-        total = (engine.state.max_epochs or 0) * (engine.state.epoch_length or 0)
-        steps = range(engine.state.iteration, total)
-        self._steps = track(steps, total=len(steps), what="training", unit="step")
-        next(self._steps, None)
+    def _reset(self, engine: Engine) -> None:
+        self._steps = None
+
+    def _begin(self, engine: Engine) -> None:
+        self._losses = []
+        self._epoch_start_s = time.monotonic()
+        if self._steps is None:  # not before, since a resumed training then knows how far it was
+            self._start_s, self._first_epoch = self._epoch_start_s, engine.state.epoch
+            steps = range(engine.state.iteration, _steps_of(engine))
+            self._steps = track(steps, total=len(steps), what="training", unit="step") if is_first() else iter(steps)
+            next(self._steps, None)
 
     def _advance(self, engine: Engine) -> None:
-        next(self._steps, None)
+        self._losses.append(float(_loss_of(engine.state.output)))
+        if self._steps is not None and engine.state.iteration < _steps_of(engine):
+            next(self._steps, None)
+
+    def _tell(self, engine: Engine) -> None:
+        losses = join_shares(self._losses)
+        if not is_first():
+            return
+        epoch, last, now_s = engine.state.epoch, engine.state.max_epochs or 0, time.monotonic()
+        words = [
+            f"loss {sum(losses) / len(losses):.4g}",
+            *self._metrics(epoch),
+            spoken_time(now_s - self._epoch_start_s),
+        ]
+        if epoch < last:
+            left_s = (last - epoch) * (now_s - self._start_s) / (epoch - self._first_epoch + 1)
+            words.append(f"about {spoken_time(left_s)} left")
+        _LOGGER.info("epoch %d of %d: %s", epoch, last, ", ".join(words))
+
+    def _metrics(self, epoch: int) -> list[str]:
+        """Metrics of this epoch's validation, if there was one."""
+        if self.evaluator is None or self.evaluator.state.epoch != epoch:
+            return []
+        state = self.evaluator.state
+        words = [f"{name} {float(value):.3f}" for name, value in state.metrics.items() if is_scalar(value)]
+        if state.best_metric_epoch == epoch:
+            words[0] += " (best so far)"
+        return words
 
     def _finish(self, engine: Engine) -> None:
+        if self._steps is None:
+            return
+        if engine.state.iteration < _steps_of(engine):  # stopped early
+            self._steps = None  # closes the bar
+            return
         for _ in self._steps:
             pass
+
+
+def _steps_of(engine: Engine) -> int:
+    """Steps of the whole training."""
+    return (engine.state.max_epochs or 0) * (engine.state.epoch_length or 0)

@@ -22,7 +22,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def write_evaluation(
-    collector: PredictionCollector, card: dict[str, Any], output_dir: str | Path, *, seed: int = 0
+    collector: PredictionCollector, card: dict[str, Any], output_dir: str | Path, *, split: str = "test", seed: int = 0
 ) -> dict[str, Any]:
     """Write what the model of ``card`` says of the slides that ``collector`` holds, and how good that is; of several processes one writes.
 
@@ -34,6 +34,7 @@ def write_evaluation(
         card: the model card, which holds the classes, and threshold and temperature from validation.
         output_dir: folder of the files.
         seed: of the bootstrap.
+        split: Which slides those are.
 
     Returns:
         the metrics.
@@ -55,6 +56,7 @@ def write_evaluation(
         seed=seed,
     )
     write_json(output / "metrics.json", metrics)
+    metrics["split"] = split
     before = resampled_metrics(labels, [Run(raw, threshold)], patients=collector.patients, seed=seed)
     bins = {"before": reliability(labels, raw), "after": reliability(labels, probabilities)}
     calibration: dict[str, Any] = {"temperature": temperature, "fitted_on": card["temperature_from"]}
@@ -72,11 +74,19 @@ def write_evaluation(
         event=f"share of {names[1]}" if len(names) == 2 else "share of right ones",
     )
     _write_summary(output / "report.md", metrics, calibration, card, slides=len(predictions))
-    _LOGGER.info("%s, %d slides", _auc_in_words(metrics), len(predictions))
+    _LOGGER.info("%s, %d slides of the split %s", _auc_in_words(metrics), len(predictions), split)
     return metrics
 
 
 def _write_summary(
+def _remark(split: str) -> list[str]:
+    """What a reader must know of slides that the model has met; empty lines part paragraphs of Markdown."""
+    if split == "test":
+        return []
+    met = "trained on" if split == "train" else "chosen on, with its threshold and temperature"
+    return ["", f"These are slides that the model was {met}: the figures are no estimate for new slides."]
+
+
     path: Path, metrics: dict[str, Any], calibration: dict[str, Any], card: dict[str, Any], *, slides: int
 ) -> None:
     """Write the metrics and where the model comes from as one page of Markdown."""
@@ -95,7 +105,8 @@ def _write_summary(
     lines = [
         "# Evaluation",
         "",
-        f"{_auc_in_words(metrics)} on {slides} slides; research only, not for diagnosis.",
+        f"{_auc_in_words(metrics)} on {slides} slides of the split {metrics['split']}; research only, not for diagnosis.",
+        *_remark(metrics["split"]),
         "",
         "| metric | value | 95 % interval | resamples |",
         "|---|---|---|---|",

@@ -38,7 +38,12 @@ class EventLog:
     def __init__(self, folder: str, outputs: TrainingOutputs | None = None) -> None:
         self._folder = folder
         self._outputs = outputs
+        self._first_step: int | None = None
         self._writer: SummaryWriter | None = None
+
+    def go_on_from(self, step: int) -> None:
+        """Let TensorBoard drop what earlier logs of the folder hold of this step and later ones, which are now made again."""
+        self._first_step = step
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -47,7 +52,7 @@ class EventLog:
             return _ignore
         if self._writer is None:
             before = set(Path(self._folder).glob("events.*"))
-            self._writer = SummaryWriter(self._folder)
+            self._writer = SummaryWriter(self._folder, purge_step=self._first_step)
             for path in set(Path(self._folder).glob("events.*")) - before:
                 if self._outputs is not None:
                     self._outputs.wrote(path.name)
@@ -77,8 +82,12 @@ class RunDescription:
     def attach(self, engine: Engine) -> None:
         """Register with the trainer."""
         if is_first():
+            engine.add_event_handler(Events.EPOCH_STARTED, self._go_on)
             engine.add_event_handler(Events.ITERATION_STARTED(once=1), self._describe)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._flush)
+
+    def _go_on(self, engine: Engine) -> None:
+        self.log.go_on_from(engine.state.iteration + 1)
 
     def _describe(self, engine: Any) -> None:
         for summary in hparams(self.settings, {self.metric: 0.0}):  # the metric is declared, its values are the scalars

@@ -126,8 +126,8 @@ class Bundle:
 
     @property
     def classes(self) -> list[str]:
-        """Class names in the order of the network's outputs; without a card the bundle takes 0 and 1."""
-        return list(self.card.get("class_names", ["0", "1"]))
+        """Class names in the order of the network's outputs; none without a card."""
+        return list(self.card.get("class_names", []))
 
     def run(self, run_id: str, config: str, **options: Any) -> None:
         """Run a stage to its end; its log goes where this process writes.

@@ -24,8 +24,8 @@ class SlideInferTask(InferTask):
         self.bundle = bundle
 
     def is_valid(self) -> bool:
-        """Whether there are weights that can serve."""
-        return self.bundle.model.is_file()
+        """Whether there are weights that can serve, with their card."""
+        return self.bundle.model.is_file() and bool(self.bundle.card)
 
     def get_path(self, validate: bool = True) -> str | None:
         """The weights that serve."""
