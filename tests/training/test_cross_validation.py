@@ -214,3 +214,19 @@ def test_the_command_of_a_fold_is_checked_like_any_other(dataset: Path, run: Pat
         f"error: {run / 'splits' / 'fold0.csv'}: training ended with code 2"
     )
     assert BUNDLE.is_dir()
+
+
+def test_a_refused_command_may_be_corrected(
+    dataset: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one trained nothing, so its options bind nobody."""
+    for options in ({"more": {"val_interval": 5}}, {}):
+
+        def refuse(run_id: str, files: Sequence[str | Path], given: Mapping[str, Any]) -> None:
+            raise RequestError(f"val_interval {given.get('val_interval')} in a fold")
+
+        monkeypatch.setattr(folds_module, "run_stage", refuse)
+        with pytest.raises(RuntimeError) as caught:
+            cross_validate(dataset, run, output_dir=tmp_path / "out", **options)
+        assert f"val_interval {options.get('more', {}).get('val_interval')} in a fold" in str(cause_of(caught.value))
+    assert not list((tmp_path / "out").glob("[!.]*"))
