@@ -21,7 +21,7 @@ NO_PATHS = {
     "error_margin", "graph", "heat_maps", "high", "intended_use", "itc", "keep_test", "labels", "learning_rate", "lesion_from",
     "lesion_share", "low", "lowest", "map", "mask_px", "max_epochs", "max_steps", "measured_patches", "more", "mpp", "nms_cells",
     "normal_086", "nuclei_per_mm2", "num_workers", "objective", "overwrite", "patch_um", "patches", "patches_per_slide",
-    "patient_pattern", "positive", "precision", "read_level", "replace", "resamples", "resume", "rich_share", "sampling", "scheduler",
+    "patience", "patient_pattern", "positive", "precision", "read_level", "replace", "resamples", "resume", "rich_share", "sampling", "scheduler",
     "section", "seed", "seed_cold", "seed_hot", "shard", "slides_per_class", "sparsity_rate", "split", "split_patches", "splits",
     "standardise", "step_epochs", "strategy", "target_class", "test", "test_049", "test_114", "test_share", "threads", "threshold",
     "thumbnail_levels", "tissue_method", "tolerance", "train", "training_steps", "unreadable_tiles", "val", "val_interval", "val_share",

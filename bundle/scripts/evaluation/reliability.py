@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ..common.figure_words import plain_text
 from ..common.files import atomic_path
 from .calibration import ReliabilityBin
 
@@ -32,8 +33,10 @@ def write_reliability_plot(
     for column, (title, bins) in enumerate(panels):
         _draw(axes[0, column], axes[1, column], [one for one in bins if one.slides])
         axes[0, column].set_title(title)
-        axes[1, column].set_xlabel(probability)
-    axes[0, 0].set_ylabel(event)
+        shown, options = plain_text(probability)
+        axes[1, column].set_xlabel(shown, **options)
+    shown, options = plain_text(event)
+    axes[0, 0].set_ylabel(shown, **options)
     axes[1, 0].set_ylabel("slides")
     with atomic_path(path) as partial:
         canvas.print_png(str(partial))

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from ..common.figure_words import plain_text, shortened
 from ..common.files import atomic_path
 from ..dsnet.heat_map import GRAD_CAM, MapKind
 from ..slides.geometry import PatchGrid
@@ -72,7 +73,8 @@ def write_overlay(
         length_px = nice_length(SCALE_BAR_SHARE * columns * grid.patch_px_level0)
         _draw_scale_bar(axes, rows, length_cells=length_px / grid.patch_px_level0, label=f"{length_px:g} px")
     axes.set_axis_off()
-    figure.colorbar(heat, ax=axes, label=f"{kind.title}, {class_name} ({kind.unit})", shrink=0.8)
+    label, options = plain_text(f"{kind.title}, {shortened(class_name)} ({kind.unit})")
+    figure.colorbar(heat, ax=axes, shrink=0.8).set_label(label, **options)
     with atomic_path(path) as partial:
         canvas.print_png(partial, metadata={"Software": None})
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike
 
+from ..common.figure_words import shortened
 from .performance import Performance
 from .svg import CLASSES, INK, MUTED, SERIES, inline_svg, page_style
 from .words import class_label
@@ -32,7 +33,11 @@ def roc_plot(performance: Performance) -> Markup:
             if len(performance.curves) == 1 and curves.band is not None:
                 axes.fill_between(curves.band_at, *curves.band, color=colour, alpha=BAND_OPACITY, linewidth=0)
             axes.plot(
-                curves.false_positive_rate, curves.recall, color=colour, linewidth=1.8, label=class_label(class_name)
+                curves.false_positive_rate,
+                curves.recall,
+                color=colour,
+                linewidth=1.8,
+                label=_shown(class_label(class_name)),
             )
         _unit_square(axes, "false positive rate (1 - specificity)", "recall (sensitivity)")
         _legend(axes, len(performance.curves), loc="lower right")
@@ -48,7 +53,9 @@ def precision_recall_plot(performance: Performance) -> Markup:
             colour = _colour(index if len(performance.curves) > 1 else 1)
             prevalence = float((labels == performance.class_names.index(class_name)).mean())
             axes.axhline(prevalence, color=colour, linewidth=0.8, linestyle=(0, (3, 3)))
-            axes.plot(curves.recall[1:], curves.precision, color=colour, linewidth=1.8, label=class_label(class_name))
+            axes.plot(
+                curves.recall[1:], curves.precision, color=colour, linewidth=1.8, label=_shown(class_label(class_name))
+            )
         _unit_square(axes, "recall (sensitivity)", "precision")
         _legend(axes, len(performance.curves), loc="lower left")
         return inline_svg(figure, name=f"{performance.name}-pr", title="Precision-recall curve")
@@ -70,7 +77,9 @@ def calibration_plot(performance: Performance) -> Markup:
         above.plot(means, observed, "o", color=_colour(1), markersize=5.5, clip_on=False, zorder=3)
         above.set(xlim=(0, 1), ylim=(0, 1))
         above.set_ylabel(
-            f"share that was {class_label(performance.class_names[1])}" if two_classes else "share that was right"
+            f"share that was {_shown(class_label(performance.class_names[1]))}"
+            if two_classes
+            else "share that was right"
         )
         centres = [(one.low + one.high) / 2 for one in bins]
         bars = below.bar(centres, [one.slides for one in bins], width=0.08, color=MUTED)
@@ -79,7 +88,9 @@ def calibration_plot(performance: Performance) -> Markup:
         below.margins(y=0.45)
         below.grid(False)
         below.set_xlabel(
-            f"probability of {class_label(performance.class_names[1])}" if two_classes else "highest probability"
+            f"probability of {_shown(class_label(performance.class_names[1]))}"
+            if two_classes
+            else "highest probability"
         )
         return inline_svg(figure, name=f"{performance.name}-calibration", title="Calibration plot")
 
@@ -93,7 +104,7 @@ def stream_score_plot(groups: Sequence[tuple[str, Sequence[float]]], *, name: st
             [scores for _, _, scores in filled],
             bins=SCORE_BINS.tolist(),
             color=[_colour(index) for index, _, _ in filled],
-            label=[label for _, label, _ in filled],
+            label=[_shown(label) for _, label, _ in filled],
             rwidth=0.9,
         )
         for index, _, scores in filled:
@@ -120,7 +131,7 @@ def area_plot(groups: Sequence[tuple[str, Sequence[tuple[float, float]]]], *, na
                     markersize=5,
                     alpha=0.85,
                     markeredgewidth=0,
-                    label=label,
+                    label=_shown(label),
                 )
         areas = [area for _, pairs in groups for area, _ in pairs]
         if max(areas) > _DECADE * min(areas):
@@ -144,6 +155,12 @@ def channel_score_plot(scores: ArrayLike) -> Markup:
         axes.set_ylabel("channels")
         axes.grid(axis="x", visible=False)
         return inline_svg(figure, name="channels", title="Histogram of the channel scores")
+
+
+def _shown(label: str) -> str:
+    """A class's label as Matplotlib is given it: short, and not begun by an underscore, which would keep it out of a legend."""
+    label = shortened(label, most=24)
+    return f"\N{ZERO WIDTH SPACE}{label}" if label.startswith("_") else label
 
 
 def _figure(size_in: tuple[float, float]) -> tuple[Figure, Axes]:

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..common.figure_words import shortened
 from ..common.files import atomic_path, write_json
 from ..common.ranks import is_first
 from ..evaluation.bootstrap import Run, evaluate, resampled_metrics
@@ -33,8 +34,8 @@ def write_evaluation(
         collector: attached to an evaluator that has run.
         card: the model card, which holds the classes, and threshold and temperature from validation.
         output_dir: folder of the files.
-        seed: of the bootstrap.
         split: Which slides those are.
+        seed: of the bootstrap.
 
     Returns:
         the metrics.
@@ -55,8 +56,8 @@ def write_evaluation(
         patients=collector.patients,
         seed=seed,
     )
-    write_json(output / "metrics.json", metrics)
     metrics["split"] = split
+    write_json(output / "metrics.json", metrics)
     before = resampled_metrics(labels, [Run(raw, threshold)], patients=collector.patients, seed=seed)
     bins = {"before": reliability(labels, raw), "after": reliability(labels, probabilities)}
     calibration: dict[str, Any] = {"temperature": temperature, "fitted_on": card["temperature_from"]}
@@ -70,15 +71,14 @@ def write_evaluation(
     write_reliability_plot(
         output / "reliability.png",
         [(title, bins[when]) for when, title in titles.items() if when == "before" or temperature != 1],
-        probability=f"P({names[1]})" if len(names) == 2 else "highest probability",
-        event=f"share of {names[1]}" if len(names) == 2 else "share of right ones",
+        probability=f"P({shortened(names[1])})" if len(names) == 2 else "highest probability",
+        event=f"share of {shortened(names[1])}" if len(names) == 2 else "share of right ones",
     )
     _write_summary(output / "report.md", metrics, calibration, card, slides=len(predictions))
     _LOGGER.info("%s, %d slides of the split %s", _auc_in_words(metrics), len(predictions), split)
     return metrics
 
 
-def _write_summary(
 def _remark(split: str) -> list[str]:
     """What a reader must know of slides that the model has met; empty lines part paragraphs of Markdown."""
     if split == "test":
@@ -87,6 +87,7 @@ def _remark(split: str) -> list[str]:
     return ["", f"These are slides that the model was {met}: the figures are no estimate for new slides."]
 
 
+def _write_summary(
     path: Path, metrics: dict[str, Any], calibration: dict[str, Any], card: dict[str, Any], *, slides: int
 ) -> None:
     """Write the metrics and where the model comes from as one page of Markdown."""
