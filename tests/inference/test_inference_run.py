@@ -313,3 +313,11 @@ def test_a_thumbnail_that_ends_its_reader_fails_its_slide_alone(
     assert [item["slide_id"] for item in slides.items] == ["good"]
     (failed,) = slides.manifest
     assert failed.status == "failed" and "bad.tif: the process that read it was ended by SIGSEGV" in failed.error
+
+
+def test_the_picture_is_of_the_slide_itself(scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: dict[str, Any] = {}
+    monkeypatch.setattr("scripts.inference.run.write_heat_map", lambda folder, **arguments: drawn.update(arguments))
+    slides = slide_set(scans / "good.tif", tmp_path / "data")
+    write_results(slides, collected(slides, (0.9, 0.1)), DSNet(embedding_channels=6), tmp_path / "out")
+    assert drawn["picture"].shape[0] > drawn["thumbnail"].shape[0]

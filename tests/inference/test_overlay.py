@@ -21,7 +21,7 @@ def picture(
         path,
         cam=cam,
         observed=observed,
-        thumbnail=None if white else thumbnail,
+        picture=None if white else thumbnail[..., :3],
         grid=PatchGrid(128, (0, 0), (rows, columns)),
         mpp_x=mpp,
         mpp_y=mpp,
@@ -90,3 +90,24 @@ def test_any_shape_is_drawn(tmp_path: Path, shape_yx: tuple[int, int], mpp: floa
 )
 def test_scale_bar_has_a_round_length(most: float, expected: float) -> None:
     assert nice_length(most) == pytest.approx(expected)
+
+
+def test_the_slide_is_as_sharp_as_it_was_read(tmp_path: Path) -> None:
+    """Stripes of four pixels stay stripes."""
+    stripes = np.zeros((400, 400, 3), dtype=np.uint8)
+    stripes[:, np.arange(400) // 4 % 2 == 1] = 255
+    cam = np.zeros((10, 10), dtype=np.float32)
+    grid = PatchGrid(128, (0, 0), (10, 10))
+    write_overlay(
+        tmp_path / "a.png",
+        cam=cam,
+        observed=cam > 0,
+        picture=stripes,
+        grid=grid,
+        mpp_x=0.5,
+        mpp_y=0.5,
+        class_name="costs $5_{",
+    )
+    with Image.open(tmp_path / "a.png") as image:
+        line = np.asarray(image.convert("L"), dtype=int)[image.height // 2]
+    assert (np.abs(np.diff(line)) > 200).sum() >= 90

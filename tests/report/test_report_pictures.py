@@ -120,5 +120,5 @@ def test_a_slide_that_ends_its_reader_is_shown_by_its_thumbnail(
     write_tiff(path, [np.full((2048, 2048, 3), 130, dtype=np.uint8)])
     slide = replace(slide, scores={**slide.scores, "slide_print": slide_print(path)})
     assert picture_of(slide).source == "slide"
-    crash_at(monkeypatch, "scripts.report.pictures", path.name)
+    crash_at(monkeypatch, "scripts.slides.box", path.name)
     assert picture_of(slide).source == "thumbnail"

@@ -36,6 +36,7 @@ def write_heat_map(
     slide: Path,
     bounds_xy_px: tuple[int, int],
     kind: MapKind = GRAD_CAM,
+    picture: NDArray[np.uint8] | None = None,
 ) -> None:
     """Write ``cam.nii.gz``, ``cam.ome.tif``, ``cam.png``, ``cam.geojson``, ``cam.xml`` and ``observed.png``, each whole or not at all.
 
@@ -55,6 +56,7 @@ def write_heat_map(
         slide: the slide's file, which may be absent.
         bounds_xy_px: top-left corner of what was scanned, in level-0 pixels; not 0, 0 for MRXS and SCN.
         kind: what the values are.
+        picture: RGB of the same box, finer than T, for ``cam.png``; None takes T.
 
     Raises:
         ValueError: the arrays do not fit each other, or the heat is not from 0 to 1.
@@ -77,7 +79,7 @@ def write_heat_map(
         folder / "cam.png",
         cam=cam,
         observed=observed,
-        thumbnail=thumbnail,
+        picture=thumbnail[:, :, :3] if picture is None and thumbnail is not None else picture,
         grid=grid,
         mpp_x=mpp_x,
         mpp_y=mpp_y,

@@ -1,4 +1,4 @@
-"""The heat map as a picture to look at: painted over the thumbnail, with a colour bar and a scale bar."""
+"""The heat map as a picture to look at: painted over the slide, with a colour bar and a scale bar."""
 
 from math import floor, log10
 from pathlib import Path
@@ -19,6 +19,7 @@ LONG_SIDE_IN = 8.0
 DPI = 150
 COLOR_MAP = "viridis"  # keeps apart from pink and purple tissue, and is safe for colour-blind readers
 OPACITY = 0.55
+SIDE_PX = round(LONG_SIDE_IN * DPI)  # of the slide, no more is seen
 SCALE_BAR_SHARE = 0.25  # of the picture's width, at most
 
 
@@ -27,20 +28,20 @@ def write_overlay(
     *,
     cam: NDArray[np.float32],
     observed: NDArray[np.bool_],
-    thumbnail: NDArray[np.uint8] | None,
+    picture: NDArray[np.uint8] | None,
     grid: PatchGrid,
     mpp_x: float | None,
     mpp_y: float | None,
     class_name: str,
     kind: MapKind = GRAD_CAM,
 ) -> None:
-    """Write a PNG of the map over the thumbnail; unobserved cells show the bare thumbnail.
+    """Write a PNG of the map over the slide; unobserved cells show the bare slide.
 
     Args:
         path: the file.
         cam: (H, W), from 0 to 1.
         observed: (H, W).
-        thumbnail: T, (2H, 2W, 3L), of which the finest level is shown; None is white.
+        picture: RGB of the box that the map covers, of any size; None is white.
         grid: where the cells lie.
         mpp_x: micrometres a level-0 pixel along x; None makes the scale bar one in pixels.
         mpp_y: the same along y.
@@ -52,8 +53,8 @@ def write_overlay(
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     extent = (0, columns, rows, 0)  # in cells, y down
-    background = np.full((1, 1, 3), 255, dtype=np.uint8) if thumbnail is None else thumbnail[:, :, :3]
-    axes.imshow(background, extent=extent, interpolation="nearest")
+    background = np.full((1, 1, 3), 255, dtype=np.uint8) if picture is None else picture
+    axes.imshow(background, extent=extent)
     heat = axes.imshow(
         np.ma.masked_where(~observed, cam),
         extent=extent,

@@ -19,11 +19,13 @@ from ..encoding.store import Embedding, read_embedding
 from ..encoding.tissue_record import read_tissue
 from ..evaluation.calibration import calibrated_predictions
 from ..evaluation.predictions import Prediction, write_predictions
+from ..slides.box import box_of_slide
 from ..slides.reader import open_slide
 from ..training.evaluation import PredictionCollector
 from ..training.leakage import seen_splits
 from ..training.transforms import LoadEmbeddingd, PackMatricesd
 from .exports import write_heat_map
+from .overlay import SIDE_PX
 from .record import write_run, write_scores
 from .slide_set import InferenceSet
 
@@ -189,6 +191,7 @@ def _write_slide(
         class_name=class_name,
         slide=slide,
         bounds_xy_px=_bounds_xy_px(embedding, slide),
+        picture=box_of_slide(slide, embedding.grid, SIDE_PX),
         kind=kind,
     )
     write_scores(

@@ -16,13 +16,13 @@ from ..common.files import atomic_path, write_csv, writing_to
 from ..common.outputs import HeldOutputs
 from ..common.progress import track
 from ..encoding.thumbnail import build_thumbnail
+from ..slides.box import read_box
 from ..slides.geometry import PATCH_UM, PatchGrid, plan_reading
 from ..slides.reader import open_slide
 from ..slides.table import SlideRow, read_slides
 from ..tissue.mask import score_functions, tissue_mask
 from ..tissue.score import slide_scores
 from ..tissue.threshold import TissueMask
-from .pictures import read_box
 
 SIDE_PX = 800
 PANEL_IN = 4.0

@@ -3,7 +3,6 @@
 import base64
 import io
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,13 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..common.apart import run_apart
 from ..common.errors import SlideError
 from ..encoding.foreign import MOST_CELLS, require_cells
 from ..inference.overlay import COLOR_MAP, SCALE_BAR_SHARE, nice_length
 from ..inference.record import slide_print
+from ..slides.box import box_of_slide
 from ..slides.geometry import PatchGrid
-from ..slides.reader import SlideReader, open_slide
 from .results import SlideResult
-
-MOST_READ_PX = 24_000_000
-"""Pixels that are read of a slide for its picture: one without a pyramid is shown by its thumbnail instead."""
-
-LEVEL_SLACK = 1.05  # a level may be so much coarser than asked for
 
 OPAQUE_FROM = 0.5
 """Heat from which the map hides as much as its opacity says; below, it fades, so that tissue without evidence keeps its colours."""
@@ -110,25 +103,6 @@ def slide_pictures(slide: SlideResult, *, sides_px: tuple[int, ...]) -> list[Pic
     ]
 
 
-def read_box(reader: SlideReader, grid: PatchGrid, side_px: int) -> NDArray[np.uint8] | None:
-    """Read what a grid covers from the coarsest level on which its longer side has ``side_px``, else from the finest.
-
-    Returns:
-        RGB, (height, width, 3), as large as the level has it; None where that is more than ``MOST_READ_PX``.
-
-    Raises:
-        SlideError: the pixels cannot be decoded.
-    """
-    height, width = (cells * grid.patch_px_level0 for cells in grid.shape_yx)
-    enough = max(1.0, max(height, width) / side_px)
-    fine = [level for level, downsample in enumerate(reader.level_downsamples) if downsample <= LEVEL_SLACK * enough]
-    level = max(fine, default=0)
-    size = tuple(max(1, round(side / reader.level_downsamples[level])) for side in (width, height))
-    if size[0] * size[1] > MOST_READ_PX:
-        return None
-    return reader.read_patches(np.array([grid.origin_xy_px]), size_xy_px=(size[0], size[1]), level=level)[0]
-
-
 def colour_stops(count: int = 11) -> list[str]:
     """Colours of the map from 0 to 1, as CSS takes them."""
     heat = np.linspace(0, 1, count, dtype=np.float32)[None]
@@ -141,10 +115,7 @@ def _tissue(slide: SlideResult, grid: PatchGrid, side_px: int) -> tuple[NDArray[
     path = slide.folder.parent / scores["slide"]
     seen = scores.get("slide_print")
     if seen is not None and slide_print(path) == seen:
-        try:
-            found = run_apart(partial(_read_file, grid, side_px), path, path)
-        except SlideError:  # the file changed or lost a companion since; the thumbnail still shows what was classified
-            found = None
+        found = box_of_slide(path, grid, side_px)
         if found is not None:
             return found, "slide"
     thumbnail = _own_file(slide.folder, "thumbnail.png")
@@ -152,11 +123,6 @@ def _tissue(slide: SlideResult, grid: PatchGrid, side_px: int) -> tuple[NDArray[
         with Image.open(thumbnail) as image:
             return np.asarray(image.convert("RGB")), "thumbnail"
     return np.full((*grid.shape_yx, 3), 255, dtype=np.uint8), "nothing"
-
-
-def _read_file(grid: PatchGrid, side_px: int, path: Path) -> NDArray[np.uint8] | None:
-    with open_slide(path) as reader:
-        return read_box(reader, grid, side_px)
 
 
 def _own_file(folder: Path, name: str) -> Path:
