@@ -247,3 +247,22 @@ def test_trained_weights_are_tensors_alone(flow: TinyFlow) -> None:
     for path in (flow.model, flow.encoder):
         state = torch.load(path, weights_only=True)
         assert all(isinstance(value, torch.Tensor) for value in state.get("model", state).values())
+
+
+def test_the_manifest_names_files_that_exist(flow: TinyFlow, unlabelled: Path, tmp_path: Path) -> None:
+    """Relative to itself, whether the slides were encoded now or before."""
+    run_config(
+        "inference.yaml",
+        run_id="inference",
+        dataset_dir=flow.dataset,
+        split="test",
+        output_dir=tmp_path / "out",
+        heat_maps=False,
+        **flow.trained,
+        **ON_CPU,
+    )
+    for folder in (unlabelled, tmp_path / "out"):
+        rows = read_rows(folder / "manifest.csv")
+        assert [(row["slide_id"], row["status"]) for row in rows] == [(name, "done") for name in TEST_SLIDES]
+        assert [(folder / row["output"]).is_file() for row in rows] == [True, True]
+        assert all(int(row["patches"]) > 0 for row in rows)

@@ -40,7 +40,7 @@ def table(tmp_path: Path) -> Path:
     return write_table(tmp_path, "slide,label,split", *lines)
 
 
-def test_what_every_slide_gave_is_written(table: Path, tmp_path: Path) -> None:
+def test_what_every_slide_gave_is_written(table: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     output = tmp_path / "out"
     counts = sample_slides(table, output, patches_per_slide=20)
     rows = read_counts(output)
@@ -50,6 +50,11 @@ def test_what_every_slide_gave_is_written(table: Path, tmp_path: Path) -> None:
         ("pale", "empty", "0", "0", "40"),
         ("gone", "failed", "0", "0", "0"),
     ]
+    (warning,) = [message for message in caplog.messages if "rich_share" in message]
+    assert warning.startswith("2 of 4 slides gave too few patches, 1 of them none") and warning.endswith(
+        "--rich_share 0"
+    )
+    assert "pale.tif" not in warning
     assert rows[0]["error"] == ""
     assert "13 of 20" in rows[1]["error"]
     assert "0 of 20" in rows[2]["error"]

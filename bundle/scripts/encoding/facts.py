@@ -22,6 +22,7 @@ class EmbeddingFacts:
     """Facts of one embedding file.
 
     Attributes:
+        patches: N.
         channels: C.
         levels: L; None where the file has no thumbnail.
         encoder: of a file of ours the encoder's name and hash, of TRIDENT's the name, else "unknown".
@@ -30,6 +31,7 @@ class EmbeddingFacts:
             slide's or patient's name.
     """
 
+    patches: int
     channels: int
     levels: int | None
     encoder: str
@@ -62,6 +64,7 @@ def _read(path: Path) -> EmbeddingFacts:
         ours = is_ours(file)
         stated = file.attrs.get("encoder", features.attrs.get("encoder", "None"))
         return EmbeddingFacts(
+            patches=int(features.shape[-2]),
             channels=int(features.shape[-1]),
             levels=dataset_of(file, "thumbnail").shape[2] // 3 if ours and "thumbnail" in file else None,
             encoder=UNKNOWN if str(stated) == "None" else str(stated),

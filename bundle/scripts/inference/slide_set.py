@@ -3,7 +3,7 @@
 import csv
 import logging
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from ..common.boundary import file_boundary, slide_boundary
 from ..common.errors import RequestError, SlideError
-from ..common.files import write_csv
+from ..common.files import relative_to, write_csv
 from ..encoding.facts import UNKNOWN, facts_of
 from ..encoding.job import ManifestRow
 from ..encoding.named_encoder import identity_of
@@ -199,8 +199,21 @@ class InferenceSet:
     def require_complete(self, output_dir: str | Path) -> None:
         """Write ``manifest.csv``; raise a SlideError (exit code 1) that counts the slides that failed, all others being done."""
         if not (self._encoded and Path(output_dir).absolute() == self.folder.absolute()):  # encoding has written it
-            write_csv(Path(output_dir) / "manifest.csv", COLUMNS, (asdict(entry) for entry in self.manifest))
+            write_csv(Path(output_dir) / "manifest.csv", COLUMNS, map(asdict, self._rows_seen_from(output_dir)))
         require_complete(self.manifest, output_dir, total=self._listed)
+
+    def _rows_seen_from(self, output_dir: str | Path) -> list[ManifestRow]:
+        """A row per slide, whose ``output`` is the path of its embedding, relative to ``output_dir``."""
+        entered = {entry.slide_id for entry in self.manifest}
+        classified = [
+            ManifestRow(item["slide_id"], item["slide"], "done", facts_of(path).patches, output=path.name)
+            for item, path in ((item, Path(item["embedding"])) for item in self.items)
+            if item["slide_id"] not in entered
+        ]
+        return [
+            replace(entry, output=relative_to(self.folder / entry.output, output_dir)) if entry.output else entry
+            for entry in [*self.manifest, *classified]
+        ]
 
 
 def listed_slides(slides: str | None, dataset_dir: str | Path, split: str | None = None) -> list[SlideRow]:

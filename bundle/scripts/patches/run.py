@@ -146,7 +146,22 @@ def sample_slides(
     ]
     total, rich = sum(entry.patches for entry in counts), sum(entry.rich for entry in counts)
     _LOGGER.info("sampling: %d patches, %d of them nucleus-rich; slides: %s", total, rich, ", ".join(by_status))
+    _warn_of_pale_slides(counts, rich_share, output / COUNTS)
     return counts
+
+
+def _warn_of_pale_slides(counts: Sequence[CountsRow], rich_share: float, table: Path) -> None:
+    """Say what the rule of nucleus-rich patches cost: tissue that was not drawn from, though fewer patches than asked for were."""
+    short = [entry for entry in counts if entry.status in ("short", "empty") and entry.patches < entry.candidates]
+    if short and rich_share > 0:
+        _LOGGER.warning(
+            "%d of %d slides gave too few patches, %d of them none, since too few of their patches are dark enough to be rich in nuclei "
+            "(%s has the counts); to draw from all tissue, as pale slides want it: --rich_share 0",
+            len(short),
+            len(counts),
+            sum(not entry.patches for entry in short),
+            table,
+        )
 
 
 def _sample_all(
