@@ -76,7 +76,7 @@ class MaskCoverage:
 
 
 class Progress:
-    """Say how a training goes: per epoch one line with the mean loss, the metrics of the validation, the time it took and the time left.
+    """Say how a training goes: per epoch one line with mean loss, metrics of the validation, time taken and time left.
 
     Between these lines a bar on a terminal, and elsewhere a line every ten seconds, shows how far the training is.
 
