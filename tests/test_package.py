@@ -121,3 +121,34 @@ def test_nothing_but_the_bundle_is_packed(archive: Path) -> None:
         "scae.pt",
     }
     assert not [name for name in names if "__pycache__" in name.parts or name.name.startswith(".")]
+
+
+def test_the_package_loads_from_any_folder(archive: Path, models: Path, tmp_path: Path) -> None:
+    """By MONAI's own call, for training and inference, in a process that knows nothing of where it lies."""
+    root = verify_package.unpack(archive, tmp_path / "bundles")
+    words = [sys.executable, "-W", "ignore", "-c", verify_package.LOAD, str(root)]
+    result = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert result.returncode == 0, result.stderr
+
+
+def test_what_the_zoo_asks_beside_that(archive: Path, models: Path, tmp_path: Path) -> None:
+    root = verify_package.unpack(archive, tmp_path)
+    card = json.loads((models / "model.json").read_text(encoding="utf-8"))
+    metadata = json.loads((root / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    assert metadata["eval_metrics"] == {
+        "validation_auc": card["validation"]["auc"]["value"],
+        "validation_slides": card["validation"]["slides"],
+    }
+    for path in (root / "scripts").rglob("*.py"):
+        assert "http://www.apache.org/licenses/LICENSE-2.0" in path.read_text(encoding="utf-8")[:400], path
+    readme = (root / "docs" / "README.md").read_text(encoding="utf-8")
+    for heading in (
+        "Model Description",
+        "Data",
+        "Preprocessing",
+        "Performance",
+        "System Configuration",
+        "Limitations",
+        "References",
+    ):
+        assert f"# **{heading}**\n" in readme, heading

@@ -5,7 +5,10 @@
 The zip holds one folder of the bundle's name, from which MONAI Label reads the kind of task. Beside what the repository holds it has
 
 - ``models/``: the weights and the model card in ``bundle/models``, and ``model.ts``, DSNet as TorchScript (``ckpt_export``);
-- ``configs/inference.json``: ``inference.yaml`` as JSON, which ``monai.bundle.load`` looks for;
+- ``configs/inference.json`` and ``configs/train.json``: the YAML files as JSON, which ``monai.bundle.load`` looks for; the second trains
+  the network of the weights;
+- in ``configs/metadata.json`` ``eval_metrics``, from the model card;
+- a licence header in each file of ``scripts/``;
 - with ``--url``, ``large_files.yml``: where the weights are to be found under that address, with their sha256 (model zoo).
 
 Order, times and modes of the entries are fixed, so that equal contents give equal bytes, but for ``model.ts``, into which MONAI
@@ -31,6 +34,27 @@ from scripts.common.files import atomic_path, sha256_of  # noqa: E402
 FOLDERS = ("configs", "docs", "scripts")
 WEIGHTS = ("model.pt", "model.json", "scae.pt")
 DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say
+
+
+FIND_CODE = (
+    "$sys.path.insert(1, next(str(one.frame.f_locals['self'].config_root_path.resolve().parent) for one in inspect.stack(0) "
+    "if hasattr(one.frame.f_locals.get('self'), 'config_root_path')))"
+)
+"""An expression of a config: the folder of the workflow that evaluates it, above ``configs``, joins the search path."""
+
+HEADER = """\
+# Copyright (c) dsnet-wsi contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
 
 
 def main() -> None:
@@ -70,8 +94,9 @@ def fill(folder: Path, models: Path, url: str | None) -> None:
     (folder / "models").mkdir()
     for name in WEIGHTS:
         shutil.copy(models / name, folder / "models")
-    recipe = yaml.safe_load((folder / "configs/inference.yaml").read_text(encoding="utf-8"))
-    (folder / "configs/inference.json").write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
+    write_json_configs(folder)
+    complete_metadata(folder)
+    add_licence_headers(folder)
     export_torchscript(folder)
     if url is not None:
         entries = [
@@ -85,6 +110,43 @@ def fill(folder: Path, models: Path, url: str | None) -> None:
         ]
         text = yaml.safe_dump({"large_files": entries}, sort_keys=False)
         (folder / "large_files.yml").write_text(text, encoding="utf-8")
+
+
+def write_json_configs(folder: Path) -> None:
+    """Write the configs that ``monai.bundle.load`` looks for: ``inference.json``, and ``train.json`` with the network of the weights.
+
+    Both begin by putting the bundle's folder where Python finds ``scripts``, since ``load`` and a workflow that only looks do not.
+    """
+    card = json.loads((folder / "models" / "model.json").read_text(encoding="utf-8"))
+    trained = {
+        "classes": card["class_names"],
+        "thumbnail_levels": card["network"]["thumbnail_levels"] if card["network"]["thumbnail_stream"] else None,
+        "channel_range": card["channel_range"],
+        "network_def": {
+            "_target_": "scripts.training.card.network_from_card",
+            "card": {name: card[name] for name in ("architecture", "network")},
+        },
+    }
+    for name, changes in (("inference", {}), ("train", trained)):
+        recipe = yaml.safe_load((folder / f"configs/{name}.yaml").read_text(encoding="utf-8")) | changes
+        recipe["imports"] = [*recipe.get("imports", []), "$import inspect", "$import sys"]
+        recipe["initialize"] = [FIND_CODE, *recipe["initialize"]]
+        (folder / f"configs/{name}.json").write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
+
+
+def complete_metadata(folder: Path) -> None:
+    """Write into ``metadata.json`` how good the weights are, from their card."""
+    path = folder / "configs" / "metadata.json"
+    metadata = json.loads(path.read_text(encoding="utf-8"))
+    validation = json.loads((folder / "models" / "model.json").read_text(encoding="utf-8"))["validation"]
+    metadata["eval_metrics"] = {"validation_auc": validation["auc"]["value"], "validation_slides": validation["slides"]}
+    path.write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
+
+
+def add_licence_headers(folder: Path) -> None:
+    """Begin each Python file with the header that the model zoo's files have."""
+    for path in (folder / "scripts").rglob("*.py"):
+        path.write_text(HEADER + path.read_text(encoding="utf-8"), encoding="utf-8")
 
 
 def export_torchscript(folder: Path) -> None:

@@ -63,30 +63,32 @@ for shape in ((1, 16, 16), (2, 37, 53), (1, 9, 7)):
     numpy.testing.assert_allclose(found, expected.numpy(), rtol=1e-3, atol=1e-4)
 """
 LOAD = """
+import sys
 import torch
 from pathlib import Path
 from monai.bundle import load
-here = Path.cwd()
+here = Path(sys.argv[1])
+assert str(here) not in sys.path
 name = here.name
-weights = torch.load("models/model.pt", weights_only=True)
-network = load(name, bundle_dir=here.parent, workflow_type="inference", device="cpu")
-assert all(torch.equal(value, weights[key]) for key, value in network.state_dict().items())
+weights = torch.load(here / "models/model.pt", weights_only=True)
+for workflow in ({}, {"workflow_type": "inference"}):  # train.json, MONAI's default, and inference.json
+    network = load(name, bundle_dir=here.parent, device="cpu", **workflow)
+    assert all(torch.equal(value, weights[key]) for key, value in network.state_dict().items())
 scripted, metadata, _ = load(name, bundle_dir=here.parent, load_ts_module=True, device="cpu")
 image = torch.rand(1, 164, 16, 16)
 with torch.inference_mode():
     torch.testing.assert_close(scripted.eval()(image), network.eval()(image))
 """
 WORKFLOW = """
-import csv
+import csv, sys
 from monai.bundle import ConfigWorkflow
-workflow = ConfigWorkflow(workflow_type="inference", config_file="configs/inference.json", meta_file="configs/metadata.json",
-                          logging_file="configs/logging.conf", bundle_root=".", slides="../slides/slides/test_001.tif",
-                          output_dir="../workflow")
+workflow = ConfigWorkflow(workflow_type="inference", config_file=f"{sys.argv[1]}/configs/inference.json",
+                          slides="slides/slides/test_001.tif", output_dir="workflow")
 workflow.initialize()
 workflow.run()
 workflow.finalize()
 read = lambda path: [{**row} for row in csv.DictReader(open(path))]
-ours, theirs = read("../workflow/predictions.csv"), read("../predictions/predictions.csv")
+ours, theirs = read("workflow/predictions.csv"), read("predictions/predictions.csv")
 assert len(ours) == 1 and ours == theirs, (ours, theirs)
 """
 
@@ -146,7 +148,7 @@ def run_checks(root: Path, python: Path) -> list[str]:
         ("properties of the inference workflow", root, ("-W", "ignore", "-c", PROPERTIES)),
         ("shapes of input and output", root, (*bundle, "verify_net_in_out", *NETWORK)),
         ("TorchScript export", root, (*bundle, "ckpt_export", *CHECKPOINT, "--filepath", "models/verify_model.ts")),
-        ("monai.bundle.load", root, ("-W", "ignore", "-c", LOAD)),
+        ("monai.bundle.load, from another folder", outside, ("-W", "ignore", "-c", LOAD, str(root))),
         (
             "run generating, from another folder", outside,
             (*bundle, "run", "generating", *generate, "--output_dir", "slides", "--train", "2", "--val", "2", "--test", "2"),
@@ -155,7 +157,7 @@ def run_checks(root: Path, python: Path) -> list[str]:
             "run inference, from another folder", outside,
             (*bundle, "run", "inference", *classify, "--slides", "slides/slides/test_001.tif", "--output_dir", "predictions"),
         ),
-        ("ConfigWorkflow gives the same prediction", root, ("-W", "ignore", "-c", WORKFLOW)),
+        ("ConfigWorkflow gives the same prediction, from another folder", outside, ("-W", "ignore", "-c", WORKFLOW, str(root))),
     ]  # fmt: skip
     found = {"files": check_files(root), "version stands in the changelog": check_version(root)}
     return [title for title, faults in found.items() if not report(title, faults)] + run_plan(plan, python)

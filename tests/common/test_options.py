@@ -196,14 +196,19 @@ def test_request_error_anywhere_in_the_chain_exits_with_two(
 
 
 def test_bundle_root_becomes_absolute(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(bundle.parent)
+    assert resolve_bundle_root(bundle.name) == str(bundle)
+
+
+def test_bundle_root_is_by_default_the_folder_of_the_code(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where another bundle lies in the working directory."""
     monkeypatch.chdir(bundle)
-    assert resolve_bundle_root(".") == str(bundle)
+    assert resolve_bundle_root(".") == str(BUNDLE)
 
 
-def test_folder_that_is_no_bundle_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=rf"{tmp_path}: holds no configs/metadata.json.*--bundle_root"):
-        resolve_bundle_root(".")
+        resolve_bundle_root(str(tmp_path))
 
 
 def test_help_tells_the_options_and_does_nothing(bundle: Path) -> None:

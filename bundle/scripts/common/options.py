@@ -103,11 +103,14 @@ def refuse_unknown(arguments: Sequence[str]) -> None:
 def resolve_bundle_root(bundle_root: str) -> str:
     """Return ``bundle_root`` as an absolute path, so that outputs do not depend on the working directory.
 
+    Args:
+        bundle_root: The bundle's folder. ".", the default of every config, is the folder that holds this code, wherever the process works.
+
     Raises:
-        RequestError: the folder holds no ``configs/metadata.json``, as when ``--bundle_root`` is left out in any folder
-            but the bundle's own.
+        RequestError: The folder holds no ``configs/metadata.json``.
     """
-    root = Path(bundle_root).expanduser().resolve()
+    root = Path(__file__).parents[2] if bundle_root == "." else Path(bundle_root).expanduser()
+    root = root.resolve()
     if not (root / "configs" / "metadata.json").is_file():
         raise RequestError(
             f"bundle root {root}: holds no configs/metadata.json, so it is not a bundle's folder; "
