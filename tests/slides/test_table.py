@@ -112,6 +112,18 @@ def test_ids_do_not_depend_on_the_order(tmp_path):
     assert forth == back
 
 
+def test_lines_that_hold_nothing_are_passed_over_and_a_nul_is_refused(tmp_path):
+    table = write_table(tmp_path, "slide,label\n\na.svs,0\n   \nb.svs,1\n,\n , \n")
+    assert [row.slide_id for row in read_slides(table)] == ["a", "b"]
+    (tmp_path / "copy").mkdir()
+    copy_table(table, tmp_path / "copy" / "slides.csv", {"split": ["train", "val"]})
+    assert [row.split for row in read_slides(tmp_path / "copy" / "slides.csv")] == ["train", "val"]
+    for column in ("slide", "label", "note"):
+        line = ",".join("x\0" if name == column else name for name in ("slide", "label", "note"))
+        with pytest.raises(RequestError, match=f"line 2: .*{column} holds a NUL|line contains NUL"):
+            read_slides(write_table(tmp_path, f"slide,label,note\n{line}\n"))
+
+
 def test_words_of_a_table(tmp_path):
     table = write_table(tmp_path, "slide,label,patient\na.svs,1.0,NA\nb.svs,nan,7.0\nc.svs, tumor ,p\n")
     assert [(row.label, row.patient) for row in read_slides(table)] == [("1", None), (None, "7"), ("tumor", "p")]

@@ -2,9 +2,10 @@
 
 import csv
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from ..common.errors import RequestError
 from ..common.files import relative_to, write_csv
@@ -153,7 +154,7 @@ def copy_table(
         reader = csv.DictReader(file)
         columns = [name.strip() for name in reader.fieldnames or ()]
         reader.fieldnames = columns
-        rows = list(reader)
+        rows = list(filled_lines(reader))
     listed = read_slides(source, known=known)
     for row in rows:
         row["slide"] = relative_to(source.parent / row["slide"].strip(), target.parent)
@@ -175,7 +176,7 @@ def _read_table(table: Path) -> list[SlideRow]:
             require_slide_columns(columns, f"{table}, line 1")
             rows = []
             lines: dict[str, int] = {}
-            for cells in reader:
+            for cells in filled_lines(reader):
                 where = f"{table}, line {reader.line_num}"
                 row = parse_row(cells, table.parent, where)
                 identity = os.path.realpath(row.path)  # a link to a slide of the table is that slide
@@ -213,6 +214,14 @@ def require_consistent(rows: Sequence[SlideRow], source: Path) -> None:
             )
 
 
+def filled_lines(reader: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the lines of a table that hold something: spreadsheets leave lines of commas, people lines of spaces."""
+    for cells in reader:
+        words = (word for cell in cells.values() for word in (cell if isinstance(cell, list) else [cell]))
+        if any(word and word.strip() for word in words):
+            yield cells
+
+
 def parse_row(cells: dict[str, str], folder: Path, where: str) -> SlideRow:
     """Check the cells of one line by column; paths are relative to ``folder``, and ``where`` names the line in errors.
 
@@ -224,13 +233,14 @@ def parse_row(cells: dict[str, str], folder: Path, where: str) -> SlideRow:
     if None in cells or None in cells.values():
         raise RequestError(f"{where}: more or fewer cells than the header has columns: quote cells that hold a comma")
     values = {name: value.strip() for name, value in cells.items()}
+    for name, value in values.items():
+        if "\0" in value:
+            raise RequestError(f"{where}: the column {name} holds a NUL, expected text: save the table anew")
     if not values["slide"]:
         raise RequestError(f"{where}: the column slide is empty, expected a path: fill it or remove the line")
     split = values.get("split") or None
     if split is not None and split not in SPLITS:
         raise RequestError(f"{where}: split {split!r}, expected one of {', '.join(SPLITS)} or nothing: correct it")
-    if "\0" in values["slide"]:
-        raise RequestError(f"{where}: the column slide holds a NUL, expected a path: save the table anew")
     slide_id = values.get("slide_id", "")
     return SlideRow(
         slide_id=require_plain_name(slide_id, where) if slide_id else "",
