@@ -23,6 +23,7 @@ FILES = (
     "LICENSE",
     "configs/metadata.json",
     "configs/inference.json",
+    "configs/train.json",
     "models/model.pt",
     "models/model.ts",
     "docs/README.md",

@@ -58,9 +58,9 @@ def test_a_line_per_epoch(clock: Clock, caplog: pytest.LogCaptureFixture) -> Non
     evaluator = SimpleNamespace(state=SimpleNamespace(epoch=0, metrics={}, best_metric_epoch=-1))
     trainer_of(clock, evaluator, validated=(1, 3)).run([1.0, 3.0], max_epochs=3)
     assert lines(caplog) == [
-        "epoch 1 of 3: loss 2, val_auc 0.750 (best so far), val_dice 0.250, 1 min 0 s, about 2 min 0 s left",
-        "epoch 2 of 3: loss 2, 1 min 0 s, about 1 min 0 s left",
-        "epoch 3 of 3: loss 2, val_auc 0.500, val_dice 0.250, 1 min 0 s",
+        "epoch 1 of 3: loss 2.0000, val_auc 0.750 (best so far), val_dice 0.250, took 0:01:00, 0:02:00 left",
+        "epoch 2 of 3: loss 2.0000, took 0:01:00, 0:01:00 left",
+        "epoch 3 of 3: loss 2.0000, val_auc 0.500, val_dice 0.250, took 0:01:00",
     ]
     assert caplog.messages[-1].startswith("training: 6 of 6 done")
 
@@ -75,8 +75,8 @@ def test_without_validation_and_resumed(clock: Clock, caplog: pytest.LogCaptureF
     trainer.add_event_handler(Events.STARTED, resume)
     trainer.run([1.0, 3.0], max_epochs=5)
     assert lines(caplog) == [
-        "epoch 4 of 5: loss 2, 1 min 0 s, about 1 min 0 s left",
-        "epoch 5 of 5: loss 2, 1 min 0 s",
+        "epoch 4 of 5: loss 2.0000, took 0:01:00, 0:01:00 left",
+        "epoch 5 of 5: loss 2.0000, took 0:01:00",
     ]
     assert caplog.messages[-1].startswith("training: 4 of 4 done")
 

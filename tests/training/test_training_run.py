@@ -137,8 +137,8 @@ def test_resume_with_nothing_left_to_do_keeps_the_weights(
     train(dataset, tmp_path)
     said = [message for message in caplog.messages if message.startswith("epoch ")]
     assert [re.sub(r"\d+\.?\d*(e-\d+)?", "#", message.replace(" (best so far)", "")) for message in said] == [
-        "epoch # of #: loss #, val_auc #, # s, about # s left",
-        "epoch # of #: loss #, val_auc #, # s",
+        "epoch # of #: loss #, val_auc #, took #:#:#, #:#:# left",
+        "epoch # of #: loss #, val_auc #, took #:#:#",
     ]
     assert caplog.messages[-1].startswith(f"trained: {tmp_path / 'model.pt'} and its card")
     assert "train_0" not in caplog.text and "val_0" not in caplog.text

@@ -4,6 +4,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -48,17 +49,10 @@ def track(iterable: Iterable[Item], *, total: int, what: str, unit: str) -> Iter
     )
 
 
-def spoken_time(seconds: float) -> str:
-    """A length of time in words.
+def clock(seconds: float) -> str:
+    """A length of time as hours, minutes and seconds.
 
-    >>> spoken_time(4.04), spoken_time(83.6), spoken_time(7500)
-    ('4.0 s', '1 min 24 s', '2 h 5 min')
+    >>> clock(83.6)
+    '0:01:24'
     """
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 59.5:
-        return f"{seconds:.0f} s"
-    minutes, rest_s = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest_s} s"
-    return f"{minutes // 60} h {minutes % 60} min"
+    return str(timedelta(seconds=round(seconds)))

@@ -155,13 +155,14 @@ def _last_word(model: str | Path, card: Mapping[str, Any]) -> str:
     )
 
 
-def read_card(model: str | Path, *, optional: bool = False) -> dict[str, Any]:
+def read_card(model: str | Path, *, optional: bool = False, named_by: str = "--model") -> dict[str, Any]:
     """Read the card beside ``model``.
 
     Args:
         model: The weights.
         optional: Whether, where neither weights nor card are there, the paper's network for two classes is described: who looks at a
             bundle before a training sees one.
+        named_by: The option that names the weights, for the message.
 
     Raises:
         RequestError: The card is missing, or is not one of ours.
@@ -174,7 +175,7 @@ def read_card(model: str | Path, *, optional: bool = False) -> dict[str, Any]:
         )
     if not path.is_file() and not optional:
         raise RequestError(
-            f"{model}: no such file; expected the weights that train.yaml writes: train first, or name them with --model"
+            f"{model}: no such file; expected the weights that train.yaml writes: train first, or name them with {named_by}"
         )
     if not path.is_file():
         return {

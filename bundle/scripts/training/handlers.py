@@ -15,7 +15,7 @@ from monai.utils import is_scalar
 from torch import nn
 from torch.utils.data import Dataset
 
-from ..common.progress import spoken_time, track
+from ..common.progress import clock, track
 from ..common.ranks import is_first, join_shares, rank
 from .evaluation import unwrapped
 
@@ -120,13 +120,13 @@ class Progress:
             return
         epoch, last, now_s = engine.state.epoch, engine.state.max_epochs or 0, time.monotonic()
         words = [
-            f"loss {sum(losses) / len(losses):.4g}",
+            f"loss {sum(losses) / len(losses):.4f}",
             *self._metrics(epoch),
-            spoken_time(now_s - self._epoch_start_s),
+            f"took {clock(now_s - self._epoch_start_s)}",
         ]
         if epoch < last:
             left_s = (last - epoch) * (now_s - self._start_s) / (epoch - self._first_epoch + 1)
-            words.append(f"about {spoken_time(left_s)} left")
+            words.append(f"{clock(left_s)} left")
         _LOGGER.info("epoch %d of %d: %s", epoch, last, ", ".join(words))
 
     def _metrics(self, epoch: int) -> list[str]:

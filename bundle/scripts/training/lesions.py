@@ -113,7 +113,7 @@ class Seeds:
     """
 
     def __init__(self, model: str | Path, table: EmbeddingTable, *, hot: float, cold: float) -> None:
-        card = read_card(model)
+        card = read_card(model, named_by="--seeds")
         if card["architecture"] != DSNet.__name__:
             raise RequestError(
                 f"{model}: a {card['architecture']}, expected a classifier of train.yaml: name one with --seeds"
