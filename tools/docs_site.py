@@ -15,7 +15,9 @@ REPO = Path(__file__).resolve().parents[1]
 CONFIGS, SCRIPTS = REPO / "bundle" / "configs", REPO / "bundle" / "scripts"
 sys.path.insert(0, str(SCRIPTS.parent))
 
+from scripts.common.config_files import bases_of, merged  # noqa: E402
 from scripts.common.config_help import read_head, read_options  # noqa: E402
+from scripts.common.option_table import options_of  # noqa: E402
 
 FLOW = (
     "doctor",
@@ -101,7 +103,7 @@ def generated_pages() -> dict[str, str]:
 def _options_page() -> Iterator[str]:
     yield INTRODUCTION
     files = sorted(CONFIGS.glob("*.yaml"), key=lambda path: ((*FLOW, path.stem).index(path.stem), path.stem))
-    stages = [path for path in files if "check_options" in path.read_text(encoding="utf-8")]
+    stages = [path for path in files if not bases_of(str(path))]
     for path in stages:
         yield from _options_of(path)
     yield "## Overlays\n"
@@ -123,14 +125,16 @@ def _options_of(path: Path, level: int = 2) -> Iterator[str]:
     yield "```\n" if in_code else ""
     options = read_options([str(path)])
     if options:
-        yield "| option | default | meaning |\n|---|---|---|"
+        yield "| option | default | meaning | may be |\n|---|---|---|---|"
+    types = options_of(merged([str(path)])[""])
     for name, (default, meaning) in options.items():
         shown = (
             re.sub(r"^\$@(?:root|output_dir) \+ '(.*)'$", lambda match: f"…{match[1]}", default)
             .removeprefix("$")
             .replace("|", "\\|")
         )
-        yield f"| `--{name}` | `{shown}` | {meaning.replace('|', chr(92) + '|')} |"
+        may_be = types[name].expected if name in types else ""
+        yield f"| `--{name}` | `{shown}` | {meaning.replace('|', chr(92) + '|')} | {may_be.replace('|', chr(92) + '|')} |"
     yield ""
 
 

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.common.config_files import bases_of
 from scripts.common.config_help import describe
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
@@ -35,26 +36,29 @@ def test_options_stand_with_default_and_comment(config: str) -> None:
         "",
         "Options, with their defaults:",
         "",
-        "  --max_epochs 200            paper, section IV",
+        "  --max_epochs 200            paper, section IV [a whole number, 1 or more]",
         "  --name a # b                a quoted value",
         "  --device $torch.device('cpu')",
+        "                              [cpu, cuda or cuda:N]",
         "  --fold null",
     ]
 
 
 def test_an_overlay_replaces_defaults_and_keeps_comments(config: str, tmp_path: Path) -> None:
     overlay = tmp_path / "overlay.yaml"
-    overlay.write_text("# More.\nmax_epochs: 3\nfold: 1 # of five\nnetwork#size: 4\n", encoding="utf-8")
+    overlay.write_text(
+        "# More.\nlies_on: train.yaml\nmax_epochs: 3\nfold: 1 # of five\n+network: {size: 4}\n", encoding="utf-8"
+    )
     text = describe([config, str(overlay)])
     assert "More." in text
-    assert "  --max_epochs 3              paper, section IV" in text
+    assert "  --max_epochs 3              paper, section IV [" in text
     assert "  --fold 1                    of five" in text
-    assert "size" not in text
+    assert "size" not in text and "lies_on" not in text
 
 
 @pytest.mark.parametrize("path", sorted((BUNDLE / "configs").glob("*.yaml")), ids=lambda path: path.name)
 def test_every_option_of_the_bundle_is_explained(path: Path) -> None:
-    if "check_options" not in path.read_text(encoding="utf-8"):
+    if bases_of(str(path)):
         pytest.skip("an overlay")
     rows = describe([str(path)]).partition("Options, with their defaults:")[2].strip("\n").splitlines()
     options = [row for row in rows if row.startswith("  --")]

@@ -3,23 +3,32 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import monai.bundle
 import pytest
+from monai.bundle import ConfigWorkflow
 
+from scripts.common.command_line import parse_command_line
 from scripts.common.errors import RequestError, SlideError
-from scripts.common.options import check_options, install_exit_codes, refuse_unknown, resolve_bundle_root
-from scripts.common.words import set_in_config
+from scripts.common.options import check_options, install_exit_codes, resolve_bundle_root
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 
 TRAIN = """
+imports: [$import os, $import sys]
 bundle_root: .
 max_epochs: 2
 trainer: {size: 1, handlers: [{name: a}], fast: true}
 heat_maps: true
 options: {_target_: scripts.common.options.check_options}
 work: {_target_: probes.write, path: "$@bundle_root + '/out'", content: "$str(@max_epochs) + str(@trainer#size)"}
+initialize:
+  - $sys.path.insert(1, str(@bundle_root))
+  - _target_: scripts.common.options.check_options
+    _disabled_: $not os.path.isdir(str(@bundle_root) + '/scripts/common')
+  - $print('initialized')
 training: ["$@options", "$@work"]
 """
 PROBES = """
@@ -38,7 +47,6 @@ def bundle(tmp_path: Path) -> Path:
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "metadata.json").write_text("{}")
     (tmp_path / "configs" / "train.yaml").write_text(TRAIN)
-    (tmp_path / "configs" / "overlay.yaml").write_text("trainer#speed: 3\nextra: 1\n")
     (tmp_path / "probes.py").write_text(PROBES)
     (tmp_path / "scripts").symlink_to(BUNDLE / "scripts", target_is_directory=True)
     return tmp_path
@@ -49,14 +57,17 @@ def config(bundle: Path) -> str:
     return str(bundle / "configs" / "train.yaml")
 
 
-def run_cli(bundle: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    words = ["run", "training", "--bundle_root", str(bundle), "--config_file", "configs/train.yaml", *options]
+def words_of(bundle: Path, options: tuple[str, ...], run_id: str, root: str) -> list[str]:
+    return ["run", run_id, "--bundle_root", root or str(bundle), "--config_file", "configs/train.yaml", *options]
+
+
+def run_cli(bundle: Path, *options: str, run_id: str = "training") -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    command = [sys.executable, "-m", "monai.bundle", *words]
+    command = [sys.executable, "-m", "monai.bundle", *words_of(bundle, options, run_id, "")]
     return subprocess.run(command, cwd=bundle, env=environment, capture_output=True, text=True, timeout=120)
 
 
-def test_command_line_refuses_a_misspelt_option_and_writes_nothing(bundle: Path) -> None:
+def test_command_line_refuses_what_cannot_work_and_writes_nothing(bundle: Path) -> None:
     result = run_cli(bundle, "--max_epoch", "1")
     assert result.returncode == 2, result.stderr
     assert result.stderr.splitlines()[-1] == (
@@ -68,93 +79,50 @@ def test_command_line_refuses_a_misspelt_option_and_writes_nothing(bundle: Path)
 
 
 def test_command_line_takes_known_options(bundle: Path) -> None:
-    result = run_cli(bundle, "--max_epochs", "7", "--trainer#size=5")
+    shown = "$str(@max_epochs) + ' ' + str(@heat_maps)"
+    result = run_cli(bundle, "--max_epochs", "7.0", "--heat_maps=no", "--work#content", shown)
     assert result.returncode == 0, result.stderr
-    assert (bundle / "out").read_text() == "75"
+    assert (bundle / "out").read_text() == "7 False"
+
+
+def test_an_id_that_is_not_there_ends_in_one_line(bundle: Path) -> None:
+    """MONAI itself refuses it, with a traceback, but only after ``initialize``."""
+    result = run_cli(bundle, run_id="trainng")
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert "run_id 'trainng': there is no such id in configs/train.yaml; the nearest is training" in result.stderr
+
+
+@pytest.fixture
+def run_here(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Run the config in this process as its command line would; what it wrote, or why it was refused."""
+
+    def run(*options: str, root: str = "", run_id: str = "training") -> str:
+        words = words_of(bundle, options, run_id, root)
+        monkeypatch.chdir(bundle)
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        monkeypatch.setattr(sys, "argv", [str(Path(monai.bundle.__file__).with_name("__main__.py")), *words])
+        monkeypatch.setattr("scripts.common.options.install_exit_codes", lambda go_on: None)
+        given = {name: option.value for name, option in parse_command_line(words).given.items()}
+        try:
+            stage = ConfigWorkflow(logging_file=False, **given)
+            stage.initialize()
+            stage.run()
+        except (RuntimeError, RequestError) as error:
+            assert not (bundle / "out").exists()
+            return str(error if isinstance(error, RequestError) else error.__cause__)
+        return (bundle / "out").read_text()
+
+    return run
 
 
 @pytest.mark.parametrize(
     ("word", "value"),
-    [("false", "False"), ("False", "False"), ("TRUE", "True"), ("null", "None"), ("falsely", "falsely")],
+    [("false", "False"), ("no", "False"), ("off", "False"), ("TRUE", "True"), ("1", "True")],
 )
-def test_command_line_takes_the_configs_words(bundle: Path, word: str, value: str) -> None:
+def test_the_words_of_yaml_mean_what_they_say(run_here: Callable[..., str], word: str, value: str) -> None:
     """Fire knows Python's alone, and a text is true."""
     shown = "$str(@heat_maps) + ' ' + str(@trainer#fast) + ' ' + str(@trainer['fast'])"
-    result = run_cli(bundle, "--heat_maps", word, "--trainer#fast", word, "--work#content", shown)
-    assert result.returncode == 0, result.stderr
-    assert (bundle / "out").read_text() == f"{value} {value} {value}"
-
-
-def test_request_error_of_a_component_ends_with_one_line_and_code_two(bundle: Path) -> None:
-    result = run_cli(bundle, "--max_epochs", "9")
-    assert result.returncode == 2, result.stderr
-    assert result.stderr.splitlines()[-1] == "error: b.svs: broken"
-    assert "Traceback" not in result.stderr
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        ["--max_epochs", "1"],
-        ["--max-epochs=1"],
-        ["-max_epochs", "1"],
-        ["--max_epochs"],
-        ["--trainer#size", "-1"],
-        ["--trainer::size=4"],
-        ["--trainer#handlers#0#name", "b"],
-        ["--init_id", "begin", "--logging_file", "x.conf", "--workflow_type", "train"],
-        ["--tracking", "mlflow", "--experiment_name", "first"],
-        ["--max_epochs", "1", "--", "--verbose"],
-    ],
-)
-def test_every_spelling_of_a_known_option_passes(config: str, options: list[str]) -> None:
-    refuse_unknown(["run", "training", "--config_file", config, *options])
-
-
-@pytest.mark.parametrize(
-    ("options", "unknown", "nearest"),
-    [
-        (["--max_epoch", "1"], "max_epoch", "max_epochs"),
-        (["--max-epoch=1"], "max_epoch", "max_epochs"),
-        (["-maxepochs", "1"], "maxepochs", "max_epochs"),
-        (["--max_epoch"], "max_epoch", "max_epochs"),
-        (["--max_epoch", "None"], "max_epoch", "max_epochs"),
-        (["--trainer#sizes", "1"], "trainer#sizes", "trainer#size"),
-        (["--trainer::handlers::0::nam", "1"], "trainer#handlers#0#nam", "trainer#handlers#0#name"),
-        (["--trainer#handlers#1#name", "1"], "trainer#handlers#1#name", "trainer#handlers#0#name"),
-        (["--loging_file", "x"], "loging_file", "logging_file"),
-        (["--extra", "1"], "extra", "trainer"),
-        (["--experiment_name", "first"], "experiment_name", None),
-    ],
-)
-def test_unknown_option_is_refused_with_the_nearest_name(
-    config: str, options: list[str], unknown: str, nearest: str | None
-) -> None:
-    with pytest.raises(RequestError) as error:
-        refuse_unknown(["run", "training", "--config_file", config, *options])
-    assert f"unknown option --{unknown}, the nearest known one is --{nearest or ''}" in str(error.value)
-    assert config in str(error.value)
-
-
-def test_all_unknown_options_are_named_at_once(config: str) -> None:
-    with pytest.raises(RequestError, match=r"--max_epoch,.*--bundel_root,"):
-        refuse_unknown(["run", "training", "--config_file", config, "--max_epoch", "1", "--bundel_root", "x"])
-
-
-def test_names_of_overlays_are_known(bundle: Path, config: str) -> None:
-    both = f"['{config}', '{bundle / 'configs' / 'overlay.yaml'}']"
-    refuse_unknown(["run", "training", "--config_file", both, "--extra", "2", "--trainer#speed", "1"])
-    with pytest.raises(RequestError, match=r"--trainer#sped, the nearest known one is --trainer#speed .*overlay\.yaml"):
-        refuse_unknown(["run", "training", "--config_file", both, "--trainer#sped", "1"])
-
-
-def test_options_of_an_args_file_are_checked_too(tmp_path: Path, config: str) -> None:
-    args_file = tmp_path / "args.yaml"
-    args_file.write_text(f"config_file: {config}\nmax_epoch: 3\n")
-    with pytest.raises(RequestError, match="--max_epoch, the nearest known one is --max_epochs"):
-        refuse_unknown(["run", "training", "--args_file", str(args_file)])
-    args_file.write_text(f"config_file: {config}\nmax_epochs: 3\n")
-    refuse_unknown(["run", "training", "--args_file", str(args_file)])
+    assert run_here("--heat_maps", word, "--trainer#fast", word, "--work#content", shown) == f"{value} {value} {value}"
 
 
 def test_other_programs_are_left_alone(monkeypatch: pytest.MonkeyPatch, config: str) -> None:
@@ -211,39 +179,66 @@ def test_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
         resolve_bundle_root(str(tmp_path))
 
 
-def test_help_tells_the_options_and_does_nothing(bundle: Path) -> None:
-    result = run_cli(bundle, "--help")
-    assert result.returncode == 0, result.stderr
-    assert "  --max_epochs 2" in result.stdout
+def test_help_tells_the_options_and_does_nothing(
+    bundle: Path, run_here: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        run_here("--help")
+    assert end.value.code == 0 and "  --max_epochs 2" in capsys.readouterr().out
     assert not (bundle / "out").exists()
 
 
-def test_a_config_that_cannot_work_is_refused_before_any_work(bundle: Path) -> None:
-    result = run_cli(bundle, "--work#content", "$str(@max_epoch)")
-    assert result.returncode == 2, result.stderr
-    assert result.stderr.splitlines()[-1] == (
-        "error: the command line: work#content: refers to @max_epoch, which is not there; the nearest is @max_epochs"
+def test_a_config_that_cannot_work_is_refused_before_any_work(run_here: Callable[..., str]) -> None:
+    assert run_here("--work#content", "$str(@max_epoch)") == (
+        "the command line: work#content: refers to @max_epoch, which is not there; the nearest is @max_epochs"
     )
-    assert not (bundle / "out").exists()
 
 
-def test_words_that_cannot_be_put_into_the_config_are_refused() -> None:
-    """Rather than taken for texts, of which "false" is true."""
-    set_in_config({})
-    with pytest.raises(RequestError, match=r"--train#resume: .* write True, False or None"):
-        set_in_config({"train::resume": False})
-
-
-def test_a_path_on_the_command_line_is_text_and_never_runs(bundle: Path) -> None:
+def test_a_path_on_the_command_line_is_text_and_never_runs(bundle: Path, run_here: Callable[..., str]) -> None:
     config = "slides: null\noptions: {_target_: scripts.common.options.check_options}\n"
     config += "work: {_target_: probes.write, path: out, content: $repr(@slides)}\ntraining: ['$@options', '$@work']\n"
     (bundle / "configs" / "train.yaml").write_text(config + "bundle_root: .\n")
-    result = run_cli(bundle, "--slides", "$open('planted', 'w')")
-    assert result.returncode == 2 and not (bundle / "planted").exists() and not (bundle / "out").exists()
-    assert [
-        line
-        for line in result.stderr.splitlines()
-        if line.startswith("error: --slides \"$open('planted', 'w')\": begins with $")
-    ]
-    result = run_cli(bundle, "--slides", "2024")
-    assert (result.returncode, (bundle / "out").read_text()) == (0, "'2024'"), result.stderr
+    refusal = run_here("--slides", "$open('planted', 'w')")
+    assert not (bundle / "planted").exists()
+    assert refusal.startswith("--slides \"$open('planted', 'w')\": begins with $")
+    assert run_here("--slides", "2024") == "'2024'"
+
+
+def test_a_value_of_the_wrong_kind_is_refused_before_anything(
+    run_here: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_here("--max_epochs", "ten", "--heat_maps", "maybe") == (
+        "--max_epochs 'ten': expected a whole number, 1 or more; --heat_maps 'maybe': expected true or false"
+    )
+    assert "initialized" not in capsys.readouterr().out
+
+
+def test_a_wrong_bundle_root_is_left_to_the_run_list(
+    run_here: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_here("--max_epochs", "ten", root="elsewhere").startswith("--max_epochs 'ten': expected")
+    assert "initialized" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("$2 + 1", "31"),
+        (
+            "$nothing",
+            "--max_epochs: it cannot be computed (name 'nothing' is not defined), expected a whole number, 1 or more",
+        ),
+        ("$1 / 2", "--max_epochs is computed as 0.5: expected a whole number, 1 or more"),
+    ],
+)
+def test_what_monai_computes_is_checked(run_here: Callable[..., str], text: str, said: str) -> None:
+    assert run_here("--max_epochs", text) == said
+
+
+def test_an_overlay_alone_is_refused_whatever_is_run(run_here: Callable[..., str], bundle: Path) -> None:
+    """MONAI loads it, and the check comes before MONAI finds that there is nothing to run."""
+    for name in ("segment_train.yaml", "multi_gpu_train.yaml", "evaluate.yaml"):
+        (bundle / "configs" / "train.yaml").write_text(
+            (BUNDLE / "configs" / name).read_text(encoding="utf-8"), encoding="utf-8"
+        )
+        assert run_here(run_id="evaluating").startswith("train.yaml is an overlay on train.yaml: name both")

@@ -70,7 +70,7 @@ def test_weights_of_another_strategy(weights: Path) -> None:
 
 
 def test_an_unknown_strategy(weights: Path) -> None:
-    with pytest.raises((RequestError, ValueError), match="unknown encoding strategy 'both': expected one of separated"):
+    with pytest.raises((RequestError, ValueError), match="strategy is 'both', expected one of separated"):
         SCAEEncoder(weights / "bare.pt", strategy="both")
 
 

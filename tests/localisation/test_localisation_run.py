@@ -124,7 +124,7 @@ def test_the_stage(cohort: Cohort, tmp_path: Path) -> None:
     [
         ({"kind": "heat"}, "map 'heat': expected one of cam, probability"),
         ({"threshold": 0}, "expected .0, 1."),
-        ({"split": "tset"}, "split 'tset': expected one of"),
+        ({"split": "tset"}, "split is 'tset', expected one of"),
         ({"split": "train"}, "none of 0 slides has a lesion cell"),
         ({"lesion_from": 256}, "none of 4 slides has a lesion cell.*--masks"),
     ],

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from scripts.scae.network import SCAE, STRATEGIES
+from scripts.common.option_table import OPTIONS
+from scripts.scae.network import SCAE
 
 
 def scae_of(**options: object) -> SCAE:
@@ -163,7 +164,7 @@ def test_foreground_and_background_are_parts_of_separated(warm: SCAE, warm_state
 
 
 def test_unknown_strategy_is_refused() -> None:
-    with pytest.raises(ValueError, match="unknown encoding strategy 'mixd': expected one of separated, mixed"):
+    with pytest.raises(ValueError, match="strategy is 'mixd', expected one of separated, mixed"):
         SCAE(strategy="mixd")
 
 
@@ -180,7 +181,7 @@ def test_gradient_reaches_the_trunk_through_the_mask() -> None:
     assert scae.detect.detect.weight.grad is not None and scae.detect.detect.weight.grad.abs().max() > 0
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", OPTIONS["strategy"].choices)
 def test_every_weight_is_trained(strategy: str) -> None:
     scae = scae_of(strategy=strategy)
     F.mse_loss(scae(random_textures(2)), random_textures(2)).backward()

@@ -56,7 +56,7 @@ def test_without_a_share_the_network_itself_is_kept() -> None:
     network = nn.Linear(2, 2)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     assert averaged_network(network, optimizer, share=None) is network
-    with pytest.raises(RequestError, match="expected a share over 0 to 1"):
+    with pytest.raises(RequestError, match="expected a number over 0 and at most 1"):
         averaged_network(network, optimizer, share=1.5)
 
 

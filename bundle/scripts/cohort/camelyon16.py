@@ -8,8 +8,9 @@ import re
 from pathlib import Path
 
 from ..common.errors import RequestError
+from ..common.option_table import checked
 from ..slides.table import SlideRow
-from .found import Cohort, label_file, read_cells, require_choice, slide_files
+from .found import Cohort, label_file, read_cells, slide_files
 
 _NAME = re.compile(r"(normal|tumor|test)_(\d{2,3})", re.IGNORECASE)
 _LABELS = dict.fromkeys(("normal", "negative"), "normal") | dict.fromkeys(
@@ -48,9 +49,9 @@ def list_camelyon16(
     Raises:
         RequestError: an option is unknown, there is no slide of the set, or a test slide has no label.
     """
-    require_choice("normal_086", normal_086, ("relabel", "drop", "keep"))
-    require_choice("test_049", test_049, ("drop", "keep"))
-    require_choice("test_114", test_114, ("keep", "drop"))
+    checked("normal_086", normal_086)
+    checked("test_049", test_049)
+    checked("test_114", test_114)
     cohort = Cohort()
     files = _by_name(slide_files(slides), cohort)
     if not files:

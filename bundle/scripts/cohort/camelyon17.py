@@ -8,8 +8,9 @@ import re
 from pathlib import Path
 
 from ..common.errors import RequestError
+from ..common.option_table import checked
 from ..slides.table import SlideRow
-from .found import Cohort, label_file, read_cells, require_choice, slide_files
+from .found import Cohort, label_file, read_cells, slide_files
 
 STAGES = ("negative", "itc", "micro", "macro")
 PATIENTS_PER_CENTRE = 20
@@ -34,8 +35,8 @@ def list_camelyon17(
     Raises:
         RequestError: an option is unknown, or there is no slide of the set or no label.
     """
-    require_choice("labels", labels, ("binary", "stages"))
-    require_choice("itc", itc, ("tumor", "normal", "drop"))
+    checked("labels", labels)
+    checked("itc", itc)
     table = label_file(slides, ("stage_labels.csv", "stages.csv"), reference)
     if table is None:
         raise RequestError(

@@ -1,7 +1,7 @@
 """What lies in a data set's folder: slides that are listed, files that are left out, tables of labels."""
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -75,13 +75,3 @@ def read_cells(table: Path) -> list[list[str]]:
         raise RequestError(f"{table}: not a CSV in UTF-8 ({error}): fetch it anew") from error
     require_commas(lines[0] if lines else [], str(table))
     return lines
-
-
-def require_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    """Refuse an option that is none of ``choices``.
-
-    Raises:
-        RequestError: it is another.
-    """
-    if value not in choices:
-        raise RequestError(f"{name} is {value!r}, expected one of {', '.join(choices)}")

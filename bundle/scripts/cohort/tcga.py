@@ -10,8 +10,9 @@ import re
 from pathlib import Path
 
 from ..common.errors import RequestError
+from ..common.option_table import checked
 from ..slides.table import SlideRow
-from .found import Cohort, require_choice, slide_files
+from .found import Cohort, slide_files
 
 SAMPLE_TYPES = {"01": "tumor", "11": "normal"}
 """Primary solid tumour and solid tissue normal; slides of other samples are left out."""
@@ -36,7 +37,7 @@ def list_tcga(slides: str | Path, *, section: str = "frozen") -> Cohort:
     Raises:
         RequestError: the option is unknown, or there is no such slide.
     """
-    require_choice("section", section, ("frozen", "diagnostic", "any"))
+    checked("section", section)
     cohort = Cohort()
     seen: set[str] = set()
     for path in slide_files(slides):

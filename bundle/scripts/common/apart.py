@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from .errors import RequestError, SlideError
+from .option_table import checked
 from .serving import Answer, Setting, serve
 from .watch import Mark
 
@@ -51,11 +52,9 @@ class Apart(Generic[Item, Result]):
         forks: bool = True,
         timeout_s: float = DECODE_TIMEOUT_S,
     ) -> None:
-        if not (isinstance(timeout_s, int | float) and timeout_s > 0):
-            raise RequestError(f"decode_timeout is {timeout_s!r}, expected seconds, over 0")
         self._work = work
         self._method = start_method(forks=forks)
-        self._timeout_s = timeout_s
+        self._timeout_s: float = checked("decode_timeout", timeout_s)
         self._process: BaseProcess | None = None
         self._line: Connection
         self._mark: Mark

@@ -15,6 +15,7 @@ from monai.bundle import ComponentLocator, ConfigComponent, ConfigParser
 from monai.bundle.reference_resolver import ReferenceResolver
 from monai.bundle.utils import ID_SEP_KEY
 
+from .config_files import merged, read_config
 from .errors import RequestError
 
 _RESERVED = ConfigComponent.non_arg_keys | {"_wrapped_"}
@@ -30,11 +31,11 @@ def require_sound(files: Sequence[str], overrides: Mapping[str, Any]) -> None:
     Raises:
         RequestError: it refers to ids that are not there, or names components or arguments that do not exist.
     """
-    config = ConfigParser(ConfigParser.load_config_files(list(files)))
+    config = merged(files)
     for name, value in overrides.items():
         config[name] = value
     origins = [("the command line", tuple(overrides))]
-    origins += [(file, tuple(ConfigParser.load_config_file(file))) for file in reversed(files)]
+    origins += [(file, tuple(read_config(file))) for file in reversed(files)]
     ids = [spelled(name) for name, _ in nested(config[""])]
     faults = []
     for name, value in nested(config[""]):

@@ -1,10 +1,13 @@
-"""``--help`` of a stage: the options of its config files, as they stand there."""
+"""``--help`` of a stage: the options of its config files, as they stand there, and what each may be."""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
+
+from .config_files import LIES_ON, merged
+from .option_table import options_of
 
 _LINE = re.compile(
     r"""^(?P<name>[A-Za-z_][\w#]*):\ +
@@ -13,15 +16,19 @@ _LINE = re.compile(
     re.VERBOSE,
 )
 _END = re.compile(r"options:(?: |$)")  # the component that ends the options of a config
+_NO_OPTIONS = ("imports", LIES_ON)
 _COLUMN = 30
 
 
 def describe(files: Sequence[str]) -> str:
-    """The first comment of every file, then the options of :func:`read_options` with default and comment."""
+    """The first comment of every file, then the options of :func:`read_options` with default, comment and what they may be."""
+    types = options_of(merged(files)[""])
     rows = [
         line
         for name, (default, comment) in read_options(files).items()
-        for line in _rows(f"  --{name} {default}", comment)
+        for line in _rows(
+            f"  --{name} {default}", f"{comment} [{types[name].expected}]".strip() if name in types else comment
+        )
     ]
     heads = [line for file in files for line in read_head(file)]
     return "\n".join([*heads, "", "Options, with their defaults:", "", *rows])
@@ -48,6 +55,7 @@ def read_options(files: Sequence[str]) -> dict[str, tuple[str, str]]:
             if (
                 match
                 and "_target_" not in match["value"]
+                and match["name"] not in _NO_OPTIONS
                 and (end or match["name"] in options or _is_new_option(match))
             ):
                 known = options.get(match["name"], ("", ""))[1]

@@ -1,37 +1,35 @@
-"""What a stage does with its command line: unknown options are refused, and errors end in the project's exit codes.
+"""What a stage does with its command line: what cannot work is refused, and errors end in the project's exit codes.
 
 ``python -m monai.bundle run`` takes any ``--name value`` as an override and adds names that no config has, so a
 misspelt one is lost without a word. A config component cannot see the parser, but it can see the command line, so every
 stage config starts its run list with ``$@options``, where ``options`` is
-``{_target_: scripts.common.options.check_options}``.
+``{_target_: scripts.common.options.check_options}``. ``initialize`` starts with one too: what MONAI itself refuses after it, such as an id
+that cannot be run, ends in one line as well.
 """
 
-import difflib
-import functools
-import inspect
 import logging
 import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
+from weakref import WeakSet
 
-import fire
 import monai.bundle
-from fire.parser import SeparateFlagArgs
-from monai.bundle import ConfigParser, ConfigWorkflow, create_workflow, run, run_workflow
-from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS, ID_SEP_KEY
-from monai.utils import ensure_tuple
 
-from .config_check import nested, require_sound, spelled
+from .command_line import parse_command_line
+from .config_check import spelled
+from .config_files import merged, refuse_misplaced
 from .config_help import describe
 from .errors import RequestError, SlideError, StorageError, TrainingError
 from .files import storage_reason
-from .path_options import refuse_evaluated, typed_paths
-from .words import set_in_config, understood
+from .option_table import shown
+from .option_types import OptionType
+from .request import config_files, read_request
+from .set_config import resolver_in_use, set_in_config
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 128 + signal.SIGINT
@@ -42,62 +40,55 @@ _LOADER_DIED = re.compile(
     r"DataLoader worker .*(killed by signal: Bus error|exited unexpectedly)|unable to (write to|open|mmap).*shm|No space left",
     re.IGNORECASE | re.DOTALL,
 )
-_COMMANDS: dict[str, Callable[..., None]] = {"run": run, "run_workflow": run_workflow}
+
+_CHECKED: WeakSet[Any] = WeakSet()
+"""Resolvers of the configs that were checked: every list that can be run begins with the check."""
 
 
 def check_options() -> None:
-    """Set up the exit codes, answer ``--help``, refuse what cannot work, read ``true``, ``false``, ``null`` and paths as they were typed.
+    """Set up the exit codes, answer ``--help``, refuse what cannot work, and put the values that were meant into the config.
 
     Does nothing where the process is not ``python -m monai.bundle``: in another program the command line says nothing
     about the config, and the exit codes are its own affair.
 
     Raises:
-        RequestError: an option is unknown to MONAI and to the config files (the message names the nearest known one), a path
-            would be evaluated (:mod:`.path_options`), or the config refers to what is not there (:func:`.config_check.require_sound`).
+        RequestError: see :func:`.request.read_request` and :func:`.config_files.refuse_misplaced`.
         SystemExit: help was asked for and printed.
     """
     if Path(sys.argv[0]).resolve() != Path(monai.bundle.__file__).with_name("__main__.py").resolve():
         return
-    given = given_options(sys.argv[1:])
-    files = [str(file) for file in ensure_tuple(given.get("config_file") or ())]
+    resolver = resolver_in_use()
+    if resolver in _CHECKED:
+        return
+    line = parse_command_line(sys.argv[1:])
+    files = config_files(line.given)
     install_exit_codes(how_to_go_on(files))
-    if "help" in given:
+    refuse_misplaced(files)
+    if "help" in line.given:
         print(describe(files))
         raise SystemExit(0)
-    refuse_unknown(sys.argv[1:])
-    own = {name: value for name, value in given.items() if name not in _monai_parameters()}
-    refuse_evaluated(own)
-    meant = {**understood(own), **typed_paths(own, sys.argv[1:])}
-    set_in_config({name: value for name, value in meant.items() if value is not own[name]})
-    require_sound(files, own)
+    request = read_request(line)
+    set_in_config(request.changed, resolver)
+    for name, type_ in request.computed.items():
+        set_in_config({name: _computed(name, type_, resolver)}, resolver)
+    _CHECKED.add(resolver)
 
 
-def refuse_unknown(arguments: Sequence[str]) -> None:
-    """Refuse unknown option names in ``arguments``, the words that follow ``python -m monai.bundle``.
-
-    Known are the parameters of MONAI's ``run`` and of the workflow behind it, every id of the merged config files in
-    any spelling that MONAI takes (``a#b``, ``a::b``), and with ``--tracking`` the ids of its settings.
+def _computed(name: str, type_: OptionType, resolver: Any) -> Any:
+    """Return the value of an option that MONAI computes.
 
     Raises:
-        RequestError: see `check_options`.
+        RequestError: it cannot be computed, or its value has the wrong type or lies outside its range.
     """
-    given = given_options(arguments)
-    if not given.get("config_file"):
-        return
-    config = ConfigParser(ConfigParser.load_config_files(given["config_file"]))
-    known = _monai_parameters() | set(config[""])
-    if given.get("tracking"):
-        known |= _tracking_names(given["tracking"])
-
-    unknown = [name for name in given if name not in known and name not in config]
-    if unknown:
-        hints = []
-        for name in unknown:
-            spelling = spelled(name)
-            candidates = {spelled(id) for id, _ in nested(config[""])} if "#" in spelling else known
-            nearest = difflib.get_close_matches(spelling, sorted(candidates), n=1, cutoff=0.0)
-            hints.append(f"unknown option --{spelling}, the nearest known one is --{nearest[0]}")
-        raise RequestError(f"{'; '.join(hints)} (options are the names in {given['config_file']})")
+    try:
+        value = resolver.get_resolved_content(name)
+    except (RuntimeError, KeyError, ValueError, SyntaxError) as error:
+        cause = error.__cause__ or error
+        raise RequestError(f"--{spelled(name)}: it cannot be computed ({cause}), expected {type_.expected}") from error
+    try:
+        return type_.read(value)
+    except ValueError as error:
+        raise RequestError(f"--{spelled(name)} is computed as {shown(value)}: {error}") from error
 
 
 def resolve_bundle_root(bundle_root: str) -> str:
@@ -119,9 +110,9 @@ def resolve_bundle_root(bundle_root: str) -> str:
     return str(root)
 
 
-def how_to_go_on(config_files: Sequence[str]) -> str:
+def how_to_go_on(files: Sequence[str]) -> str:
     """The word for a run that is interrupted, by what ``resume`` is in its config."""
-    config: Mapping[str, Any] = ConfigParser.load_config_files(config_files) if config_files else {}
+    config: Mapping[str, Any] = merged(files)[""]
     if "resume" not in config:
         return "the same command begins anew"
     if config["resume"] is True:
@@ -217,42 +208,3 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-
-
-def given_options(arguments: Sequence[str]) -> dict[str, Any]:
-    """Return the options by name, positional ones and those of ``--args_file`` included; empty for other commands."""
-    given: dict[str, Any] = {}
-
-    def recorder(command: Callable[..., None]) -> Callable[..., None]:
-        @functools.wraps(command)
-        def record(*args: Any, **kwargs: Any) -> None:
-            given.update(zip(inspect.signature(command).parameters, args, strict=False))
-            given.update(kwargs)
-
-        return record
-
-    words, _ = SeparateFlagArgs(list(arguments))
-    if words and words[0] in _COMMANDS:
-        fire.Fire({name: recorder(command) for name, command in _COMMANDS.items()}, command=words)
-    if given.get("args_file"):
-        given = {
-            **ConfigParser.load_config_file(given["args_file"]),
-            **{name: value for name, value in given.items() if value is not None},
-        }
-    return {name.replace("#", ID_SEP_KEY): value for name, value in given.items()}
-
-
-def _monai_parameters() -> set[str]:
-    """Return the named parameters that MONAI itself takes out of the options."""
-    parameters = [
-        parameter
-        for function in (run, run_workflow, create_workflow, ConfigWorkflow)
-        for parameter in inspect.signature(function).parameters.values()
-    ]
-    return {parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD}
-
-
-def _tracking_names(tracking: Any) -> set[str]:
-    """Return the ids that ``--tracking`` adds to the config: of a built-in setting, or of settings files."""
-    settings: Any = DEFAULT_EXP_MGMT_SETTINGS.get(tracking) if isinstance(tracking, str) else None
-    return set((settings or ConfigParser.load_config_files(tracking))["configs"])

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..common.errors import RequestError
+from ..common.option_table import checked
 from .attention_pooling import AttentionPooling
-from .grad_cam import DEFAULT_LAYER, LAYERS, METHODS, grad_cam
+from .grad_cam import DEFAULT_LAYER, LAYERS, grad_cam
 from .network import DSNet
 from .packing import unpack
 from .segmentation import DSNetSegmentation
@@ -18,7 +19,6 @@ Network = DSNet | DSNetSegmentation | AttentionPooling
 """What train.yaml and its overlays train."""
 
 _TITLES = {"gradcam": "Grad-CAM", "gradcam++": "Grad-CAM++", "hirescam": "HiResCAM", "layercam": "LayerCAM"}
-SOURCES = ("auto", "probability", "cam")
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,10 @@ class HeatMap:
     """
 
     def __init__(self, cam: str = "gradcam", layer: str = DEFAULT_LAYER, source: str = "auto") -> None:
-        for option, value, known in (("cam", cam, METHODS), ("cam_layer", layer, LAYERS), ("map", source, SOURCES)):
-            if value not in known:
-                raise RequestError(f"{option} {value!r}: expected one of {', '.join(known)}")
+        checked("cam", cam)
+        checked("map", source)
+        if layer not in LAYERS:
+            raise RequestError(f"cam_layer {layer!r}: expected one of {', '.join(LAYERS)}")
         self.cam = cam
         self.layer = layer
         self.source = source

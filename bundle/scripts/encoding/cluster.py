@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..common.boundary import slide_boundary
 from ..common.errors import RequestError, SlideError
+from ..common.option_table import checked
 from ..slides.reader import open_slide
 from ..slides.table import SlideRow
 from .embed import EncodedBatch, embed_slide, encoded_batches, write_embedding
@@ -63,14 +64,11 @@ class DaskCluster:
             raise RequestError(
                 f'Dask is not installed ({error}), expected it for a cluster: pip install "dask[distributed]"'
             ) from error
-        for name, value in (("workers", workers), ("threads", threads), ("split_patches", split_patches)):
-            if value < 1:
-                raise RequestError(f"{name} is {value}, expected 1 or more")
         self._distributed = distributed
         self.address = address
-        self.workers = workers
-        self.threads = threads
-        self.split_patches = split_patches
+        self.workers: int = checked("workers", workers)
+        self.threads: int = checked("threads", threads)
+        self.split_patches: int = checked("split_patches", split_patches)
 
     def encode(self, rows: Sequence[SlideRow], job: EncodingJob) -> Iterator[ManifestRow]:
         """Yield what became of each slide, as it is finished.

@@ -13,9 +13,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..common.errors import RequestError
 from ..common.memory import keep_freed_memory
+from ..common.option_table import checked
 from ..slides.geometry import resize_patches
 
-ENGINES = ("auto", "torch", "openvino")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 CUDA_STREAMS = 2
 """Calls at once on a GPU: while one batch is computed, the next is copied."""
@@ -49,10 +49,8 @@ def make_engine(
     Raises:
         RequestError: the engine is unknown, not installed or not for this device, or the device lacks the precision.
     """
-    if engine not in ENGINES:
-        raise RequestError(f"engine is {engine!r}, expected one of {', '.join(ENGINES)}")
-    if precision not in DTYPES:
-        raise RequestError(f"precision is {precision!r}, expected one of {', '.join(DTYPES)}")
+    checked("engine", engine)
+    checked("precision", precision)
     on_cpu = device.type == "cpu"
     if on_cpu and precision == "float16":
         raise RequestError("precision is 'float16', which a CPU does not compute with: expected float32 or bfloat16")

@@ -1,7 +1,6 @@
 """The stage ``encoding``: slides to embedding files, and a manifest that says what became of each."""
 
 import logging
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, fields
@@ -14,9 +13,9 @@ from torch import nn
 from ..common.apart import DECODE_TIMEOUT_S
 from ..common.errors import RequestError, SlideError
 from ..common.files import write_csv, writing_to
+from ..common.option_table import checked
 from ..common.outputs import HeldOutputs
 from ..common.progress import track
-from ..slides.reader import UNREADABLE_TILES
 from ..slides.slide_ids import known_ids
 from ..slides.table import SlideRow, copy_table, read_slides
 from .existing import request_of, require_same_origin, rows_before
@@ -94,8 +93,7 @@ def encode_slides(
     """
     if slides is None:
         raise RequestError("no slides given: name a slide file, a folder or a CSV with --slides")
-    if unreadable_tiles not in UNREADABLE_TILES:
-        raise RequestError(f"unreadable_tiles is {unreadable_tiles!r}, expected one of {', '.join(UNREADABLE_TILES)}")
+    checked("unreadable_tiles", unreadable_tiles)
     known = known_ids(output_dir)
     rows = read_slides(slides, known=known)
     index, count = _shard_of(shard)
@@ -174,10 +172,8 @@ def _shard_of(shard: str | None) -> tuple[int, int]:
     """Read "i/n"; without it, the one shard there is."""
     if shard is None:
         return 1, 1
-    match = re.fullmatch(r"(\d+)/(\d+)", str(shard))
-    if match is None or not 1 <= int(match[1]) <= int(match[2]):
-        raise RequestError(f"shard is {shard!r}, expected i/n with i from 1 to n, such as 2/8")
-    return int(match[1]), int(match[2])
+    index, _, count = checked("shard", shard).partition("/")
+    return int(index), int(count)
 
 
 def require_complete(manifest: list[ManifestRow], output_dir: str | Path, *, total: int | None = None) -> None:

@@ -3,19 +3,17 @@
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ..common.errors import RequestError
+from ..common.option_table import checked
 from ..common.version import BUNDLE_VERSION
 from ..slides.companions import companions_of
-from ..slides.geometry import PATCH_UM, is_read_level
+from ..slides.geometry import PATCH_UM
 from ..slides.reader import SlideReader
 from ..slides.table import SlideRow
-from ..tissue.mask import METHODS
 
-PRECISIONS = ("float32", "bfloat16", "float16")
 HEAD_BYTES = 65536  # of a slide file, that tell it from another of the same size
 COMPANION_HEAD_BYTES = 4096  # of each of its companions, which may be thousands
 
@@ -44,16 +42,8 @@ class EncodingSettings:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
-        for name, fits, expected in (
-            ("patch_um", self.patch_um > 0, "micrometres, over 0"),
-            ("read_level", is_read_level(self.read_level), "auto, highest or a level's number"),
-            ("tissue_method", self.tissue_method in METHODS, f"one of {', '.join(METHODS)}"),
-            ("drop_pen", isinstance(self.drop_pen, bool), "true or false"),
-            ("thumbnail_levels", self.thumbnail_levels >= 1, "1 or more"),
-            ("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
-        ):
-            if not fits:
-                raise RequestError(f"{name} is {getattr(self, name)!r}, expected {expected}")
+        for setting in fields(self):
+            object.__setattr__(self, setting.name, checked(setting.name, getattr(self, setting.name)))
 
 
 def parameters_of(row: SlideRow, encoder: str, settings: EncodingSettings, reader: SlideReader | None = None) -> str:

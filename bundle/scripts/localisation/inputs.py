@@ -12,12 +12,13 @@ from PIL import Image
 
 from ..common.boundary import slide_boundary
 from ..common.errors import RequestError, SlideError
+from ..common.option_table import checked
 from ..encoding.store import Embedding, read_embedding
 from ..evaluation.metrics import predicted_classes
 from ..evaluation.predictions import read_predictions
 from ..inference.exports import nifti_affine
 from ..slides.lesion_mask import find_masks, lesion_cells
-from ..slides.table import SPLITS, read_slides
+from ..slides.table import read_slides
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -74,8 +75,8 @@ def read_mapped_slides(
     """
     results, dataset = Path(predictions_dir), Path(dataset_dir)
     source = dataset / "slides.csv" if slides is None else Path(slides)
-    if split is not None and split not in SPLITS:
-        raise RequestError(f"split {split!r}: expected one of {', '.join(SPLITS)}, or none for all slides")
+    if split is not None:
+        checked("split", split)
     row_of = {row.slide_id: row for row in read_slides(source) if split in (None, row.split)}
     table = read_predictions(results / "predictions.csv", other_labels=True)
     if table.thresholds is None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..common.errors import RequestError
 from ..common.files import write_csv, write_json
+from ..common.option_table import checked
 from ..common.outputs import HeldOutputs
 from ..evaluation.bootstrap import drawn_from, resample_weights
 from ..evaluation.interval import Drawn, Estimate, described, estimate
@@ -70,10 +71,8 @@ def localise(
     """
     if kind not in MAP_KINDS:
         raise RequestError(f"map {kind!r}: expected one of {', '.join(MAP_KINDS)}")
-    if not (0 < threshold <= 1 and 0 <= lowest < 1 and nms_cells >= 1):
-        raise RequestError(
-            f"threshold {threshold}, lowest {lowest}, nms_cells {nms_cells}: expected (0, 1], [0, 1) and at least 1"
-        )
+    for name, value in (("threshold", threshold), ("lowest", lowest), ("nms_cells", nms_cells)):
+        checked(name, value)
     output = Path(output_dir)
     request = {
         "predictions_dir": str(Path(predictions_dir).absolute()),

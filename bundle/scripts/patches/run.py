@@ -15,11 +15,12 @@ import torch
 from ..common.apart import DECODE_TIMEOUT_S, Apart
 from ..common.errors import RequestError, SlideError
 from ..common.files import write_csv, writing_to
+from ..common.option_table import checked
 from ..common.outputs import HeldOutputs
 from ..common.progress import track
 from ..common.version import BUNDLE_VERSION
-from ..slides.geometry import PATCH_PX, PATCH_UM, is_read_level
-from ..slides.table import SPLITS, SlideRow, read_slides
+from ..slides.geometry import PATCH_PX, PATCH_UM
+from ..slides.table import SlideRow, read_slides
 from .contact_sheet import write_contact_sheet
 from .draw import SlideSample, sample_slide, seeded_generator
 from .store import patch_writer
@@ -87,20 +88,18 @@ def sample_slides(
     """
     if slides is None:
         raise RequestError("no slides given: name a slide file, a folder or a CSV with --slides")
-    wanted_splits = (splits,) if isinstance(splits, str) else tuple(splits)
-    for name, value, fits, expected in (
-        ("slides_per_class", slides_per_class, slides_per_class >= 1, "1 or more"),
-        ("patches_per_slide", patches_per_slide, patches_per_slide >= 1, "1 or more"),
-        ("rich_share", rich_share, 0 <= rich_share <= 1, "a share from 0 to 1"),
-        ("splits", wanted_splits, bool(wanted_splits) and set(wanted_splits) <= set(SPLITS), f"any of {SPLITS}"),
-        ("seed", seed, seed >= 0, "0 or more"),
-        ("patch_um", patch_um, patch_um > 0, "micrometres, over 0"),
-        ("drop_pen", drop_pen, isinstance(drop_pen, bool), "true or false"),
-        ("read_level", read_level, is_read_level(read_level), "highest, auto or a level's number"),
-        ("num_workers", num_workers, num_workers >= 0, "0 or more"),
+    wanted_splits = tuple(checked("splits", splits))
+    for name, value in (
+        ("slides_per_class", slides_per_class),
+        ("patches_per_slide", patches_per_slide),
+        ("rich_share", rich_share),
+        ("seed", seed),
+        ("patch_um", patch_um),
+        ("drop_pen", drop_pen),
+        ("read_level", read_level),
+        ("num_workers", num_workers),
     ):
-        if not fits:
-            raise RequestError(f"{slides}: patches cannot be drawn with {name} = {value!r}; give {expected}")
+        checked(name, value)
     rows = choose_slides(
         _of_splits(read_slides(slides), wanted_splits, slides), slides_per_class=slides_per_class, seed=seed
     )

@@ -8,8 +8,8 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..common.errors import RequestError
 from ..common.files import atomic_path, sha256_of
+from ..common.option_table import checked
 from ..common.outputs import HeldOutputs
 from ..encoding.encoders import SCAEEncoder
 from ..patches.store import open_patches
@@ -46,8 +46,7 @@ def write_scae_panels(
         RequestError: there are no patches or weights, or they are not what their stages write, or see
             :class:`..common.outputs.HeldOutputs`.
     """
-    if patches < 1:
-        raise RequestError(f"patches is {patches}, expected 1 or more")
+    checked("patches", patches)
     with open_patches(Path(dataset_dir) / "patches.h5") as file:
         stored = file["patches"]
         pixels = np.stack([stored[index] for index in evenly_spaced(patches, of=len(stored))])

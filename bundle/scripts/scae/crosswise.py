@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ..common.errors import RequestError
+from ..common.option_table import checked
 
 
 class CrosswiseMask(nn.Module):
@@ -30,8 +30,7 @@ class CrosswiseMask(nn.Module):
         self, in_channels: int, *, sparsity_rate: float = 90.0, momentum: float = 0.9, sharpness: float = 20.0
     ) -> None:
         super().__init__()
-        if not 0 < sparsity_rate < 100:
-            raise RequestError(f"sparsity rate must lie between 0 and 100 percent, got {sparsity_rate}")
+        checked("sparsity_rate", sparsity_rate)
         self.detect = nn.Conv2d(in_channels, 1, 1, bias=False)
         self.norm = nn.BatchNorm2d(1, affine=False)
         self.sparsity_rate = sparsity_rate

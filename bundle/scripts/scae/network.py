@@ -6,13 +6,12 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..common.errors import RequestError
+from ..common.option_table import checked
 from .crosswise import CrosswiseMask
 
 PATCH_PX = 112
 FOREGROUND_CHANNELS = 96
 BACKGROUND_CHANNELS = 32
-STRATEGIES = ("separated", "mixed", "foreground", "background")
 
 
 class Decomposition(NamedTuple):
@@ -102,9 +101,7 @@ class SCAE(nn.Module):
         sharpness: float = 20.0,
     ) -> None:
         super().__init__()
-        if strategy not in STRATEGIES:
-            raise RequestError(f"unknown encoding strategy {strategy!r}: expected one of {', '.join(STRATEGIES)}")
-        self.strategy = strategy
+        self.strategy: str = checked("strategy", strategy)
         self.trunk = nn.Sequential(
             *_unit(3, 32, 5, stride=2), Bottleneck(32, 64, stride=2), Bottleneck(64, 128), Bottleneck(128, 128)
         )

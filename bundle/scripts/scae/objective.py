@@ -10,11 +10,10 @@ from monai.losses import ContrastiveLoss
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..common.errors import RequestError
+from ..common.option_table import checked
 from .network import SCAE, Decomposition
 from .views import optical_density
 
-OBJECTIVES = ("paper", "extended")
 DARKER = 0.5
 """Standard deviations by which active locations are to be darker than their patch: met by nuclei, so that it then asks no more."""
 
@@ -52,15 +51,13 @@ def make_recipe(
     Raises:
         RequestError: an unknown objective.
     """
-    if objective == "paper":
+    if checked("objective", objective) == "paper":
         return Recipe(default_prepare_batch, SimpleInferer(), nn.MSELoss())
-    if objective == "extended":
-        return Recipe(
-            PrepareViews(views),
-            PartsInferer(decoded),
-            ExtendedLoss(channels, weight=weight, temperature=temperature, dark_weight=dark_weight),
-        )
-    raise RequestError(f"unknown objective {objective!r}: expected one of {', '.join(OBJECTIVES)}")
+    return Recipe(
+        PrepareViews(views),
+        PartsInferer(decoded),
+        ExtendedLoss(channels, weight=weight, temperature=temperature, dark_weight=dark_weight),
+    )
 
 
 class PrepareViews:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ..common.errors import RequestError
+from ..common.option_table import checked
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -66,15 +67,17 @@ def search(
     Raises:
         RequestError: a value outside its range.
     """
-    for name, value, fits, expected in (
-        ("low and high", (low, high), 0 < low < high < 100, "0 < low < high < 100 percent"),
-        ("nuclei_per_mm2", nuclei_per_mm2, nuclei_per_mm2 > 0, "a density over 0"),
-        ("error_margin", error_margin, error_margin >= 0, "a share, 0 or more"),
-        ("tolerance", tolerance, tolerance > 0, "a share over 0"),
-        ("max_steps", max_steps, max_steps >= 1, "1 or more"),
+    for name, value in (
+        ("low", low),
+        ("high", high),
+        ("nuclei_per_mm2", nuclei_per_mm2),
+        ("error_margin", error_margin),
+        ("tolerance", tolerance),
+        ("max_steps", max_steps),
     ):
-        if not fits:
-            raise RequestError(f"the sparsity rate cannot be searched with {name} = {value}; give {expected}")
+        checked(name, value)
+    if low >= high:
+        raise RequestError(f"low is {low} and high is {high}, expected low under high: correct --low or --high")
     steps: list[Step] = []
     rate = low
     while True:

@@ -81,11 +81,6 @@ class ReadPlan:
     enlargement: float
 
 
-def is_read_level(value: object) -> bool:
-    """Whether ``value`` names a level to read from: "auto", "highest" or a number from 0 on."""
-    return value in ("auto", "highest") or (isinstance(value, int) and value >= 0)
-
-
 def plan_reading(
     reader: SlideReader,
     *,

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from ..common.errors import RequestError, SlideError
 from ..common.names import printable
+from ..common.option_table import checked
 from ..common.watch import reading
 from .damage import DamagedTiles, Region
 from .sweep import WHITE, sweep
 from .tiff_slide import TiffSlide, examine_tiff
 
 BACKENDS = ("cucim", "openslide", "tifffile")
-UNREADABLE_TILES = ("fail", "mask")
 DEFAULT_TILE_XY_PX = (512, 512)
 """Side of what is read at once where a format does not tell its tiles."""
 
@@ -260,8 +260,7 @@ def open_slide(
         SlideError: The file is missing, damaged, contradicts itself, or is of a format that no reader takes.
         RequestError: ``backend`` or ``unreadable_tiles`` is another word.
     """
-    if unreadable_tiles not in UNREADABLE_TILES:
-        raise RequestError(f"unreadable_tiles {unreadable_tiles!r}: expected one of {', '.join(UNREADABLE_TILES)}")
+    checked("unreadable_tiles", unreadable_tiles)
     path = Path(path)
     if backend != "auto" and backend not in BACKENDS:
         raise RequestError(f"backend {backend!r}: expected one of auto, {', '.join(BACKENDS)}")

@@ -20,6 +20,7 @@ from scipy import ndimage
 
 from ..common.errors import RequestError
 from ..common.files import atomic_path, write_csv, writing_to
+from ..common.option_table import checked
 from ..common.outputs import HeldOutputs
 from ..common.progress import track
 from .synthetic_tissue import GRID_UM, Layout, draw_layout, render_stains, resized
@@ -88,22 +89,14 @@ def write_slide_set(
     """
     output_dir = Path(output_dir)
     counts = {"train": train, "val": val, "test": test}
-    low, high = lesion_share
-    for name, value, fits, expected in (
-        (
-            "train, val, test",
-            (train, val, test),
-            min(counts.values()) >= 0 < sum(counts.values()),
-            "0 or more each, one at least",
-        ),
-        ("seed", seed, seed >= 0, "0 or more"),
-        ("cells", cells, cells >= 4, "4 or more"),
-        ("mpp", mpp, 0.2 <= mpp <= 1, "0.2 to 1 um/px"),
-        ("lesion_share", lesion_share, 0 < low <= high < 1, "a least and a greatest share between 0 and 1"),
-        ("num_workers", num_workers, num_workers >= 0, "0 or more"),
-    ):
-        if not fits:
-            raise RequestError(f"{output_dir}: synthetic slides cannot be made with {name} = {value}; give {expected}")
+    low, high = checked("lesion_share", lesion_share)
+    for name, value in (("seed", seed), ("cells", cells), ("mpp", mpp), ("num_workers", num_workers)):
+        checked(name, value)
+    if not min(counts.values()) >= 0 < sum(counts.values()) or low > high:
+        raise RequestError(
+            f"{output_dir}: synthetic slides cannot be made with train, val, test = {train, val, test} and lesion_share = {lesion_share}; "
+            "give 0 or more slides each, one at least, and a least share before a greatest"
+        )
     plans, rows = [], []
     for split_index, (split, count) in enumerate(counts.items()):
         children = np.random.SeedSequence([seed, split_index]).spawn(count)

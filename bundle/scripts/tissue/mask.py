@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..common.errors import RequestError
+from ..common.option_table import checked
 from ..slides.geometry import PATCH_UM, PatchGrid
 from ..slides.reader import SlideReader
 from .pen import INK_SHARE, pen_colour_scores
@@ -19,8 +20,6 @@ from .threshold import (
     tissue_threshold,
     without_specks,
 )
-
-METHODS = ("rle", "otsu")
 
 DEAD_BAND = 4.0
 """Grey levels under which a step between neighbours is noise: a quarter of a step of the quantiser."""
@@ -57,8 +56,7 @@ def find_tissue(
         RequestError: ``method`` is neither, or ``min_speck_patches`` is under 1.
         SlideError: The pixels cannot be decoded.
     """
-    if method not in METHODS:
-        raise RequestError(f"method {method!r}: expected one of {', '.join(METHODS)}")
+    checked("tissue_method", method)
     if min_speck_patches < 1:
         raise RequestError(f"min_speck_patches {min_speck_patches}: expected at least 1, which keeps every patch")
     by_name = slide_scores(reader, grid, scores=score_functions(drop_pen=drop_pen), patch_um=patch_um, um_px=um_px)

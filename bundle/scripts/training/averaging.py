@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from ..common.errors import RequestError
+from ..common.option_table import checked
 from .evaluation import unwrapped
 
 
@@ -28,8 +28,7 @@ def averaged_network(network: nn.Module, optimizer: Optimizer, *, share: float |
     core: nn.Module = unwrapped(network)
     if share is None:
         return core
-    if not 0 < share <= 1:
-        raise RequestError(f"average {share}: expected a share over 0 to 1, or null for the weights themselves")
+    share = checked("average", share)
     average = deepcopy(core).requires_grad_(False)
     followers, leaders = (list(one.state_dict(keep_vars=True).values()) for one in (average, core))
 

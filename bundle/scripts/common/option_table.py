@@ -1,0 +1,199 @@
+"""The options of every stage with their types: what is checked, how a text is read and what ``--help`` says follow from this table.
+
+Defaults and comments stand in the configs. An option is null where its config, or what lies under it, says null.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from .errors import RequestError
+from .option_types import (
+    Device,
+    Either,
+    Items,
+    Names,
+    Number,
+    OptionType,
+    PathText,
+    Shard,
+    Text,
+    Whole,
+    Word,
+    YesNo,
+    is_null,
+    mapping,
+)
+
+_SHARE = Number(least=0, most=1)
+_PERCENT = Number(over=0, under=100)
+_COUNT = Whole(least=1)
+_PATHS = Items(PathText(), "a path, or a list of them", may_be_empty=True)
+_OF_SPLIT = Word(("train", "val", "test"))
+
+OPTIONS: dict[str, OptionType] = {
+    # what every stage shares
+    "bundle_root": PathText(),
+    "slides": PathText(),
+    "dataset_dir": PathText(),
+    "output_dir": PathText(),
+    "log_dir": PathText(),
+    "models_dir": PathText(),
+    "model": PathText(),
+    "encoder": PathText(),
+    "device": Device(),
+    "seed": Whole(least=0, most=2**32 - 1),
+    "max_epochs": _COUNT,
+    "batch_size": _COUNT,
+    "learning_rate": Number(over=0),
+    "num_workers": Whole(least=0),
+    "resume": YesNo(),
+    "replace": YesNo(),
+    "dry_run": YesNo(),
+    "split": _OF_SPLIT,
+    "resamples": _COUNT,
+    "decode_timeout": Number(over=0),
+    # lists of slides, and their splits
+    "cohort": Text(),  # an overlay may add one
+    "slides_per_class": _COUNT,
+    "reference": PathText(),
+    "normal_086": Word(("relabel", "drop", "keep")),
+    "test_049": Word(("drop", "keep")),
+    "test_114": Word(("keep", "drop")),
+    "labels": Word(("binary", "stages")),
+    "itc": Word(("tumor", "normal", "drop")),
+    "section": Word(("frozen", "diagnostic", "any")),
+    "patient_pattern": Text("a regular expression"),
+    "columns": Names("{'slide': ..., 'label': ..., 'patient': ..., 'split': ..., 'mpp': ...}"),
+    "slide_folder": PathText(),
+    "test_share": Number(least=0, under=1),
+    "val_share": Number(over=0, under=1),
+    "keep_test": YesNo(),
+    "cells": Whole(least=4),
+    "mpp": Number(least=0.2, most=1),
+    "lesion_share": Items(Number(over=0, under=1), "two shares over 0 and under 1, such as 0.1,0.3", count=2),
+    # patches and their encoder
+    "patch_um": Number(over=0),
+    "read_level": Either(Word(("auto", "highest")), Whole(least=0)),
+    "drop_pen": YesNo(),
+    "tissue_method": Word(("rle", "otsu")),
+    "patches_per_slide": _COUNT,
+    "splits": Items(_OF_SPLIT, "any of train, val, test, such as train,val"),
+    "rich_share": _SHARE,
+    "objective": Word(("paper", "extended")),
+    "strategy": Word(("separated", "mixed", "foreground", "background")),
+    "sparsity_rate": _PERCENT,
+    "training_steps": _COUNT,
+    "nuclei_per_mm2": Number(over=0),
+    "error_margin": Number(least=0),
+    "low": _PERCENT,
+    "high": _PERCENT,
+    "tolerance": Number(over=0),
+    "max_steps": _COUNT,
+    "measured_patches": _COUNT,
+    "patches": _COUNT,
+    # embeddings
+    "decode_device": Device(),
+    "engine": Word(("auto", "torch", "openvino")),
+    "precision": Word(("float32", "bfloat16", "float16")),
+    "unreadable_tiles": Word(("fail", "mask")),
+    "shard": Shard(),
+    "thumbnail_levels": _COUNT,
+    "scheduler": Text("an address such as tcp://host:8786"),
+    "workers": _COUNT,
+    "threads": _COUNT,
+    "split_patches": _COUNT,
+    # training and evaluation of DSNet
+    "accumulate": _COUNT,
+    "weight_decay": Number(least=0),
+    "warmup_epochs": Whole(least=0),
+    "step_epochs": _COUNT,
+    "cache_rate": _SHARE,
+    "classes": Items(Text(), "class names, such as normal,tumor"),
+    "allow_missing": YesNo(),
+    "channel_range": Items(Whole(least=0), "two whole numbers, the first smaller, such as 0,64", count=2, rising=True),
+    "standardise": YesNo(),
+    "balance": YesNo(),
+    "calibrate": YesNo(),
+    "average": Number(over=0, most=1),
+    "checkpointing": YesNo(),
+    "intended_use": Text(),
+    "graph": YesNo(),
+    "val_interval": _COUNT,
+    "masks": PathText(),
+    "mask_px": _COUNT,
+    "lesion_from": Whole(least=0),
+    "seeds": PathText(),
+    "seed_hot": _SHARE,
+    "seed_cold": _SHARE,
+    "folds": Whole(least=2),
+    "first": _PATHS,
+    "second": _PATHS,
+    # predictions, heat maps and pages
+    "threshold": _SHARE,
+    "heat_maps": YesNo(),
+    "target_class": Text("a class name"),
+    "map": Word(("auto", "probability", "cam")),
+    "cam": Word(("gradcam", "gradcam++", "hirescam", "layercam")),
+    "cam_layer": Text("the name of a layer"),
+    "predictions_dir": PathText(),
+    "evaluation_dir": PathText(),
+    "lowest": Number(least=0, under=1),
+    "nms_cells": _COUNT,
+}
+"""Options by name; a name means the same in every stage, but for those of `OF_STAGE`."""
+
+
+@dataclass(frozen=True)
+class Others:
+    """Options of the stage that this one runs."""
+
+    expected: str = "options of train.yaml, such as {'balance': true}"
+
+    def read(self, value: Any) -> dict[str, Any]:
+        """Take a mapping, or the text of one, and read each option in it."""
+        content = mapping(value, yaml.SafeLoader, self.expected)
+        return {str(name): self._read(str(name), part) for name, part in content.items()}
+
+    def _read(self, name: str, part: Any) -> Any:
+        try:
+            return OPTIONS[name].read(part) if name in OPTIONS and not is_null(part) else part
+        except ValueError as error:
+            raise ValueError(f"{name} {shown(part)}: {error}") from error
+
+
+OF_STAGE: dict[str, dict[str, OptionType]] = {
+    "generating": {name: Whole(least=0) for name in ("train", "val", "test")},
+    "cross_validating": {"folds": PathText(), "overlays": _PATHS, "more": Others()},
+    "localising": {"map": Word(("cam", "probability"))},
+}
+"""Options that mean something else, or exist, in one stage alone, by the id that the stage is run by."""
+
+
+def options_of(config: Mapping[str, Any]) -> dict[str, OptionType]:
+    """Return the type of every option that a merged config may have."""
+    found = dict(OPTIONS)
+    for stage, own in OF_STAGE.items():
+        if stage in config:
+            found |= own
+    return found
+
+
+def checked(name: str, value: Any) -> Any:
+    """Return an option's value as its type reads it; for components, which a program may call with any.
+
+    Raises:
+        RequestError: it has the wrong type, or lies outside its range.
+    """
+    try:
+        return OPTIONS[name].read(value)
+    except ValueError as error:
+        raise RequestError(f"{name} is {shown(value)}, {error}") from error
+
+
+def shown(value: Any) -> str:
+    """A value in a message: in one line, and not longer than one reads."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"

@@ -1,0 +1,132 @@
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.common.config_files import CONFIGS, bases_of, merged
+from scripts.common.config_help import read_options
+from scripts.common.errors import RequestError
+from scripts.common.option_table import OF_STAGE, OPTIONS, Others, checked, options_of, shown
+from scripts.common.option_types import MARKS, Number, OptionType, PathText, Text, Whole, Word, YesNo
+from scripts.common.request import type_of
+from scripts.dsnet.grad_cam import METHODS as CAM_METHODS
+from scripts.encoding.engine import DTYPES
+from scripts.localisation.scores import MAP_KINDS
+from scripts.report.words import METHODS as TISSUE_METHODS
+from scripts.slides.table import SPLITS
+
+ALL = sorted(CONFIGS.rglob("*.yaml"))
+SHARED = {
+    "slides", "dataset_dir", "output_dir", "max_epochs", "batch_size", "learning_rate", "num_workers", "device", "seed", "encoder",
+    "resume", "replace",
+}  # fmt: skip
+"""Names that the contract shares between stages."""
+
+
+def files_of(path: Path) -> list[str]:
+    return [*(str(CONFIGS / base) for base in bases_of(str(path))[:1]), str(path)]
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: str(path.relative_to(CONFIGS)))
+def test_every_option_of_every_config_has_a_type_that_its_default_is_of(path: Path) -> None:
+    config = merged(files_of(path))[""]
+    known = options_of(config)
+    for name in read_options(files_of(path)):
+        if "#" in name:
+            continue
+        assert name in known, f"{name}: say in option_table what it may be"
+        default = config[name]
+        if default is not None and not (isinstance(default, str) and default.startswith(MARKS)):
+            read = known[name].read(default)
+            assert read == default and (type(read) is type(default) or isinstance(default, int)), name
+
+
+def test_the_table_has_no_option_that_is_in_no_config() -> None:
+    known = {name for path in ALL for name in read_options([str(path)])}
+    assert set(OPTIONS) <= known
+    assert {name for own in OF_STAGE.values() for name in own} <= known
+
+
+def test_a_shared_name_means_the_same_everywhere() -> None:
+    assert set(OPTIONS) >= SHARED
+    assert not SHARED & {name for own in OF_STAGE.values() for name in own}
+
+
+@pytest.mark.parametrize(
+    ("type_", "words"),
+    [
+        (OPTIONS["cam"], CAM_METHODS),
+        (OPTIONS["precision"], DTYPES),
+        (OPTIONS["split"], SPLITS),
+        (OPTIONS["tissue_method"], TISSUE_METHODS),
+        (OF_STAGE["localising"]["map"], MAP_KINDS),
+    ],
+)
+def test_words_are_those_that_the_components_know(type_: OptionType, words: Iterable[str]) -> None:
+    assert isinstance(type_, Word) and set(type_.choices) == set(words)
+
+
+def test_an_option_that_means_something_else_in_one_stage() -> None:
+    assert isinstance(options_of({})["folds"], Whole)
+    assert isinstance(options_of({"cross_validating": []})["folds"], PathText)
+    assert "train" not in options_of({}) and isinstance(options_of({"generating": []})["train"], Whole)
+
+
+@pytest.mark.parametrize(
+    ("name", "default", "kind"),
+    [
+        ("max_epochs", 200, Whole),
+        ("max_epochs", None, Whole),
+        ("a::b", "@batch_size", Whole),
+        ("a::b", "@slides", PathText),
+        ("a::output_dir", "$@root + '/x'", PathText),
+        ("a::folder", "$@root", PathText),
+        ("a::b", 1, Whole),
+        ("a::b", 1.0, Number),
+        ("a::b", False, YesNo),
+        ("a::b", "val", Text),
+        ("x", 3, Whole),
+    ],
+)
+def test_the_type_of_an_id(name: str, default: Any, kind: type) -> None:
+    assert type(type_of(name, default, OPTIONS)) is kind
+
+
+@pytest.mark.parametrize(("name", "default"), [("a::b", None), ("a::b", "$1"), ("a::b", "@a::c"), ("a::b", "@network")])
+def test_an_id_that_may_be_anything(name: str, default: Any) -> None:
+    assert type_of(name, default, OPTIONS) is None
+
+
+def test_a_component_under_the_name_of_an_option_is_a_component() -> None:
+    type_ = type_of("masks", {"_target_": "x"}, OPTIONS)
+    assert type_ is not None
+    with pytest.raises(ValueError, match="a component"):
+        type_.read("folder")
+
+
+def test_options_of_another_stage() -> None:
+    more = Others().read(
+        "{'balance': off, 'learning_rate': 1e-3, max_epochs: 7, classes: [a, b], average: null, 'x#y': 3}"
+    )
+    assert more == {
+        "balance": False, "learning_rate": 0.001, "max_epochs": 7, "classes": ["a", "b"], "average": None, "x#y": 3
+    }  # fmt: skip
+    for text, said in (
+        ("{'balance': 'maybe'}", "balance 'maybe': expected true or false"),
+        ("balance", "expected options of train.yaml"),
+        ("{", "expected options of train.yaml"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            Others().read(text)
+
+
+def test_components_check_by_the_same_table() -> None:
+    assert checked("seed", "3") == 3
+    with pytest.raises(RequestError, match=r"^engine is 'x', expected one of auto, torch, openvino$"):
+        checked("engine", "x")
+
+
+def test_a_value_is_shown_in_one_line() -> None:
+    assert shown("a\nb") == "'a\\nb'"
+    assert shown("x" * 5000).endswith("... (5002 characters)") and len(shown("x" * 5000)) < 90
