@@ -235,6 +235,7 @@ def test_what_monai_computes_is_checked(run_here: Callable[..., str], text: str,
     assert run_here("--max_epochs", text) == said
 
 
+@pytest.mark.filterwarnings("ignore:Can.t merge entry")
 def test_an_overlay_alone_is_refused_whatever_is_run(run_here: Callable[..., str], bundle: Path) -> None:
     """MONAI loads it, and the check comes before MONAI finds that there is nothing to run."""
     for name in ("segment_train.yaml", "multi_gpu_train.yaml", "evaluate.yaml"):
