@@ -118,6 +118,7 @@ OPTIONS: dict[str, OptionType] = {
     "balance": YesNo(),
     "calibrate": YesNo(),
     "average": Number(over=0, most=1),
+    "patience": _COUNT,
     "checkpointing": YesNo(),
     "intended_use": Text(),
     "graph": YesNo(),
