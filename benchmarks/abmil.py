@@ -23,7 +23,7 @@ from torch import Tensor, nn
 REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO / "bundle"))
 
-from scripts.encoding.store import read_embedding
+from scripts.encoding.embedding_file import read_embedding
 from scripts.evaluation.bootstrap import resample_weights
 from scripts.evaluation.metrics import weighted_metrics
 from scripts.slides.table import class_names, label_index, read_slides

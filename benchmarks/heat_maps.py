@@ -25,7 +25,7 @@ sys.path.insert(0, str(REPO / "bundle"))
 from scripts.common.progress import track
 from scripts.dsnet.grad_cam import LAYERS, METHODS
 from scripts.dsnet.heat_map import HeatMap
-from scripts.encoding.store import read_embedding
+from scripts.encoding.embedding_file import read_embedding
 from scripts.evaluation.bootstrap import drawn_from, resample_weights
 from scripts.evaluation.calibration import calibrated
 from scripts.evaluation.interval import estimate

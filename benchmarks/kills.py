@@ -23,8 +23,8 @@ sys.path[:0] = [str(REPO / "bundle"), str(REPO / "benchmarks")]
 import torch
 from transformation_speed import RandomEncoder
 
+from scripts.encoding.embedding_file import embedding_file
 from scripts.encoding.run import encode_slides
-from scripts.encoding.store import require_whole
 from scripts.slides.synthetic import write_slide_set
 
 
@@ -46,7 +46,7 @@ def killed_after(wait_s: float, slides: Path, output: Path) -> bool:
 
 def hashes(folder: Path) -> dict[str, str]:
     """What each embedding file says of its content, which is first compared with the content."""
-    found = {path.name: require_whole(path) for path in sorted(folder.glob("[!.]*.h5"))}
+    found = {path.name: embedding_file(path).verified().attributes for path in sorted(folder.glob("[!.]*.h5"))}
     return {name: f"{attributes['checksum']} {attributes['parameters']}" for name, attributes in found.items()}
 
 

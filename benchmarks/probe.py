@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO / "bundle"))
 
-from scripts.encoding.store import read_embedding
+from scripts.encoding.embedding_file import read_embedding
 from scripts.slides.lesion_mask import find_masks, lesion_cells
 from scripts.slides.table import read_slides
 

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO / "bundle"))
 
-from scripts.encoding.store import Embedding, read_attributes, read_embedding
+from scripts.encoding.embedding_file import header_of, read_embedding
+from scripts.encoding.store import Embedding
 from scripts.evaluation.interval import ends_in_words
 
 Features = NDArray[np.float64]
@@ -32,7 +33,7 @@ Features = NDArray[np.float64]
 def pairs(highest: Path, auto: Path) -> Iterator[tuple[str, Features, Features]]:
     """Yield slide by slide the vectors of the patches that both files hold."""
     for path in sorted(highest.glob("*.h5")):
-        levels = [int(read_attributes(folder / path.name)["read_level"]) for folder in (highest, auto)]
+        levels = [int(header_of(folder / path.name).attributes["read_level"]) for folder in (highest, auto)]
         if levels[0] != 0 or levels[1] == 0:
             sys.exit(f"{path.name}: read from levels {levels}, expected level 0 and a lower one")
         ours, theirs = (read_embedding(folder / path.name) for folder in (highest, auto))

@@ -25,7 +25,9 @@ REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO / "bundle"))
 
 from scripts.common.files import write_csv
-from scripts.encoding.store import FORMAT, Embedding, append_rows, embedding_writer, read_embedding, write_attributes
+from scripts.encoding.embedding_file import read_embedding
+from scripts.encoding.store import FORMAT, Embedding
+from scripts.encoding.writer import append_rows, embedding_writer, write_attributes
 from scripts.slides.lesion_mask import lesion_cells
 
 PATCH_UM = 200

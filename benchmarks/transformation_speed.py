@@ -13,11 +13,11 @@ from peers import clam_patches, matrix_product_flops, monai_patches
 from repeated_slide import SIDES_PX, write_repeated_slide
 
 from scripts.encoding.embed import embed_slide
+from scripts.encoding.embedding_file import header_of
 from scripts.encoding.named_encoder import NamedEncoder
 from scripts.encoding.pipeline import map_ahead
 from scripts.encoding.prepared import PreparedSlide, plan_of, prepare_slide
 from scripts.encoding.settings import EncodingSettings
-from scripts.encoding.store import read_attributes
 from scripts.scae.network import SCAE
 from scripts.slides.reader import open_slide
 from scripts.slides.sweep import tiles_in_order
@@ -185,7 +185,7 @@ def speed(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
         count = min(4096, cases["highest"].patches)
         note("MONAI reading", count / seconds(lambda: monai_patches(slide, coords[:count], workers=arguments.threads)))
         note("reader, highest, same patches", count / cases["highest"].reader_s(count))
-    attributes = read_attributes(folder / f"{slide.stem}.h5")
+    attributes = header_of(folder / f"{slide.stem}.h5").attributes
     width, height = (int(side) for side in attributes["slide_size_xy_px"])
     pixels_1e8 = width * height / 1e8
     sizes.update(

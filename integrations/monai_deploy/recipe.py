@@ -27,7 +27,7 @@ class Recipe:
     Attributes:
         card: the model card.
         threshold: on the calibrated P(class 1); None for more than two classes.
-        target: number of the heat maps' class; None leaves it to :func:`scripts.inference.run.write_heat_maps`.
+        target: number of the heat maps' class; None leaves it to :class:`scripts.inference.heat_maps.HeatMapWriter`.
         metadata: ``metadata.json``.
         device: where encoder and network run.
         make_slide_set: :class:`InferenceSet` with the arguments of ``inference.yaml``; wants ``slides`` and ``dataset_dir``.

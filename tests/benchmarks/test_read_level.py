@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from read_level import cosine, main, pairs
 
-from scripts.encoding.store import append_rows, embedding_writer, write_attributes
+from scripts.encoding.writer import append_rows, embedding_writer, write_attributes
 
 STEP_PX = 256
 

@@ -9,14 +9,14 @@ import pytest
 from training.embedding_files import write_embedding
 
 from scripts.common.errors import SlideError
-from scripts.encoding import checksums
-from scripts.encoding.store import read_embedding, require_whole
+from scripts.encoding import checksums, store
+from scripts.encoding.embedding_file import embedding_file, read_embedding
 
 
 @pytest.mark.parametrize("where", ["root", "coords", "added", "features", "thumbnail"])
 def test_a_change_of_anything_is_seen(tmp_path: Path, where: str) -> None:
     path = write_embedding(tmp_path / "a.h5")
-    require_whole(path)
+    embedding_file(path).verified()
     with h5py.File(path, "r+") as file:
         if where == "root":
             file.attrs["grid_shape"] = np.array([7, 5])
@@ -26,16 +26,16 @@ def test_a_change_of_anything_is_seen(tmp_path: Path, where: str) -> None:
             file.attrs["mpp_x"] = 0.25
         else:
             file[where][0] = 1
-    for read in (require_whole, read_embedding):
+    for read in (embedding_file(path).verified, embedding_file(path).read):
         with pytest.raises(SlideError, match=r"a\.h5: its content does not match its checksum"):
-            read(path)
+            read()
 
 
 def test_older_files_have_one_checksum(tmp_path: Path) -> None:
     path = write_embedding(tmp_path / "a.h5")
     with h5py.File(path, "r+") as file:
         del file.attrs["checksum_rest"]
-    assert require_whole(path)["complete"]
+    assert embedding_file(path).verified().attributes["complete"]
     assert read_embedding(path).shape_yx == (6, 5)
 
 
@@ -54,7 +54,9 @@ def test_an_older_file_whose_grid_was_changed(tmp_path: Path, grid_shape: tuple[
 def test_a_file_is_verified_once_as_long_as_it_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Path] = []
     original = checksums.require_sealed
-    monkeypatch.setattr(checksums, "require_sealed", lambda file, path: (calls.append(path), original(file, path)))
+    monkeypatch.setattr(
+        store, "require_sealed", lambda file, path, values: (calls.append(path), original(file, path, values))
+    )
     path = write_embedding(tmp_path / "a.h5")
     read_embedding(path)
     read_embedding(path)

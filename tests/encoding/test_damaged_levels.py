@@ -8,8 +8,8 @@ import pytest
 import tifffile
 from encoding.painted import GLASS, MeanEncoder, on_glass, paint, quarter_colours, write_tiff
 
+from scripts.encoding.embedding_file import header_of
 from scripts.encoding.run import ManifestRow, encode_slides
-from scripts.encoding.store import read_attributes
 
 ROWS, COLUMNS = 6, 8
 LEVELS = (4, 2, 1)  # enlargement of what is painted: patches of 128, 64 and 32 px in tiles of 64 px
@@ -65,7 +65,7 @@ def test_a_bad_tile_of_a_low_level_costs_nothing(tmp_path: Path) -> None:
     spoil(slide, 2, (2, 4))
     entry = encode(slide, tmp_path / "out")
     assert (entry.status, entry.patches, entry.error) == ("done", ROWS * COLUMNS, "")
-    assert read_attributes(tmp_path / "out" / "a.h5")["patches_left_out"] == 0
+    assert header_of(tmp_path / "out" / "a.h5").attributes["patches_left_out"] == 0
     whole, found = arrays(tmp_path / "whole" / "a.h5"), arrays(tmp_path / "out" / "a.h5")
     for name, values in whole.items():
         np.testing.assert_array_equal(found[name], values)

@@ -18,9 +18,9 @@ from encoding.painted import (
 
 from scripts.common.errors import NoTissueError, RequestError, SlideError
 from scripts.encoding.embed import compression_ratio, embed_slide
+from scripts.encoding.embedding_file import read_embedding
 from scripts.encoding.named_encoder import NamedEncoder
 from scripts.encoding.settings import EncodingSettings
-from scripts.encoding.store import read_embedding
 from scripts.slides.table import SlideRow
 
 LAYOUT = {"features": ("float32", (12, 6)), "coords": ("int64", (12, 2)), "grid": ("int32", (12, 2))}

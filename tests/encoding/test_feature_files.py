@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from scripts.common.errors import SlideError
-from scripts.encoding.store import read_embedding
+from scripts.encoding.embedding_file import read_embedding
 
 GRID_YX = np.argwhere(np.ones((6, 5), dtype=bool))
 XY = GRID_YX[:, ::-1] * 512

@@ -6,8 +6,8 @@ import pytest
 from encoding.other_tools import features_of, write_clam, write_trident
 
 from scripts.common.errors import SlideError
-from scripts.encoding.facts import facts_of
-from scripts.encoding.store import append_rows, embedding_writer, read_embedding
+from scripts.encoding.embedding_file import header_of, read_embedding
+from scripts.encoding.writer import append_rows, embedding_writer
 
 GRID_YX = np.argwhere(np.random.default_rng(0).random((12, 15)) < 0.6) + np.array([3, 7])
 
@@ -18,8 +18,8 @@ def test_features_of_any_encoder(tmp_path: Path, channels: int, dtype: str) -> N
     features = features_of(len(GRID_YX), channels).astype(dtype)
     path = write_trident(tmp_path / "features_x" / "s.h5", GRID_YX, features, encoder="virchow2")
     embedding = read_embedding(path)
-    assert (facts_of(path).channels, facts_of(path).levels) == (channels, None)
-    assert facts_of(path).encoder == "virchow2"
+    assert (header_of(path).channels, header_of(path).levels) == (channels, None)
+    assert header_of(path).encoder == "virchow2"
     assert embedding.patch_px_level0 == 512
     assert embedding.origin_xy_px == (7 * 512, 3 * 512)
     np.testing.assert_array_equal(embedding.grid_yx, GRID_YX - np.array([3, 7]))
@@ -31,9 +31,9 @@ def test_features_of_any_encoder(tmp_path: Path, channels: int, dtype: str) -> N
 
 def test_what_is_not_stated(tmp_path: Path) -> None:
     path = write_clam(tmp_path / "s.h5", GRID_YX[:, ::-1] * 256, features_of(len(GRID_YX), 4))
-    assert facts_of(path).encoder == "unknown"
+    assert header_of(path).encoder == "unknown"
     path = write_trident(tmp_path / "none.h5", GRID_YX, features_of(len(GRID_YX), 4), encoder="None")
-    assert facts_of(path).encoder == "unknown"
+    assert header_of(path).encoder == "unknown"
 
 
 @pytest.mark.parametrize(("overlap_px", "step_px"), [(128, 256), (64, 384), (192, 128)])
@@ -99,7 +99,7 @@ def test_a_slide_without_tissue(tmp_path: Path, shape: tuple[int, ...]) -> None:
     """TRIDENT writes such files, without channels where it does not know them."""
     with h5py.File(tmp_path / "s.h5", "w") as file:
         file["features"], file["coords"] = np.empty(shape, np.float32), np.empty((0, 2), np.int64)
-    for read in (read_embedding, facts_of):
+    for read in (read_embedding, header_of):
         with pytest.raises(SlideError, match=r"s\.h5: no observed patch, expected at least one"):
             read(tmp_path / "s.h5")
 

@@ -18,11 +18,11 @@ from encoding.painted import (
 
 from scripts.common.errors import NoTissueError
 from scripts.encoding.embed import embed_slide
+from scripts.encoding.embedding_file import header_of
 from scripts.encoding.named_encoder import NamedEncoder
 from scripts.encoding.prepared import plan_of
 from scripts.encoding.scan import Spool, serves_all
 from scripts.encoding.settings import EncodingSettings
-from scripts.encoding.store import read_attributes
 from scripts.slides.reader import open_slide
 from scripts.slides.table import SlideRow
 
@@ -115,4 +115,4 @@ def test_the_spool_gives_back_the_observed_rows(tmp_path: Path, monkeypatch: pyt
 
 def test_the_slide_is_kept_by_its_parameters(flat_slide: Path, tmp_path: Path) -> None:
     embed(flat_slide, tmp_path / "one.h5")
-    assert read_attributes(tmp_path / "one.h5")["patches_left_out"] == 0
+    assert header_of(tmp_path / "one.h5").attributes["patches_left_out"] == 0

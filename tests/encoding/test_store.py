@@ -9,8 +9,8 @@ from training.embedding_files import write_embedding as write_random_embedding
 from training.embedding_files import write_foreign as write_foreign_features
 
 from scripts.common.errors import SlideError
-from scripts.encoding.facts import facts_of
-from scripts.encoding.store import embedding_writer, read_embedding
+from scripts.encoding.embedding_file import header_of, read_embedding
+from scripts.encoding.writer import embedding_writer
 
 GRID_YX = np.array([(0, 1), (0, 2), (1, 0), (1, 2), (2, 2)])
 STEP_PX = 256
@@ -57,7 +57,7 @@ def test_foreign_file(tmp_path: Path, leading_axis: bool, patch_px: int | None, 
     assert (matrix.dtype, matrix.shape) == (np.dtype("float32"), (7, 3, 3))
     np.testing.assert_array_equal(matrix[:, 2, 2], np.arange(1, 8))
     assert (matrix != 0).any(axis=0).sum() == 5
-    assert (facts_of(path).channels, facts_of(path).levels) == (7, None)
+    assert (header_of(path).channels, header_of(path).levels) == (7, None)
 
 
 def test_half_precision_features(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_file_without_coords_or_not_hdf5(tmp_path: Path) -> None:
     with pytest.raises(SlideError, match=r"bare\.h5: no dataset 'coords' \(it has features\)"):
         read_embedding(tmp_path / "bare.h5")
     (tmp_path / "text.h5").write_text("features")
-    for read in (read_embedding, facts_of):
+    for read in (read_embedding, header_of):
         with pytest.raises(SlideError, match=r"text\.h5: not a readable HDF5 file"):
             read(tmp_path / "text.h5")
 
@@ -144,11 +144,11 @@ def test_an_error_while_writing_keeps_the_file_that_was_there(tmp_path: Path) ->
 
 
 def test_a_fingerprint_tells_slides_apart_and_not_names(tmp_path: Path) -> None:
-    prints = [facts_of(write_random_embedding(tmp_path / f"{seed}.h5", seed=seed)).fingerprint for seed in range(3)]
+    prints = [header_of(write_random_embedding(tmp_path / f"{seed}.h5", seed=seed)).fingerprint for seed in range(3)]
     prints += [
-        facts_of(write_foreign_features(tmp_path / f"f{seed}.h5", GRID_YX, seed=seed)).fingerprint for seed in range(3)
+        header_of(write_foreign_features(tmp_path / f"f{seed}.h5", GRID_YX, seed=seed)).fingerprint for seed in range(3)
     ]
     assert len(set(prints)) == 6
     assert all(re.fullmatch("[0-9a-f]{16}", text) for text in prints)
     for name, expected in (("0", prints[0]), ("f1", prints[4])):
-        assert facts_of(Path(shutil.copy(tmp_path / f"{name}.h5", tmp_path / "other.h5"))).fingerprint == expected
+        assert header_of(Path(shutil.copy(tmp_path / f"{name}.h5", tmp_path / "other.h5"))).fingerprint == expected

@@ -15,8 +15,8 @@ import tifffile
 from encoding.painted import MPP, MeanEncoder, contents, paint, quarter_colours, write_painted_slide
 
 from scripts.common.errors import RequestError, StorageError
+from scripts.encoding.embedding_file import header_of
 from scripts.encoding.run import ManifestRow, encode_slides
-from scripts.encoding.store import read_attributes
 
 REPO = Path(__file__).parents[2]
 RUN = """
@@ -161,7 +161,7 @@ def test_an_unreadable_tile_fails_the_slide_or_costs_its_patches(tmp_path: Path)
     (masked,) = encode(slide, output, unreadable_tiles="mask").values()
     assert (masked.status, masked.patches) == ("done", 6 * 8 - 4)
     assert "4 patches lie on unreadable tiles" in masked.error
-    assert read_attributes(output / "a.h5")["patches_left_out"] == 4
+    assert header_of(output / "a.h5").attributes["patches_left_out"] == 4
     (skipped,) = encode(slide, output, unreadable_tiles="mask").values()
     assert (skipped.status, skipped.error) == ("skipped", masked.error)
     assert encode(slide, output)["a"].status == "failed", "who does not ask for masks is not given one"

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 from inference.test_inference_run import CARD, BlankMap, read_predictions
+from inference.told_predictions import write_all
 from training.embedding_files import write_embedding, write_foreign, write_table
 
 from scripts.common.errors import SlideError
 from scripts.dsnet.network import DSNet
 from scripts.encoding.job import ManifestRow
 from scripts.evaluation.predictions import Prediction
-from scripts.inference import boundary, run
+from scripts.inference import boundary, heat_maps
 from scripts.inference.boundary import SparingDataset, SparingIteration
-from scripts.inference.run import write_results
 from scripts.inference.slide_set import InferenceSet
 from scripts.training.evaluation import PredictionCollector
 from scripts.training.transforms import LoadEmbeddingd, PackMatricesd, PadCollate
@@ -44,7 +44,9 @@ def test_files_that_cannot_be_read(folder: Path) -> None:
     (folder / "a.h5").write_text("text")
     write_foreign(folder / "b.h5", np.array([[0, 0], [1 << 30, 1 << 30]]), channels=6)
     slides = three(folder)
-    assert [item["slide_id"] for item in slides.items] == ["c"]
+    assert set(failed(slides)) == {"a"}, "the others say what they are"
+    *_, last = steps(slides, DSNet(embedding_channels=6))
+    assert last["pred"].shape == (1, 2)
     assert set(failed(slides)) == {"a", "b"}
     assert all(f"{name}.h5: " in error for name, error in failed(slides).items())
     with pytest.raises(SlideError, match="2 of 3 slides failed"):
@@ -94,15 +96,15 @@ def test_nan_is_no_prediction_and_a_map_that_fails_costs_the_map(folder: Path, m
     collector.predictions = [
         Prediction(name, None, row, 0.5) for name, row in zip(NAMES, [(nan, nan), (0.5, 0.5), (0.9, 0.1)], strict=True)
     ]
-    original = run.write_heat_map
+    original = heat_maps.write_heat_map
 
     def write(folder: Path, **options: Any) -> None:
         if folder.name == "b":
             raise ZeroDivisionError("of the map")
         original(folder, **options)
 
-    monkeypatch.setattr(run, "write_heat_map", write)
-    write_results(slides, collector, DSNet(embedding_channels=6), folder / "out", heat_map=BlankMap())
+    monkeypatch.setattr(heat_maps, "write_heat_map", write)
+    write_all(slides, collector, DSNet(embedding_channels=6), folder / "out", heat_map=BlankMap())
     assert [row["slide_id"] for row in read_predictions(folder / "out")] == ["b", "c"]
     assert "a: the network says NaN" in failed(slides)["a"]
     assert "without a heat map" in failed(slides)["b"] and "ZeroDivisionError: of the map" in failed(slides)["b"]

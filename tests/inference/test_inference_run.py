@@ -11,14 +11,18 @@ import pytest
 import torch
 from crashing import crash_at
 from encoding.painted import MeanEncoder, on_glass, paint, quarter_colours, write_painted_slide, write_tiff
+from inference.told_predictions import write_all
+from opened_files import count_opens
 from slides.mirax_file import write_mirax
 from training.embedding_files import write_embedding, write_foreign
 
 from scripts.common.errors import RequestError, SlideError
 from scripts.dsnet.heat_map import HeatMap
 from scripts.dsnet.network import DSNet
-from scripts.encoding.facts import facts_of
+from scripts.encoding.embedding_file import embedding_file, header_of
 from scripts.evaluation.predictions import Prediction
+from scripts.inference.boundary import SparingDataset
+from scripts.inference.heat_maps import HeatMapWriter
 from scripts.inference.run import class_index, write_results
 from scripts.inference.slide_set import InferenceSet
 from scripts.training.evaluation import PredictionCollector
@@ -183,8 +187,7 @@ def test_embeddings_of_different_encoders(tmp_path: Path) -> None:
 def test_the_threshold(scans: Path, tmp_path: Path, threshold: float | None, predicted: str) -> None:
     """The card's 0.4, unless the command line names another, be it 0."""
     slides = slide_set(scans / "good.tif", tmp_path / "data")
-    network = DSNet(embedding_channels=6)
-    write_results(slides, collected(slides, (0.55, 0.45)), network, tmp_path, threshold=threshold, heat_maps=False)
+    write_results(slides, collected(slides, (0.55, 0.45)), tmp_path, threshold=threshold)
     (row,) = read_predictions(tmp_path)
     assert (row["predicted"], row["label"]) == (predicted, "")
     assert float(row["threshold"]) == (0.4 if threshold is None else threshold)
@@ -196,7 +199,7 @@ def test_heat_maps_lie_where_the_tissue_does(scans: Path, tmp_path: Path) -> Non
     torch.manual_seed(0)
     slides = slide_set(scans / "slides.csv", tmp_path / "data")
     network = DSNet(embedding_channels=6).eval()
-    write_results(slides, collected(slides, (0.9, 0.1)), network, tmp_path / "out")
+    write_all(slides, collected(slides, (0.9, 0.1)), network, tmp_path / "out")
     names = sorted(path.name for path in (tmp_path / "out" / "good").iterdir())
     files = "cam.geojson cam.nii.gz cam.ome.tif cam.png cam.xml observed.png scores.json thumbnail.png"
     assert names == files.split()
@@ -210,9 +213,9 @@ def test_heat_maps_lie_where_the_tissue_does(scans: Path, tmp_path: Path) -> Non
 def test_the_map_of_two_classes_is_that_of_the_second_whatever_was_predicted(scans: Path, tmp_path: Path) -> None:
     blank = BlankMap()
     slides = slide_set(scans / "good.tif", tmp_path / "data")
-    write_results(slides, collected(slides, (0.9, 0.1)), DSNet(embedding_channels=6), tmp_path / "two", heat_map=blank)
+    write_all(slides, collected(slides, (0.9, 0.1)), DSNet(embedding_channels=6), tmp_path / "two", heat_map=blank)
     three = slide_set(scans / "good.tif", tmp_path / "data", class_names=["a", "b", "c"], threshold=None)
-    write_results(
+    write_all(
         three, collected(three, (0.2, 0.3, 0.5)), DSNet(3, embedding_channels=6), tmp_path / "three", heat_map=blank
     )
     assert blank.shown == [1, 2]
@@ -224,7 +227,7 @@ def test_the_map_of_a_chosen_class(scans: Path, tmp_path: Path, asked: str | Non
     slides = slide_set(scans / "good.tif", tmp_path / "data")
     target = class_index(CARD, asked)
     predicted, network = collected(slides, (0.1, 0.9)), DSNet(embedding_channels=6)
-    write_results(slides, predicted, network, tmp_path / "out", target=target, heat_map=blank)
+    write_all(slides, predicted, network, tmp_path / "out", target=target, heat_map=blank)
     assert blank.shown == [1 if asked is None else 0]
 
 
@@ -251,11 +254,11 @@ def test_the_scans_corner_comes_from_the_file_or_the_slide(
     if gone:
         slide.unlink()
     slides = slide_set(None, tmp_path / "data")
-    write_results(slides, collected(slides, (0.2, 0.8)), DSNet(embedding_channels=6), tmp_path / "out")
+    write_all(slides, collected(slides, (0.2, 0.8)), DSNet(embedding_channels=6), tmp_path / "out")
     map_of = tmp_path / "out" / "case" / "cam.geojson"
     assert json.loads(map_of.read_text())["bounds_xy_px"] == ([0, 0] if forgotten and gone else [144, 48])
-    crash_at(monkeypatch, "scripts.inference.run", "case.mrxs")
-    write_results(slides, collected(slides, (0.2, 0.8)), DSNet(embedding_channels=6), tmp_path / "out")
+    crash_at(monkeypatch, "scripts.inference.heat_maps", "case.mrxs")
+    write_all(slides, collected(slides, (0.2, 0.8)), DSNet(embedding_channels=6), tmp_path / "out")
     assert json.loads(map_of.read_text())["bounds_xy_px"] == ([0, 0] if forgotten else [144, 48])
 
 
@@ -266,7 +269,7 @@ def test_a_foreign_file_is_classified_without_its_slide(tmp_path: Path) -> None:
     slides = slide_set(None, tmp_path / "data")
     assert slides.encoder == "unknown"
     network = DSNet(embedding_channels=6, thumbnail_stream=False)
-    write_results(slides, collected(slides, (0.2, 0.8)), network, tmp_path / "out")
+    write_all(slides, collected(slides, (0.2, 0.8)), network, tmp_path / "out")
     assert nibabel.load(tmp_path / "out" / "theirs" / "cam.nii.gz").shape == (5, 4, 1)
 
 
@@ -292,11 +295,11 @@ def test_a_file_cut_short_is_encoded_again(scans: Path, tmp_path: Path) -> None:
 def test_a_slide_of_the_training_is_marked(scans: Path, tmp_path: Path) -> None:
     """By its embedding, whatever it is called; the card of another model knows nothing of it."""
     known = (
-        facts_of(tmp_path / "data" / "good.h5").fingerprint if slide_set(scans / "good.tif", tmp_path / "data") else ""
+        header_of(tmp_path / "data" / "good.h5").fingerprint if slide_set(scans / "good.tif", tmp_path / "data") else ""
     )
     for seen, expected in (({"train": "0", "val": known}, "val"), ({"train": "0"}, None)):
         slides = slide_set(scans / "good.tif", tmp_path / "data", seen=seen)
-        write_results(slides, collected(slides, (0.9, 0.1)), DSNet(embedding_channels=6), tmp_path / "out")
+        write_all(slides, collected(slides, (0.9, 0.1)), DSNet(embedding_channels=6), tmp_path / "out")
         assert json.loads((tmp_path / "out" / "good" / "scores.json").read_text())["seen_in"] == expected
 
 
@@ -309,15 +312,33 @@ def test_a_thumbnail_that_ends_its_reader_fails_its_slide_alone(
         write_painted_slide(tmp_path / f"{name}.tif")
         write_foreign(tmp_path / f"{name}.h5", np.argwhere(np.ones((3, 4), dtype=bool)), channels=6)
     crash_at(monkeypatch, "scripts.training.transforms", "bad.tif")
-    slides = slide_set(None, tmp_path)
-    assert [item["slide_id"] for item in slides.items] == ["good"]
-    (failed,) = slides.manifest
-    assert failed.status == "failed" and "bad.tif: the process that read it was ended by SIGSEGV" in failed.error
+    dataset = SparingDataset(slide_set(None, tmp_path).items, LoadEmbeddingd())
+    assert "bad.tif: the process that read it was ended by SIGSEGV" in dataset[0]["error"]
+    assert dataset[1]["error"] == "" and dataset[1]["t"].any()
+
+
+def test_how_often_the_embedding_of_a_slide_is_opened(
+    scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Encoded now: once, for the network and the heat map; encoded before: to compare the request, and to verify it, too."""
+    for run, times in enumerate((1, 3)):
+        opened = count_opens(monkeypatch, tmp_path / f"{run}.txt")
+        slides = slide_set(scans / "good.tif", tmp_path / "data")
+        writer = HeatMapWriter(DSNet(embedding_channels=6), slides.card, tmp_path / "out")
+        (item,) = slides.items
+        dataset = SparingDataset(slides.items, LoadEmbeddingd(), hold=True)
+        assert dataset[0]["error"] == ""
+        writer.write(item, Prediction("good", None, (0.2, 0.8), 0.5))
+        assert opened()["good.h5"] == times
+        embedding_file.cache_clear()
 
 
 def test_the_picture_is_of_the_slide_itself(scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: dict[str, Any] = {}
-    monkeypatch.setattr("scripts.inference.run.write_heat_map", lambda folder, **arguments: drawn.update(arguments))
+    monkeypatch.setattr(
+        "scripts.inference.heat_maps.write_heat_map", lambda folder, **arguments: drawn.update(arguments)
+    )
     slides = slide_set(scans / "good.tif", tmp_path / "data")
-    write_results(slides, collected(slides, (0.9, 0.1)), DSNet(embedding_channels=6), tmp_path / "out")
+    writer = HeatMapWriter(DSNet(embedding_channels=6), slides.card, tmp_path / "out")
+    writer.write(slides.items[0], Prediction("good", None, (0.2, 0.8), 0.5))
     assert drawn["picture"].shape[0] > drawn["thumbnail"].shape[0]

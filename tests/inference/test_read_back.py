@@ -18,6 +18,7 @@ import shapely
 import SimpleITK
 import torch
 from encoding.painted import MPP, PATCH_PX, MeanEncoder, on_glass, paint, quarter_colours, write_tiff
+from inference.told_predictions import write_all
 from PIL import Image
 from slides.dicom_file import write_dicom_slide
 from slides.mirax_file import write_mirax
@@ -27,7 +28,6 @@ from scripts.dsnet.network import DSNet
 from scripts.evaluation.predictions import Prediction
 from scripts.inference.annotations import LEVELS
 from scripts.inference.exports import write_heat_map
-from scripts.inference.run import write_results
 from scripts.inference.slide_set import InferenceSet
 from scripts.training.evaluation import PredictionCollector
 
@@ -140,7 +140,7 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
     slides = InferenceSet(str(path), tmp_path / "data", CARD, MeanEncoder, model="model.pt")
     collector = PredictionCollector()
     collector.predictions = [Prediction(path.stem, None, (0.2, 0.8), 0.5)]
-    write_results(slides, collector, DSNet(embedding_channels=6), tmp_path / "out", heat_map=Redness())
+    write_all(slides, collector, DSNet(embedding_channels=6), tmp_path / "out", heat_map=Redness())
     with openslide.OpenSlide(path) as slide:
         yield Case(slide, tmp_path / "out" / path.stem)
 

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 from training.embedding_files import STEP_PX, write_embedding
 
-from scripts.encoding.store import read_embedding
+from scripts.encoding.embedding_file import read_embedding
 from scripts.evaluation.predictions import Prediction, write_predictions
 from scripts.inference.exports import write_nifti, write_observed
 from scripts.localisation.inputs import MappedSlide

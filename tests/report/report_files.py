@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from scripts.common.files import write_csv
-from scripts.encoding.run import COLUMNS
+from scripts.encoding.job import COLUMNS
 from scripts.encoding.store import Embedding
 from scripts.encoding.tissue_record import TissueRecord
 from scripts.evaluation.predictions import Prediction, write_predictions

@@ -7,9 +7,9 @@ from encoding.painted import MPP, PATCH_PX, MeanEncoder, paint, quarter_colours,
 from slides.mirax_file import write_mirax
 
 from scripts.encoding.embed import embed_slide
+from scripts.encoding.embedding_file import header_of, read_embedding
 from scripts.encoding.named_encoder import NamedEncoder
 from scripts.encoding.settings import EncodingSettings
-from scripts.encoding.store import read_attributes, read_embedding
 from scripts.slides.geometry import plan_reading
 from scripts.slides.reader import open_slide
 from scripts.slides.table import SlideRow
@@ -90,5 +90,5 @@ def test_embedding_is_that_of_the_scan_alone(slide, glass, tmp_path):
     np.testing.assert_array_equal(ours.grid_yx, theirs.grid_yx)
     np.testing.assert_array_equal(ours.thumbnail, theirs.thumbnail)
     np.testing.assert_array_equal(ours.coords_xy_px, theirs.coords_xy_px + np.array([left, top]))
-    origins = [read_attributes(path.with_suffix(".h5"))["origin_xy_px"].tolist() for path in (slide, alone)]
+    origins = [header_of(path.with_suffix(".h5")).attributes["origin_xy_px"].tolist() for path in (slide, alone)]
     assert origins == [[left, top], [0, 0]]

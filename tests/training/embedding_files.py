@@ -6,7 +6,8 @@ import h5py
 import numpy as np
 
 from scripts.common.files import write_csv
-from scripts.encoding.store import FORMAT, append_rows, embedding_writer, write_attributes
+from scripts.encoding.store import FORMAT
+from scripts.encoding.writer import append_rows, embedding_writer, write_attributes
 
 STEP_PX = 32
 CHANNELS = 8

@@ -10,6 +10,7 @@ import pytest
 import torch
 from ignite.engine import Engine
 from monai.bundle import ConfigWorkflow
+from opened_files import count_opens
 from tiny_flow import ON_CPU, read_rows, run_config
 from torch import Tensor
 from training.embedding_files import CHANNELS, write_dataset, write_embedding, write_foreign, write_table
@@ -18,7 +19,6 @@ from scripts.common.errors import RequestError
 from scripts.dsnet.network import DSNet
 from scripts.evaluation.calibration import calibrated, fit_temperature
 from scripts.evaluation.metrics import choose_threshold
-from scripts.training import transforms
 from scripts.training.card import load_model, read_card
 from scripts.training.evaluation import PredictionCollector
 
@@ -33,6 +33,11 @@ def evaluate(dataset: Path, output: Path, **options: Any) -> dict[str, Any]:
     folders = {"dataset_dir": dataset, "output_dir": output / "eval", "model": output / "model.pt"}
     run_config("train.yaml", "evaluate.yaml", run_id="evaluating", **folders, **ON_CPU, **options)
     return json.loads((output / "eval" / "metrics.json").read_text())
+
+
+def infer(dataset: Path, output: Path) -> None:
+    folders = {"dataset_dir": dataset, "output_dir": output / "out", "model": output / "model.pt"}
+    run_config("inference.yaml", run_id="inference", **folders, **ON_CPU)
 
 
 def state_of(output: Path) -> dict[str, Tensor]:
@@ -181,20 +186,21 @@ def test_of_equal_epochs_the_later_is_kept(dataset: Path, tmp_path: Path) -> Non
     assert all(torch.equal(kept[name], value) for name, value in state["network"].items())
 
 
-def test_an_epoch_reads_nothing_of_what_is_cached(
-    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two epochs, validations and pictures, and every slide was read once."""
-    read: list[str] = []
-    original = transforms.read_embedding
-
-    def counting(path: Path, **options: Any) -> Any:
-        read.append(path.stem)
-        return original(path, **options)
-
-    monkeypatch.setattr(transforms, "read_embedding", counting)
-    train(dataset, tmp_path)
-    assert sorted(read) == [f"{split}_{index}" for split in ("train", "val") for index in range(4)]
+def test_an_embedding_is_opened_at_most_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To be checked and to be cached, however many epochs follow; in inference for its header, and for prediction and heat map."""
+    dataset = write_dataset(tmp_path / "data")
+    names = {
+        split: {f"{split}_{index}.h5" for index in range(count)}
+        for split, count in (("train", 4), ("val", 4), ("test", 2))
+    }
+    opened = count_opens(monkeypatch, tmp_path / "training.txt")
+    train(dataset, tmp_path, max_epochs=3)
+    assert opened() == {name: 1 if name in names["test"] else 2 for name in set().union(*names.values())}
+    shutil.copytree(dataset, tmp_path / "copy")
+    opened = count_opens(monkeypatch, tmp_path / "inference.txt")
+    infer(tmp_path / "copy", tmp_path)
+    assert opened() == dict.fromkeys(set().union(*names.values()), 2)
+    assert (tmp_path / "out" / "test_0" / "cam.png").is_file()
 
 
 def test_resume_without_a_checkpoint_begins(dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -215,14 +221,7 @@ def test_one_stream_where_there_is_no_thumbnail(tmp_path: Path) -> None:
     assert card["encoder"] == "unknown"
     evaluate(dataset, tmp_path)
     assert {row["stream_score"] for row in read_rows(tmp_path / "eval" / "predictions.csv")} == {"1.0"}
-    run_config(
-        "inference.yaml",
-        run_id="inference",
-        dataset_dir=dataset,
-        output_dir=tmp_path / "out",
-        model=tmp_path / "model.pt",
-        **ON_CPU,
-    )
+    infer(dataset, tmp_path)
     assert len(read_rows(tmp_path / "out" / "predictions.csv")) == 10
     assert (tmp_path / "out" / "test_0" / "cam.png").is_file()
 

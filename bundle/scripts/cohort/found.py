@@ -70,7 +70,9 @@ def read_cells(table: Path) -> list[list[str]]:
     """
     try:
         with open(table, newline="", encoding="utf-8-sig") as file:
-            lines = [[cell.strip() for cell in line] for line in csv.reader(file, strict=True) if any(map(str.strip, line))]
+            lines = [
+                [cell.strip() for cell in line] for line in csv.reader(file, strict=True) if any(map(str.strip, line))
+            ]
     except (csv.Error, UnicodeDecodeError) as error:
         raise RequestError(f"{table}: not a CSV in UTF-8 ({error}): fetch it anew") from error
     require_commas(lines[0] if lines else [], str(table))

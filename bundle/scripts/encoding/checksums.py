@@ -1,18 +1,19 @@
 """The seal of an embedding file: what it holds is what was written, values and attributes."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from ..common.errors import SlideError
 
 CHECKED = ("features", "coords", "grid", "thumbnail")
 BLOCK_ROWS = 4096
 _SEAL = ("checksum", "checksum_rest", "complete")
-_VERIFIED: set[tuple[object, ...]] = set()
 
 
 def seal(file: h5py.File) -> None:
@@ -22,35 +23,29 @@ def seal(file: h5py.File) -> None:
     file.attrs["complete"] = True
 
 
-def require_sealed(file: h5py.File, path: Path) -> None:
+def require_sealed(file: h5py.File, path: Path, values: Mapping[str, NDArray[Any]] | None = None) -> None:
     """Check that a file is complete and holds what was written.
+
+    Args:
+        file: the file, open.
+        path: its path, for messages.
+        values: of its datasets in `CHECKED`, where they are read already; None reads them, by blocks.
 
     Raises:
         SlideError: it is not, or its content differs from a checksum. ``checksum_rest`` counts where the file has it: older ones
             have none.
     """
     stated = file.attrs.get("checksum_rest")
-    whole = bool(file.attrs.get("complete")) and file.attrs.get("checksum") == checksum(file)
+    whole = bool(file.attrs.get("complete")) and file.attrs.get("checksum") == checksum(
+        file if values is None else values
+    )
     if not whole or (stated is not None and stated != checksum_rest(file)):
         raise SlideError(
             f"{path}: its content does not match its checksum, or was never completed: encode the slide anew"
         )
 
 
-def require_sealed_once(file: h5py.File, path: Path) -> None:
-    """Do the same, but only once a process as long as the file stays as it is: the values of all patches are read for it.
-
-    Raises:
-        SlideError: see :func:`require_sealed`.
-    """
-    status = path.stat()
-    known = (path.absolute(), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-    if known not in _VERIFIED:
-        require_sealed(file, path)
-        _VERIFIED.add(known)
-
-
-def checksum(file: h5py.File) -> str:
+def checksum(file: h5py.File | Mapping[str, NDArray[Any]]) -> str:
     """SHA-256 over names, shapes, types and values of V, O and T, read by blocks of rows; a slide's fingerprint derives from it."""
     digest = hashlib.sha256()
     for name in CHECKED:

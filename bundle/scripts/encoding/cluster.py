@@ -167,8 +167,8 @@ def _begin(pickled: bytes, row: SlideRow, split_patches: int) -> ManifestRow | S
             account.remove_outdated()  # a band that fails knows nothing of it
             return Split(prepared, parameters, row_cuts(prepared.grid_yx, split_patches))
         path = job.path_of(row)
-        patches = embed_slide(row, path, encoder=job.encoder, settings=job.settings, prepared=prepared, **job.reading)
-        account.done(patches)
+        embed_slide(row, path, encoder=job.encoder, settings=job.settings, prepared=prepared, **job.reading)
+        account.done()
     return account.entry
 
 
@@ -206,9 +206,8 @@ def _join(pickled: bytes, row: SlideRow, split: Split, bands: list[EncodedBatch]
     job = _job(pickled)
     with job.accounted(row) as account, _opened(job, row) as reader:
         path = job.path_of(row)
-        account.done(
-            write_embedding(row, path, reader, split.prepared, bands, job.encoder, job.settings, split.parameters)
-        )
+        write_embedding(row, path, reader, split.prepared, bands, job.encoder, job.settings, split.parameters)
+        account.done()
     return account.entry
 
 

@@ -16,13 +16,15 @@ from ..slides.geometry import PATCH_PX
 from ..slides.reader import SlideReader, open_slide
 from ..slides.spoiled import recorded
 from ..slides.table import SlideRow
+from .embedding_file import embedding_file
 from .named_encoder import NamedEncoder
 from .prepared import PreparedSlide, plan_of, prepare_slide
 from .scan import Spool, scan_slide, serves_all
 from .settings import EncodingSettings, parameters_of
-from .store import FORMAT, append_rows, embedding_writer, write_attributes
+from .store import FORMAT
 from .thumbnail import PIXELS_PER_PATCH, build_thumbnail, stack_thumbnails
 from .tissue_record import write_tissue
+from .writer import append_rows, embedding_writer, write_attributes
 
 EncodedBatch = tuple[NDArray[np.float32], NDArray[np.bool_]]
 """Features of the readable ones among n patches, and which of the n are readable."""
@@ -113,7 +115,8 @@ def write_embedding(
         OSError: the file cannot be written.
     """
     grid_yx, coords_xy_px = prepared.grid_yx, prepared.coords_xy_px
-    with embedding_writer(path, patches=len(grid_yx), channels=encoder.channels) as file:
+    known = embedding_file(path).know
+    with embedding_writer(path, patches=len(grid_yx), channels=encoder.channels, announce=known) as file:
         done = 0
         for features, readable in batches:
             rows = slice(done, done + len(readable))

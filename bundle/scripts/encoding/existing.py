@@ -11,8 +11,9 @@ from typing import Any
 from ..common.errors import RequestError, SlideError
 from ..common.journal import is_our_hdf5
 from ..slides.table import SlideRow
+from .embedding_file import header_of
 from .settings import EncodingSettings, is_content_of
-from .store import read_attributes
+from .store import FORMAT
 
 
 def request_of(encoder: str, settings: EncodingSettings) -> dict[str, Any]:
@@ -39,10 +40,10 @@ def require_same_origin(
     ours = []
     for row in rows:
         path = output / f"{row.slide_id}.h5"
-        if not path.is_file() or not is_our_hdf5(path):
+        stated = _parameters(path) if path.is_file() else None
+        if stated is None and not (path.is_file() and is_our_hdf5(path)):
             continue
         ours.append(path.name)
-        stated = _parameters(path)
         if replace or stated is None:
             continue
         changed = [
@@ -87,9 +88,10 @@ def _same_place(before: str, path: Path) -> bool:
 
 
 def _parameters(path: Path) -> dict[str, Any] | None:
-    """What an embedding was made with; None where it is damaged and will be made anew."""
+    """What an embedding of ours was made with; None where it is not ours, or is damaged and will be made anew."""
     try:
-        stated = json.loads(read_attributes(path)["parameters"])
+        attributes = header_of(path).attributes
+        stated = json.loads(attributes["parameters"]) if attributes["format"] == FORMAT else None
     except (SlideError, KeyError, ValueError):
         return None
     return stated if isinstance(stated, dict) else None

@@ -19,13 +19,13 @@ SPARSE_CELLS = 1 << 18  # up to which tissue may be as sparse as it likes
 MOST_CELLS_A_PATCH = 1024
 
 
-def read_features(file: h5py.File, path: Path) -> NDArray[np.floating[Any]]:
-    """Read v of every patch, float16 or float32 (N, C).
+def require_features(values: NDArray[Any], path: Path) -> NDArray[np.floating[Any]]:
+    """Return v of every patch, float16 or float32 (N, C); a leading axis of 1 is dropped.
 
     Raises:
         SlideError: there are no such vectors, they are no finite numbers, or all are zero.
     """
-    values = _values(file, "features", path)
+    values = _unstacked(values)
     if not values.size:
         raise no_patch(path)
     if values.ndim != 2:
@@ -42,13 +42,13 @@ def read_features(file: h5py.File, path: Path) -> NDArray[np.floating[Any]]:
     return values
 
 
-def read_coords(file: h5py.File, path: Path) -> NDArray[np.int64]:
-    """Read the top-left corner of every patch in level-0 pixels, (N, 2).
+def require_coords(values: NDArray[Any], path: Path) -> NDArray[np.int64]:
+    """Return the top-left corner of every patch in level-0 pixels, (N, 2).
 
     Raises:
         SlideError: there are no such coordinates, or some lie where no slide has a patch.
     """
-    values = _values(file, "coords", path)
+    values = _unstacked(values)
     if values.ndim != 2 or values.shape[1] != 2:
         raise SlideError(
             f"{path}: coords {values.shape}, expected (N, 2), x and y of the top-left corner of each patch: write the file anew"
@@ -88,8 +88,12 @@ def no_patch(path: Path) -> SlideError:
     )
 
 
-def _values(file: h5py.File, name: str, path: Path) -> NDArray[Any]:
-    """Read a dataset of numbers; a leading axis of 1 is dropped."""
+def read_values(file: h5py.File, name: str, path: Path) -> NDArray[Any]:
+    """Read a dataset of numbers.
+
+    Raises:
+        SlideError: there is none of that name, or it holds no numbers.
+    """
     if not isinstance(file.get(name), h5py.Dataset):
         raise SlideError(
             f"{path}: no dataset {name!r} (it has {', '.join(file) or 'none'}), expected features and coords as TRIDENT and "
@@ -98,8 +102,12 @@ def _values(file: h5py.File, name: str, path: Path) -> NDArray[Any]:
     dataset = dataset_of(file, name)
     if dataset.dtype.kind not in "fiu":
         raise SlideError(f"{path}: {name} of type {dataset.dtype}, expected numbers: write the file anew")
-    values: NDArray[Any] = dataset[0] if dataset.ndim == 3 and dataset.shape[0] == 1 else dataset[()]
+    values: NDArray[Any] = dataset[()]
     return values
+
+
+def _unstacked(values: NDArray[Any]) -> NDArray[Any]:
+    return values[0] if values.ndim == 3 and values.shape[0] == 1 else values
 
 
 def stated_px(file: h5py.File, path: Path) -> tuple[int, int] | None:

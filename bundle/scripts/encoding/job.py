@@ -21,18 +21,23 @@ from ..common.journal import is_our_hdf5
 from ..slides.reader import open_slide, require_file
 from ..slides.table import SlideRow
 from .embed import embed_slide
+from .embedding_file import EmbeddingHeader, embedding_file, header_of
 from .named_encoder import NamedEncoder
 from .settings import EncodingSettings, parameters_of
-from .store import read_attributes, require_whole
 
 Found = Literal["current", "outdated", "other"]
 
 _LOGGER = logging.getLogger(__name__)
+COLUMNS = ("slide_id", "slide", "status", "patches", "seconds", "output", "error")
+"""Of ``manifest.csv``."""
 
 
 @dataclass(frozen=True)
 class ManifestRow:
-    """What became of one slide; ``status`` is done, empty, failed or skipped (a whole and current file was there)."""
+    """What became of one slide; ``status`` is done, empty, failed or skipped (a whole and current file was there).
+
+    ``header`` is that of its embedding file, so that nobody opens the file for it; it does not stand in the manifest.
+    """
 
     slide_id: str
     slide: str
@@ -41,6 +46,11 @@ class ManifestRow:
     seconds: float = 0.0
     output: str = ""
     error: str = ""
+    header: EmbeddingHeader | None = field(default=None, compare=False, repr=False)
+
+    def cells(self) -> dict[str, Any]:
+        """The row as it stands in ``manifest.csv``."""
+        return {name: getattr(self, name) for name in COLUMNS}
 
 
 @dataclass(frozen=True)
@@ -107,7 +117,8 @@ class EncodingJob:
             else:
                 account.outdated = found == "outdated"
                 path = self.path_of(row)
-                account.done(embed_slide(row, path, encoder=self.encoder, settings=self.settings, **self.reading))
+                embed_slide(row, path, encoder=self.encoder, settings=self.settings, **self.reading)
+                account.done()
         return account.entry
 
     def encode_in(self, apart: Apart[SlideRow, ManifestRow], row: SlideRow) -> ManifestRow:
@@ -140,7 +151,7 @@ class EncodingJob:
         if not path.is_file():
             return "other"
         try:
-            attributes = require_whole(path) if self.resume else read_attributes(path)
+            attributes = (embedding_file(path).verified() if self.resume else header_of(path)).attributes
         except SlideError as error:
             _LOGGER.debug("encoded anew: %s", error)
             return "other"
@@ -178,14 +189,13 @@ class Account:
         self._row, self._path = row, path
         self._start_s = time.monotonic()
 
-    def done(self, patches: int) -> None:
+    def done(self) -> None:
         """Say that the file was written now."""
-        self._enter("done", patches=patches, output=self._path.name, error=self._left_out())
+        self._enter_output("done")
 
     def skipped(self) -> None:
         """Say that the file was there."""
-        patches = int(read_attributes(self._path)["patches"])
-        self._enter("skipped", patches=patches, output=self._path.name, error=self._left_out())
+        self._enter_output("skipped")
 
     def empty(self, reason: str) -> None:
         """Say that the slide holds no tissue; an earlier embedding of it is removed."""
@@ -208,11 +218,13 @@ class Account:
         if self.outdated and self._path.is_file() and is_our_hdf5(self._path):
             self._path.unlink()
 
-    def _left_out(self) -> str:
-        """Tell what unreadable tiles cost; an empty string where there are none."""
-        left_out = int(read_attributes(self._path)["patches_left_out"])
-        return f"{left_out} patches lie on unreadable tiles and were left out" if left_out else ""
+    def _enter_output(self, status: str) -> None:
+        """Enter what the embedding file says of itself, and what unreadable tiles cost."""
+        header = header_of(self._path)
+        patches, left_out = (int(header.attributes[name]) for name in ("patches", "patches_left_out"))
+        error = f"{left_out} patches lie on unreadable tiles and were left out" if left_out else ""
+        self._enter(status, patches=patches, output=self._path.name, error=error, header=header)
 
-    def _enter(self, status: str, *, patches: int = 0, output: str = "", error: str = "") -> None:
+    def _enter(self, status: str, **found: Any) -> None:
         seconds = round(time.monotonic() - self._start_s, 3)
-        self.entry = replace(self.entry, status=status, patches=patches, seconds=seconds, output=output, error=error)
+        self.entry = replace(self.entry, status=status, seconds=seconds, **found)

@@ -3,7 +3,6 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Protocol
 
@@ -18,14 +17,13 @@ from ..common.outputs import HeldOutputs
 from ..common.progress import track
 from ..slides.slide_ids import known_ids
 from ..slides.table import SlideRow, copy_table, read_slides
+from .embedding_file import embedding_file
 from .existing import request_of, require_same_origin, rows_before
-from .job import EncodingJob, ManifestRow
+from .job import COLUMNS, EncodingJob, ManifestRow
 from .named_encoder import identity_of
 from .plan import plan_encoding
 from .settings import EncodingSettings
-from .store import read_attributes
 
-COLUMNS = tuple(field.name for field in fields(ManifestRow))
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -154,16 +152,17 @@ def _kept_in_manifest(
 
     for entry in track(results, total=len(rows), what="encoding", unit="slide"):
         entries[entry.slide_id] = entry
-        if entry.output:
+        if entry.header is not None:
             held.wrote(entry.output)
-        known = [asdict(entry) for entry in ordered()]
+            embedding_file(manifest.parent / entry.output).know(entry.header)
+        known = [entry.cells() for entry in ordered()]
         write_csv(manifest, COLUMNS, [*known, *({name: row.get(name) for name in COLUMNS} for row in others)])
     found = Counter(entry.status for entry in entries.values())
     _LOGGER.info("encoding: %s", ", ".join(f"{found[name]} {name}" for name in ("done", "skipped", "empty", "failed")))
     if found["empty"] and found["empty"] == len(entries):
         _LOGGER.warning("no slide holds tissue, so there is no embedding: %s says why", manifest)
-    outputs = [manifest.parent / entry.output for entry in entries.values() if entry.output]
-    backends = Counter(str(read_attributes(path)["backend"]) for path in outputs)
+    headers = [entry.header for entry in entries.values() if entry.header is not None]
+    backends = Counter(str(header.attributes["backend"]) for header in headers)
     _LOGGER.info("read by: %s", ", ".join(f"{name} {count}" for name, count in backends.items()) or "none")
     return ordered()
 

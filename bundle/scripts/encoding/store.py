@@ -1,7 +1,7 @@
-"""The embedding file ``<slide_id>.h5``: V, O and T of one slide, in the layout that TRIDENT and CLAM read."""
+"""The embedding file ``<slide_id>.h5`` as it is read: V, O and T of one slide, in the layout that TRIDENT and CLAM read."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,15 +13,21 @@ from numpy.typing import NDArray
 
 from ..common.boundary import slide_boundary
 from ..common.errors import SlideError
-from ..common.files import atomic_path
-from ..common.hdf5 import dataset_of, open_hdf5
-from ..common.journal import is_our_hdf5
+from ..common.hdf5 import open_hdf5
 from ..slides.geometry import PatchGrid
-from .checksums import require_sealed, require_sealed_once, seal
-from .foreign import common_step, read_coords, read_features, require_cells, snap_to_grid, stated_px
+from .checksums import CHECKED, require_sealed
+from .foreign import (
+    common_step,
+    read_values,
+    require_cells,
+    require_coords,
+    require_features,
+    snap_to_grid,
+    stated_px,
+)
+from .tissue_record import TissueRecord, read_tissue
 
 FORMAT = "dsnet-embedding/1"
-CHUNK_ROWS = 4096  # a chunk of one row makes a file load thirty times slower
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,7 @@ class Embedding:
         shape_yx: rows and columns of V, the tightest box of the observed patches.
         patch_px_level0: side of a cell of V in level-0 pixels: of a patch, or of the step between patches that overlap.
         thumbnail: T, uint8 (2 rows, 2 columns, 3 L); None where the file has none.
+        tissue: how the slide's tissue was found; None where the file does not say.
         attributes: the root attributes.
     """
 
@@ -44,6 +51,7 @@ class Embedding:
     shape_yx: tuple[int, int]
     patch_px_level0: int
     thumbnail: NDArray[np.uint8] | None
+    tissue: TissueRecord | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -65,84 +73,24 @@ class Embedding:
         return v
 
 
-@contextmanager
-def embedding_writer(path: Path, *, patches: int, channels: int) -> Iterator[h5py.File]:
-    """Open ``path`` for writing ``features``, ``coords`` and ``grid`` of at most ``patches`` rows, empty at first.
-
-    The file appears under its name only when whole: with its checksums and, last, the mark ``complete``.
-
-    Raises:
-        SlideError: a file of another tool has the name.
-    """
-    if path.is_file() and not is_our_hdf5(path, damaged=True):
-        raise SlideError(
-            f"{path}: a file of another tool, which stays; expected none, or an embedding of ours: name another folder"
-        )
-    chunk = max(1, min(patches, CHUNK_ROWS))
-    with atomic_path(path) as partial, h5py.File(partial, "w") as file:
-        for name, width, dtype in (("features", channels, "float32"), ("coords", 2, "int64"), ("grid", 2, "int32")):
-            shape, most = (0, width), (max(1, patches), width)
-            file.create_dataset(name, shape, maxshape=most, dtype=dtype, chunks=(chunk, width))
-        yield file
-        seal(file)
-
-
-def append_rows(file: h5py.File, **rows: NDArray[Any]) -> None:
-    """Add rows (n, width) to the datasets named."""
-    for name, values in rows.items():
-        dataset = file[name]
-        dataset.resize(len(dataset) + len(values), axis=0)
-        dataset[len(dataset) - len(values) :] = values
-
-
-def require_whole(path: Path) -> dict[str, Any]:
-    """Return the root attributes of a file that is complete and holds what was written.
-
-    Raises:
-        SlideError: the file cannot be read, does not say that it is complete, or a checksum differs.
-    """
-    with opened_embedding(path) as file:
-        require_sealed(file, path)
-        return dict(file.attrs)
-
-
-def read_attributes(path: Path) -> dict[str, Any]:
-    """Read the root attributes of an embedding file.
-
-    Raises:
-        SlideError: the file cannot be opened as HDF5.
-    """
-    with opened_embedding(path) as file:
-        return dict(file.attrs)
-
-
-def read_embedding(path: Path) -> Embedding:
-    """Read an embedding file of ours, or a feature file of another tool (``features`` and ``coords`` alone).
-
-    A file of ours is compared with its checksums, once a run. Of another tool's the grid is rebuilt from the coordinates and cropped to
-    the tightest box of the patches whose vector is not zero; a leading axis of 1 is dropped. Where patches overlap by what the file
-    states (``overlap`` and ``patch_size``, as TRIDENT writes them), a cell of V is the middle of a patch, one step wide. Patches off a
-    common grid go to the nearest cell.
+def read_ours(file: h5py.File, path: Path, *, verify: bool) -> Embedding:
+    """Read a file of ours, every value once.
 
     Args:
-        path: the file.
+        file: the file, open.
+        path: its path, for messages.
+        verify: compare what was read with the file's checksums.
 
     Raises:
-        SlideError: the file is not such a file, is damaged, holds no patch, or its coordinates lie on no regular grid of a size that a
-            slide can have.
+        SlideError: it differs from a checksum, or its values do not fit each other.
     """
-    with opened_embedding(path) as file:
-        if is_ours(file):
-            require_sealed_once(file, path)
-            return _read_ours(file, path)
-        return _read_foreign(file, path)
-
-
-def _read_ours(file: h5py.File, path: Path) -> Embedding:
-    features, coords_xy_px = read_features(file, path), read_coords(file, path)
-    grid_yx, shape_yx = dataset_of(file, "grid")[()], tuple(int(side) for side in file.attrs["grid_shape"])
+    values = {name: read_values(file, name, path) for name in CHECKED if name in file}
+    if verify:
+        require_sealed(file, path, values)
+    features, coords_xy_px = require_features(values["features"], path), require_coords(values["coords"], path)
+    grid_yx, shape_yx = values["grid"], tuple(int(side) for side in file.attrs["grid_shape"])
     stated = stated_px(file, path)
-    thumbnail = dataset_of(file, "thumbnail")[()] if "thumbnail" in file else None
+    thumbnail = values.get("thumbnail")
     _require_same_length(features, coords_xy_px, path)
     require_cells(shape_yx, len(features), path)
     if grid_yx.shape != (len(features), 2) or (grid_yx < 0).any() or (grid_yx >= shape_yx).any():
@@ -163,12 +111,27 @@ def _read_ours(file: h5py.File, path: Path) -> Embedding:
         shape_yx=(shape_yx[0], shape_yx[1]),
         patch_px_level0=stated[0] if stated else common_step(coords_xy_px, path),
         thumbnail=thumbnail,
+        tissue=read_tissue(file),
         attributes=dict(file.attrs),
     )
 
 
-def _read_foreign(file: h5py.File, path: Path) -> Embedding:
-    features, coords_xy_px = read_features(file, path), read_coords(file, path)
+def read_foreign(file: h5py.File, path: Path) -> Embedding:
+    """Read a feature file of another tool: ``features`` and ``coords`` alone.
+
+    The grid is rebuilt from the coordinates and cropped to the tightest box of the patches whose vector is not zero; a leading axis of 1
+    is dropped. Where patches overlap by what the file states (``overlap`` and ``patch_size``, as TRIDENT writes them), a cell of V is the
+    middle of a patch, one step wide. Patches off a common grid go to the nearest cell.
+
+    Args:
+        file: the file, open.
+        path: its path, for messages.
+
+    Raises:
+        SlideError: it holds no patch, or its coordinates lie on no regular grid of a size that a slide can have.
+    """
+    features = require_features(read_values(file, "features", path), path)
+    coords_xy_px = require_coords(read_values(file, "coords", path), path)
     _require_same_length(features, coords_xy_px, path)
     observed = features.any(axis=1)
     features, coords_xy_px = features[observed], coords_xy_px[observed]
@@ -219,7 +182,7 @@ def opened_embedding(path: Path) -> Iterator[h5py.File]:
 
 
 def is_ours(file: h5py.File) -> bool:
-    """Whether the file was written by `embedding_writer`, and not by another tool."""
+    """Whether the file was written by `.writer.embedding_writer`, and not by another tool."""
     return bool(file.attrs.get("format") == FORMAT)
 
 
@@ -228,10 +191,3 @@ def _require_same_length(features: NDArray[Any], coords_xy_px: NDArray[Any], pat
         raise SlideError(
             f"{path}: features {features.shape} and coords {coords_xy_px.shape}, expected (N, C) and (N, 2): write the file anew"
         )
-
-
-def write_attributes(file: h5py.File, attributes: Mapping[str, Any]) -> None:
-    """Set root attributes; a value of None is left out."""
-    for name, value in attributes.items():
-        if value is not None:
-            file.attrs[name] = value

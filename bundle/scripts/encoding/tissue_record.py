@@ -1,14 +1,13 @@
 """How a slide's tissue was found, kept in its embedding file, so that the mask can be judged without the slide."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from ..common.hdf5 import dataset_of
 from ..tissue.threshold import TissueMask
-from .store import opened_embedding
 
 
 @dataclass(frozen=True)
@@ -45,21 +44,16 @@ def write_tissue(group: h5py.Group, tissue: TissueMask) -> None:
     )
 
 
-def read_tissue(path: Path) -> TissueRecord | None:
-    """Read how the tissue of a slide was found; None from a file of another tool.
-
-    Raises:
-        SlideError: the file cannot be opened as HDF5.
-    """
-    with opened_embedding(path) as file:
-        if "tissue" not in file:
-            return None
-        group = file["tissue"]
-        attributes = dict(group.attrs)
-        return TissueRecord(
-            scores=group["scores"][()],
-            pen=int(attributes.get("pen", 0)),
-            method=str(attributes["method"]),
-            threshold=float(attributes["threshold"]),
-            glass_threshold=float(attributes["glass_threshold"]),
-        )
+def read_tissue(file: h5py.File) -> TissueRecord | None:
+    """Read how the tissue of a slide was found, from its embedding file; None where that does not say."""
+    group = file.get("tissue")
+    attributes = dict(group.attrs) if isinstance(group, h5py.Group) else {}
+    if not {"method", "threshold", "glass_threshold"} <= attributes.keys():
+        return None
+    return TissueRecord(
+        scores=dataset_of(group, "scores")[()],
+        pen=int(attributes.get("pen", 0)),
+        method=str(attributes["method"]),
+        threshold=float(attributes["threshold"]),
+        glass_threshold=float(attributes["glass_threshold"]),
+    )

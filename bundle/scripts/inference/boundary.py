@@ -1,6 +1,8 @@
 """The boundary around each slide of an inference: one that cannot be loaded or judged is entered as failed, and the others go on."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,6 +10,7 @@ from monai.data import Dataset
 
 from ..common.boundary import slide_boundary
 from ..common.errors import SlideError
+from ..encoding.embedding_file import embedding_file
 from ..training.evaluation import AttendingIteration
 from .slide_set import InferenceSet
 
@@ -15,10 +18,24 @@ ERROR = "error"
 
 
 class SparingDataset(Dataset):
-    """MONAI's ``Dataset``; an item that cannot be made has its reason in ``error``, which is empty otherwise, and no image."""
+    """MONAI's ``Dataset``; an item that cannot be made has its reason in ``error``, which is empty otherwise, and no image.
+
+    Args:
+        data: items.
+        transform: of an item.
+        hold: keep the embedding of the last item in memory until the next is made, for whoever reads it again.
+    """
+
+    def __init__(self, data: Sequence[Any], transform: Callable[[Any], Any], *, hold: bool = False) -> None:
+        super().__init__(data, transform)
+        self._holds = hold
+        self._held = ExitStack()
 
     def _transform(self, index: int) -> Mapping[str, Any]:
         item = self.data[index]
+        self._held.close()
+        if self._holds:
+            self._held.enter_context(embedding_file(Path(item["embedding"])).held())
         try:
             with slide_boundary(item["embedding"]):
                 return {**super()._transform(index), ERROR: ""}

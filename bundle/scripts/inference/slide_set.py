@@ -3,7 +3,7 @@
 import csv
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,12 @@ from torch import nn
 from ..common.boundary import file_boundary, slide_boundary
 from ..common.errors import RequestError, SlideError
 from ..common.files import relative_to, write_csv
-from ..encoding.facts import UNKNOWN, facts_of
-from ..encoding.job import ManifestRow
+from ..encoding.embedding_file import UNKNOWN, header_of
+from ..encoding.job import COLUMNS, ManifestRow
 from ..encoding.named_encoder import identity_of
-from ..encoding.run import COLUMNS, encode_slides, require_complete
-from ..encoding.store import read_embedding, require_observed
+from ..encoding.run import encode_slides, require_complete
 from ..slides.table import SPLITS, SlideRow, find_label, read_slides
 from ..training.card import require_encoder
-from ..training.transforms import thumbnail_of
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -121,7 +119,7 @@ class InferenceSet:
 
     def _leave_out_other_encoders(self) -> None:
         """Mark the slides as failed whose encoder is known and not the model's, unless it is that of all slides."""
-        encoder_of = {item["slide_id"]: facts_of(Path(item["embedding"])).encoder for item in self.items}
+        encoder_of = {item["slide_id"]: header_of(Path(item["embedding"])).encoder for item in self.items}
         known = set(encoder_of.values()) - {UNKNOWN}
         if len(known) < 2 or self.card["encoder"] not in known:
             return
@@ -135,15 +133,14 @@ class InferenceSet:
         self.items = [item for item in self.items if encoder_of[item["slide_id"]] in (UNKNOWN, self.card["encoder"])]
 
     def _require_fit(self, path: Path, slide: Path) -> None:
-        """Check an embedding against the model.
+        """Check what an embedding says of itself against the model; its values are checked when they are read, once.
 
         Raises:
-            SlideError: it cannot be read, holds no observed patch, has other channels or too few thumbnail levels, or has no thumbnail and
-                the slide gives none.
+            SlideError: it cannot be read, holds no patch, or has other channels or too few thumbnail levels.
         """
         network, channel_range = self.card["network"], self.card["channel_range"]
-        facts = facts_of(path)
-        channels, levels = facts.channels, facts.levels
+        header = header_of(path)
+        channels, levels = header.channels, header.levels
         first, last = channel_range or (0, network["embedding_channels"])
         if channels < last or (channel_range is None and channels > last):
             raise SlideError(
@@ -155,13 +152,8 @@ class InferenceSet:
                 f"{path}: a thumbnail of {levels} levels, expected the {network['thumbnail_levels']} that the model was trained on: "
                 "encode the slide anew"
             )
-        embedding = read_embedding(path)
-        require_observed(embedding, (first, last), path)
-        if network["thumbnail_stream"] and levels is None:
-            if slide.is_file():  # T will be read from it
-                thumbnail_of(embedding, slide=slide, levels=network["thumbnail_levels"])
-            else:
-                self._without_thumbnail += 1
+        if network["thumbnail_stream"] and levels is None and not slide.is_file():  # else T will be made from the slide
+            self._without_thumbnail += 1
 
     @property
     def encoder(self) -> str | None:
@@ -170,7 +162,7 @@ class InferenceSet:
         Raises:
             RequestError: the embeddings were made by different encoders.
         """
-        names = {facts_of(Path(item["embedding"])).encoder for item in self.items}
+        names = {header_of(Path(item["embedding"])).encoder for item in self.items}
         known = names - {UNKNOWN}
         if len(known) > 1:
             raise RequestError(
@@ -199,14 +191,15 @@ class InferenceSet:
     def require_complete(self, output_dir: str | Path) -> None:
         """Write ``manifest.csv``; raise a SlideError (exit code 1) that counts the slides that failed, all others being done."""
         if not (self._encoded and Path(output_dir).absolute() == self.folder.absolute()):  # encoding has written it
-            write_csv(Path(output_dir) / "manifest.csv", COLUMNS, map(asdict, self._rows_seen_from(output_dir)))
+            rows = self._rows_seen_from(output_dir)
+            write_csv(Path(output_dir) / "manifest.csv", COLUMNS, (entry.cells() for entry in rows))
         require_complete(self.manifest, output_dir, total=self._listed)
 
     def _rows_seen_from(self, output_dir: str | Path) -> list[ManifestRow]:
         """A row per slide, whose ``output`` is the path of its embedding, relative to ``output_dir``."""
         entered = {entry.slide_id for entry in self.manifest}
         classified = [
-            ManifestRow(item["slide_id"], item["slide"], "done", facts_of(path).patches, output=path.name)
+            ManifestRow(item["slide_id"], item["slide"], "done", header_of(path).patches, output=path.name)
             for item, path in ((item, Path(item["embedding"])) for item in self.items)
             if item["slide_id"] not in entered
         ]

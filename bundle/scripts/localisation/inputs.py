@@ -13,7 +13,8 @@ from PIL import Image
 from ..common.boundary import slide_boundary
 from ..common.errors import RequestError, SlideError
 from ..common.option_table import checked
-from ..encoding.store import Embedding, read_embedding
+from ..encoding.embedding_file import read_embedding
+from ..encoding.store import Embedding
 from ..evaluation.metrics import predicted_classes
 from ..evaluation.predictions import read_predictions
 from ..inference.exports import nifti_affine

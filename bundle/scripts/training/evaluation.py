@@ -79,6 +79,11 @@ class PredictionCollector:
         require_finite(self.predictions)
         return [prediction.probabilities for prediction in self.predictions]
 
+    @property
+    def latest(self) -> Prediction:
+        """The prediction of the slide that was judged last."""
+        return self._found[-1][0]
+
     def attach(self, engine: Engine, name: str | None = None) -> None:
         """Register with the evaluator, with ``name`` as its metric of that name."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._reset)

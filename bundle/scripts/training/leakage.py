@@ -3,13 +3,13 @@
 from typing import Any
 
 from ..common.errors import RequestError
-from ..encoding.facts import facts_of
+from ..encoding.embedding_file import header_of
 from .table import EmbeddingTable
 
 
 def fingerprints(table: EmbeddingTable, split: str) -> list[str]:
     """Fingerprints of the slides of a split, sorted."""
-    return sorted(facts_of(table.path_of(row)).fingerprint for row in table.rows if row.split == split)
+    return sorted(header_of(table.path_of(row)).fingerprint for row in table.rows if row.split == split)
 
 
 def seen_splits(card: dict[str, Any]) -> dict[str, str]:
@@ -27,7 +27,7 @@ def refuse_duplicates(table: EmbeddingTable) -> None:
     for row in table.rows:
         if row.split is None:
             continue
-        known = first_of.setdefault(facts_of(table.path_of(row)).fingerprint, row)
+        known = first_of.setdefault(header_of(table.path_of(row)).fingerprint, row)
         if known.split != row.split:
             raise RequestError(
                 f"{table.source}: slides {known.slide_id} (split {known.split}) and {row.slide_id} (split {row.split}) have the same "
@@ -47,7 +47,7 @@ def refuse_seen(card: dict[str, Any], table: EmbeddingTable) -> None:
     """
     split_of = seen_splits(card)
     for row in table.rows if split_of else ():
-        seen_in = split_of.get(facts_of(table.path_of(row)).fingerprint) if row.split == "test" else None
+        seen_in = split_of.get(header_of(table.path_of(row)).fingerprint) if row.split == "test" else None
         if seen_in is not None:
             raise RequestError(
                 f"{table.source}: slide {row.slide_id} is in split test, but was in {seen_in} when the model was trained; expected test "

@@ -17,7 +17,7 @@ from ..common.errors import RequestError
 from ..dsnet.heat_map import HeatMap
 from ..dsnet.network import DSNet
 from ..dsnet.packing import pack
-from ..encoding.store import read_embedding
+from ..encoding.embedding_file import embedding_file
 from ..slides.lesion_mask import find_masks, lesion_cells
 from .card import load_model, network_from_card, read_card
 from .leakage import refuse_seen
@@ -170,7 +170,7 @@ class LoadLesiond(MapTransform):
         item = dict(data)
         v, t = (item[key] for key in self.keys)
         if item["label"] == 1 and item["mask"]:
-            grid = read_embedding(Path(item["embedding"])).grid
+            grid = embedding_file(Path(item["embedding"])).grid
             cells = lesion_cells(
                 Path(item["mask"]), grid, slide=Path(item["slide"]), mask_px=self.mask_px, lesion_from=self.lesion_from
             )

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..encoding.store import read_embedding
+from ..encoding.embedding_file import embedding_file
 from .table import EmbeddingTable
 
 TIMED_STEPS = 3
@@ -59,7 +59,7 @@ def print_plan(
         lines.append(
             f"{split}: {len(found)} slides ({', '.join(f'{count} of class {name}' for name, count in sorted(counts.items()))})"
         )
-    shapes = [read_embedding(Path(item["embedding"])).shape_yx for item in items["train"] + items["val"]]
+    shapes = [embedding_file(Path(item["embedding"])).grid.shape_yx for item in items["train"] + items["val"]]
     cells = [rows * columns for rows, columns in shapes]
     channels = table.channels + 12 * table.thumbnail_levels
     steps = -(-len(items["train"]) // batch_size)

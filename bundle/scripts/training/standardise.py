@@ -1,33 +1,51 @@
 """Statistics of V over the training slides, kept inside the network."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..dsnet.heat_map import Network
-from ..encoding.store import read_embedding
 
 
-def fit_standardisation(network: Network, items: Sequence[dict[str, Any]], *, enabled: bool = True) -> Network:
-    """Set the network's channel means and deviations to those of all observed patches of ``items``; return the network.
+@dataclass(frozen=True)
+class ChannelStatistics:
+    """What the standardisation needs of one slide, taken while its features are in memory.
 
-    Slides are read one at a time and merged (Chan et al. 1983), in float64. A channel that never varies keeps deviation 1. A patch
-    whose used channels are all zero is not observed.
+    Attributes:
+        patches: observed ones, n.
+        mean: of each channel over them, float64 (C,).
+        squares: sum of the squared deviations from the mean, float64 (C,).
+    """
+
+    patches: int
+    mean: NDArray[np.float64]
+    squares: NDArray[np.float64]
+
+
+def channel_statistics(features: NDArray[np.floating[Any]]) -> ChannelStatistics:
+    """Take the statistics of one slide from v of its patches (N, C), in float64; a patch whose channels are all zero is not observed."""
+    observed = features.astype(np.float64)
+    observed = observed[observed.any(axis=1)]
+    mean = observed.mean(axis=0)
+    return ChannelStatistics(len(observed), mean, ((observed - mean) ** 2).sum(axis=0))
+
+
+def fit_standardisation(network: Network, slides: Iterable[ChannelStatistics], *, enabled: bool = True) -> Network:
+    """Set the network's channel means and deviations to those of all observed patches of ``slides``; return the network.
+
+    Slides are merged one by one (Chan et al. 1983), in float64. A channel that never varies keeps deviation 1.
     """
     if not enabled:
         return network
     count, mean, squares = 0, np.zeros(network.embedding_channels), np.zeros(network.embedding_channels)
-    for item in items:
-        embedding = read_embedding(Path(item["embedding"]))
-        features = embedding.features[:, slice(*item["channel_range"])].astype(np.float64)
-        features = features[features.any(axis=1)]
-        n = len(features)
-        slide_mean = features.mean(axis=0)
-        difference = slide_mean - mean
-        squares += ((features - slide_mean) ** 2).sum(axis=0) + difference**2 * count * n / (count + n)
+    for slide in slides:
+        n = slide.patches
+        difference = slide.mean - mean
+        squares += slide.squares + difference**2 * count * n / (count + n)
         mean += difference * n / (count + n)
         count += n
     deviation = np.sqrt(squares / max(count, 1))

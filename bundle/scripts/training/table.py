@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import RequestError, SlideError
-from ..encoding.facts import UNKNOWN, EmbeddingFacts, facts_of
-from ..encoding.store import read_embedding, require_observed
+from ..encoding.embedding_file import UNKNOWN, EmbeddingHeader, embedding_file, header_of
+from ..encoding.store import require_observed
 from ..encoding.thumbnail import DEFAULT_LEVELS
 from ..slides.slide_ids import known_ids
 from ..slides.table import SPLITS, SlideRow, class_names, label_index, read_slides
+from .standardise import ChannelStatistics, channel_statistics
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class EmbeddingTable:
         self.class_names = class_names(self.rows, classes)
         self._read: set[str | None] = set()
         self._counted: set[str | None] = set()
+        self._statistics: dict[str, ChannelStatistics] = {}
 
     def _hint(self, missing: Sequence[str]) -> str:
         """What lies in the folder in place of the embeddings that are missing."""
@@ -138,7 +140,7 @@ class EmbeddingTable:
         """SHA-256 over the slides of the named splits (none: all): split, label, patient and what their embeddings hold, in order."""
         rows = [row for row in self.rows if not splits or row.split in splits]
         content = [
-            (row.slide_id, row.split, row.label, row.patient, self.facts[row.slide_id].fingerprint) for row in rows
+            (row.slide_id, row.split, row.label, row.patient, self.headers[row.slide_id].fingerprint) for row in rows
         ]
         return hashlib.sha256(repr(content).encode()).hexdigest()
 
@@ -166,7 +168,7 @@ class EmbeddingTable:
         Raises:
             RequestError: the embeddings come from encoders of different width, or have no such range of channels.
         """
-        widths = {slide_id: facts.channels for slide_id, facts in self.facts.items()}
+        widths = {slide_id: header.channels for slide_id, header in self.headers.items()}
         if len(set(widths.values())) > 1:
             raise RequestError(
                 f"{self.folder}: embeddings of different width ({_minority(widths, 'channels')}), expected one encoder: encode all slides "
@@ -192,7 +194,7 @@ class EmbeddingTable:
         """
         levels = set()
         for row in self.rows:
-            found = self.facts[row.slide_id].levels
+            found = self.headers[row.slide_id].levels
             made = self.levels or DEFAULT_LEVELS  # from the slide, on loading
             levels.add(found if found is not None else made if row.path.is_file() else 0)
         if 0 in levels:
@@ -219,7 +221,7 @@ class EmbeddingTable:
         Raises:
             RequestError: the embeddings were made by different encoders.
         """
-        encoders = {slide_id: facts.encoder for slide_id, facts in self.facts.items()}
+        encoders = {slide_id: header.encoder for slide_id, header in self.headers.items()}
         named = {slide_id: name for slide_id, name in encoders.items() if name != UNKNOWN}
         if len(set(named.values())) > 1:
             raise RequestError(
@@ -233,14 +235,14 @@ class EmbeddingTable:
         return next(iter(named.values()), UNKNOWN)
 
     @cached_property
-    def facts(self) -> dict[str, EmbeddingFacts]:
-        """Facts of every embedding, by slide id.
+    def headers(self) -> dict[str, EmbeddingHeader]:
+        """Headers of all embeddings, by slide id.
 
         Raises:
             SlideError: embeddings cannot be read; the message names all of them.
         """
         self.require_readable()
-        return {row.slide_id: facts_of(self.path_of(row)) for row in self.rows}
+        return {row.slide_id: header_of(self.path_of(row)) for row in self.rows}
 
     def require_readable(self, *splits: str | None) -> None:
         """Check the embeddings of all slides, and those of the named splits whole and value by value, once a run.
@@ -255,9 +257,10 @@ class EmbeddingTable:
         for row in self.rows:
             path = self.path_of(row)
             try:
-                facts_of(path)
                 if row.split in wanted:
-                    require_observed(read_embedding(path), self.channel_range or (0, None), path)
+                    self._take(row, path)
+                else:
+                    header_of(path)
             except SlideError as error:
                 faults.append(str(error).replace(str(path), path.name))
         if faults:
@@ -266,6 +269,22 @@ class EmbeddingTable:
                 f"their slides out of {self.source}"
             )
         self._read |= wanted
+
+    def _take(self, row: SlideRow, path: Path) -> None:
+        """Check an embedding whole; keep of a training slide what the standardisation needs, so that it need not be read for that again."""
+        channel_range = self.channel_range or (0, None)
+        embedding = embedding_file(path).read()
+        require_observed(embedding, channel_range, path)
+        if row.split == "train" and row.label is not None:
+            self._statistics[row.slide_id] = channel_statistics(embedding.features[:, slice(*channel_range)])
+
+    def train_statistics(self) -> list[ChannelStatistics]:
+        """Statistics of the channels used, of every labelled training slide in the table's order.
+
+        Raises:
+            RequestError: there is no such slide.
+        """
+        return [self._statistics[item["slide_id"]] for item in self.items("train")]
 
 
 def _minority(values: Mapping[str, Any], unit: str = "") -> str:

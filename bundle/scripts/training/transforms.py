@@ -19,7 +19,8 @@ from ..common.apart import run_apart
 from ..common.boundary import slide_boundary
 from ..common.errors import RequestError
 from ..dsnet.packing import T_PIXELS_PER_PATCH, pack
-from ..encoding.store import Embedding, read_embedding, require_observed
+from ..encoding.embedding_file import read_embedding
+from ..encoding.store import Embedding, require_observed
 from ..encoding.thumbnail import DEFAULT_LEVELS, build_thumbnail
 from ..slides.geometry import PatchGrid
 from ..slides.reader import open_slide

@@ -1,7 +1,7 @@
 """Stage 1 of the method on one slide: to an embedding file by the bundle's code, and from there to the network's input."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,7 @@ from monai.deploy.core.domain.dicom_series_selection import StudySelectedSeries
 from recipe import Recipe
 
 from scripts.common.files import write_csv
-from scripts.encoding.job import ManifestRow
-from scripts.encoding.run import COLUMNS
+from scripts.encoding.job import COLUMNS, ManifestRow
 
 from .slide_reader import Case
 
@@ -86,7 +85,7 @@ class TransformationOperator(Operator):
         for entry in slides.manifest:
             output = row.slide_id if slides.items else ""
             self._manifest.append(replace(entry, slide_id=row.slide_id, slide=str(row.path), output=output))
-        write_csv(self._output / "manifest.csv", COLUMNS, map(asdict, self._manifest))
+        write_csv(self._output / "manifest.csv", COLUMNS, (entry.cells() for entry in self._manifest))
         for item in slides.items:
             item["slide_id"] = row.slide_id  # unique in the request, the file's own name need not be
             op_output.emit(EncodedSlide(item, case.series), "slide")

@@ -9,7 +9,7 @@ from recipe import Recipe
 from scripts.common.files import write_json
 from scripts.evaluation.metrics import predicted_classes
 from scripts.evaluation.predictions import Prediction, require_finite
-from scripts.inference.run import write_heat_maps
+from scripts.inference.heat_maps import HeatMapWriter
 
 from .transformation import EncodedSlide
 
@@ -58,10 +58,8 @@ class HeatMapWriterOperator(SlideWriterOperator):
         """Write the files of one slide."""
         slide, prediction = self.receive(op_input)
         recipe = self._recipe
-        network, card, options = recipe.network, recipe.card, {"device": recipe.device, "target": recipe.target}
-        failures = write_heat_maps([slide.item], [prediction], network, card, self._output, **options)
-        for error in failures.values():
-            raise error
+        writer = HeatMapWriter(recipe.network, recipe.card, self._output, device=recipe.device, target=recipe.target)
+        writer.write(slide.item, prediction)
 
 
 class PredictionWriterOperator(SlideWriterOperator):

@@ -15,7 +15,7 @@ WRONG_REQUEST = 2  # exit code of the bundle's stages, see its README
 
 _PROBE = """
 import json
-import scripts.inference.run
+import scripts.inference.heat_maps
 from scripts.inference.annotations import LEVELS
 from scripts.slides.search import SLIDE_SUFFIXES
 print(json.dumps({"suffixes": sorted(SLIDE_SUFFIXES), "levels": [level for level, _ in LEVELS]}))

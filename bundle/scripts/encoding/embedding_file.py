@@ -1,0 +1,206 @@
+"""The embedding files of a run: of each the header is read once, and the values are verified once, as long as it stays as it is."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from ..common.hdf5 import dataset_of
+from ..slides.geometry import PatchGrid
+from .checksums import require_sealed
+from .foreign import no_patch
+from .store import Embedding, is_ours, opened_embedding, read_foreign, read_ours
+
+DIGITS = 16  # of a fingerprint
+CHECKED_ROWS = 64  # for the fingerprint of a file of another tool, which has no checksum
+KEPT_FILES = 65536
+UNKNOWN = "unknown"
+
+FileState = tuple[int, ...]
+"""Device, inode, size and time of the last change, by which a file is known to be as it was; empty where there is none."""
+
+
+@dataclass(frozen=True)
+class EmbeddingHeader:
+    """What an embedding file says without the values of its patches.
+
+    Attributes:
+        patches: N.
+        channels: C.
+        levels: L; None where the file has no thumbnail.
+        encoder: of a file of ours the encoder's name and hash, of TRIDENT's the name, else "unknown".
+        fingerprint: what tells one slide's embedding from any other's, whatever it is called, in 16 hexadecimal digits: from the checksum
+            of V, O and T that our files hold; of files of other tools, from the coordinates and the first vectors. It does not tell the
+            slide's or patient's name.
+        attributes: the root attributes.
+        state: of the file when it was read.
+    """
+
+    patches: int
+    channels: int
+    levels: int | None
+    encoder: str
+    fingerprint: str
+    attributes: Mapping[str, Any]
+    state: FileState = ()
+
+
+class EmbeddingFile:
+    """One embedding file, ours or of another tool; :func:`embedding_file` returns the one of a path.
+
+    Every answer is of the file as it is now: one that has changed is opened again, and verified again.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._header: EmbeddingHeader | None = None
+        self._grid: tuple[FileState, PatchGrid] | None = None
+        self._verified: FileState = ()
+        self._holds = False
+        self._held: tuple[FileState, Embedding] | None = None
+
+    @property
+    def header(self) -> EmbeddingHeader:
+        """What it says without the values of its patches.
+
+        Raises:
+            SlideError: the file is no feature file, or holds no patch.
+        """
+        state = state_of(self.path)
+        if self._header is None or not state or self._header.state != state:
+            with opened_embedding(self.path) as file:
+                self._header = header_in(file, self.path, state)
+        return self._header
+
+    @property
+    def grid(self) -> PatchGrid:
+        """Where the cells of V lie.
+
+        Raises:
+            SlideError: see :meth:`read`.
+        """
+        state = state_of(self.path)
+        if self._grid is None or not state or self._grid[0] != state:
+            return self.read().grid
+        return self._grid[1]
+
+    def verified(self) -> EmbeddingHeader:
+        """Return the header of a file of ours that is complete and holds what was written; its values are not kept.
+
+        Raises:
+            SlideError: the file cannot be read, does not say that it is complete, or a checksum differs.
+        """
+        state = state_of(self.path)
+        if self._header is None or not state or self._verified != state:
+            with opened_embedding(self.path) as file:
+                require_sealed(file, self.path)
+                self._header, self._verified = header_in(file, self.path, state), state
+        return self._header
+
+    def read(self) -> Embedding:
+        """Read it whole; a file of ours is compared with its checksums, once.
+
+        Raises:
+            SlideError: the file is not such a file, is damaged, holds no patch, or its coordinates lie on no regular grid of a size that
+                a slide can have.
+        """
+        state = state_of(self.path)
+        if self._held is not None and state and self._held[0] == state:
+            return self._held[1]
+        with opened_embedding(self.path) as file:
+            if is_ours(file):
+                embedding = read_ours(file, self.path, verify=not state or self._verified != state)
+                self._verified = state
+            else:
+                embedding = read_foreign(file, self.path)
+            if self._header is None or self._header.state != state:
+                self._header = header_in(file, self.path, state)
+        self._grid = state, embedding.grid
+        if self._holds:
+            self._held = state, embedding
+        return embedding
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep in memory what is read inside the block, so that whoever reads it again there does not open the file."""
+        before, self._holds = self._holds, True
+        try:
+            yield
+        finally:
+            self._holds = before
+            if not before:
+                self._held = None
+
+    def know(self, header: EmbeddingHeader) -> None:
+        """Take the header that whoever wrote or verified the file, maybe in another process, has seen."""
+        self._header = header
+
+
+@lru_cache(maxsize=KEPT_FILES)
+def embedding_file(path: Path) -> EmbeddingFile:
+    """Return the file of a path, the same one at every call."""
+    return EmbeddingFile(path)
+
+
+def header_of(path: Path) -> EmbeddingHeader:
+    """Return the header of a file, see :attr:`EmbeddingFile.header`."""
+    return embedding_file(path).header
+
+
+def read_embedding(path: Path) -> Embedding:
+    """Read a file whole, see :meth:`EmbeddingFile.read`."""
+    return embedding_file(path).read()
+
+
+def header_in(file: h5py.File, path: Path, state: FileState = ()) -> EmbeddingHeader:
+    """Read the header of an open file.
+
+    Args:
+        file: the file.
+        path: its path, for messages.
+        state: its state.
+
+    Raises:
+        SlideError: it holds no patch.
+        ValueError: it is no feature file.
+    """
+    features = dataset_of(file, "features")
+    if not features.size:
+        raise no_patch(path)
+    ours = is_ours(file)
+    stated = file.attrs.get("encoder", features.attrs.get("encoder", "None"))
+    return EmbeddingHeader(
+        patches=int(features.shape[-2]),
+        channels=int(features.shape[-1]),
+        levels=dataset_of(file, "thumbnail").shape[2] // 3 if ours and "thumbnail" in file else None,
+        encoder=UNKNOWN if str(stated) == "None" else str(stated),
+        fingerprint=str(file.attrs["checksum"]).removeprefix("sha256:")[:DIGITS] if ours else _digest(file),
+        attributes=dict(file.attrs),
+        state=state,
+    )
+
+
+def _digest(file: h5py.File) -> str:
+    digest = hashlib.sha256()
+    features, coords = dataset_of(file, "features"), dataset_of(file, "coords")
+    for values in (coords[()], (features[0] if features.ndim == 3 else features)[:CHECKED_ROWS]):
+        digest.update(f"{values.shape} {values.dtype.str}".encode())
+        digest.update(values.tobytes())
+    return digest.hexdigest()[:DIGITS]
+
+
+def state_of(path: Path) -> FileState:
+    """Return by what a file is known to be as it was."""
+    try:
+        status = path.stat()
+    except OSError:  # the error of opening it says more
+        return ()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

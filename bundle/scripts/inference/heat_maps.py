@@ -1,0 +1,176 @@
+"""The heat maps of classified slides, each written while its slide is in memory."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+
+from ..common.apart import run_apart
+from ..common.boundary import slide_boundary
+from ..common.errors import SlideError
+from ..common.files import writing_to
+from ..common.progress import track
+from ..dsnet.heat_map import HeatMap, Network
+from ..encoding.embedding_file import embedding_file
+from ..encoding.store import Embedding
+from ..evaluation.calibration import calibrated_predictions
+from ..evaluation.predictions import Prediction
+from ..slides.box import box_of_slide
+from ..slides.reader import open_slide
+from ..training.evaluation import PredictionCollector
+from ..training.leakage import seen_splits
+from ..training.transforms import LoadEmbeddingd, PackMatricesd
+from .exports import write_heat_map
+from .overlay import SIDE_PX
+from .record import write_scores
+from .slide_set import InferenceSet
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class HeatMapWriter:
+    """Writes the folder ``<slide_id>`` of a slide: the heat map of one class, and the slide's scores.
+
+    Args:
+        network: the trained network.
+        card: its card.
+        output_dir: folder of the folders.
+        device: where the network runs.
+        target: number of that class; None is class 1 of two, else the class predicted for each slide.
+        heat_map: makes the maps.
+    """
+
+    network: Network
+    card: dict[str, Any]
+    output_dir: str | Path
+    device: torch.device | str = "cpu"
+    target: int | None = None
+    heat_map: HeatMap = field(default_factory=HeatMap)
+
+    def write(self, item: Mapping[str, Any], prediction: Prediction) -> None:
+        """Write the folder of one slide.
+
+        Args:
+            item: the slide, as :class:`.slide_set.InferenceSet` lists it.
+            prediction: what the network said of it, calibrated.
+
+        Raises:
+            SlideError: there is no heat map of this slide.
+            StorageError: nothing more can be written.
+        """
+        file = embedding_file(Path(item["embedding"]))
+        with slide_boundary(item["slide"]), writing_to(self.output_dir), file.held():
+            self._write(item, prediction, file.read(), self._seen.get(file.header.fingerprint))
+
+    @cached_property
+    def _seen(self) -> dict[str, str]:
+        return seen_splits(self.card)
+
+    def class_shown(self, prediction: Prediction) -> int:
+        """Number of the class whose map is drawn."""
+        if self.target is not None:
+            return self.target
+        two_classes = len(self.card["class_names"]) == 2
+        return 1 if two_classes else max(range(len(prediction.probabilities)), key=prediction.probabilities.__getitem__)
+
+    def _write(
+        self, item: Mapping[str, Any], prediction: Prediction, embedding: Embedding, seen_in: str | None
+    ) -> None:
+        folder, slide = Path(self.output_dir) / prediction.slide_id, Path(item["slide"])
+        shown, kind = self.class_shown(prediction), self.heat_map.kind(self.network)
+        class_name = self.card["class_names"][shown]
+        self.network.eval()
+        matrices = LoadEmbeddingd()(item)
+        thumbnail = (255 * (1 - matrices["t"][:3])).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        write_heat_map(
+            folder,
+            cam=self.heat_map(self.network, PackMatricesd()(matrices)["image"][None].to(self.device), shown),
+            observed=(matrices["v"] != 0).any(dim=0).numpy(),
+            thumbnail=thumbnail,
+            origin_xy_px=embedding.origin_xy_px,
+            patch_px_level0=embedding.patch_px_level0,
+            mpp_x=embedding.attributes.get("mpp_x"),
+            mpp_y=embedding.attributes.get("mpp_y"),
+            class_name=class_name,
+            slide=slide,
+            bounds_xy_px=_bounds_xy_px(embedding, slide),
+            picture=box_of_slide(slide, embedding.grid, SIDE_PX),
+            kind=kind,
+        )
+        write_scores(
+            folder,
+            item=item,
+            prediction=prediction,
+            embedding=embedding,
+            tissue=embedding.tissue,
+            thumbnail=thumbnail,
+            class_shown=class_name,
+            kind=kind,
+            seen_in=seen_in,
+        )
+
+
+class HeatMapHandler:
+    """Lets an evaluator write the heat map of each slide as soon as it is judged, while it is in memory.
+
+    Args:
+        slides: what is classified; keeps which slides have no heat map.
+        collector: attached to the evaluator before; has the prediction.
+        writer: writes the maps; None writes none.
+    """
+
+    def __init__(self, slides: InferenceSet, collector: PredictionCollector, writer: HeatMapWriter | None) -> None:
+        self._slides = slides
+        self._collector = collector
+        self._writer = writer
+        self._items: dict[str, Any] = {}
+        self._progress: Iterator[Any] = iter(())
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the evaluator."""
+        if self._writer is not None:
+            engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
+            engine.add_event_handler(Events.ITERATION_STARTED, self._proceed)
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._write, self._writer)
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._proceed)
+
+    def _begin(self, engine: Engine) -> None:
+        self._items = {item["slide_id"]: item for item in self._slides.items}
+        self._progress = track(self._items, total=len(self._items), what="heat maps", unit="slide")
+
+    def _proceed(self, engine: Engine) -> None:
+        next(self._progress, None)
+
+    def _write(self, engine: Engine, writer: HeatMapWriter) -> None:
+        if not engine.state.output:  # the slide failed
+            return
+        prediction = self._collector.latest
+        if not prediction.is_finite:
+            return
+        (calibrated,) = calibrated_predictions([prediction], self._slides.card["temperature"])
+        try:
+            writer.write(self._items[prediction.slide_id], calibrated)
+        except SlideError as error:
+            self._slides.fail(prediction.slide_id, f"predicted, but without a heat map: {error}")
+
+
+def _bounds_xy_px(embedding: Embedding, slide: Path) -> tuple[int, int]:
+    """Corner of what was scanned, from the embedding file or else the slide; where neither says, that of the glass."""
+    bounds = embedding.attributes.get("bounds_xywh_px")
+    if bounds is None and slide.is_file():
+        try:
+            bounds = run_apart(_bounds_of, slide, slide)
+        except SlideError as error:  # it is not needed for anything else here
+            _LOGGER.debug("%s", error)
+    return (0, 0) if bounds is None else (int(bounds[0]), int(bounds[1]))
+
+
+def _bounds_of(slide: Path) -> tuple[int, int, int, int]:
+    with open_slide(slide) as reader:
+        return reader.bounds_xywh_px

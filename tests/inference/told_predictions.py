@@ -1,0 +1,32 @@
+"""The end of an inference whose predictions are told instead of made: heat maps and results, by the handlers of the config."""
+
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine
+
+from scripts.dsnet.heat_map import Network
+from scripts.inference.heat_maps import HeatMapHandler, HeatMapWriter
+from scripts.inference.run import write_results
+from scripts.inference.slide_set import InferenceSet
+from scripts.training.evaluation import PredictionCollector
+
+
+class ToldCollector(PredictionCollector):
+    """Collects the outputs of an engine as they are."""
+
+    def _collect(self, engine: Engine) -> None:
+        self._found += [(prediction, None) for prediction in engine.state.output]
+
+
+def write_all(
+    slides: InferenceSet, told: PredictionCollector, network: Network, output: Path, **options: Any
+) -> PredictionCollector:
+    """Write what inference writes of ``told.predictions``; ``options`` are those of :class:`HeatMapWriter`."""
+    collector = ToldCollector()
+    engine = Engine(lambda engine, prediction: [prediction])
+    collector.attach(engine)
+    HeatMapHandler(slides, collector, HeatMapWriter(network, slides.card, output, **options)).attach(engine)
+    engine.run(told.predictions)
+    write_results(slides, collector, output)
+    return collector
