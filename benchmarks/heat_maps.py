@@ -49,8 +49,8 @@ def score_maps(model: Path, dataset: Path, masks: Path, split: str, *, methods: 
     """Score the maps of one network."""
     card = read_card(model)
     network = load_model(network_from_card(card), model, card).eval()
-    levels = card["network"]["thumbnail_levels"]
-    table = EmbeddingTable(dataset, classes=card["class_names"], levels=levels, channel_range=card["channel_range"])
+    levels = card.network["thumbnail_levels"]
+    table = EmbeddingTable(dataset, classes=card.class_names, levels=levels, channel_range=card.channel_range)
     rows = {row.slide_id: row for row in table.rows}
     mask_of = find_masks(table.rows, table.source, masks)
     of_patches = HeatMap().kind(network).is_probability
@@ -68,8 +68,8 @@ def score_maps(model: Path, dataset: Path, masks: Path, split: str, *, methods: 
             lesion = observed & lesion_cells(mask_of[name], grid, slide=rows[name].path)
         with torch.no_grad():
             raw = torch.softmax(network.attend(image)[0], dim=1).tolist()
-        probabilities = calibrated(raw, card["temperature"])
-        called = bool(predicted_classes(probabilities, card["threshold"])[0])
+        probabilities = calibrated(raw, card.temperature)
+        called = bool(predicted_classes(probabilities, card.threshold)[0])
         for key in keys:
             heat = (HeatMap() if of_patches else HeatMap(*key))(network, image, 1)
             slide = MappedSlide(name, name, positive, called, float(probabilities[0, 1]), heat, observed, lesion)

@@ -51,7 +51,7 @@ from scripts.training.card import load_model, network_from_card, read_card
 card = read_card("models/model.pt")
 network = load_model(network_from_card(card), "models/model.pt", card).eval()
 session = onnxruntime.InferenceSession("models/verify_model.onnx")
-channels, levels = card["network"]["embedding_channels"], card["network"]["thumbnail_levels"]
+channels, levels = card.network["embedding_channels"], card.network["thumbnail_levels"]
 for shape in ((1, 16, 16), (2, 37, 53), (1, 9, 7)):
     torch.manual_seed(0)
     image = torch.rand(shape[0], channels + 12 * levels, *shape[1:])

@@ -51,7 +51,7 @@ class DSNetApp(Application):
             name="transformation",
         )
         inference = DSNetInferenceOperator(
-            self, app_context=self._context, temperature=recipe.card["temperature"], name="inference"
+            self, app_context=self._context, temperature=recipe.card.temperature, name="inference"
         )
         predictions = PredictionWriterOperator(self, recipe=recipe, output_folder=output, name="predictions")
         heat_maps = HeatMapWriterOperator(self, recipe=recipe, output_folder=output, name="heat_maps")
@@ -70,7 +70,7 @@ class DSNetApp(Application):
 def _model_info(recipe: Recipe) -> ModelInfo:
     """What the report says of its origin; the UID changes with the weights."""
     metadata = recipe.metadata
-    uid = generate_uid(entropy_srcs=[recipe.card["weights_sha256"]])
+    uid = generate_uid(entropy_srcs=[recipe.card.weights_sha256])
     return ModelInfo(metadata["authors"], metadata["name"], metadata["version"], uid)
 
 

@@ -15,7 +15,8 @@ from scripts.common.files import sha256_of
 from scripts.dsnet.network import DSNet
 from scripts.encoding.encoders import read_weights, require_finite, require_fit
 from scripts.inference.slide_set import InferenceSet
-from scripts.training.card import card_path, network_from_card, read_card
+from scripts.training.card import network_from_card, read_card
+from scripts.training.model_card import ModelCard
 
 EXPORT = "`make package` writes one that is: unpack its zip anew"
 
@@ -35,7 +36,7 @@ class Recipe:
         network: the weights of ``model.ts`` in a network that Grad-CAM can look into.
     """
 
-    card: dict[str, Any]
+    card: ModelCard
     threshold: float | None
     target: int | None
     metadata: dict[str, Any]
@@ -52,10 +53,6 @@ def read_recipe(bundle: Path) -> Recipe:
         RequestError: a file is missing, or model card, ``model.ts`` and ``model.pt`` do not belong together.
     """
     model = bundle / "models" / "model.pt"  # names the card; the file itself may be absent
-    if not card_path(model).is_file():
-        raise RequestError(
-            f"{card_path(model)}: no such file, expected the model card that train.yaml writes: put it there"
-        )
     card = read_card(model)
     parser = ConfigParser()
     parser.read_config(bundle / "configs" / "inference.yaml")
@@ -63,7 +60,7 @@ def read_recipe(bundle: Path) -> Recipe:
     device, threshold = parser.get_parsed_content("device"), parser.get_parsed_content("threshold")
     return Recipe(
         card=card,
-        threshold=card["threshold"] if threshold is None else threshold,
+        threshold=card.threshold if threshold is None else threshold,
         target=parser.get_parsed_content("target"),
         metadata=json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8")),
         device=device,
@@ -73,7 +70,7 @@ def read_recipe(bundle: Path) -> Recipe:
     )
 
 
-def _network_of(scripted: Path, model: Path, card: dict[str, Any]) -> DSNet:
+def _network_of(scripted: Path, model: Path, card: ModelCard) -> DSNet:
     """Load the weights of ``model.ts``, and compare them with ``model.pt`` where that is there."""
     if not scripted.is_file():
         raise RequestError(f"{scripted}: no such file, expected the network as TorchScript: {EXPORT}")
@@ -92,7 +89,7 @@ def _network_of(scripted: Path, model: Path, card: dict[str, Any]) -> DSNet:
     network.load_state_dict(state)
     if model.is_file():
         trained = read_weights(model, network=network, made_by="train.yaml")
-        if card["weights_sha256"] != sha256_of(model) or not all(
+        if card.weights_sha256 != sha256_of(model) or not all(
             torch.equal(state[name], trained[name]) for name in trained
         ):
             raise RequestError(f"{scripted}: not made from {model} and its card, expected an export of them: {EXPORT}")

@@ -14,7 +14,7 @@ from scripts.dsnet.network import DSNet
 from scripts.evaluation.bootstrap import Run, resampled_metrics
 from scripts.evaluation.interval import Drawn
 from scripts.evaluation.predictions import Prediction, write_predictions
-from scripts.training.card import FORMAT
+from scripts.training.model_card import FORMAT
 
 SCORES = {"a": (0, 0.1), "b": (1, 0.4), "c": (0, 0.6), "d": (1, 0.9), "e": (1, 0.8)}  # five of six pairs in order
 

@@ -1,5 +1,6 @@
 """One odd slide of an inference is entered as failed; the others are predicted."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +27,7 @@ NAMES = ("a", "b", "c")
 
 def three(folder: Path, **card: Any) -> InferenceSet:
     write_table(folder, [{"slide": f"{name}.tif"} for name in NAMES])
-    return InferenceSet(None, folder, {**CARD, **card}, lambda: None, model="model.pt")  # type: ignore[arg-type, return-value]
+    return InferenceSet(None, folder, replace(CARD, **card), lambda: None, model="model.pt")  # type: ignore[arg-type, return-value]
 
 
 def failed(slides: InferenceSet) -> dict[str, str]:

@@ -1,6 +1,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +27,18 @@ from scripts.inference.heat_maps import HeatMapWriter
 from scripts.inference.run import class_index, write_results
 from scripts.inference.slide_set import InferenceSet
 from scripts.training.evaluation import PredictionCollector
+from scripts.training.model_card import ModelCard
 from scripts.training.transforms import LoadEmbeddingd, PackMatricesd
 
-CARD = {
-    "class_names": ["normal", "tumour"],
-    "threshold": 0.4,
-    "threshold_from": "val",
-    "temperature": 1.0,
-    "encoder": "unknown",
-    "network": {"num_classes": 2, "embedding_channels": 6, "thumbnail_levels": 3, "thumbnail_stream": True},
-    "channel_range": None,
-}
+CARD = ModelCard(
+    class_names=("normal", "tumour"),
+    threshold=0.4,
+    threshold_from="val",
+    temperature=1.0,
+    encoder="unknown",
+    network={"num_classes": 2, "embedding_channels": 6, "thumbnail_levels": 3, "thumbnail_stream": True},
+    channel_range=None,
+)
 
 
 class BlankMap(HeatMap):
@@ -67,7 +69,7 @@ def read_predictions(folder: Path) -> list[dict[str, str]]:
 
 
 def slide_set(slides: Path | None, dataset: Path, **card: Any) -> InferenceSet:
-    return InferenceSet(slides and str(slides), dataset, {**CARD, **card}, MeanEncoder, model="model.pt")
+    return InferenceSet(slides and str(slides), dataset, replace(CARD, **card), MeanEncoder, model="model.pt")
 
 
 @pytest.fixture
@@ -96,12 +98,11 @@ def test_slides_that_fail_or_are_empty_are_left_out(scans: Path, tmp_path: Path)
 def test_a_label_that_the_network_does_not_know_is_kept_and_counted(
     scans: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    card = {"class_names": ["Normal", "Tumour"]}
-    slides = slide_set(scans / "slides.csv", tmp_path / "data", **card)
+    slides = slide_set(scans / "slides.csv", tmp_path / "data", class_names=("Normal", "Tumour"))
     assert [item["label"] for item in slides.items] == [-1]
     assert "1 of 1 slides have a label that the model does not know" in caplog.text
     assert "expected one of Normal, Tumour: correct the column label" in caplog.text
-    write_results(slides, collected(slides, (0.3, 0.7)), DSNet(), tmp_path / "out", heat_maps=False)
+    write_results(slides, collected(slides, (0.3, 0.7)), tmp_path / "out")
     assert [(row["label"], row["predicted"]) for row in read_predictions(tmp_path / "out")] == [("tumour", "Tumour")]
 
 
@@ -214,7 +215,7 @@ def test_the_map_of_two_classes_is_that_of_the_second_whatever_was_predicted(sca
     blank = BlankMap()
     slides = slide_set(scans / "good.tif", tmp_path / "data")
     write_all(slides, collected(slides, (0.9, 0.1)), DSNet(embedding_channels=6), tmp_path / "two", heat_map=blank)
-    three = slide_set(scans / "good.tif", tmp_path / "data", class_names=["a", "b", "c"], threshold=None)
+    three = slide_set(scans / "good.tif", tmp_path / "data", class_names=("a", "b", "c"), threshold=None)
     write_all(
         three, collected(three, (0.2, 0.3, 0.5)), DSNet(3, embedding_channels=6), tmp_path / "three", heat_map=blank
     )
@@ -233,7 +234,7 @@ def test_the_map_of_a_chosen_class(scans: Path, tmp_path: Path, asked: str | Non
 
 def test_a_class_is_named_as_the_card_names_it() -> None:
     """The command line makes a number of a name of digits."""
-    assert class_index({"class_names": ["0", "1"]}, 1) == 1
+    assert class_index(replace(CARD, class_names=("0", "1")), 1) == 1
     with pytest.raises(RequestError, match="target_class 'stroma': the model knows normal, tumour"):
         class_index(CARD, "stroma")
 

@@ -30,19 +30,21 @@ from scripts.inference.annotations import LEVELS
 from scripts.inference.exports import write_heat_map
 from scripts.inference.slide_set import InferenceSet
 from scripts.training.evaluation import PredictionCollector
+from scripts.training.model_card import ModelCard
 
 ROWS, COLUMNS = 4, 6
 COOL, HOT = 145, 175
 GLASS_FROM = 200
 ATOL = 0.03
-CARD = {
-    "class_names": ["normal", "tumour"],
-    "threshold": 0.5,
-    "temperature": 1.0,
-    "encoder": "unknown",
-    "network": {"num_classes": 2, "embedding_channels": 6, "thumbnail_levels": 3, "thumbnail_stream": True},
-    "channel_range": None,
-}
+CARD = ModelCard(
+    class_names=("normal", "tumour"),
+    threshold=0.5,
+    temperature=1.0,
+    encoder="unknown",
+    network={"num_classes": 2, "embedding_channels": 6, "thumbnail_levels": 3, "thumbnail_stream": True},
+    channel_range=None,
+    threshold_from=None,
+)
 
 
 def tissue() -> np.ndarray:

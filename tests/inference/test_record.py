@@ -1,14 +1,17 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from scripts.dsnet.network import DSNet
 from scripts.encoding.store import Embedding
 from scripts.encoding.tissue_record import TissueRecord
 from scripts.evaluation.predictions import Prediction
 from scripts.inference.record import write_run, write_scores
+from scripts.training.model_card import ModelCard
 
 GREEN, PINK = (20, 140, 60), (200, 120, 170)
 GRID_YX = np.array([[0, 0], [0, 1], [1, 1]], dtype=np.int32)
@@ -79,15 +82,16 @@ def test_scores_of_a_file_of_another_tool(tmp_path: Path) -> None:
 
 
 def test_run_keeps_the_card_but_no_fingerprint(tmp_path: Path) -> None:
-    card = {"class_names": ["a", "b"], "threshold": 0.4, "seen": {"train": "0123456789abcdef"}}
+    network = DSNet(embedding_channels=6).arguments
+    card = ModelCard(class_names=("a", "b"), threshold=0.4, threshold_from="val", encoder=None, network=network)
     write_run(
         tmp_path / "inference.json",
-        card=card,
+        card=replace(card, seen={"train": "0123456789abcdef"}),
         threshold=0.6,
         settings={"slides": Path("x"), "seed": 1, "threshold": None},
     )
     text = (tmp_path / "inference.json").read_text()
     run = json.loads(text)
-    assert "0123456789abcdef" not in text and run["card"] == {"class_names": ["a", "b"], "threshold": 0.4}
+    assert "0123456789abcdef" not in text and ModelCard.from_json("inference.json", run["card"]) == card
     assert run["threshold"] == 0.6 and run["settings"] == {"slides": "x", "seed": 1, "threshold": None}
     assert set(run["versions"]) == {"bundle", "monai", "torch"}

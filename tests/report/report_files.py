@@ -14,6 +14,7 @@ from scripts.evaluation.predictions import Prediction, write_predictions
 from scripts.inference.exports import write_heat_map
 from scripts.inference.record import write_run, write_scores
 from scripts.training.evaluation import PredictionCollector
+from scripts.training.model_card import ModelCard
 from scripts.training.report import write_evaluation
 
 EVIL = "<script>alert(1)</script>"
@@ -21,12 +22,11 @@ SHAPE_YX = (6, 8)
 PATCH_PX = 128
 
 
-def card_of(*class_names: str, **changed: Any) -> dict[str, Any]:
+def card_of(*class_names: str, **changed: Any) -> ModelCard:
     """A model card as train.yaml writes it."""
     two = len(class_names) == 2
-    return {
-        "format": "dsnet-model/1",
-        "class_names": list(class_names),
+    content: dict[str, Any] = {
+        "class_names": class_names,
         "threshold": 0.4 if two else None,
         "threshold_from": "val",
         "temperature": 1.25,
@@ -40,8 +40,8 @@ def card_of(*class_names: str, **changed: Any) -> dict[str, Any]:
         "seen": {"train": "0123", "val": ""},
         "versions": {"bundle": "0.1.0"},
         "intended_use": "research only",
-        **changed,
     }
+    return ModelCard(**content | changed)
 
 
 def predictions_of(
@@ -67,7 +67,7 @@ def predictions_of(
 
 def write_inference(
     folder: Path,
-    card: dict[str, Any],
+    card: ModelCard,
     predictions: Sequence[Prediction],
     *,
     threshold: float | None = None,
@@ -78,7 +78,7 @@ def write_inference(
     failed: str | None = None,
 ) -> Path:
     """Write what inference leaves, with one row of ``manifest.csv`` for a slide that failed."""
-    names, chosen = card["class_names"], card["threshold"] if threshold is None else threshold
+    names, chosen = card.class_names, card.threshold if threshold is None else threshold
     write_predictions(folder / "predictions.csv", predictions, class_names=names, threshold=chosen)
     write_run(folder / "inference.json", card=card, threshold=chosen, settings={"seed": 0, "slides": None})
     rows = [{"slide_id": failed, "slide": f"{failed}.tif", "status": "failed", "error": "damaged"}] if failed else []
@@ -128,7 +128,7 @@ def write_inference(
     return folder
 
 
-def write_evaluated(folder: Path, card: dict[str, Any], predictions: Sequence[Prediction]) -> Path:
+def write_evaluated(folder: Path, card: ModelCard, predictions: Sequence[Prediction]) -> Path:
     """Write what evaluating leaves; the predictions are taken as uncalibrated."""
     collector = PredictionCollector()
     collector.predictions = list(predictions)

@@ -20,7 +20,7 @@ def test_what_inference_left(written: Path) -> None:
     first = inference.slides[0]
     assert first.predicted == int(first.prediction.probabilities[1] >= 0.4) and first.threshold == 0.4
     assert first.tissue["patches"] == 6 * 8 - 1 and (first.patient, first.seen_in) == ("p0", None)
-    assert inference.card["weights_sha256"] == "c0ffee"
+    assert inference.card.weights_sha256 == "c0ffee"
 
 
 def test_without_heat_maps(tmp_path: Path) -> None:

@@ -53,9 +53,7 @@ def test_what_was_looked_at(tmp_path: Path) -> None:
 
 def test_an_unknown_model_is_not_made_up(tmp_path: Path) -> None:
     """A card of an older version, or none, says little: so does the report."""
-    inference = inference_of(tmp_path, "0", "1")
-    for name in ("training", "validation", "weights_sha256", "versions"):
-        inference.card.pop(name)
+    inference = inference_of(tmp_path, "0", "1", training={}, validation={}, weights_sha256=None, versions={})
     found = dict(words.model_card(inference))
     assert {found[name] for name in ("Trained on", "Epoch", "Validated on", "Weights (sha256)", "Made with")} == {
         "not stated"

@@ -66,7 +66,7 @@ def test_what_is_kept_is_the_average(trained: Path) -> None:
         assert all(torch.equal(kept[name], value) for name, value in state["averaged"].items())
     assert any(not torch.equal(kept[name], value) for name, value in state["network"].items())
     card = read_card(trained / "model.pt")
-    assert (card["architecture"], card["network"]["head"]) == ("DSNet", "patch")
+    assert (card.architecture, card.network["head"]) == ("DSNet", "patch")
 
 
 @pytest.mark.parametrize("options", [{}, {"checkpointing": True}], ids=str)
@@ -94,7 +94,7 @@ def test_evaluation_and_inference_take_it_without_an_overlay(dataset: Path, trai
 def test_attention_pooling_is_trained_and_used_alike(dataset: Path, tmp_path: Path) -> None:
     train(dataset, tmp_path, "train.yaml", "baselines/attention_pooling.yaml")
     card = read_card(tmp_path / "model.pt")
-    assert card["architecture"] == "AttentionPooling"
+    assert card.architecture == "AttentionPooling"
     common = {"dataset_dir": dataset, "model": tmp_path / "model.pt", **ON_CPU}
     run_config("train.yaml", "evaluate.yaml", run_id="evaluating", output_dir=tmp_path / "eval", **common)
     run_config("inference.yaml", run_id="inference", output_dir=tmp_path / "out", split="test", **common)

@@ -1,8 +1,10 @@
 """What ties weights, card, encoder and network arguments together."""
 
+import json
 import logging
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -12,8 +14,9 @@ from scripts.common.files import sha256_of, write_json
 from scripts.dsnet.network import DSNet
 from scripts.evaluation.calibration import calibrated
 from scripts.evaluation.predictions import Prediction
-from scripts.training.card import FORMAT, card_path, load_model, network_from_card, read_card, write_card
+from scripts.training.card import load_model, network_from_card, read_card, write_card
 from scripts.training.evaluation import PredictionCollector
+from scripts.training.model_card import FORMAT, ModelCard, card_path
 
 
 def trained(folder: Path, **arguments: object) -> Path:
@@ -42,7 +45,7 @@ def test_an_ablation_is_rebuilt_from_its_card(tmp_path: Path, name: str) -> None
 
 
 def test_a_card_of_before_uses_all_channels(tmp_path: Path) -> None:
-    assert read_card(trained(tmp_path))["channel_range"] is None
+    assert read_card(trained(tmp_path)).channel_range is None
 
 
 def test_weights_without_their_card_are_refused(tmp_path: Path) -> None:
@@ -68,7 +71,7 @@ def test_embeddings_of_another_encoder_are_refused(tmp_path: Path) -> None:
         load_model(network_from_card(card), model, card, encoder="B sha256:2")
 
 
-def written(folder: Path, scores: list[float], *, best_epoch: int = 1, calibrate: bool = True) -> dict:
+def written(folder: Path, scores: list[float], *, best_epoch: int = 1, calibrate: bool = True) -> ModelCard:
     """Card of a network whose validation slides (labels 0, 1, 0, 1) have these probabilities of class 1."""
     model = trained(folder)
     collector = PredictionCollector()
@@ -89,35 +92,35 @@ def test_the_card_says_what_was_done(tmp_path: Path, caplog: pytest.LogCaptureFi
     """Of a training of four epochs, resumed with two, which train none."""
     caplog.set_level(logging.INFO, logger="scripts")
     card = written(tmp_path, [0.1, 0.7, 0.3, 0.9], best_epoch=3)
-    training = card["training"]
+    training = card.training
     assert (training["slides"], training["epochs"], training["epoch"], training["max_epochs"]) == (3, 4, 3, 4)
     assert caplog.messages == [
         f"trained: {tmp_path / 'model.pt'} and its card {tmp_path / 'model.json'}; epoch 3 of 4 chosen, validation AUC 1.000, "
-        f"threshold {card['threshold']:.3f}; next: evaluating on the test slides (evaluate.yaml) or inference on new ones "
+        f"threshold {card.threshold:.3f}; next: evaluating on the test slides (evaluate.yaml) or inference on new ones "
         f"(inference.yaml), with --model {tmp_path / 'model.pt'}"
     ]
 
 
 def test_the_threshold_says_where_it_comes_from(tmp_path: Path) -> None:
     card = written(tmp_path, [0.1, 0.7, 0.3, 0.9])
-    assert (card["threshold"], card["threshold_from"]) == (pytest.approx(0.5), "val")
+    assert (card.threshold, card.threshold_from) == (pytest.approx(0.5), "val")
     card = written(tmp_path, [0.9, 0.1, 0.8, 0.2])
-    assert (card["threshold"], card["threshold_from"]) == (0.5, "default")
+    assert (card.threshold, card.threshold_from) == (0.5, "default")
 
 
 def test_the_threshold_is_on_the_scale_of_what_is_reported(tmp_path: Path) -> None:
     """Scores far too sure of themselves: temperature and threshold move together, so that the decisions stay."""
     scores = [0.001, 0.9999, 0.99, 0.9995]
     plain, card = written(tmp_path, scores, calibrate=False), written(tmp_path, scores)
-    assert (plain["temperature"], plain["temperature_from"]) == (1, None)
-    assert card["temperature"] > 1 and card["temperature_from"] == "val"
-    moved = calibrated([[1 - p, p] for p in scores], card["temperature"])[:, 1]
-    assert list(moved >= card["threshold"]) == [p >= plain["threshold"] for p in scores] == [False, True, False, True]
+    assert (plain.temperature, plain.temperature_from) == (1, None)
+    assert card.temperature > 1 and card.temperature_from == "val"
+    moved = calibrated([[1 - p, p] for p in scores], card.temperature)[:, 1]
+    assert list(moved >= card.threshold) == [p >= plain.threshold for p in scores] == [False, True, False, True]
 
 
 def test_a_card_of_before_has_no_temperature(tmp_path: Path) -> None:
-    assert read_card(trained(tmp_path))["temperature"] == 1
-    assert read_card(tmp_path / "absent.pt", optional=True)["temperature"] == 1
+    assert read_card(trained(tmp_path)).temperature == 1
+    assert read_card(tmp_path / "absent.pt", optional=True).temperature == 1
 
 
 def test_a_training_without_validation_gets_no_card(tmp_path: Path) -> None:
@@ -128,3 +131,46 @@ def test_a_training_without_validation_gets_no_card(tmp_path: Path) -> None:
 def test_a_missing_model_is_named_where_it_must_be_there(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"nosuch\.pt: no such file; expected the weights that train\.yaml writes"):
         read_card(tmp_path / "nosuch.pt")
+
+
+def test_a_card_is_read_as_it_was_written(tmp_path: Path) -> None:
+    assert read_card(trained(tmp_path)).network == DSNet(embedding_channels=6).arguments
+    card = written(tmp_path, [0.1, 0.7, 0.3, 0.9])
+    assert read_card(tmp_path / "model.pt") == card
+    assert list(card.to_json()) == list(json.loads(card_path(tmp_path / "model.pt").read_text()))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"class_names": ["0"]}, r"classes \['0'\] and temperature 1"),
+        ({"class_names": "01"}, "class_names is '01'"),
+        ({"temperature": 0}, "temperature 0"),
+        ({"temperature": None}, "temperature is 'None'"),
+        ({"threshold_from": "test"}, "threshold_from 'test'"),
+        ({"network": {"embedding_channels": 6}}, "has no network.thumbnail_levels"),
+        ({"channel_range": [0]}, r"channels \[0\]"),
+        ({"seen": {"train": 3}}, "fingerprints"),
+        ({"seen": []}, "seen is"),
+        ({"architecture": "ViT"}, "architecture 'ViT'"),
+        ({"weights_sha256": 1}, "weights_sha256 is '1'"),
+    ],
+)
+def test_a_card_that_was_changed(tmp_path: Path, changed: dict[str, Any], message: str) -> None:
+    """One line that names the file, whatever is wrong in it."""
+    model = trained(tmp_path)
+    write_json(card_path(model), json.loads(card_path(model).read_text()) | changed)
+    with pytest.raises(
+        RequestError, match=rf"model\.json: .*{message}.*expected the card that train\.yaml writes"
+    ) as caught:
+        read_card(model)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_card_cut_short(tmp_path: Path) -> None:
+    model = trained(tmp_path)
+    content = card_path(model).read_bytes()
+    for size in range(0, len(content) - 2, 97):
+        card_path(model).write_bytes(content[:size])
+        with pytest.raises(RequestError, match=r"model\.json: not JSON"):
+            read_card(model)

@@ -50,9 +50,9 @@ def test_they_train_and_are_evaluated_where_they_lie(tmp_path: Path, channels: i
     }
     run_config("train.yaml", run_id="training", output_dir=tmp_path / "log", max_epochs=1, **folders, **ON_CPU)
     card = read_card(tmp_path / "model.pt")
-    assert card["network"]["embedding_channels"] == channels
-    assert card["network"]["thumbnail_stream"] is False  # the slides are not there
-    assert card["encoder"] == ("uni_v1" if tool == "trident" else "unknown")
+    assert card.network["embedding_channels"] == channels
+    assert card.network["thumbnail_stream"] is False  # the slides are not there
+    assert card.encoder == ("uni_v1" if tool == "trident" else "unknown")
     run_config("train.yaml", "evaluate.yaml", run_id="evaluating", output_dir=tmp_path / "eval", **folders, **ON_CPU)
     assert json.loads((tmp_path / "eval" / "metrics.json").read_text())["n_positive"] == 1
     assert sorted(path.name for path in features.iterdir()) == [f"s{index}.h5" for index in range(8)]

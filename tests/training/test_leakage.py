@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,9 @@ import pytest
 from training.embedding_files import write_dataset, write_embedding, write_foreign, write_table
 
 from scripts.common.errors import RequestError
+from scripts.dsnet.network import DSNet
 from scripts.training.leakage import fingerprints, refuse_duplicates, refuse_seen
+from scripts.training.model_card import ModelCard
 from scripts.training.table import EmbeddingTable
 
 GRID = np.argwhere(np.ones((5, 4), dtype=bool))
@@ -49,9 +52,12 @@ def test_a_patient_in_two_splits_is_named_whatever_table_is_given(tmp_path: Path
 
 def test_a_test_slide_that_the_model_was_trained_on(tmp_path: Path) -> None:
     table = EmbeddingTable(write_dataset(tmp_path / "data"))
-    card = {"seen": {split: " ".join(fingerprints(table, split)) for split in ("train", "val")}}
+    unaware = ModelCard(
+        class_names=("0", "1"), threshold=0.5, threshold_from="val", encoder=None, network=DSNet().arguments
+    )
+    card = replace(unaware, seen={split: " ".join(fingerprints(table, split)) for split in ("train", "val")})
     refuse_seen(card, table)
-    refuse_seen({}, table)  # a card of before says nothing
+    refuse_seen(unaware, table)  # a card of before says nothing
     fold = tmp_path / "fold1.csv"
     fold.write_text("slide,label,split\ndata/train_0.tif,0,train\ndata/test_0.tif,0,test\ndata/val_1.tif,1,test\n")
     with pytest.raises(

@@ -16,8 +16,8 @@ from scripts.common.files import sha256_of, write_json
 from scripts.dsnet.heat_map import HeatMap
 from scripts.dsnet.network import DSNet
 from scripts.dsnet.packing import pack
-from scripts.training.card import FORMAT
 from scripts.training.lesions import IGNORED, LesionLoss, LesionTargets
+from scripts.training.model_card import FORMAT
 from scripts.training.segmenting import CellDice
 from scripts.training.table import EmbeddingTable
 from scripts.training.transforms import LoadEmbeddingd, PadCollate, RandTrimd

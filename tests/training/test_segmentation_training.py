@@ -56,10 +56,10 @@ def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_card_says_what_was_trained_and_chosen(trained: Path) -> None:
     card = read_card(trained / "segmentation.pt")
-    assert card["architecture"] == "DSNetSegmentation"
-    assert card["training"]["selection"].startswith("epoch of highest validation Dice")
-    assert card["temperature"] == 1 and card["temperature_from"] is None
-    network = DSNetSegmentation(**card["network"])
+    assert card.architecture == "DSNetSegmentation"
+    assert card.training["selection"].startswith("epoch of highest validation Dice")
+    assert card.temperature == 1 and card.temperature_from is None
+    network = DSNetSegmentation(**card.network)
     network.load_state_dict(torch.load(trained / "segmentation.pt", weights_only=True))
     assert network.standardise.deviation.unique().numel() == CHANNELS
 

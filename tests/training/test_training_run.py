@@ -92,12 +92,12 @@ def test_the_card_comes_from_the_validation_slides_alone(dataset: Path, trained:
     labels = [prediction.label for prediction in predictions]
     assert labels == [0, 1, 0, 1]
     raw = [prediction.probabilities for prediction in predictions]
-    assert card["temperature"] == fit_temperature(labels, raw)
-    assert card["threshold"] == choose_threshold(labels, calibrated(raw, card["temperature"])[:, 1])
-    assert card["threshold_from"] in ("val", "default")  # four slides: whether it separates them is chance
-    assert card["validation"]["slides"] == 4
+    assert card.temperature == fit_temperature(labels, raw)
+    assert card.threshold == choose_threshold(labels, calibrated(raw, card.temperature)[:, 1])
+    assert card.threshold_from in ("val", "default")  # four slides: whether it separates them is chance
+    assert card.validation["slides"] == 4
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert card["validation"]["auc"] == metrics["auc"]
+    assert card.validation["auc"] == metrics["auc"]
     assert metrics["split"] == "val"
     report = (tmp_path / "report.md").read_text()
     assert "on 4 slides of the split val" in report and "are no estimate for new slides" in report
@@ -159,7 +159,7 @@ def test_resume_keeps_the_best_epoch_of_before(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "data", gap=30.0)
     train(dataset, tmp_path, max_epochs=4)
     best = torch.load(tmp_path / "model.pt", weights_only=True)
-    assert read_card(tmp_path / "model.pt")["validation"]["auc"]["value"] == 1
+    assert read_card(tmp_path / "model.pt").validation["auc"]["value"] == 1
     last = tmp_path / "log" / "last.pt"
     state = torch.load(last, weights_only=True)
     for part in ("weight", "bias"):
@@ -217,8 +217,8 @@ def test_one_stream_where_there_is_no_thumbnail(tmp_path: Path) -> None:
         write_foreign(path, np.argwhere(np.ones((5, 4), dtype=bool)), seed=seed)
     train(dataset, tmp_path)
     card = read_card(tmp_path / "model.pt")
-    assert card["network"]["thumbnail_stream"] is False
-    assert card["encoder"] == "unknown"
+    assert card.network["thumbnail_stream"] is False
+    assert card.encoder == "unknown"
     evaluate(dataset, tmp_path)
     assert {row["stream_score"] for row in read_rows(tmp_path / "eval" / "predictions.csv")} == {"1.0"}
     infer(dataset, tmp_path)
@@ -320,8 +320,8 @@ def test_fewer_levels_and_channels_from_training_to_inference(tmp_path: Path) ->
         write_embedding(path, levels=5, seed=index)
     train(dataset, tmp_path, thumbnail_levels=1, channel_range=[2, 7])
     card = read_card(tmp_path / "model.pt")
-    assert (card["network"]["embedding_channels"], card["network"]["thumbnail_levels"]) == (5, 1)
-    assert card["channel_range"] == [2, 7]
+    assert (card.network["embedding_channels"], card.network["thumbnail_levels"]) == (5, 1)
+    assert card.channel_range == (2, 7)
     evaluate(dataset, tmp_path)
     options = {"dataset_dir": dataset, "output_dir": tmp_path / "out", "model": tmp_path / "model.pt", **ON_CPU}
     run_config("inference.yaml", run_id="inference", heat_maps=False, **options)
@@ -378,7 +378,12 @@ def test_a_card_that_is_not_ours(tmp_path: Path) -> None:
 
 def test_a_bundle_without_weights_has_the_network_of_the_paper(tmp_path: Path) -> None:
     card = read_card(tmp_path / "model.pt", optional=True)
-    assert card["class_names"] == ["0", "1"]
-    assert card["network"]["embedding_channels"] == 128
+    assert card.class_names == ("0", "1")
+    assert card.network["embedding_channels"] == 128
     with pytest.raises(RequestError, match=r"model\.pt: no such file; expected the weights that train\.yaml writes"):
-        load_model(DSNet(), tmp_path / "model.pt", card)
+        read_card(tmp_path / "model.pt")
+    (tmp_path / "model.pt").touch()
+    with pytest.raises(
+        RequestError, match=r"model\.json: no such file, expected the model card that train\.yaml writes"
+    ):
+        read_card(tmp_path / "model.pt")

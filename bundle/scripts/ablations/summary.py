@@ -92,16 +92,14 @@ def read_result(
     every = np.concatenate([np.ones((1, len(labels))), weights])
     auc = weighted_metrics(labels, probabilities, every, threshold=threshold)["auc"]
     card = read_card(folder / "model.pt")
-    network = card["network"]
-    levels = network["thumbnail_levels"] if network["thumbnail_stream"] else 0
     return Result(
         dataset=dataset,
         seed=seed,
         auc=float(auc[0]),
         resampled=auc[1:],
-        validation_auc=float(card["validation"]["auc"]["value"]),
+        validation_auc=float(card.validation["auc"]["value"]),
         parameters=sum(p.numel() for p in network_from_card(card).parameters() if p.requires_grad),
-        compression_ratio=compression_ratio(network["embedding_channels"], levels),
+        compression_ratio=compression_ratio(card.network["embedding_channels"], card.thumbnail_levels),
         drawn=drawn_from(len(labels), list(patients.values())),
     )
 

@@ -24,6 +24,7 @@ from ..slides.box import box_of_slide
 from ..slides.reader import open_slide
 from ..training.evaluation import PredictionCollector
 from ..training.leakage import seen_splits
+from ..training.model_card import ModelCard
 from ..training.transforms import LoadEmbeddingd, PackMatricesd
 from .exports import write_heat_map
 from .overlay import SIDE_PX
@@ -47,7 +48,7 @@ class HeatMapWriter:
     """
 
     network: Network
-    card: dict[str, Any]
+    card: ModelCard
     output_dir: str | Path
     device: torch.device | str = "cpu"
     target: int | None = None
@@ -76,7 +77,7 @@ class HeatMapWriter:
         """Number of the class whose map is drawn."""
         if self.target is not None:
             return self.target
-        two_classes = len(self.card["class_names"]) == 2
+        two_classes = len(self.card.class_names) == 2
         return 1 if two_classes else max(range(len(prediction.probabilities)), key=prediction.probabilities.__getitem__)
 
     def _write(
@@ -84,7 +85,7 @@ class HeatMapWriter:
     ) -> None:
         folder, slide = Path(self.output_dir) / prediction.slide_id, Path(item["slide"])
         shown, kind = self.class_shown(prediction), self.heat_map.kind(self.network)
-        class_name = self.card["class_names"][shown]
+        class_name = self.card.class_names[shown]
         self.network.eval()
         matrices = LoadEmbeddingd()(item)
         thumbnail = (255 * (1 - matrices["t"][:3])).round().to(torch.uint8).permute(1, 2, 0).numpy()
@@ -153,7 +154,7 @@ class HeatMapHandler:
         prediction = self._collector.latest
         if not prediction.is_finite:
             return
-        (calibrated,) = calibrated_predictions([prediction], self._slides.card["temperature"])
+        (calibrated,) = calibrated_predictions([prediction], self._slides.card.temperature)
         try:
             writer.write(self._items[prediction.slide_id], calibrated)
         except SlideError as error:

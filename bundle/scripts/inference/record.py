@@ -18,13 +18,14 @@ from ..encoding.store import Embedding
 from ..encoding.tissue_record import TissueRecord
 from ..evaluation.predictions import Prediction
 from ..tissue.pen import INK_SHARE, pen_colour_scores
+from ..training.model_card import ModelCard
 
 RUN_FORMAT = "dsnet-inference/1"
 SCORES_FORMAT = "dsnet-scores/1"
 HEAD_BYTES = 65536  # of a slide file, that tell it from another of the same size
 
 
-def write_run(path: Path, *, card: Mapping[str, Any], threshold: float | None, settings: Mapping[str, Any]) -> None:
+def write_run(path: Path, *, card: ModelCard, threshold: float | None, settings: Mapping[str, Any]) -> None:
     """Write the model card as it was used, the threshold and all settings; the card's fingerprints of slides stay out.
 
     Args:
@@ -37,7 +38,7 @@ def write_run(path: Path, *, card: Mapping[str, Any], threshold: float | None, s
     content = {
         "format": RUN_FORMAT,
         "threshold": threshold,
-        "card": {name: value for name, value in card.items() if name != "seen"},
+        "card": {name: value for name, value in card.to_json().items() if name != "seen"},
         "settings": {name: value if isinstance(value, plain) else str(value) for name, value in settings.items()},
         "versions": {"bundle": BUNDLE_VERSION, "monai": monai.__version__, "torch": str(torch.__version__)},
     }

@@ -9,17 +9,18 @@ from ..common.errors import RequestError
 from ..evaluation.calibration import calibrated_predictions
 from ..evaluation.predictions import Prediction, write_predictions
 from ..training.evaluation import PredictionCollector
+from ..training.model_card import ModelCard
 from .record import write_run
 from .slide_set import InferenceSet
 
 
-def class_index(card: dict[str, Any], target_class: str | int | None) -> int | None:
+def class_index(card: ModelCard, target_class: str | int | None) -> int | None:
     """Return the number of the class whose heat map is wanted; None, which leaves it to the prediction, for None.
 
     Raises:
         RequestError: the model has no class of that name.
     """
-    names: list[str] = card["class_names"]
+    names = card.class_names
     if target_class is None:
         return None
     if str(target_class) not in names:
@@ -47,10 +48,10 @@ def write_results(
         settings: of the stage, for ``inference.json``.
     """
     card, output = slides.card, Path(output_dir)
-    chosen = card["threshold"] if threshold is None else threshold
-    calibrated = calibrated_predictions(_finite(slides, collector.predictions), card["temperature"])
+    chosen = card.threshold if threshold is None else threshold
+    calibrated = calibrated_predictions(_finite(slides, collector.predictions), card.temperature)
     predictions = [replace(one, other_label=slides.other_labels.get(one.slide_id)) for one in calibrated]
-    write_predictions(output / "predictions.csv", predictions, class_names=card["class_names"], threshold=chosen)
+    write_predictions(output / "predictions.csv", predictions, class_names=card.class_names, threshold=chosen)
     write_run(output / "inference.json", card=card, threshold=chosen, settings=settings or {})
 
 

@@ -18,6 +18,7 @@ from ..encoding.named_encoder import identity_of
 from ..encoding.run import encode_slides, require_complete
 from ..slides.table import SPLITS, SlideRow, find_label, read_slides
 from ..training.card import require_encoder
+from ..training.model_card import ModelCard
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class InferenceSet:
         self,
         slides: str | None,
         dataset_dir: str | Path,
-        card: dict[str, Any],
+        card: ModelCard,
         encoder_def: Callable[[], nn.Module],
         *,
         model: str | Path,
@@ -76,7 +77,7 @@ class InferenceSet:
                 "expected one of %s: correct the column label",
                 len(self.other_labels),
                 len(rows),
-                ", ".join(card["class_names"]),
+                ", ".join(card.class_names),
             )
         if self._without_thumbnail:
             _LOGGER.warning(
@@ -87,7 +88,7 @@ class InferenceSet:
     def _add(self, row: SlideRow) -> None:
         """Put a slide on the list, or mark it as failed if its embedding does not serve the model."""
         path = self.folder / f"{row.slide_id}.h5"
-        network, names = self.card["network"], self.card["class_names"]
+        names = self.card.class_names
         try:
             with slide_boundary(path):
                 self._require_fit(path, row.path)
@@ -104,8 +105,8 @@ class InferenceSet:
                 "slide_id": row.slide_id,
                 "patient": row.patient or "",
                 "label": -1 if label is None else label,
-                "thumbnail_levels": network["thumbnail_levels"] if network["thumbnail_stream"] else 0,
-                "channel_range": self.card["channel_range"] or [0, network["embedding_channels"]],
+                "thumbnail_levels": self.card.thumbnail_levels,
+                "channel_range": list(self.card.channels),
             }
         )
 
@@ -121,16 +122,16 @@ class InferenceSet:
         """Mark the slides as failed whose encoder is known and not the model's, unless it is that of all slides."""
         encoder_of = {item["slide_id"]: header_of(Path(item["embedding"])).encoder for item in self.items}
         known = set(encoder_of.values()) - {UNKNOWN}
-        if len(known) < 2 or self.card["encoder"] not in known:
+        if len(known) < 2 or self.card.encoder not in known:
             return
         for slide_id, encoder in encoder_of.items():
-            if encoder not in (UNKNOWN, self.card["encoder"]):
+            if encoder not in (UNKNOWN, self.card.encoder):
                 path = self.folder / f"{slide_id}.h5"
                 self.fail(
                     slide_id,
-                    f"{path}: made by {encoder}, expected {self.card['encoder']}, the model's: encode the slide with it",
+                    f"{path}: made by {encoder}, expected {self.card.encoder}, the model's: encode the slide with it",
                 )
-        self.items = [item for item in self.items if encoder_of[item["slide_id"]] in (UNKNOWN, self.card["encoder"])]
+        self.items = [item for item in self.items if encoder_of[item["slide_id"]] in (UNKNOWN, self.card.encoder)]
 
     def _require_fit(self, path: Path, slide: Path) -> None:
         """Check what an embedding says of itself against the model; its values are checked when they are read, once.
@@ -138,21 +139,21 @@ class InferenceSet:
         Raises:
             SlideError: it cannot be read, holds no patch, or has other channels or too few thumbnail levels.
         """
-        network, channel_range = self.card["network"], self.card["channel_range"]
+        first, last = self.card.channels
+        wanted = self.card.thumbnail_levels
         header = header_of(path)
         channels, levels = header.channels, header.levels
-        first, last = channel_range or (0, network["embedding_channels"])
-        if channels < last or (channel_range is None and channels > last):
+        if channels < last or (self.card.channel_range is None and channels > last):
             raise SlideError(
                 f"{path}: {channels} channels, expected the channels {first} to {last} that the model was trained on: encode the "
                 "slide with the model's encoder"
             )
-        if network["thumbnail_stream"] and levels is not None and levels < network["thumbnail_levels"]:
+        if levels is not None and levels < wanted:
             raise SlideError(
-                f"{path}: a thumbnail of {levels} levels, expected the {network['thumbnail_levels']} that the model was trained on: "
+                f"{path}: a thumbnail of {levels} levels, expected the {wanted} that the model was trained on: "
                 "encode the slide anew"
             )
-        if network["thumbnail_stream"] and levels is None and not slide.is_file():  # else T will be made from the slide
+        if wanted and levels is None and not slide.is_file():  # else T will be made from the slide
             self._without_thumbnail += 1
 
     @property

@@ -94,8 +94,8 @@ def of_evaluation(folder: str | Path, inference: Inference, *, slides: str | Pat
     card = inference.card
     for what, found, wanted in (
         ("classes", list(table.class_names), list(inference.class_names)),
-        ("temperature", calibration["temperature"], card["temperature"]),
-        ("threshold", metrics["threshold"], card["threshold"]),
+        ("temperature", calibration["temperature"], card.temperature),
+        ("threshold", metrics["threshold"], card.threshold),
     ):
         if found != wanted:
             raise RequestError(
@@ -107,7 +107,7 @@ def of_evaluation(folder: str | Path, inference: Inference, *, slides: str | Pat
             ReliabilityBin(**{**one, "ci95": one["ci95"] and tuple(one["ci95"])})
             for one in calibration["after"]["bins"]
         ]
-    return _performance("evaluation", table.class_names, table.predictions, metrics, bins, card["threshold"], patients)
+    return _performance("evaluation", table.class_names, table.predictions, metrics, bins, card.threshold, patients)
 
 
 def of_cohort(inference: Inference, *, seed: int = 0) -> Performance | None:
@@ -121,12 +121,12 @@ def of_cohort(inference: Inference, *, seed: int = 0) -> Performance | None:
     probabilities = [prediction.probabilities for prediction in predictions]
     patients = [slide.patient for slide in slides]
     threshold = inference.run["threshold"]
-    given = threshold != inference.card["threshold"]
+    given = threshold != inference.card.threshold
     metrics = evaluate(
         labels,
         probabilities,
         threshold=threshold,
-        threshold_from="command line" if given else inference.card["threshold_from"],
+        threshold_from="command line" if given else inference.card.threshold_from,
         patients=patients,
         seed=seed,
     )

@@ -23,7 +23,7 @@ def remarks_on(slide: SlideResult, inference: Inference) -> list[str]:
         return [*found, "Inference wrote no heat map and kept no scores of this slide (heat_maps false)."]
     found += _on_tissue(slide)
     found += _on_resolution(slide)
-    if inference.card["network"].get("thumbnail_stream", True) and not (slide.folder / "thumbnail.png").is_file():
+    if inference.card.network["thumbnail_stream"] and not (slide.folder / "thumbnail.png").is_file():
         found.append("There was no thumbnail of this slide: the model judged it by its patches alone.")
     return found
 

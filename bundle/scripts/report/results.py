@@ -11,7 +11,7 @@ from ..common.json_files import NONE, NUMBER, Kind, read_json
 from ..evaluation.metrics import predicted_classes
 from ..evaluation.predictions import Prediction, read_predictions
 from ..inference.record import RUN_FORMAT, SCORES_FORMAT
-from ..training.card import require_card
+from ..training.model_card import ModelCard
 
 EXPECTED = "what inference writes: run it anew with this version"
 RUN_FIELDS: dict[str, Kind] = {"threshold": (*NUMBER, NONE), "card": dict, "settings": dict, "versions": dict}
@@ -91,7 +91,8 @@ class Inference:
         class_names: in the order of the network's outputs.
         slides: the classified ones, in the order of ``predictions.csv``.
         others: rows of ``manifest.csv`` about slides without a prediction.
-        run: content of ``inference.json``: model card, settings, versions.
+        run: content of ``inference.json``: threshold, settings, versions.
+        card: the model card as it was used.
     """
 
     folder: Path
@@ -99,12 +100,7 @@ class Inference:
     slides: tuple[SlideResult, ...]
     others: tuple[dict[str, str], ...]
     run: dict[str, Any]
-
-    @property
-    def card(self) -> dict[str, Any]:
-        """The model card as it was used."""
-        card: dict[str, Any] = self.run["card"]
-        return card
+    card: ModelCard
 
 
 def read_inference(folder: str | Path | None) -> Inference:
@@ -118,11 +114,11 @@ def read_inference(folder: str | Path | None) -> Inference:
     folder = Path(folder)
     table = read_predictions(folder / "predictions.csv", other_labels=True)
     run = read_json(folder / "inference.json", expected=EXPECTED, format=RUN_FORMAT, fields=RUN_FIELDS)
-    require_card(folder / "inference.json", run["card"])
-    if tuple(run["card"]["class_names"]) != table.class_names:
+    card = ModelCard.from_json(folder / "inference.json", run["card"])
+    if card.class_names != table.class_names:
         raise RequestError(
             f"{folder}: predictions.csv has the classes {', '.join(table.class_names)}, inference.json "
-            f"{', '.join(run['card']['class_names'])}; expected the files of one run: run inference anew"
+            f"{', '.join(card.class_names)}; expected the files of one run: run inference anew"
         )
     thresholds = table.thresholds or (None,) * len(table.predictions)
     slides = []
@@ -139,7 +135,7 @@ def read_inference(folder: str | Path | None) -> Inference:
         )
     done = {slide.slide_id for slide in slides}
     others = tuple(row for row in _read_manifest(folder / "manifest.csv") if row["slide_id"] not in done)
-    return Inference(folder, table.class_names, tuple(slides), others, run)
+    return Inference(folder, table.class_names, tuple(slides), others, run, card)
 
 
 def _read_scores(path: Path) -> dict[str, Any]:

@@ -61,9 +61,9 @@ def bin_of(slide: SlideResult, performance: Performance | None) -> ReliabilityBi
 
 def threshold_source(inference: Inference) -> str:
     """Say where the threshold comes from."""
-    if inference.run["threshold"] != inference.card["threshold"]:
-        return f"given on the command line instead of the model card's {number(inference.card['threshold'])}"
-    return THRESHOLD_FROM[inference.card["threshold_from"]]
+    if inference.run["threshold"] != inference.card.threshold:
+        return f"given on the command line instead of the model card's {number(inference.card.threshold)}"
+    return THRESHOLD_FROM[inference.card.threshold_from]
 
 
 def heat_map(inference: Inference) -> MapKind:
@@ -128,19 +128,18 @@ def _resolution(resolution: Mapping[str, Any]) -> str:
 def model_card(inference: Inference) -> list[tuple[str, str]]:
     """Describe the model, as pairs (term, text)."""
     card, unknown = inference.card, "not stated"
-    training, validation = card.get("training", {}), card.get("validation", {})
-    network = card["network"]
-    architecture = card.get("architecture", "DSNet")
+    training, validation = card.training, card.validation
+    network = card.network
     off = [name for name, value in network.items() if value is False]
     found = [
         (
             "Task",
             f"one of {len(inference.class_names)} classes a slide: {', '.join(map(class_label, inference.class_names))}",
         ),
-        ("Intended use", card.get("intended_use", "research only; not a medical device and not for diagnosis")),
+        ("Intended use", card.intended_use or "research only; not a medical device and not for diagnosis"),
         (
             "Network",
-            f"{architecture}, {network['embedding_channels']} channels, {network['thumbnail_levels']} thumbnail levels",
+            f"{card.architecture}, {network['embedding_channels']} channels, {network['thumbnail_levels']} thumbnail levels",
         ),
         ("Switched off", ", ".join(off) or "nothing"),
         ("Trained on", f"{training['slides']} slides with one label each" if training else unknown),
@@ -148,15 +147,15 @@ def model_card(inference: Inference) -> list[tuple[str, str]]:
         ("Validated on", _validated(validation) if validation else unknown),
         (
             "Calibration",
-            f"temperature {card['temperature']:.3f}" + ("" if card["temperature_from"] else ", not fitted"),
+            f"temperature {card.temperature:.3f}" + ("" if card.temperature_from else ", not fitted"),
         ),
-        ("Patch encoder", str(card["encoder"])),
-        ("Weights (sha256)", str(card.get("weights_sha256", unknown))),
-        ("Made with", ", ".join(f"{name} {version}" for name, version in card.get("versions", {}).items()) or unknown),
+        ("Patch encoder", str(card.encoder)),
+        ("Weights (sha256)", card.weights_sha256 or unknown),
+        ("Made with", ", ".join(f"{name} {version}" for name, version in card.versions.items()) or unknown),
         ("Applied with", ", ".join(f"{name} {version}" for name, version in inference.run["versions"].items())),
     ]
-    if card["threshold"] is not None:
-        found.insert(7, ("Threshold", f"{card['threshold']:.3f}, {THRESHOLD_FROM[card['threshold_from']]}"))
+    if card.threshold is not None:
+        found.insert(7, ("Threshold", f"{card.threshold:.3f}, {THRESHOLD_FROM[card.threshold_from]}"))
     return found
 
 

@@ -1,7 +1,6 @@
-"""The model card beside the weights (``model.json``): what inference needs to know, and where the weights come from."""
+"""What is done with a model card: written at the end of a training, read, and held against weights and encoder."""
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,49 +11,29 @@ from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from ..common.boundary import file_boundary
 from ..common.errors import RequestError
 from ..common.files import sha256_of, write_json
-from ..common.json_files import NONE, NUMBER, Kind, read_json, require_fields
+from ..common.json_files import read_json
 from ..common.ranks import is_first
 from ..common.version import BUNDLE_VERSION
 from ..dsnet.attention_pooling import AttentionPooling
 from ..dsnet.heat_map import Network
 from ..dsnet.network import DSNet
 from ..dsnet.segmentation import DSNetSegmentation
+from ..encoding.embedding_file import UNKNOWN
 from ..encoding.encoders import read_weights
 from ..evaluation.bootstrap import evaluate
 from ..evaluation.calibration import calibrated, fit_temperature
 from ..evaluation.metrics import choose_threshold
 from .evaluation import PredictionCollector
 from .leakage import fingerprints
+from .model_card import EXPECTED, FORMAT, ModelCard, card_path
 from .table import EmbeddingTable
 
 _LOGGER = logging.getLogger(__name__)
 
 Trained = TypeVar("Trained", bound=Network)
 
-FORMAT = "dsnet-model/1"
 NETWORKS = {network.__name__: network for network in (DSNet, DSNetSegmentation, AttentionPooling)}
-CARD_EXPECTED = "the card that train.yaml writes: train anew with this version"
-CARD_FIELDS: dict[str, Kind] = {
-    "class_names": list,
-    "threshold": (*NUMBER, NONE),
-    "threshold_from": (str, NONE),
-    "temperature": NUMBER,
-    "temperature_from": (str, NONE),
-    "encoder": (str, NONE),
-}
-NETWORK_FIELDS: dict[str, Kind] = {
-    "architecture": str,
-    "network.embedding_channels": int,
-    "network.thumbnail_levels": int,
-    "network.thumbnail_stream": bool,
-    "channel_range": (list, NONE),
-}
-UNCALIBRATED = {"temperature": 1.0, "temperature_from": None}
-
-
-def card_path(model: str | Path) -> Path:
-    """``model.json`` beside ``model.pt``."""
-    return Path(model).with_suffix(".json")
+UNKNOWN_ENCODER = (None, UNKNOWN)
 
 
 def write_card(
@@ -69,7 +48,7 @@ def write_card(
     intended_use: str,
     calibrate: bool = True,
     selection: str = "validation AUC",
-) -> dict[str, Any]:
+) -> ModelCard:
     """Load the best weights, fit the temperature and choose the threshold on the validation slides, and write the card.
 
     The threshold is one on the calibrated probabilities.
@@ -110,24 +89,24 @@ def write_card(
     )
     # where no threshold separates the validation slides better than chance, choose_threshold falls back to 0.5
     separates = not two_classes or validation["recall"]["value"] + validation["specificity"]["value"] > 1
-    card = {
-        "format": FORMAT,
-        "class_names": table.class_names,
-        "threshold": threshold,
-        "threshold_from": "val" if separates else "default",
-        "temperature": temperature,
-        "temperature_from": "val" if calibrate else None,
-        "encoder": table.encoder,
-        "architecture": type(network).__name__,
-        "network": network.arguments,
-        "channel_range": table.channel_range,  # of v; null: all
-        "weights_sha256": sha256_of(model),
-        "validation": {
+    span = table.channel_range
+    card = ModelCard(
+        class_names=tuple(table.class_names),
+        threshold=threshold,
+        threshold_from="val" if separates else "default",
+        temperature=temperature,
+        temperature_from="val" if calibrate else None,
+        encoder=table.encoder,
+        architecture=type(network).__name__,
+        network=network.arguments,
+        channel_range=None if span is None else (span[0], span[1]),
+        weights_sha256=sha256_of(model),
+        validation={
             "slides": len(labels),
             "auc": validation["auc"],
             "no_interval": validation["bootstrap"]["no_interval"].get("auc"),
         },
-        "training": {
+        training={
             "slides": len(trainer.data_loader.dataset),  # type: ignore[union-attr, arg-type]
             "seed": seed,
             "max_epochs": max(epochs, trainer.state.max_epochs),  # a resumed training may ask for fewer than it has had
@@ -135,19 +114,19 @@ def write_card(
             "epoch": epoch,
             "selection": f"epoch of highest {selection}, the later one of equals",
         },
-        "seen": {split: " ".join(fingerprints(table, split)) for split in ("train", "val")},  # a test slide must not be
-        "versions": {"bundle": BUNDLE_VERSION, "monai": monai.__version__, "torch": str(torch.__version__)},
-        "intended_use": intended_use,
-    }
+        seen={split: " ".join(fingerprints(table, split)) for split in ("train", "val")},  # a test slide must not be
+        versions={"bundle": BUNDLE_VERSION, "monai": monai.__version__, "torch": str(torch.__version__)},
+        intended_use=intended_use,
+    )
     if is_first():
-        write_json(card_path(model), card)
+        write_json(card_path(model), card.to_json())
         _LOGGER.info("%s", _last_word(model, card))
     return card
 
 
-def _last_word(model: str | Path, card: Mapping[str, Any]) -> str:
+def _last_word(model: str | Path, card: ModelCard) -> str:
     """What a training leaves, in a line: files, the chosen epoch, its AUC, the threshold, and what to run next."""
-    training, auc, threshold = card["training"], card["validation"]["auc"]["value"], card["threshold"]
+    training, auc, threshold = card.training, card.validation["auc"]["value"], card.threshold
     return (
         f"trained: {model} and its card {card_path(model)}; epoch {training['epoch']} of {training['epochs']} chosen, validation AUC "
         f"{'unknown' if auc is None else f'{auc:.3f}'}, threshold {'none' if threshold is None else f'{threshold:.3f}'}; next: evaluating "
@@ -155,7 +134,7 @@ def _last_word(model: str | Path, card: Mapping[str, Any]) -> str:
     )
 
 
-def read_card(model: str | Path, *, optional: bool = False, named_by: str = "--model") -> dict[str, Any]:
+def read_card(model: str | Path, *, optional: bool = False, named_by: str = "--model") -> ModelCard:
     """Read the card beside ``model``.
 
     Args:
@@ -178,54 +157,26 @@ def read_card(model: str | Path, *, optional: bool = False, named_by: str = "--m
             f"{model}: no such file; expected the weights that train.yaml writes: train first, or name them with {named_by}"
         )
     if not path.is_file():
-        return {
-            "class_names": ["0", "1"],
-            "threshold": 0.5,
-            "threshold_from": None,
-            **UNCALIBRATED,
-            "encoder": None,
-            "architecture": DSNet.__name__,
-            "network": DSNet().arguments,
-            "channel_range": None,
-        }
-    card = read_json(path, expected=CARD_EXPECTED, format=FORMAT)
-    # a card written before these were thought of has none
-    card = {**UNCALIBRATED, "channel_range": None, "architecture": DSNet.__name__, **card}
-    require_card(path, card)
-    require_fields(path, card, NETWORK_FIELDS, expected=CARD_EXPECTED)
-    span = card["channel_range"]
-    if card["architecture"] not in NETWORKS or (
-        span is not None and (len(span) != 2 or not all(isinstance(end, int) for end in span))
-    ):
-        raise RequestError(f"{path}: {card['architecture']!r} on channels {span}, expected {CARD_EXPECTED}")
+        return ModelCard(
+            class_names=("0", "1"), threshold=0.5, threshold_from=None, encoder=None, network=DSNet().arguments
+        )
+    card = ModelCard.from_json(path, read_json(path, expected=EXPECTED, format=FORMAT))
+    if card.architecture not in NETWORKS:
+        raise RequestError(f"{path}: architecture {card.architecture!r}, expected {EXPECTED}")
     return card
 
 
-def require_card(path: Path, card: dict[str, Any]) -> None:
-    """Check what a card, read from ``path`` or from what inference kept of one, says of the classes.
-
-    Raises:
-        RequestError: something is missing or is of another kind.
-    """
-    require_fields(path, card, CARD_FIELDS, expected=CARD_EXPECTED)
-    names = card["class_names"]
-    if len(names) < 2 or not all(isinstance(name, str) for name in names) or card["temperature"] <= 0:
-        raise RequestError(
-            f"{path}: classes {str(names)[:60]} and temperature {card['temperature']}, expected {CARD_EXPECTED}"
-        )
-
-
-def network_from_card(card: dict[str, Any]) -> Network:
+def network_from_card(card: ModelCard) -> Network:
     """Build the network that a card describes, ablations included; its weights are random.
 
     Raises:
         RequestError: it describes none.
     """
-    with file_boundary("model card", "describes no network of this version", CARD_EXPECTED):
-        return NETWORKS[card["architecture"]](**card["network"])
+    with file_boundary("model card", "describes no network of this version", EXPECTED):
+        return NETWORKS[card.architecture](**card.network)
 
 
-def load_model(network: Trained, model: str | Path, card: dict[str, Any], *, encoder: str | None = None) -> Trained:
+def load_model(network: Trained, model: str | Path, card: ModelCard, *, encoder: str | None = None) -> Trained:
     """Load trained weights, after checking that they belong to the data's encoder.
 
     Args:
@@ -238,7 +189,7 @@ def load_model(network: Trained, model: str | Path, card: dict[str, Any], *, enc
         RequestError: no weights, or they were trained on another encoder's embeddings.
     """
     network.load_state_dict(read_weights(model, network=network, made_by="train.yaml"))
-    if card.get("weights_sha256") != sha256_of(model):
+    if card.weights_sha256 != sha256_of(model):
         raise RequestError(
             f"{card_path(model)}: not the card of {model} (a training that was stopped leaves new weights beside an old "
             "card); expected the card that train.yaml writes at its end: finish that training with --resume true"
@@ -247,15 +198,14 @@ def load_model(network: Trained, model: str | Path, card: dict[str, Any], *, enc
     return network
 
 
-def require_encoder(model: str | Path, card: dict[str, Any], encoder: str | None) -> None:
+def require_encoder(model: str | Path, card: ModelCard, encoder: str | None) -> None:
     """Check that embeddings come from the encoder that a model was trained on.
 
     Raises:
         RequestError: they do not.
     """
-    unknown = (None, "unknown")
-    if encoder not in unknown and card["encoder"] not in unknown and encoder != card["encoder"]:
+    if encoder not in UNKNOWN_ENCODER and card.encoder not in UNKNOWN_ENCODER and encoder != card.encoder:
         raise RequestError(
-            f"{model}: trained on embeddings of {card['encoder']}, but these are of {encoder}: encode the slides with the same "
+            f"{model}: trained on embeddings of {card.encoder}, but these are of {encoder}: encode the slides with the same "
             "encoder, or name the model that belongs to it with --model"
         )

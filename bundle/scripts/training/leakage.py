@@ -1,9 +1,9 @@
 """A slide that is on both sides of a split, under whatever name, is refused."""
 
-from typing import Any
-
 from ..common.errors import RequestError
 from ..encoding.embedding_file import header_of
+from ..slides.table import SlideRow
+from .model_card import ModelCard
 from .table import EmbeddingTable
 
 
@@ -12,9 +12,9 @@ def fingerprints(table: EmbeddingTable, split: str) -> list[str]:
     return sorted(header_of(table.path_of(row)).fingerprint for row in table.rows if row.split == split)
 
 
-def seen_splits(card: dict[str, Any]) -> dict[str, str]:
+def seen_splits(card: ModelCard) -> dict[str, str]:
     """Split in which a model met a slide, by the slide's fingerprint; empty for a card that keeps none."""
-    return {print_: split for split, prints in card.get("seen", {}).items() for print_ in prints.split()}
+    return {print_: split for split, prints in card.seen.items() for print_ in prints.split()}
 
 
 def refuse_duplicates(table: EmbeddingTable) -> None:
@@ -23,7 +23,7 @@ def refuse_duplicates(table: EmbeddingTable) -> None:
     Raises:
         RequestError: it does.
     """
-    first_of: dict[str, Any] = {}
+    first_of: dict[str, SlideRow] = {}
     for row in table.rows:
         if row.split is None:
             continue
@@ -35,7 +35,7 @@ def refuse_duplicates(table: EmbeddingTable) -> None:
             )
 
 
-def refuse_seen(card: dict[str, Any], table: EmbeddingTable) -> None:
+def refuse_seen(card: ModelCard, table: EmbeddingTable) -> None:
     """Refuse to judge a network by test slides that it was trained or chosen on, as with the table of another fold.
 
     Args:

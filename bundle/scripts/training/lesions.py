@@ -114,25 +114,25 @@ class Seeds:
 
     def __init__(self, model: str | Path, table: EmbeddingTable, *, hot: float, cold: float) -> None:
         card = read_card(model, named_by="--seeds")
-        if card["architecture"] != DSNet.__name__:
+        if card.architecture != DSNet.__name__:
             raise RequestError(
-                f"{model}: a {card['architecture']}, expected a classifier of train.yaml: name one with --seeds"
+                f"{model}: a {card.architecture}, expected a classifier of train.yaml: name one with --seeds"
             )
         self.network = load_model(network_from_card(card), model, card, encoder=table.encoder).eval()
         self.hot = hot
         self.cold = cold
         self.heat_map = HeatMap()
-        self.digest = (card["weights_sha256"], hot, cold, self.heat_map.cam, self.heat_map.layer)
-        if card["class_names"] != table.class_names:
+        self.digest = (card.weights_sha256, hot, cold, self.heat_map.cam, self.heat_map.layer)
+        if list(card.class_names) != table.class_names:
             raise RequestError(
-                f"{model}: classes {card['class_names']}, expected those of {table.source}, {table.class_names}"
+                f"{model}: classes {list(card.class_names)}, expected those of {table.source}, {table.class_names}"
             )
         wanted = (table.channels, table.channel_range, table.thumbnail_levels)
-        network = card["network"]
-        levels = network["thumbnail_levels"] if network["thumbnail_stream"] else 0
-        if (network["embedding_channels"], card["channel_range"], levels) != wanted:
+        network, span = card.network, card.channel_range and list(card.channel_range)
+        levels = card.thumbnail_levels
+        if (network["embedding_channels"], span, levels) != wanted:
             raise RequestError(
-                f"{model}: trained on {network['embedding_channels']} channels (range {card['channel_range']}) and {levels} thumbnail "
+                f"{model}: trained on {network['embedding_channels']} channels (range {span}) and {levels} thumbnail "
                 f"levels, expected {wanted[0]} (range {wanted[1]}) and {wanted[2]}: give --channel_range and --thumbnail_levels as then"
             )
         refuse_seen(card, table)

@@ -15,6 +15,7 @@ from ..evaluation.metrics import METRICS
 from ..evaluation.predictions import write_predictions
 from ..evaluation.reliability import write_reliability_plot
 from .evaluation import PredictionCollector
+from .model_card import ModelCard
 
 EVALUATION_FILES = ("predictions.csv", "metrics.json", "calibration.json", "reliability.png", "report.md")
 """In the order in which they are written."""
@@ -23,7 +24,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def write_evaluation(
-    collector: PredictionCollector, card: dict[str, Any], output_dir: str | Path, *, split: str = "test", seed: int = 0
+    collector: PredictionCollector, card: ModelCard, output_dir: str | Path, *, split: str = "test", seed: int = 0
 ) -> dict[str, Any]:
     """Write what the model of ``card`` says of the slides that ``collector`` holds, and how good that is; of several processes one writes.
 
@@ -43,7 +44,7 @@ def write_evaluation(
     if not is_first():
         return {}
     output = Path(output_dir)
-    temperature, threshold, names = card["temperature"], card["threshold"], card["class_names"]
+    temperature, threshold, names = card.temperature, card.threshold, card.class_names
     labels, raw = collector.labels, collector.probabilities
     predictions = calibrated_predictions(collector.predictions, temperature)
     probabilities = [prediction.probabilities for prediction in predictions]
@@ -52,7 +53,7 @@ def write_evaluation(
         labels,
         probabilities,
         threshold=threshold,
-        threshold_from=card["threshold_from"],
+        threshold_from=card.threshold_from,
         patients=collector.patients,
         seed=seed,
     )
@@ -60,7 +61,7 @@ def write_evaluation(
     write_json(output / "metrics.json", metrics)
     before = resampled_metrics(labels, [Run(raw, threshold)], patients=collector.patients, seed=seed)
     bins = {"before": reliability(labels, raw), "after": reliability(labels, probabilities)}
-    calibration: dict[str, Any] = {"temperature": temperature, "fitted_on": card["temperature_from"]}
+    calibration: dict[str, Any] = {"temperature": temperature, "fitted_on": card.temperature_from}
     for when in ("before", "after"):
         calibration[when] = {"bins": [asdict(one) for one in bins[when]]}
     for name in ("brier", "ece"):
@@ -88,7 +89,7 @@ def _remark(split: str) -> list[str]:
 
 
 def _write_summary(
-    path: Path, metrics: dict[str, Any], calibration: dict[str, Any], card: dict[str, Any], *, slides: int
+    path: Path, metrics: dict[str, Any], calibration: dict[str, Any], card: ModelCard, *, slides: int
 ) -> None:
     """Write the metrics and where the model comes from as one page of Markdown."""
     drawn = metrics["bootstrap"]
@@ -98,11 +99,7 @@ def _write_summary(
         value, ends = metrics[name]["value"], ends_in_words(metrics[name]["ci95"])
         figure = "undefined" if value is None else f"{value:.3f}"
         rows.append(f"| {name} | {figure} | {ends or 'none'} | {drawn['used'][name]:,} |")
-    threshold = (
-        "highest probability"
-        if card["threshold"] is None
-        else f"P({card['class_names'][1]}) >= {card['threshold']:.3f}"
-    )
+    threshold = "highest probability" if card.threshold is None else f"P({card.class_names[1]}) >= {card.threshold:.3f}"
     lines = [
         "# Evaluation",
         "",
@@ -113,12 +110,12 @@ def _write_summary(
         "|---|---|---|---|",
         *rows,
         "",
-        f"Decision: {threshold}, chosen on the split {card['threshold_from']!r}. Intervals: percentile bootstrap over "
+        f"Decision: {threshold}, chosen on the split {card.threshold_from!r}. Intervals: percentile bootstrap over "
         f"{drawn['unit']}s, {drawn['resamples']} resamples, seed {metrics['seed']}, of {drawn['units']} {drawn['unit']}s; the last column "
         "counts the resamples in which a metric is defined.",
         "",
         *([f"Without an interval: {missing}.", ""] if missing else []),
-        f"Calibration: temperature {card['temperature']:.3f} ({card['temperature_from'] or 'not fitted'}); "
+        f"Calibration: temperature {card.temperature:.3f} ({card.temperature_from or 'not fitted'}); "
         + "; ".join(
             f"{name} {calibration['before'][name]['value']:.3f} before, {calibration['after'][name]['value']:.3f} after"
             for name in ("brier", "ece")
@@ -127,7 +124,7 @@ def _write_summary(
         "",
         "![Reliability diagram](reliability.png)",
         "",
-        f"Weights sha256 `{card.get('weights_sha256', 'unknown')}`; patch encoder `{card['encoder']}`.",
+        f"Weights sha256 `{card.weights_sha256 or 'unknown'}`; patch encoder `{card.encoder}`.",
         "",
     ]
     with atomic_path(path) as partial:

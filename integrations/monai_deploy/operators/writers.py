@@ -89,7 +89,7 @@ class PredictionWriterOperator(SlideWriterOperator):
 def describe(slide: EncodedSlide, prediction: Prediction, recipe: Recipe) -> dict[str, Any]:
     """Return the content of ``prediction.json``; classes go by name."""
     card = recipe.card
-    names = card["class_names"]
+    names = card.class_names
     decision = int(predicted_classes([prediction.probabilities], recipe.threshold)[0])
     result = {
         "format": FORMAT,
@@ -102,10 +102,10 @@ def describe(slide: EncodedSlide, prediction: Prediction, recipe: Recipe) -> dic
         "model": {
             "name": recipe.metadata["name"],
             "version": recipe.metadata["version"],
-            "weights_sha256": card["weights_sha256"],
-            "encoder": card["encoder"],
+            "weights_sha256": card.weights_sha256,
+            "encoder": card.encoder,
         },
-        "intended_use": card["intended_use"],
+        "intended_use": card.intended_use,
     }
     if slide.series is not None:
         (selected,) = slide.series.selected_series

@@ -1,0 +1,124 @@
+"""The model card beside the weights (``model.json``) as a value: what inference needs to know, and where the weights come from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from ..common.errors import RequestError
+from ..common.json_files import NONE, NUMBER, Kind, require_fields
+from ..dsnet.network import DSNet
+
+FORMAT = "dsnet-model/1"
+EXPECTED = "the card that train.yaml writes: train anew with this version"
+_FIELDS: dict[str, Kind] = {
+    "class_names": list,
+    "threshold": (*NUMBER, NONE),
+    "threshold_from": (str, NONE),
+    "encoder": (str, NONE),
+    "network": dict,
+    "network.embedding_channels": int,
+    "network.thumbnail_levels": int,
+    "network.thumbnail_stream": bool,
+}
+_LATER_FIELDS: dict[str, Kind] = {
+    "temperature": NUMBER,
+    "temperature_from": (str, NONE),
+    "architecture": str,
+    "channel_range": (list, NONE),
+    "weights_sha256": str,
+    "validation": dict,
+    "training": dict,
+    "seen": dict,
+    "versions": dict,
+    "intended_use": str,
+}
+"""A card written before these were thought of has none."""
+THRESHOLD_FROM = ("val", "default", None)
+"""Where a threshold comes from: the validation slides, 0.5 where none parted them, or not known."""
+
+_UNSAID = ("weights_sha256", "validation", "training", "seen", "versions", "intended_use")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What is known of trained weights; the order of the fields is that of the file.
+
+    Attributes:
+        class_names: in the order of the network's outputs.
+        threshold: on the calibrated P(class 1); None for more than two classes.
+        threshold_from: "val", or "default" where no threshold parted the validation slides; None where nothing is known.
+        temperature: of the calibration; 1 leaves the probabilities as they are.
+        temperature_from: "val"; None where nothing was fitted.
+        encoder: name and hash of the patch encoder; None or "unknown" where it is not known.
+        architecture: name of the network's class.
+        network: its arguments.
+        channel_range: the channels [first, last) of v that it takes; None: all.
+        weights_sha256: of the weights; None where the card does not say.
+        validation: number of the slides, and their AUC with its interval.
+        training: slides, seed, epochs and what the epoch was chosen by.
+        seen: fingerprints of the slides that the model met, by split.
+        versions: of the bundle and its libraries.
+        intended_use: a sentence for whoever finds the weights.
+    """
+
+    class_names: tuple[str, ...]
+    threshold: float | None
+    threshold_from: str | None
+    temperature: float = 1.0
+    temperature_from: str | None = None
+    encoder: str | None
+    architecture: str = DSNet.__name__
+    network: Mapping[str, Any]
+    channel_range: tuple[int, int] | None = None
+    weights_sha256: str | None = None
+    validation: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    seen: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    intended_use: str | None = None
+
+    @property
+    def thumbnail_levels(self) -> int:
+        """Levels of T that the network takes; 0 where it runs on V alone."""
+        return int(self.network["thumbnail_levels"]) if self.network["thumbnail_stream"] else 0
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """First and last channel of v that the network takes."""
+        return self.channel_range or (0, int(self.network["embedding_channels"]))
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of the file; what a card of before did not say stays unsaid."""
+        content = {one.name: getattr(self, one.name) for one in fields(self)}
+        said = {name: value for name, value in content.items() if name not in _UNSAID or value not in (None, {})}
+        return {"format": FORMAT, **said}
+
+    @classmethod
+    def from_json(cls, path: str | Path, content: Mapping[str, Any]) -> "ModelCard":
+        """Check what was read from ``path``: a card, or what inference kept of one.
+
+        Raises:
+            RequestError: something is missing or is of another kind.
+        """
+        later = {name: kind for name, kind in _LATER_FIELDS.items() if name in content}
+        require_fields(path, content, {**_FIELDS, **later}, expected=EXPECTED)
+        known = {one.name: content[one.name] for one in fields(cls) if one.name in content}
+        names, span, seen = known["class_names"], known.get("channel_range"), known.get("seen", {})
+        if len(names) < 2 or not all(isinstance(name, str) for name in names) or known.get("temperature", 1) <= 0:
+            raise RequestError(
+                f"{path}: classes {str(names)[:60]} and temperature {known.get('temperature', 1)}, expected {EXPECTED}"
+            )
+        if known["threshold_from"] not in THRESHOLD_FROM:
+            raise RequestError(f"{path}: threshold_from {known['threshold_from']!r}, expected {EXPECTED}")
+        if span is not None and (len(span) != 2 or not all(isinstance(end, int) for end in span)):
+            raise RequestError(f"{path}: channels {str(span)[:60]}, expected {EXPECTED}")
+        if not all(isinstance(prints, str) for prints in seen.values()):
+            raise RequestError(f"{path}: fingerprints {str(seen)[:60]}, expected {EXPECTED}")
+        known |= {"class_names": tuple(names), "channel_range": None if span is None else (span[0], span[1])}
+        return cls(**known)
+
+
+def card_path(model: str | Path) -> Path:
+    """``model.json`` beside ``model.pt``."""
+    return Path(model).with_suffix(".json")
