@@ -94,7 +94,7 @@ def test_the_card_says_what_was_done(tmp_path: Path, caplog: pytest.LogCaptureFi
     card = written(tmp_path, [0.1, 0.7, 0.3, 0.9], best_epoch=3)
     training = card.training
     assert (training["slides"], training["epochs"], training["epoch"], training["max_epochs"]) == (3, 4, 3, 4)
-    assert caplog.messages == [
+    assert caplog.messages[-1:] == [
         f"trained: {tmp_path / 'model.pt'} and its card {tmp_path / 'model.json'}; epoch 3 of 4 chosen, validation AUC 1.000, "
         f"threshold {card.threshold:.3f}; next: evaluating on the test slides (evaluate.yaml) or inference on new ones "
         f"(inference.yaml), with --model {tmp_path / 'model.pt'}"
