@@ -31,7 +31,7 @@ def test_a_word(cell: str, word: str) -> None:
 
 def test_numbers_are_sorted_by_value_and_names_by_the_alphabet() -> None:
     assert sorted_words({"10", "2", "0", "1"}) == ["0", "1", "2", "10"]
-    assert sorted_words({"10", "-2", "0.5"}) == ["-2", "0.5", "10"]
+    assert sorted_words({"10", "-2", "2.5"}) == ["-2", "2.5", "10"]
     assert sorted_words({"tumour", "normal", "10"}) == ["10", "normal", "tumour"]
 
 
