@@ -38,9 +38,11 @@ DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say
 
 FIND_CODE = (
     "$sys.path.insert(1, next(str(one.frame.f_locals['self'].config_root_path.resolve().parent) for one in inspect.stack(0) "
-    "if hasattr(one.frame.f_locals.get('self'), 'config_root_path')))"
+    "if isinstance(one.frame.f_locals.get('self'), ConfigWorkflow)))"
 )
 """An expression of a config: the folder of the workflow that evaluates it, above ``configs``, joins the search path."""
+
+FIND_WORKFLOW = "$from monai.bundle import ConfigWorkflow"
 
 HEADER = """\
 # Copyright (c) dsnet-wsi contributors
@@ -129,7 +131,7 @@ def write_json_configs(folder: Path) -> None:
     }
     for name, changes in (("inference", {}), ("train", trained)):
         recipe = yaml.safe_load((folder / f"configs/{name}.yaml").read_text(encoding="utf-8")) | changes
-        recipe["imports"] = [*recipe.get("imports", []), "$import inspect", "$import sys"]
+        recipe["imports"] = [*recipe.get("imports", []), "$import inspect", "$import sys", FIND_WORKFLOW]
         recipe["initialize"] = [FIND_CODE, *recipe["initialize"]]
         (folder / f"configs/{name}.json").write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
 

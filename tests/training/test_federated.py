@@ -14,6 +14,7 @@ from scripts.training.card import load_model, network_from_card, read_card
 PAGE = REPO / "docs" / "how-to" / "federated.md"
 
 
+@pytest.mark.filterwarnings("ignore:executing the bundle config")
 def test_the_program_of_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
