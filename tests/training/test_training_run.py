@@ -98,7 +98,7 @@ def test_the_card_comes_from_the_validation_slides_alone(dataset: Path, trained:
     assert card.validation["slides"] == 4
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert card.validation["auc"] == metrics["auc"]
-    assert metrics["split"] == "val"
+    assert json.loads((tmp_path / "calibration.json").read_text())["split"] == "val"
     report = (tmp_path / "report.md").read_text()
     assert "on 4 slides of the split val" in report and "are no estimate for new slides" in report
 

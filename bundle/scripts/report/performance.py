@@ -45,7 +45,7 @@ class Performance:
         name: of the set of slides, for ids and headings: "evaluation" or "cohort".
         class_names: in the order of the network's outputs.
         predictions: of the slides, all with a label.
-        metrics: as in ``metrics.json``.
+        metrics: as in ``metrics.json``, of an evaluation with the ``split`` that was judged.
         curves: a pair (class, its curves) for class 1 of two, or for every class of more; a class with no or only slides of it is
             left out.
         bins: of the reliability diagram, on the calibrated scale.
@@ -107,6 +107,7 @@ def of_evaluation(folder: str | Path, inference: Inference, *, slides: str | Pat
             ReliabilityBin(**{**one, "ci95": one["ci95"] and tuple(one["ci95"])})
             for one in calibration["after"]["bins"]
         ]
+    metrics["split"] = calibration.get("split", "test")
     return _performance("evaluation", table.class_names, table.predictions, metrics, bins, card.threshold, patients)
 
 

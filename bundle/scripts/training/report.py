@@ -57,11 +57,10 @@ def write_evaluation(
         patients=collector.patients,
         seed=seed,
     )
-    metrics["split"] = split
     write_json(output / "metrics.json", metrics)
     before = resampled_metrics(labels, [Run(raw, threshold)], patients=collector.patients, seed=seed)
     bins = {"before": reliability(labels, raw), "after": reliability(labels, probabilities)}
-    calibration: dict[str, Any] = {"temperature": temperature, "fitted_on": card.temperature_from}
+    calibration: dict[str, Any] = {"split": split, "temperature": temperature, "fitted_on": card.temperature_from}
     for when in ("before", "after"):
         calibration[when] = {"bins": [asdict(one) for one in bins[when]]}
     for name in ("brier", "ece"):
@@ -103,8 +102,8 @@ def _write_summary(
     lines = [
         "# Evaluation",
         "",
-        f"{_auc_in_words(metrics)} on {slides} slides of the split {metrics['split']}; research only, not for diagnosis.",
-        *_remark(metrics["split"]),
+        f"{_auc_in_words(metrics)} on {slides} slides of the split {calibration['split']}; research only, not for diagnosis.",
+        *_remark(calibration["split"]),
         "",
         "| metric | value | 95 % interval | resamples |",
         "|---|---|---|---|",
