@@ -36,6 +36,14 @@ def test_of_an_evaluation(tmp_path: Path, evaluated: Path) -> None:
     assert not found.patients_drawn and found.metrics["bootstrap"]["unit"] == "patient"
 
 
+def test_an_evaluation_of_the_validation_slides(tmp_path: Path) -> None:
+    evaluated = write_evaluated(tmp_path / "eval", CARD, predictions_of(20))
+    assert of_evaluation(evaluated, inference_of(tmp_path / "out")).slide_set == "test"
+    calibration = json.loads((evaluated / "calibration.json").read_text())
+    (evaluated / "calibration.json").write_text(json.dumps({**calibration, "split": "val"}))
+    assert of_evaluation(evaluated, inference_of(tmp_path / "out")).slide_set == "validation"
+
+
 def test_bands_over_patients(tmp_path: Path, evaluated: Path) -> None:
     table = tmp_path / "slides.csv"
     lines = [f"slide_{index:02d}.tif,p{index // 2}" for index in range(20)]

@@ -1,7 +1,7 @@
 """How good the model is, as far as labelled slides tell: of an evaluation, or of the cohort itself."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +45,13 @@ class Performance:
         name: of the set of slides, for ids and headings: "evaluation" or "cohort".
         class_names: in the order of the network's outputs.
         predictions: of the slides, all with a label.
-        metrics: as in ``metrics.json``, of an evaluation with the ``split`` that was judged.
+        metrics: as in ``metrics.json``.
         curves: a pair (class, its curves) for class 1 of two, or for every class of more; a class with no or only slides of it is
             left out.
         bins: of the reliability diagram, on the calibrated scale.
         confusion: slides by (label, predicted), (classes, classes).
         patients_drawn: whether the curves' bands draw patients, not slides.
+        split: that was evaluated.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Performance:
     bins: tuple[ReliabilityBin, ...]
     confusion: NDArray[np.int64]
     patients_drawn: bool
+    split: str = "test"
 
     @property
     def auc(self) -> str:
@@ -72,7 +74,7 @@ class Performance:
         """The slides in words: "cohort", or of an evaluation "test", "validation" or "training"."""
         if self.name != "evaluation":
             return self.name
-        return {"val": "validation", "train": "training"}.get(str(self.metrics.get("split")), "test")
+        return {"val": "validation", "train": "training"}.get(self.split, "test")
 
 
 def of_evaluation(folder: str | Path, inference: Inference, *, slides: str | Path | None = None) -> Performance:
@@ -107,8 +109,8 @@ def of_evaluation(folder: str | Path, inference: Inference, *, slides: str | Pat
             ReliabilityBin(**{**one, "ci95": one["ci95"] and tuple(one["ci95"])})
             for one in calibration["after"]["bins"]
         ]
-    metrics["split"] = calibration.get("split", "test")
-    return _performance("evaluation", table.class_names, table.predictions, metrics, bins, card.threshold, patients)
+    found = _performance("evaluation", table.class_names, table.predictions, metrics, bins, card.threshold, patients)
+    return replace(found, split=str(calibration.get("split", "test")))
 
 
 def of_cohort(inference: Inference, *, seed: int = 0) -> Performance | None:
