@@ -122,7 +122,10 @@ def test_options_of_another_stage() -> None:
 
 
 def test_components_check_by_the_same_table() -> None:
-    assert checked("seed", "3") == 3
+    assert checked("seed", 3) == 3 and checked("splits", "train") == ["train"]
+    for name, text in (("seed", "3"), ("drop_pen", "no")):
+        with pytest.raises(RequestError, match=rf"^{name} is '{text}', expected"):
+            checked(name, text)
     with pytest.raises(RequestError, match=r"^engine is 'x', expected one of auto, torch, openvino$"):
         checked("engine", "x")
 

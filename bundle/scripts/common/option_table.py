@@ -28,7 +28,7 @@ from .option_types import (
 )
 
 _SHARE = Number(least=0, most=1)
-_PERCENT = Number(over=0, under=100)
+_PERCENT = Number(over=0, under=100, noun="percent")
 _COUNT = Whole(least=1)
 _PATHS = Items(PathText(), "a path, or a list of them", may_be_empty=True)
 _OF_SPLIT = Word(("train", "val", "test"))
@@ -54,7 +54,7 @@ OPTIONS: dict[str, OptionType] = {
     "dry_run": YesNo(),
     "split": _OF_SPLIT,
     "resamples": _COUNT,
-    "decode_timeout": Number(over=0),
+    "decode_timeout": Number(over=0, noun="seconds"),
     # lists of slides, and their splits
     "cohort": Text(),  # an overlay may add one
     "slides_per_class": _COUNT,
@@ -72,10 +72,10 @@ OPTIONS: dict[str, OptionType] = {
     "val_share": Number(over=0, under=1),
     "keep_test": YesNo(),
     "cells": Whole(least=4),
-    "mpp": Number(least=0.2, most=1),
+    "mpp": Number(least=0.2, most=1, noun="micrometres per pixel"),
     "lesion_share": Items(Number(over=0, under=1), "two shares over 0 and under 1, such as 0.1,0.3", count=2),
     # patches and their encoder
-    "patch_um": Number(over=0),
+    "patch_um": Number(over=0, noun="micrometres"),
     "read_level": Either(Word(("auto", "highest")), Whole(least=0)),
     "drop_pen": YesNo(),
     "tissue_method": Word(("rle", "otsu")),
@@ -183,15 +183,19 @@ def options_of(config: Mapping[str, Any]) -> dict[str, OptionType]:
 
 
 def checked(name: str, value: Any) -> Any:
-    """Return an option's value as its type reads it; for components, which a program may call with any.
+    """Return an option's value; for components, which a program may call with any. The text of a number is no number here.
 
     Raises:
         RequestError: it has the wrong type, or lies outside its range.
     """
+    type_ = OPTIONS[name]
     try:
-        return OPTIONS[name].read(value)
+        read = type_.read(value)
+        if isinstance(value, str) and isinstance(read, int | float):
+            raise ValueError(f"expected {type_.expected}")
     except ValueError as error:
         raise RequestError(f"{name} is {shown(value)}, {error}") from error
+    return read
 
 
 def shown(value: Any) -> str:
