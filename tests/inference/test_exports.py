@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 import nibabel
 import numpy as np
 import pytest
+from inference.heat_map_views import view_of
 from PIL import Image
 from skimage.draw import polygon2mask
 
@@ -59,13 +60,13 @@ def asap_rings(path: Path, group: str) -> list[list[tuple[float, float]]]:
 
 
 def test_six_files_and_nothing_else(tmp_path: Path) -> None:
-    write_heat_map(tmp_path / "slide", **example())
+    write_heat_map(tmp_path / "slide", view_of(**example()))
     assert {path.name for path in (tmp_path / "slide").iterdir()} == FILES
 
 
 def test_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in "ab":
-        write_heat_map(tmp_path / name, **example())
+        write_heat_map(tmp_path / name, view_of(**example()))
     for file in FILES:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
     assert (tmp_path / "a" / "cam.nii.gz").read_bytes()[4:8] == bytes(4), "gzip's time stamp"
@@ -73,7 +74,7 @@ def test_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_nifti_holds_the_map_with_x_first(tmp_path: Path) -> None:
     arguments = example()
-    write_heat_map(tmp_path, **arguments)
+    write_heat_map(tmp_path, view_of(**arguments))
     image = nibabel.load(tmp_path / "cam.nii.gz")
     assert image.shape == (9, 6, 1)
     assert image.get_data_dtype() == np.float32
@@ -82,7 +83,7 @@ def test_nifti_holds_the_map_with_x_first(tmp_path: Path) -> None:
 
 
 def test_nifti_affine_is_mm_from_the_slides_corner(tmp_path: Path) -> None:
-    write_heat_map(tmp_path, **example())
+    write_heat_map(tmp_path, view_of(**example()))
     image = nibabel.load(tmp_path / "cam.nii.gz")
     # the middle of cell (row 4, column 5): x = 640 + 5.5 * 128 px of 0.5 um, y = 256 + 4.5 * 128 px of 0.25 um
     right, anterior, superior = (image.affine @ (5, 4, 0, 1))[:3]
@@ -96,7 +97,7 @@ def test_nifti_affine_is_mm_from_the_slides_corner(tmp_path: Path) -> None:
 
 def test_missing_resolution_gives_pixels_and_a_note(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        write_heat_map(tmp_path, **{**example(), "mpp_x": None, "mpp_y": None, "thumbnail": None})
+        write_heat_map(tmp_path, view_of(**{**example(), "mpp_x": None, "mpp_y": None, "thumbnail": None}))
     assert "resolution is unknown" in caplog.text
     image = nibabel.load(tmp_path / "cam.nii.gz")
     np.testing.assert_allclose(image.affine @ (0, 0, 0, 1), (-704, -320, 0, 1))
@@ -106,7 +107,7 @@ def test_missing_resolution_gives_pixels_and_a_note(tmp_path: Path, caplog: pyte
 
 def test_geojson_outlines_the_hot_cells_exactly(tmp_path: Path) -> None:
     arguments = example()
-    write_heat_map(tmp_path, **arguments)
+    write_heat_map(tmp_path, view_of(**arguments))
     content = json.loads((tmp_path / "cam.geojson").read_text(encoding="utf-8"))
     assert content["type"] == "FeatureCollection"
     names = [feature["properties"]["classification"]["name"] for feature in content["features"]]
@@ -130,7 +131,7 @@ def test_geojson_tells_how_hot_a_region_is(tmp_path: Path) -> None:
     """QuPath reads ``measurements`` into its table."""
     arguments = example()
     arguments["cam"][1, 2] = 0.9
-    write_heat_map(tmp_path, **arguments)
+    write_heat_map(tmp_path, view_of(**arguments))
     features = json.loads((tmp_path / "cam.geojson").read_text(encoding="utf-8"))["features"]
     measured = [tuple(feature["properties"]["measurements"].values()) for feature in features]
     assert measured == [(0.6375, 0.9), (1.0, 1.0), (0.9, 0.9), (1.0, 1.0)]
@@ -139,7 +140,7 @@ def test_geojson_tells_how_hot_a_region_is(tmp_path: Path) -> None:
 
 def test_geojson_begins_at_the_scan_and_asap_at_the_glass(tmp_path: Path) -> None:
     """QuPath crops a slide to OpenSlide's bounds, ASAP does not."""
-    write_heat_map(tmp_path, **{**example(), "bounds_xy_px": (600, 200)})
+    write_heat_map(tmp_path, view_of(**{**example(), "bounds_xy_px": (600, 200)}))
     content = json.loads((tmp_path / "cam.geojson").read_text(encoding="utf-8"))
     assert content["bounds_xy_px"] == [600, 200]
     assert content["features"][0]["geometry"]["coordinates"][0][0] == [896 - 600, 384 - 200]
@@ -151,7 +152,7 @@ def test_both_outlines_cover_the_cells_of_the_level(tmp_path: Path, level: float
     cam = np.random.default_rng(3).random((17, 23)).astype(np.float32)
     observed = np.ones_like(cam, dtype=bool)
     arguments = {**example(), "cam": cam, "observed": observed, "thumbnail": None, "class_name": "tumour"}
-    write_heat_map(tmp_path, **arguments)
+    write_heat_map(tmp_path, view_of(**arguments))
     name = f"tumour >= {level:g}"
     features = json.loads((tmp_path / "cam.geojson").read_text(encoding="utf-8"))["features"]
     chosen = [feature for feature in features if feature["properties"]["name"] == name]
@@ -162,7 +163,7 @@ def test_both_outlines_cover_the_cells_of_the_level(tmp_path: Path, level: float
 
 
 def test_asap_groups_and_colours(tmp_path: Path) -> None:
-    write_heat_map(tmp_path, **example())
+    write_heat_map(tmp_path, view_of(**example()))
     root = ElementTree.parse(tmp_path / "cam.xml").getroot()
     assert root.tag == "ASAP_Annotations"
     groups = {group.get("Name"): group.get("Color") for group in root.iter("Group")}
@@ -179,14 +180,14 @@ def test_asap_groups_and_colours(tmp_path: Path) -> None:
 
 def test_observed_png_has_one_pixel_a_patch(tmp_path: Path) -> None:
     arguments = example()
-    write_heat_map(tmp_path, **arguments)
+    write_heat_map(tmp_path, view_of(**arguments))
     with Image.open(tmp_path / "observed.png") as image:
         assert image.mode == "L"
         np.testing.assert_array_equal(np.asarray(image), np.where(arguments["observed"], 255, 0))
 
 
 def test_map_without_heat_has_no_outline(tmp_path: Path) -> None:
-    write_heat_map(tmp_path, **{**example(), "cam": np.zeros((6, 9), dtype=np.float32)})
+    write_heat_map(tmp_path, view_of(**{**example(), "cam": np.zeros((6, 9), dtype=np.float32)}))
     assert json.loads((tmp_path / "cam.geojson").read_text())["features"] == []
     assert not list(ElementTree.parse(tmp_path / "cam.xml").getroot().iter("Annotation"))
 
@@ -204,5 +205,5 @@ def test_wrong_arrays_are_refused_before_anything_is_written(
     tmp_path: Path, changed: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        write_heat_map(tmp_path / "slide", **{**example(), **changed})
+        write_heat_map(tmp_path / "slide", view_of(**{**example(), **changed}))
     assert not (tmp_path / "slide").exists()

@@ -23,6 +23,7 @@ from scripts.dsnet.network import DSNet
 from scripts.encoding.embedding_file import embedding_file, header_of
 from scripts.evaluation.predictions import Prediction
 from scripts.inference.boundary import SparingDataset
+from scripts.inference.heat_map_view import HeatMapView
 from scripts.inference.heat_maps import HeatMapWriter
 from scripts.inference.run import class_index, write_results
 from scripts.inference.slide_set import InferenceSet
@@ -335,11 +336,9 @@ def test_how_often_the_embedding_of_a_slide_is_opened(
 
 
 def test_the_picture_is_of_the_slide_itself(scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: dict[str, Any] = {}
-    monkeypatch.setattr(
-        "scripts.inference.heat_maps.write_heat_map", lambda folder, **arguments: drawn.update(arguments)
-    )
+    drawn: list[HeatMapView] = []
+    monkeypatch.setattr("scripts.inference.heat_maps.write_heat_map", lambda folder, view: drawn.append(view))
     slides = slide_set(scans / "good.tif", tmp_path / "data")
     writer = HeatMapWriter(DSNet(embedding_channels=6), slides.card, tmp_path / "out")
     writer.write(slides.items[0], Prediction("good", None, (0.2, 0.8), 0.5))
-    assert drawn["picture"].shape[0] > drawn["thumbnail"].shape[0]
+    assert drawn[0].thumbnail is not None and drawn[0].background.shape[0] > drawn[0].thumbnail.shape[0]

@@ -6,18 +6,17 @@ from pathlib import Path
 import numpy as np
 import ome_types
 import pytest
+from inference.heat_map_views import view_of
 from PIL import Image
 
 from scripts.inference.ome_tiff import write_ome_tiff
-from scripts.slides.geometry import PatchGrid
 
 SUB_IFDS = 330
 
 
 def write(path: Path, cam: np.ndarray, *, mpp: tuple[float, float] | None = (0.5, 0.25)) -> Path:
-    grid = PatchGrid(128, (640, 256), cam.shape)
     mpp_x, mpp_y = mpp or (None, None)
-    write_ome_tiff(path, cam, grid, mpp_x=mpp_x, mpp_y=mpp_y, class_name="tumour <1>")
+    write_ome_tiff(path, view_of(cam, mpp_x=mpp_x, mpp_y=mpp_y, class_name="tumour <1>"))
     return path
 
 

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from inference.heat_map_views import view_of
 from PIL import Image
 
 from scripts.inference.overlay import nice_length, write_overlay
-from scripts.slides.geometry import PatchGrid
 
 THUMBNAIL_RGB = (30, 200, 90)
 
@@ -17,16 +17,16 @@ def picture(
     thumbnail = np.empty((2 * rows, 2 * columns, 9), dtype=np.uint8)
     thumbnail[..., :3] = THUMBNAIL_RGB
     thumbnail[..., 3:] = 0
-    write_overlay(
-        path,
-        cam=cam,
+    view = view_of(
+        cam,
         observed=observed,
         picture=None if white else thumbnail[..., :3],
-        grid=PatchGrid(128, (0, 0), (rows, columns)),
+        thumbnail=None if white else thumbnail,
+        origin_xy_px=(0, 0),
         mpp_x=mpp,
         mpp_y=mpp,
-        class_name="tumour",
     )
+    write_overlay(path, view)
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB"))
 
@@ -97,17 +97,8 @@ def test_the_slide_is_as_sharp_as_it_was_read(tmp_path: Path) -> None:
     stripes = np.zeros((400, 400, 3), dtype=np.uint8)
     stripes[:, np.arange(400) // 4 % 2 == 1] = 255
     cam = np.zeros((10, 10), dtype=np.float32)
-    grid = PatchGrid(128, (0, 0), (10, 10))
-    write_overlay(
-        tmp_path / "a.png",
-        cam=cam,
-        observed=cam > 0,
-        picture=stripes,
-        grid=grid,
-        mpp_x=0.5,
-        mpp_y=0.5,
-        class_name="costs $5_{",
-    )
+    view = view_of(cam, observed=cam > 0, picture=stripes, origin_xy_px=(0, 0), class_name="costs $5_{")
+    write_overlay(tmp_path / "a.png", view)
     with Image.open(tmp_path / "a.png") as image:
         line = np.asarray(image.convert("L"), dtype=int)[image.height // 2]
     assert (np.abs(np.diff(line)) > 200).sum() >= 90

@@ -12,12 +12,12 @@ import highdicom
 import numpy as np
 import pydicom
 import pytest
+from inference.heat_map_views import view_of
 from slides.dicom_file import CORNER_XY_MM, FRAME_OF_REFERENCE, ORIENTATIONS, SERIES, STUDY, write_dicom_slide
 
 from scripts.common.errors import SlideError
 from scripts.inference.exports import write_heat_map
 from scripts.inference.parametric_map import can_write_dicom, write_parametric_map
-from scripts.slides.geometry import PatchGrid
 
 STEP = 32
 MPP_XY = (2.0, 2.05)
@@ -42,9 +42,8 @@ def write_map(
     folder: Path, slide: Path, *, rows: int = 4, columns: int = 6, step: int = STEP, origin: tuple[int, int] = (96, 64)
 ) -> tuple[pydicom.Dataset, np.ndarray]:
     cam = np.random.default_rng(0).uniform(0.1, 1, (rows, columns)).astype(np.float32)
-    write_parametric_map(
-        folder / "cam.dcm", cam, PatchGrid(step, origin, cam.shape), slide=slide, class_name="tumör <1>"
-    )
+    view = view_of(cam, origin_xy_px=origin, patch_px_level0=step, class_name="tumör <1>", slide=slide)
+    write_parametric_map(folder / "cam.dcm", view)
     return pydicom.dcmread(folder / "cam.dcm"), cam
 
 
@@ -191,19 +190,8 @@ def test_a_slide_that_lacks_what_is_needed(tmp_path: Path, missing: str) -> None
 
 def export(folder: Path, slide: Path) -> list[str]:
     cam = np.ones((4, 6), dtype=np.float32)
-    write_heat_map(
-        folder,
-        cam=cam,
-        observed=cam > 0,
-        thumbnail=None,
-        origin_xy_px=(96, 64),
-        patch_px_level0=STEP,
-        mpp_x=MPP_XY[0],
-        mpp_y=MPP_XY[1],
-        class_name="tumour",
-        slide=slide,
-        bounds_xy_px=(0, 0),
-    )
+    view = view_of(cam, origin_xy_px=(96, 64), patch_px_level0=STEP, mpp_x=MPP_XY[0], mpp_y=MPP_XY[1], slide=slide)
+    write_heat_map(folder, view)
     return sorted(path.name for path in folder.iterdir())
 
 

@@ -18,6 +18,7 @@ import shapely
 import SimpleITK
 import torch
 from encoding.painted import MPP, PATCH_PX, MeanEncoder, on_glass, paint, quarter_colours, write_tiff
+from inference.heat_map_views import view_of
 from inference.told_predictions import write_all
 from PIL import Image
 from slides.dicom_file import write_dicom_slide
@@ -230,19 +231,8 @@ def test_dicom_slides_have_a_map_in_dicom(case: Case) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_holes_are_holes_to_others(tmp_path: Path, seed: int) -> None:
     cam = np.random.default_rng(seed).random((17, 23)).astype(np.float32) ** 0.5
-    write_heat_map(
-        tmp_path,
-        cam=cam,
-        observed=cam > 0,
-        thumbnail=None,
-        origin_xy_px=(640, 256),
-        patch_px_level0=128,
-        mpp_x=0.5,
-        mpp_y=0.5,
-        class_name="tumour",
-        slide=Path("absent.mrxs"),
-        bounds_xy_px=(100, 200),
-    )
+    view = view_of(cam, observed=cam > 0, slide=Path("absent.mrxs"), bounds_xy_px=(100, 200))
+    write_heat_map(tmp_path, view)
     rows, columns = np.indices(cam.shape)
     x, y = 640 + 128 * (columns + 0.5), 256 + 128 * (rows + 0.5)
     features = json.loads((tmp_path / "cam.geojson").read_text(encoding="utf-8"))["features"]

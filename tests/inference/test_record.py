@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from inference.heat_map_views import view_of
 from PIL import Image
 
 from scripts.dsnet.network import DSNet
@@ -25,16 +26,16 @@ def scores_of(folder: Path, thumbnail: np.ndarray, tissue: TissueRecord | None, 
         shape_yx=(2, 2),
         patch_px_level0=100,
         thumbnail=None,
+        tissue=tissue,
         attributes=attributes,
     )
+    view = view_of(np.zeros((2, 2), dtype=np.float32), thumbnail=thumbnail)
     write_scores(
         folder / "case",
+        view,
         item={"slide": str(folder / "scans" / "case.tif"), "patient": ""},
         prediction=Prediction("case", None, (0.5, 0.5), 0.7, (0.25, 0.75)),
         embedding=embedding,
-        tissue=tissue,
-        thumbnail=thumbnail,
-        class_shown="tumour",
         seen_in="val",
     )
     scores: dict[str, Any] = json.loads((folder / "case" / "scores.json").read_text())

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from inference.heat_map_views import view_of
 from PIL import Image
 from training.embedding_files import STEP_PX, write_embedding
 
@@ -54,7 +55,8 @@ class Cohort:
         grid = PatchGrid(STEP_PX, (0, 0), heat.shape)
         assert read_embedding(self.dataset / f"{slide_id}.h5").grid == grid
         folder = self.predictions / slide_id
-        write_nifti(folder / "cam.nii.gz", heat.astype(np.float32), grid, mpp_x=None, mpp_y=None)
+        view = view_of(heat.astype(np.float32), origin_xy_px=(0, 0), patch_px_level0=STEP_PX, mpp_x=None, mpp_y=None)
+        write_nifti(folder / "cam.nii.gz", view)
         write_observed(folder / "observed.png", np.ones(heat.shape, dtype=bool))
         if lesion is not None:
             Image.fromarray(lesion.astype(np.uint8) * 255).save(self.masks / f"{slide_id}.png")

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 from localisation.mapped_slides import Cohort, mapped, spot
@@ -153,9 +154,12 @@ def test_a_heat_map_of_another_grid_or_none(cohort: Cohort, tmp_path: Path) -> N
 
 
 def test_a_heat_map_that_is_not_finite(cohort: Cohort, tmp_path: Path) -> None:
-    heat = spot(SHAPE, (2, 2)).astype(float)
+    cohort.add("nan", heat=spot(SHAPE, (2, 2)), lesion=LESION, label=1, probability=0.9)
+    path = cohort.predictions / "nan" / "cam.nii.gz"
+    volume = nibabel.load(path)
+    heat = volume.get_fdata(dtype=np.float32)
     heat[4, 4] = np.nan
-    cohort.add("nan", heat=heat, lesion=LESION, label=1, probability=0.9)
+    nibabel.save(nibabel.Nifti1Image(heat, volume.affine), path)
     with pytest.raises(SlideError, match=r"nan/cam\.nii\.gz: NaN or infinite where patches were observed"):
         run(cohort.finish(), tmp_path / "out")
 

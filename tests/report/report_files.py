@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from inference.heat_map_views import view_of
 
 from scripts.common.files import write_csv
 from scripts.encoding.job import COLUMNS
@@ -92,9 +93,8 @@ def write_inference(
         pink = np.array([210, 140, 190]) + rng.integers(-15, 16, (2 * SHAPE_YX[0], 2 * SHAPE_YX[1], 1))
         thumbnail = pink.astype(np.uint8)
         grid_yx = np.argwhere(observed).astype(np.int32)
-        write_heat_map(
-            folder / prediction.slide_id,
-            cam=cam,
+        view = view_of(
+            cam,
             observed=observed,
             thumbnail=thumbnail,
             origin_xy_px=(256, 512),
@@ -103,10 +103,11 @@ def write_inference(
             mpp_y=mpp,
             class_name=names[1],
             slide=folder / "gone" / f"{index}.tif",
-            bounds_xy_px=(0, 0),
         )
+        write_heat_map(folder / prediction.slide_id, view)
         write_scores(
             folder / prediction.slide_id,
+            view,
             item={"slide": str(folder / "gone" / f"{index}.tif"), "patient": f"p{index}"},
             prediction=prediction,
             embedding=Embedding(
@@ -116,13 +117,11 @@ def write_inference(
                 shape_yx=SHAPE_YX,
                 patch_px_level0=PATCH_PX,
                 thumbnail=None,
+                tissue=TissueRecord(rng.random((12, 12)).astype(np.float32), 0, "rle", 0.4, 0.05),
                 attributes={}
                 if mpp is None
                 else {"mpp_x": mpp, "mpp_y": mpp, "patch_um": 64.0, "read_px": 128, "read_level": 0},
             ),
-            tissue=TissueRecord(rng.random((12, 12)).astype(np.float32), 0, "rle", 0.4, 0.05),
-            thumbnail=thumbnail,
-            class_shown=names[1],
             seen_in=seen_in,
         )
     return folder

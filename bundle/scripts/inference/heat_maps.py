@@ -27,6 +27,7 @@ from ..training.leakage import seen_splits
 from ..training.model_card import ModelCard
 from ..training.transforms import LoadEmbeddingd, PackMatricesd
 from .exports import write_heat_map
+from .heat_map_view import HeatMapView
 from .overlay import SIDE_PX
 from .record import write_scores
 from .slide_set import InferenceSet
@@ -83,37 +84,27 @@ class HeatMapWriter:
     def _write(
         self, item: Mapping[str, Any], prediction: Prediction, embedding: Embedding, seen_in: str | None
     ) -> None:
-        folder, slide = Path(self.output_dir) / prediction.slide_id, Path(item["slide"])
-        shown, kind = self.class_shown(prediction), self.heat_map.kind(self.network)
-        class_name = self.card.class_names[shown]
+        folder = Path(self.output_dir) / prediction.slide_id
+        view = self._view(item, embedding, self.class_shown(prediction))
+        write_heat_map(folder, view)
+        write_scores(folder, view, item=item, prediction=prediction, embedding=embedding, seen_in=seen_in)
+
+    def _view(self, item: Mapping[str, Any], embedding: Embedding, shown: int) -> HeatMapView:
+        """Make the heat map of class number ``shown``."""
         self.network.eval()
-        matrices = LoadEmbeddingd()(item)
-        thumbnail = (255 * (1 - matrices["t"][:3])).round().to(torch.uint8).permute(1, 2, 0).numpy()
-        write_heat_map(
-            folder,
+        slide, matrices = Path(item["slide"]), LoadEmbeddingd()(item)
+        return HeatMapView(
             cam=self.heat_map(self.network, PackMatricesd()(matrices)["image"][None].to(self.device), shown),
             observed=(matrices["v"] != 0).any(dim=0).numpy(),
-            thumbnail=thumbnail,
-            origin_xy_px=embedding.origin_xy_px,
-            patch_px_level0=embedding.patch_px_level0,
+            thumbnail=(255 * (1 - matrices["t"][:3])).round().to(torch.uint8).permute(1, 2, 0).numpy(),
+            grid=embedding.grid,
             mpp_x=embedding.attributes.get("mpp_x"),
             mpp_y=embedding.attributes.get("mpp_y"),
-            class_name=class_name,
+            class_name=self.card.class_names[shown],
             slide=slide,
             bounds_xy_px=_bounds_xy_px(embedding, slide),
             picture=box_of_slide(slide, embedding.grid, SIDE_PX),
-            kind=kind,
-        )
-        write_scores(
-            folder,
-            item=item,
-            prediction=prediction,
-            embedding=embedding,
-            tissue=embedding.tissue,
-            thumbnail=thumbnail,
-            class_shown=class_name,
-            kind=kind,
-            seen_in=seen_in,
+            kind=self.heat_map.kind(self.network),
         )
 
 

@@ -8,12 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from numpy.typing import NDArray
 
 from ..common.figure_words import plain_text, shortened
 from ..common.files import atomic_path
-from ..dsnet.heat_map import GRAD_CAM, MapKind
-from ..slides.geometry import PatchGrid
+from .heat_map_view import HeatMapView
 
 LONG_SIDE_IN = 8.0
 DPI = 150
@@ -23,40 +21,22 @@ SIDE_PX = round(LONG_SIDE_IN * DPI)  # of the slide, no more is seen
 SCALE_BAR_SHARE = 0.25  # of the picture's width, at most
 
 
-def write_overlay(
-    path: Path,
-    *,
-    cam: NDArray[np.float32],
-    observed: NDArray[np.bool_],
-    picture: NDArray[np.uint8] | None,
-    grid: PatchGrid,
-    mpp_x: float | None,
-    mpp_y: float | None,
-    class_name: str,
-    kind: MapKind = GRAD_CAM,
-) -> None:
+def write_overlay(path: Path, view: HeatMapView) -> None:
     """Write a PNG of the map over the slide; unobserved cells show the bare slide.
 
     Args:
         path: the file.
-        cam: (H, W), from 0 to 1.
-        observed: (H, W).
-        picture: RGB of the box that the map covers, of any size; None is white.
-        grid: where the cells lie.
-        mpp_x: micrometres a level-0 pixel along x; None makes the scale bar one in pixels.
-        mpp_y: the same along y.
-        class_name: class of the evidence, for the colour bar.
-        kind: what the values are, for the colour bar.
+        view: the heat map; without a picture and a thumbnail it lies on white, without a resolution the scale bar is in pixels.
     """
-    rows, columns = cam.shape
+    mpp_x, mpp_y, patch_px = view.mpp_x, view.mpp_y, view.grid.patch_px_level0
+    rows, columns = view.cam.shape
     figure = Figure(figsize=_size_in(rows, columns), dpi=DPI, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     extent = (0, columns, rows, 0)  # in cells, y down
-    background = np.full((1, 1, 3), 255, dtype=np.uint8) if picture is None else picture
-    axes.imshow(background, extent=extent)
+    axes.imshow(view.background, extent=extent)
     heat = axes.imshow(
-        np.ma.masked_where(~observed, cam),
+        np.ma.masked_where(~view.observed, view.cam),
         extent=extent,
         interpolation="nearest",
         cmap=COLOR_MAP,
@@ -66,15 +46,15 @@ def write_overlay(
     )
     if mpp_x is not None and mpp_y is not None:
         axes.set_aspect(mpp_y / mpp_x)
-        cell_um = grid.patch_px_level0 * mpp_x
+        cell_um = patch_px * mpp_x
         length_um = nice_length(SCALE_BAR_SHARE * columns * cell_um)
         label = f"{length_um / 1000:g} mm" if length_um >= 1000 else f"{length_um:g} µm"
         _draw_scale_bar(axes, rows, length_cells=length_um / cell_um, label=label)
     else:
-        length_px = nice_length(SCALE_BAR_SHARE * columns * grid.patch_px_level0)
-        _draw_scale_bar(axes, rows, length_cells=length_px / grid.patch_px_level0, label=f"{length_px:g} px")
+        length_px = nice_length(SCALE_BAR_SHARE * columns * patch_px)
+        _draw_scale_bar(axes, rows, length_cells=length_px / patch_px, label=f"{length_px:g} px")
     axes.set_axis_off()
-    label, options = plain_text(f"{kind.title}, {shortened(class_name)} ({kind.unit})")
+    label, options = plain_text(f"{view.kind.title}, {shortened(view.class_name)} ({view.kind.unit})")
     figure.colorbar(heat, ax=axes, shrink=0.8).set_label(label, **options)
     with atomic_path(path) as partial:
         canvas.print_png(partial, metadata={"Software": None})

@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..common.errors import SlideError
 from ..common.files import atomic_path
 from ..common.version import BUNDLE_VERSION
-from ..dsnet.heat_map import GRAD_CAM, MapKind
 from ..slides.companions import companions_of
-from ..slides.geometry import PatchGrid
+from .heat_map_view import HeatMapView
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -39,10 +37,8 @@ def can_write_dicom() -> bool:
     return False
 
 
-def write_parametric_map(
-    path: Path, cam: NDArray[np.float32], grid: PatchGrid, *, slide: Path, class_name: str, kind: MapKind = GRAD_CAM
-) -> None:
-    """Write a map (H, W) of ``slide`` as a Parametric Map (DICOM PS3.3 A.75), float32, a pixel a patch, as tiles.
+def write_parametric_map(path: Path, view: HeatMapView) -> None:
+    """Write a map (H, W) of its slide as a Parametric Map (DICOM PS3.3 A.75), float32, a pixel a patch, as tiles.
 
     It takes patient, study, specimen and frame of reference from the slide's finest level, and refers to that image. Its pixels are
     whole patches of that level, placed by its origin, orientation and spacing whatever slides.csv says; it begins at the slide's corner
@@ -52,11 +48,7 @@ def write_parametric_map(
 
     Args:
         path: the file.
-        cam: from 0 to 1.
-        grid: where its cells lie, in pixels of the finest level.
-        slide: any file of the slide's series; the other levels lie beside it.
-        class_name: class that the heat is evidence for.
-        kind: what the values are.
+        view: the heat map, its grid in pixels of the finest level; ``slide`` is any file of the series, the other levels lie beside it.
 
     Raises:
         SlideError: the slide's files lack what such a map needs.
@@ -66,6 +58,7 @@ def write_parametric_map(
     from pydicom.sr.codedict import codes
     from pydicom.uid import generate_uid
 
+    cam, grid, slide, class_name, kind = view.cam, view.grid, view.slide, view.class_name, view.kind
     try:
         source = _finest_level(slide)
         (left, top), step = grid.origin_xy_px, grid.patch_px_level0

@@ -13,12 +13,12 @@ from PIL import Image
 
 from ..common.files import atomic_path, relative_to, write_json
 from ..common.version import BUNDLE_VERSION
-from ..dsnet.heat_map import GRAD_CAM, MapKind
 from ..encoding.store import Embedding
 from ..encoding.tissue_record import TissueRecord
 from ..evaluation.predictions import Prediction
 from ..tissue.pen import INK_SHARE, pen_colour_scores
 from ..training.model_card import ModelCard
+from .heat_map_view import HeatMapView
 
 RUN_FORMAT = "dsnet-inference/1"
 SCORES_FORMAT = "dsnet-scores/1"
@@ -47,30 +47,25 @@ def write_run(path: Path, *, card: ModelCard, threshold: float | None, settings:
 
 def write_scores(
     folder: Path,
+    view: HeatMapView,
     *,
     item: Mapping[str, Any],
     prediction: Prediction,
     embedding: Embedding,
-    tissue: TissueRecord | None,
-    thumbnail: NDArray[np.uint8],
-    class_shown: str,
     seen_in: str | None,
-    kind: MapKind = GRAD_CAM,
 ) -> None:
     """Write ``scores.json`` and, unless it is white all over, the finest level of T as ``thumbnail.png``.
 
     Args:
         folder: the slide's folder.
+        view: its heat map, with the finest level of T.
         item: of the slide, as :class:`.slide_set.InferenceSet` lists it.
         prediction: what was predicted.
         embedding: the slide's embedding.
-        tissue: how its tissue was found, None where nothing says so.
-        thumbnail: finest level of T, (2H, 2W, 3).
-        class_shown: class that the heat map is evidence for.
         seen_in: split in which the model met this slide when it was trained, None if it did not.
-        kind: what the map's values are.
     """
-    attributes = embedding.attributes
+    attributes, tissue = embedding.attributes, embedding.tissue
+    thumbnail = _finest(view.thumbnail)
     mpp_x, mpp_y = (_number(attributes.get(name)) for name in ("mpp_x", "mpp_y"))
     rows, columns = embedding.shape_yx
     patches = len(embedding.features)
@@ -81,8 +76,8 @@ def write_scores(
         "slide_print": slide_print(Path(item["slide"])),
         "patient": item["patient"] or None,
         "seen_in": seen_in,
-        "class_shown": class_shown,
-        "heat_map": kind.title,
+        "class_shown": view.class_name,
+        "heat_map": view.kind.title,
         "stream_score": prediction.stream_score,
         "channel_scores": list(prediction.channel_scores),
         "encoder": str(attributes.get("encoder", "unknown")),
@@ -107,11 +102,11 @@ def write_scores(
             "box_mm2": None if cell_mm2 is None else rows * columns * cell_mm2,
             "left_out": _whole(attributes.get("patches_left_out")),
             **(_groups(tissue, patches) if tissue else {}),
-            "pen_coloured": _pen_coloured(thumbnail, embedding) if (thumbnail < 255).any() else None,
+            "pen_coloured": None if thumbnail is None else _pen_coloured(thumbnail, embedding),
         },
     }
     write_json(folder / "scores.json", content)
-    if (thumbnail < 255).any():
+    if thumbnail is not None:
         with atomic_path(folder / "thumbnail.png") as partial:
             Image.fromarray(thumbnail).save(partial)
 
@@ -127,6 +122,11 @@ def slide_print(path: Path) -> str | None:
     with open(path, "rb") as file:
         head = file.read(HEAD_BYTES)
     return hashlib.sha256(f"{path.stat().st_size} ".encode() + head).hexdigest()
+
+
+def _finest(thumbnail: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:
+    """The finest level of T (2H, 2W, 3); None where it is white all over."""
+    return thumbnail[:, :, :3] if thumbnail is not None and (thumbnail[:, :, :3] < 255).any() else None
 
 
 def _groups(tissue: TissueRecord, patches: int) -> dict[str, Any]:
