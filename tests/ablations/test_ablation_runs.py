@@ -99,6 +99,9 @@ def test_options_of_train_yaml() -> None:
     ):
         with pytest.raises(RequestError, match="expected options of the study"):
             train_options(wrong)
+    with pytest.raises(RequestError, match="--max_epochs 'ten': expected a whole number, 1 or more"):
+        train_options(["--max_epochs", "ten"])
+    assert train_options(["--average", "null"]) == {"average": None}
 
 
 @pytest.mark.parametrize(

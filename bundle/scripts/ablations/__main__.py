@@ -18,11 +18,16 @@ from types import FrameType
 from typing import Any
 
 import yaml
+from monai.bundle import ConfigParser
+from monai.bundle.reference_resolver import ReferenceResolver
 
 from ..common.errors import RequestError, SlideError
 from ..common.files import writing_to
+from ..common.option_table import options_of, shown
+from ..common.option_types import is_null
 from ..common.outputs import HeldOutputs
 from ..common.progress import track
+from ..common.request import type_of
 from .datasets import Dataset
 from .rows import CONFIGS, FULL, MIXED, ROWS, Row, rows_that_set
 from .runs import LOG, OF_RUN, Run, execute_all
@@ -81,7 +86,7 @@ def train_options(words: Sequence[str]) -> dict[str, Any]:
     """Read ``--name value ...``, options of train.yaml.
 
     Raises:
-        RequestError: not in pairs, unknown to train.yaml, or set by the study itself or by a row.
+        RequestError: not in pairs, unknown to train.yaml, of the wrong type, or set by the study itself or by a row.
     """
     names, values = words[::2], words[1::2]
     known = ROWS[FULL].config()
@@ -97,16 +102,20 @@ def train_options(words: Sequence[str]) -> dict[str, Any]:
                 f"{name}: rows {', '.join(rows)} set it, and the option would undo them; expected options that are the same for every row: "
                 "leave it out, or train that network by hand with the overlay of a row"
             )
-    return {name.removeprefix("--"): _value(text) for name, text in zip(names, values, strict=True)}
+    config = ConfigParser(known)
+    return {name.removeprefix("--"): _value(name, text, config) for name, text in zip(names, values, strict=True)}
 
 
-def _value(text: str) -> Any:
-    """A value as YAML has it; 1e-3 is a number, too."""
-    value = yaml.safe_load(text)
+def _value(name: str, text: str, config: ConfigParser) -> Any:
+    """A value of the option's type, or where nothing says that, as YAML has it."""
+    key = ReferenceResolver.normalize_id(name.removeprefix("--"))
+    type_ = type_of(key, config.get(key), options_of(config[""]))
+    if type_ is None or is_null(text):
+        return yaml.safe_load(text)
     try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
+        return type_.read(text)
+    except ValueError as error:
+        raise RequestError(f"{name} {shown(text)}: {error}") from error
 
 
 def _study(asked: argparse.Namespace, options: dict[str, Any]) -> int:
