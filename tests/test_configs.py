@@ -144,7 +144,7 @@ def test_run_lists(name: str) -> None:
         return
     parser.parse()
     for entry in ENTRIES[name]:
-        assert parser[entry][0] == "$@options"
+        assert parser[entry][0] == "$@options()"
     assert len({json.dumps(parser[entry]).replace("::", "#") for entry in ENTRIES[name]}) == 1
 
 

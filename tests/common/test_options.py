@@ -22,14 +22,14 @@ bundle_root: .
 max_epochs: 2
 trainer: {size: 1, handlers: [{name: a}], fast: true}
 heat_maps: true
-options: {_target_: scripts.common.options.check_options}
+options: {_target_: scripts.common.options.check_options, _mode_: callable}
 work: {_target_: probes.write, path: "$@bundle_root + '/out'", content: "$str(@max_epochs) + str(@trainer#size)"}
 initialize:
   - $sys.path.insert(1, str(@bundle_root))
   - _target_: scripts.common.options.check_options
     _disabled_: $not os.path.isdir(str(@bundle_root) + '/scripts/common')
   - $print('initialized')
-training: ["$@options", "$@work"]
+training: ["$@options()", "$@work"]
 """
 PROBES = """
 from pathlib import Path
@@ -195,8 +195,10 @@ def test_a_config_that_cannot_work_is_refused_before_any_work(run_here: Callable
 
 
 def test_a_path_on_the_command_line_is_text_and_never_runs(bundle: Path, run_here: Callable[..., str]) -> None:
-    config = "slides: null\noptions: {_target_: scripts.common.options.check_options}\n"
-    config += "work: {_target_: probes.write, path: out, content: $repr(@slides)}\ntraining: ['$@options', '$@work']\n"
+    config = "slides: null\noptions: {_target_: scripts.common.options.check_options, _mode_: callable}\n"
+    config += (
+        "work: {_target_: probes.write, path: out, content: $repr(@slides)}\ntraining: ['$@options()', '$@work']\n"
+    )
     (bundle / "configs" / "train.yaml").write_text(config + "bundle_root: .\n")
     refusal = run_here("--slides", "$open('planted', 'w')")
     assert not (bundle / "planted").exists()

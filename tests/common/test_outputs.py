@@ -1,7 +1,7 @@
 import os
 import subprocess
 import sys
-import threading
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
@@ -63,7 +63,7 @@ def test_a_link_or_folder_in_the_way_is_foreign(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"out\.json"):
         wrote(tmp_path)
     with pytest.raises(RequestError, match="slide1: is there"):
-        HeldOutputs(tmp_path, "stage", {}, writes=["slide1/map.json"])
+        HeldOutputs(tmp_path, "stage", {}, writes=["slide1/map.json"]).check()
 
 
 def test_a_foreign_file_under_a_name_not_known_before_stops_the_writer(tmp_path: Path) -> None:
@@ -146,9 +146,9 @@ def test_hdf5_files_say_themselves_that_they_are_ours_damaged_ones_by_the_journa
                 write(partial.name, "dsnet-patches/1")
     write("theirs.h5", "other")
     os.truncate(tmp_path / "cut.h5", 100)
-    HeldOutputs(tmp_path, "stage", {}, writes=["ours.h5", "cut.h5"])
+    HeldOutputs(tmp_path, "stage", {}, writes=["ours.h5", "cut.h5"]).check()
     with pytest.raises(RequestError, match=r"theirs\.h5"):
-        HeldOutputs(tmp_path, "stage", {}, writes=["theirs.h5"])
+        HeldOutputs(tmp_path, "stage", {}, writes=["theirs.h5"]).check()
 
 
 def test_of_nested_folders_the_nearest_keeps_the_record(tmp_path: Path) -> None:
@@ -160,54 +160,55 @@ def test_of_nested_folders_the_nearest_keeps_the_record(tmp_path: Path) -> None:
 
 def test_shards_share_the_request(tmp_path: Path) -> None:
     with HeldOutputs(tmp_path, "stage", {"encoder": 1}, shard="1-of-2"):
-        HeldOutputs(tmp_path, "stage", {"encoder": 1}, shard="2-of-2")
+        HeldOutputs(tmp_path, "stage", {"encoder": 1}, shard="2-of-2").check()
         with pytest.raises(RequestError, match=r"encoder was 1, now 2.*without --shard"):
-            HeldOutputs(tmp_path, "stage", {"encoder": 2}, shard="2-of-2", replace=True)
+            HeldOutputs(tmp_path, "stage", {"encoder": 2}, shard="2-of-2", replace=True).check()
 
 
-def test_a_held_folder_is_taken_over_by_the_next_run_of_the_thread_and_not_by_another_process(tmp_path: Path) -> None:
-    HeldOutputs(tmp_path, "stage", {}).hold()
-    again = HeldOutputs(tmp_path, "stage", {})
-    again.hold()
+def test_a_folder_is_held_against_other_processes_until_the_run_fails_or_ends(tmp_path: Path) -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(BUNDLE)!r})\n"
         "from scripts.common.outputs import HeldOutputs\n"
-        f"HeldOutputs({str(tmp_path)!r}, 'stage', {{}}).hold()"
+        f"HeldOutputs({str(tmp_path)!r}, 'stage', {{}}).hold_for()"
     )
-    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "another run of stage" in other.stderr
-    again.release()
-    subprocess.run([sys.executable, "-c", code], check=True)
+    told: list[str] = []
+
+    def other() -> None:
+        told.append(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stderr)
+
+    def fail() -> None:
+        raise KeyError
+
+    for last in (fail, bool):
+        with suppress(KeyError):
+            HeldOutputs(tmp_path, "stage", {}).hold_for(other, last)
+        other()
+    assert ["another run of stage" in error for error in told] == [True, False] * 2
+
+
+def test_made_it_looks_at_nothing(tmp_path: Path) -> None:
+    (tmp_path / "out.json").write_text("theirs")
+    outputs = HeldOutputs(tmp_path, "stage", {}, writes=["out.json"])
+    steps: list[int] = []
+    for look in (outputs.check, lambda: outputs.hold_for(lambda: steps.append(1))):
+        with pytest.raises(RequestError, match=r"out\.json"):
+            look()
+    assert not steps and [path.name for path in tmp_path.iterdir()] == ["out.json"]
+
+
+def made_before(folder: Path) -> bool:
+    outputs = HeldOutputs(folder, "stage", {})
+    outputs.check()
+    return outputs.made_before(["out.json"])
 
 
 def test_a_run_that_ended_is_told_from_one_that_was_stopped(tmp_path: Path) -> None:
     with pytest.raises(KeyError), HeldOutputs(tmp_path, "stage", {}):
         write_json(tmp_path / "out.json", {})
         raise KeyError
-    assert not HeldOutputs(tmp_path, "stage", {}).made_before(["out.json"])
+    assert not made_before(tmp_path)
     with HeldOutputs(tmp_path, "stage", {}):
         pass
-    assert HeldOutputs(tmp_path, "stage", {}).made_before(["out.json"])
+    assert made_before(tmp_path)
     (tmp_path / "out.json").write_text("edited")
-    assert not HeldOutputs(tmp_path, "stage", {}).made_before(["out.json"])
-
-
-def test_a_folder_is_let_go_when_the_thread_that_failed_has_ended(tmp_path: Path) -> None:
-    """A server answers each request in a thread of its own; one that failed does not shut the folder for good."""
-    begun, over = threading.Event(), threading.Event()
-
-    def fail() -> None:
-        HeldOutputs(tmp_path, "stage", {}).hold()
-        begun.set()
-        over.wait()
-
-    thread = threading.Thread(target=fail)
-    thread.start()
-    begun.wait()
-    outputs = HeldOutputs(tmp_path, "stage", {})
-    with pytest.raises(RequestError, match="another run of stage"):
-        outputs.hold()
-    over.set()
-    thread.join()
-    outputs.hold()
-    outputs.release()
+    assert not made_before(tmp_path)

@@ -25,8 +25,8 @@ classes: null
 batch_size: $1 + 1
 trainer: {_target_: torch.nn.Linear, in_features: 1, out_features: "@max_epochs", bias: true}
 steps: [{name: a, rate: 0.5}]
-options: {_target_: scripts.common.options.check_options}
-training: ["$@options", "$@trainer"]
+options: {_target_: scripts.common.options.check_options, _mode_: callable}
+training: ["$@options()", "$@trainer"]
 run: "%training"
 """
 
@@ -317,8 +317,8 @@ def test_every_stage_checks_its_options_before_anything_else(path: Path) -> None
     begin = config.get("initialize") or config["+initialize"]
     assert begin[1]["_target_"] == check
     for name, value in config.items():
-        if isinstance(value, list) and "$@options" in value:
-            assert value[0] == "$@options", name
+        if isinstance(value, list) and "$@options()" in value:
+            assert value[0] == "$@options()", name
     before = str(begin[:2])
     paths = [name for name in read_options([str(path)]) if f"@{name}" in before]
     assert paths in ([], ["bundle_root"]), "a path would be evaluated before it is checked"

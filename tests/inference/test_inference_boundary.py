@@ -27,7 +27,9 @@ NAMES = ("a", "b", "c")
 
 def three(folder: Path, **card: Any) -> InferenceSet:
     write_table(folder, [{"slide": f"{name}.tif"} for name in NAMES])
-    return InferenceSet(None, folder, replace(CARD, **card), lambda: None, model="model.pt")  # type: ignore[arg-type, return-value]
+    slides = InferenceSet(None, folder, replace(CARD, **card), lambda: None, model="model.pt")  # type: ignore[arg-type, return-value]
+    slides.prepare()
+    return slides
 
 
 def failed(slides: InferenceSet) -> dict[str, str]:

@@ -69,8 +69,11 @@ def read_predictions(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def slide_set(slides: Path | None, dataset: Path, **card: Any) -> InferenceSet:
-    return InferenceSet(slides and str(slides), dataset, replace(CARD, **card), MeanEncoder, model="model.pt")
+def slide_set(slides: Path | None, dataset: Path, *, split: str | None = None, **card: Any) -> InferenceSet:
+    changed = replace(CARD, **card)
+    made = InferenceSet(slides and str(slides), dataset, changed, MeanEncoder, model="model.pt", split=split)
+    made.prepare()
+    return made
 
 
 @pytest.fixture
@@ -170,10 +173,10 @@ def test_slides_of_one_split(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_embedding(tmp_path / f"{name}.h5", channels=6)
     (tmp_path / "slides.csv").write_text("slide,split\na.tif,val\nb.tif,test\n")
-    slides = InferenceSet(None, tmp_path, CARD, MeanEncoder, model="model.pt", split="test")
+    slides = slide_set(None, tmp_path, split="test")
     assert [item["slide_id"] for item in slides.items] == ["b"]
     with pytest.raises(RequestError, match="no slide in split 'tset'; expected one of train, val, test"):
-        InferenceSet(None, tmp_path, CARD, MeanEncoder, model="model.pt", split="tset")
+        slide_set(None, tmp_path, split="tset")
 
 
 def test_embeddings_of_different_encoders(tmp_path: Path) -> None:

@@ -141,6 +141,7 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
     path = make(tmp_path)
 
     slides = InferenceSet(str(path), tmp_path / "data", CARD, MeanEncoder, model="model.pt")
+    slides.prepare()
     collector = PredictionCollector()
     collector.predictions = [Prediction(path.stem, None, (0.2, 0.8), 0.5)]
     write_all(slides, collector, DSNet(embedding_channels=6), tmp_path / "out", heat_map=Redness())

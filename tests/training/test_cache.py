@@ -22,7 +22,7 @@ paths = sorted(Path(sys.argv[1]).glob("*.h5"))
 items = [{"embedding": str(path), "slide": "", "channel_range": [0, 8], "thumbnail_levels": 3} for path in paths]
 for attempt in range(3):
     try:
-        SlideCache(items, LoadEmbeddingd())
+        SlideCache(items, LoadEmbeddingd()).fill()
     except RuntimeError as error:
         print(error.__cause__)
 """
@@ -39,7 +39,9 @@ def items_of(folder: Path) -> list[dict[str, object]]:
 @pytest.mark.parametrize(("rate", "kept"), [(1.0, 3), (0.5, 1), (0.0, 0)])
 def test_a_share_is_kept(tmp_path: Path, rate: float, kept: int) -> None:
     cache = SlideCache(items_of(tmp_path), LoadEmbeddingd(), cache_rate=rate)
-    assert len(cache._cache) == kept
+    assert cache._cache == [None] * kept, "nothing is read before it is asked for"
+    cache.fill()
+    assert [item["number"] for item in cache._cache] == list(range(kept))
     assert [item["number"] for item in cache] == [0, 1, 2]
     assert cache[0]["v"].shape == (8, 6, 5)
 
@@ -49,7 +51,7 @@ def test_no_thread_is_left_behind_a_file_that_cannot_be_read(tmp_path: Path) -> 
     (tmp_path / "1.h5").write_text("text")
     before = threading.active_count()
     with pytest.raises(RuntimeError) as caught:
-        SlideCache(items, LoadEmbeddingd())
+        SlideCache(items, LoadEmbeddingd()).fill()
     assert isinstance(caught.value.__cause__ or caught.value, SlideError)
     assert threading.active_count() == before
 

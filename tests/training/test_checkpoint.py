@@ -185,26 +185,35 @@ def test_another_recipe_or_other_patches_are_refused(patches: Path, tmp_path: Pa
 
 
 def small_state(folder: Path, **options: Any) -> TrainingState:
+    return TrainingState(folder, folder / "model.pt", **options)
+
+
+def small_engine(scaler: Any = None) -> Any:
+    """A trainer of one weight that has seen three epochs."""
     network = torch.nn.Linear(1, 1)
-    return TrainingState(folder, {"network": network}, folder / "model.pt", **options)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    state = SimpleNamespace(epoch=3, iteration=0, epoch_length=5)
+    loss = torch.nn.MSELoss()
+    return SimpleNamespace(network=network, optimizer=optimizer, loss_function=loss, scaler=scaler, state=state)
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint"])
 def test_a_state_that_is_none(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "last.pt").write_bytes(content)
     with pytest.raises(RequestError, match=r"last\.pt: not a checkpoint of tensors.*expected the state of a training"):
-        small_state(tmp_path, resume=True)
+        small_state(tmp_path, resume=True)._start(small_engine())
 
 
 def test_no_state_yet(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert small_state(tmp_path, resume=True).resumed is None
+    small_state(tmp_path, resume=True)._start(small_engine())
     assert "no state of a stopped training: it begins anew" in caplog.text
+    assert (tmp_path / "last.pt").is_file()
 
 
 def test_a_state_of_another_version(tmp_path: Path) -> None:
     torch.save({"epoch": 1}, tmp_path / "last.pt")
-    with pytest.raises(RequestError, match="format None, expected 'dsnet-training/1'"):
-        small_state(tmp_path, resume=True)
+    with pytest.raises(RequestError, match="format None, expected 'dsnet-training/2'"):
+        small_state(tmp_path, resume=True)._start(small_engine())
 
 
 def test_the_scaler_of_mixed_precision_goes_on(tmp_path: Path) -> None:
@@ -212,8 +221,9 @@ def test_the_scaler_of_mixed_precision_goes_on(tmp_path: Path) -> None:
 
     def engine(scale: float) -> Any:
         loaded: dict[str, float] = {}
-        scaler = SimpleNamespace(state_dict=lambda: {"scale": scale}, load_state_dict=loaded.update, loaded=loaded)
-        return SimpleNamespace(scaler=scaler, state=SimpleNamespace(epoch=3, iteration=0, epoch_length=5))
+        return small_engine(
+            SimpleNamespace(state_dict=lambda: {"scale": scale}, load_state_dict=loaded.update, loaded=loaded)
+        )
 
     small_state(tmp_path)._save(engine(1024.0))
     resumed = engine(65536.0)
@@ -280,4 +290,4 @@ def test_a_training_that_diverges_ends_and_keeps_what_was_good(dataset: Path, tm
     state["network"][next(iter(state["network"]))].fill_(float("inf"))
     torch.save(state, tmp_path / "log" / "last.pt")
     with pytest.raises(RequestError, match=r"last\.pt: weights that are NaN or infinite"):
-        TrainingState(tmp_path / "log", {}, tmp_path / "model.pt", resume=True)
+        TrainingState(tmp_path / "log", tmp_path / "model.pt", resume=True)._start(small_engine())

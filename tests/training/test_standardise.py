@@ -3,11 +3,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from ignite.engine import Engine
 from training.embedding_files import CHANNELS, write_embedding
 
 from scripts.dsnet.network import DSNet
 from scripts.encoding.embedding_file import read_embedding
-from scripts.training.standardise import ChannelStatistics, channel_statistics, fit_standardisation
+from scripts.training.standardise import ChannelStatistics, Standardisation, channel_statistics, fit_standardisation
 
 
 @pytest.fixture
@@ -24,7 +25,8 @@ def statistics(paths: list[Path], first: int = 0, last: int = CHANNELS) -> list[
 
 
 def test_all_observed_patches_count_alike(paths: list[Path]) -> None:
-    network = fit_standardisation(DSNet(embedding_channels=CHANNELS), statistics(paths))
+    network = DSNet(embedding_channels=CHANNELS)
+    fit_standardisation(network, statistics(paths))
     features = []
     for path in paths:
         with h5py.File(path) as file:
@@ -41,7 +43,8 @@ def test_a_range_of_channels_and_a_patch_that_has_none(paths: list[Path]) -> Non
     with h5py.File(paths[0], "r+") as file:
         file["features"][0, 2:4] = 0.0
         del file.attrs["format"]  # so that the checksum is not asked for
-    network = fit_standardisation(DSNet(embedding_channels=2), statistics(paths, 2, 4))
+    network = DSNet(embedding_channels=2)
+    fit_standardisation(network, statistics(paths, 2, 4))
     features = []
     for path in paths:
         with h5py.File(path) as file:
@@ -50,14 +53,19 @@ def test_a_range_of_channels_and_a_patch_that_has_none(paths: list[Path]) -> Non
     np.testing.assert_allclose(network.standardise.mean.numpy().ravel(), mean, rtol=1e-6)
 
 
-def test_may_be_left_out(paths: list[Path]) -> None:
-    network = fit_standardisation(DSNet(embedding_channels=CHANNELS), statistics(paths), enabled=False)
-    assert (network.standardise.mean == 0).all()
-    assert (network.standardise.deviation == 1).all()
+@pytest.mark.parametrize("enabled", [True, False])
+def test_it_is_fitted_when_a_training_begins(paths: list[Path], enabled: bool) -> None:
+    network = DSNet(embedding_channels=CHANNELS)
+    engine = Engine(lambda engine, batch: None)
+    engine.network = network
+    Standardisation(lambda: statistics(paths), enabled=enabled).attach(engine)
+    assert (network.standardise.mean == 0).all() and (network.standardise.deviation == 1).all()
+    engine.run([0])
+    assert (network.standardise.mean != 0).any() == enabled
 
 
 def test_the_statistics_travel_with_the_weights(paths: list[Path]) -> None:
-    state = fit_standardisation(DSNet(embedding_channels=CHANNELS), statistics(paths)).state_dict()
-    fresh = DSNet(embedding_channels=CHANNELS)
-    fresh.load_state_dict(state)
+    network, fresh = DSNet(embedding_channels=CHANNELS), DSNet(embedding_channels=CHANNELS)
+    fit_standardisation(network, statistics(paths))
+    fresh.load_state_dict(network.state_dict())
     assert (fresh.standardise.mean != 0).all()

@@ -1,3 +1,4 @@
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -6,25 +7,33 @@ import torch
 
 from scripts.common.errors import RequestError
 from scripts.common.files import atomic_path
+from scripts.training.checkpoint import FORMAT
 from scripts.training.outputs import TrainingOutputs
 from scripts.training.tracking import EventLog
+
+
+def write_state(folder: Path, settings: dict[str, Any], *, epoch: int) -> None:
+    with atomic_path(folder / "last.pt") as partial:
+        torch.save({"format": FORMAT, "settings": settings, "network": {}, "best": None, "epoch": epoch}, partial)
 
 
 def train(
     folder: Path, *, model: Path | None = None, rate: float = 0.1, stop: bool = False, epochs: int = 2, **options: Any
 ) -> None:
-    """Stand in for a training: hold, write state, weights and card, let go; one that stops has seen an epoch."""
+    """Stand in for a training: write state, weights and card; one that stops has seen an epoch."""
     model = model or folder / "model.pt"
-    outputs = TrainingOutputs(folder, model, {"learning_rate": rate}, max_epochs=epochs, **options)
-    outputs.hold()
-    with atomic_path(folder / "last.pt") as partial:
-        torch.save({"epoch": 1, "rate": rate}, partial)
-    if stop:
-        return
-    for path in (model, model.with_suffix(".json")):
-        with atomic_path(path) as partial:
-            partial.write_text(f"trained with {rate}")
-    outputs.release()
+    settings = {"learning_rate": rate}
+
+    def steps() -> None:
+        write_state(folder, settings, epoch=1)
+        if stop:
+            raise KeyError
+        for path in (model, model.with_suffix(".json")):
+            with atomic_path(path) as partial:
+                partial.write_text(f"trained with {rate}")
+
+    with suppress(KeyError):
+        TrainingOutputs(folder, model, settings, max_epochs=epochs, **options).hold_for(steps)
 
 
 @pytest.mark.parametrize("name", ["together", "apart"])
@@ -70,16 +79,20 @@ def test_a_forgotten_resume_does_not_cost_the_state(tmp_path: Path) -> None:
 
 def test_a_training_that_was_stopped_in_its_first_epoch_has_nothing_to_lose(tmp_path: Path) -> None:
     train(tmp_path, stop=True)
-    outputs = TrainingOutputs(tmp_path, tmp_path / "model.pt", {"learning_rate": 0.1}, max_epochs=2, replace=True)
-    outputs.hold()
-    with atomic_path(tmp_path / "last.pt") as partial:
-        torch.save({"epoch": 0}, partial)
+    settings = {"learning_rate": 0.1}
+
+    def stop() -> None:
+        write_state(tmp_path, settings, epoch=0)
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        TrainingOutputs(tmp_path, tmp_path / "model.pt", settings, max_epochs=2, replace=True).hold_for(stop)
     train(tmp_path, rate=0.3)
 
 
 def test_a_state_without_a_record_is_gone_on_with(tmp_path: Path) -> None:
     """A copy of a folder without its hidden files: the state says itself what it is, which its reader has compared."""
-    torch.save({"epoch": 1}, tmp_path / "last.pt")
+    write_state(tmp_path, {"learning_rate": 0.1}, epoch=1)
     train(tmp_path, resume=True)
 
 
@@ -107,9 +120,15 @@ def test_the_log_goes_with_the_training_that_is_replaced(tmp_path: Path) -> None
     train(tmp_path)
     (tmp_path / "events.theirs").touch()
     outputs = TrainingOutputs(tmp_path, tmp_path / "model.pt", {"learning_rate": 0.2}, max_epochs=2, replace=True)
-    outputs.hold()
-    EventLog(str(tmp_path), outputs).add_scalar("loss", 1.0, 1)
-    outputs.release()
+    outputs.hold_for(lambda: EventLog(str(tmp_path)).add_scalar("loss", 1.0, 1))
     (log,) = tmp_path.glob("events.out*")
     train(tmp_path, replace=True)
     assert not log.exists() and (tmp_path / "events.theirs").exists()
+
+
+def test_a_state_of_other_settings_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    train(tmp_path, stop=True)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(RequestError, match=r"began with learning_rate 0\.1, now 0\.2"):
+        train(tmp_path, rate=0.2, resume=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -61,6 +61,7 @@ def write_listing(
         "options": builder_options(builders[cohort]),
     }
     outputs = HeldOutputs(output_dir, "listing", request, writes=("slides.csv", "left_out.csv"), replace=replace)
+    outputs.check()
     listed = builders[cohort](slides)
     if not listed.rows:
         raise RequestError(f"{slides}: no slide is left to list, expected one at least: check the options of {cohort}")

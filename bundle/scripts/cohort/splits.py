@@ -82,6 +82,7 @@ def split_slides(
     )
     written = [*names, "split.json"]
     outputs = HeldOutputs(output, "splitting", request, writes=written, replace=replace)
+    outputs.check()
     if outputs.made_before(written):
         _LOGGER.info("%s: made with the same request before, kept", output)
         return [output / name for name in names]

@@ -38,6 +38,10 @@ class Guard(Protocol):
         """Note that ``partial``, which is whole, is about to become ``path``."""
         ...
 
+    def wrote(self, name: str) -> None:
+        """Note a file of its folder that appeared without its being asked."""
+        ...
+
 
 _GUARDS: list[Guard] = []
 """Of the outputs that this process holds, the latest last."""
@@ -68,8 +72,7 @@ def atomic_path(path: str | os.PathLike[str], *, guarded: bool = True) -> Iterat
         RequestError: the folder is held and ``path`` is not ours to replace.
     """
     path = Path(path)
-    covering = [guard for guard in reversed(_GUARDS) if guarded and guard.covers(path)]
-    guard = max(covering, key=lambda guard: len(guard.folder.parts), default=None)  # the nearest folder's
+    guard = _guard_of(path) if guarded else None
     if guard is not None:
         guard.admit(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,6 +90,20 @@ def atomic_path(path: str | os.PathLike[str], *, guarded: bool = True) -> Iterat
         raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+def note_written(path: str | os.PathLike[str]) -> None:
+    """Tell whoever holds its folder of a file that is not written by :func:`atomic_path`, such as a log that grows."""
+    path = Path(path).absolute()
+    guard = _guard_of(path)
+    if guard is not None:
+        guard.wrote(path.relative_to(guard.folder).as_posix())
+
+
+def _guard_of(path: Path) -> Guard | None:
+    """What watches over the nearest of the folders that a file lies in, the latest of equals."""
+    covering = [guard for guard in reversed(_GUARDS) if guard.covers(path)]
+    return max(covering, key=lambda guard: len(guard.folder.parts), default=None)
 
 
 @contextmanager

@@ -2,9 +2,9 @@
 
 ``python -m monai.bundle run`` takes any ``--name value`` as an override and adds names that no config has, so a
 misspelt one is lost without a word. A config component cannot see the parser, but it can see the command line, so every
-stage config starts its run list with ``$@options``, where ``options`` is
-``{_target_: scripts.common.options.check_options}``. ``initialize`` starts with one too: what MONAI itself refuses after it, such as an id
-that cannot be run, ends in one line as well.
+stage config starts its run list with ``$@options()``, where ``options`` is
+``{_target_: scripts.common.options.check_options, _mode_: callable}``. ``initialize`` starts with a check, too: what MONAI itself
+refuses after it, such as an id that cannot be run, ends in one line as well.
 """
 
 import logging

@@ -2,9 +2,8 @@
 
 import json
 import os
-import threading
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, nullcontext
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any
@@ -15,16 +14,14 @@ from .journal import ANY, SUFFIX, Journal, digests_of, read_journals
 from .lock import folder_lock, refuse_foreign_lock
 from .ranks import is_first
 
-_HELD: dict[tuple[Path, int], "HeldOutputs"] = {}
-"""What the run of a config holds until it ends, by journal and thread."""
-
 
 class HeldOutputs:
     """The outputs of one stage in one folder, for one run.
 
-    Made, it has looked at what lies there and written nothing. Held, it locks the folder against a second run of the stage, has removed
-    what it may not mix with (of another request, with ``replace``) and what killed runs left half written, and from then on
-    :func:`.files.atomic_path` asks it before a file appears in the folder, so that one that is not ours stays.
+    Made, it has looked at nothing; :meth:`check` looks at what lies there and writes nothing. Held, by ``with``, it locks the folder
+    against a second run of the stage, has removed what it may not mix with (of another request, with ``replace``) and what killed runs
+    left half written, and from then on :func:`.files.atomic_path` asks it before a file appears in the folder, so that one that is not
+    ours stays.
 
     A file is ours if it holds what the stage's journal says (:mod:`.journal`); an edited one is the user's.
 
@@ -41,8 +38,8 @@ class HeldOutputs:
         elsewhere: the remedy that puts the outputs elsewhere.
 
     Raises:
-        RequestError: the folder holds outputs of another request, or files of other people under names that will be written; another
-            run holds it; or it cannot be written.
+        RequestError: (by :meth:`check`, and when it is held) the folder holds outputs of another request, or files of other people under
+            names that will be written; another run holds it; or it cannot be written.
     """
 
     def __init__(
@@ -72,49 +69,46 @@ class HeldOutputs:
         self._who = stage.partition(".")[0]
         self._sharded = bool(shard)
         self._below = below
-        self._key = (self.folder / self.name, threading.get_ident())
+        self._journals: list[Journal] = []
+        self._checked = False
         self._stack = ExitStack()
-        if is_first():
-            self._check()
 
     @property
     def before(self) -> list[Journal]:
-        """What earlier runs of this stage left here, shards included."""
+        """What earlier runs of this stage left here, shards included, as :meth:`check` found it."""
         return [journal for journal in self._journals if journal.stage == self.stage]
 
-    def hold(self) -> None:
-        """Hold the folder until :meth:`release`.
+    def check(self) -> None:
+        """Look at what lies there; nothing is written. Of several processes the first one looks.
 
-        A run that failed in a program that lives on does not come to that; it lets go when its thread begins another run of the stage
-        here, or when its thread has ended and another begins one.
+        Raises:
+            RequestError: as above.
+        """
+        if not is_first():
+            return
+        if os.path.lexists(self.folder) and not self.folder.is_dir():
+            raise RequestError(f"{self.shown}: a file, expected a folder for the outputs: {self.elsewhere}")
+        self._journals = read_journals(self.folder)
+        refuse_foreign_lock(self.folder, self.name, elsewhere=self.elsewhere)
+        self._require_same_request()
+        for name in self.writes:
+            self._require_ours(name)
+        self._checked = True
 
-        Of several processes the first one holds it, and looks, and writes.
+    def hold_for(self, *steps: Callable[[], object]) -> None:
+        """Take one step after the other while the folder is held; of several processes the first one holds it.
 
         Raises:
             RequestError: as above.
             OSError: the folder cannot be written.
         """
-        if not is_first():
-            return
-        mine = threading.get_ident()
-        at_work = {thread.ident for thread in threading.enumerate()} - {mine}
-        for (path, thread), held in list(_HELD.items()):
-            if path == self.folder / self.name and thread not in at_work:
-                held.release(finished=False)
-        self.__enter__()
-        self._key = (self.folder / self.name, mine)
-        _HELD[self._key] = self
-
-    def release(self, *, finished: bool = True) -> None:
-        """Let the folder go; ``finished`` says that the run came to its end."""
-        if not is_first():
-            return
-        _HELD.pop(self._key, None)
-        if finished:
-            self._journal.finish()
-        self._stack.close()
+        with self if is_first() else nullcontext():
+            for step in steps:
+                step()
 
     def __enter__(self) -> "HeldOutputs":
+        if not self._checked:
+            self.check()
         with ExitStack() as stack:
             stack.enter_context(folder_lock(self.shown, self.name, elsewhere=self.elsewhere))
             self._journals = read_journals(self.folder)
@@ -127,7 +121,9 @@ class HeldOutputs:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.release(finished=error is None)
+        if error is None:
+            self._journal.finish()
+        self._stack.close()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_stack": None}
@@ -175,16 +171,6 @@ class HeldOutputs:
 
     def _name_of(self, path: Path) -> str:
         return path.absolute().relative_to(self.folder).as_posix()
-
-    def _check(self) -> None:
-        """Look at what lies there; nothing is written."""
-        if os.path.lexists(self.folder) and not self.folder.is_dir():
-            raise RequestError(f"{self.shown}: a file, expected a folder for the outputs: {self.elsewhere}")
-        self._journals = read_journals(self.folder)
-        refuse_foreign_lock(self.folder, self.name, elsewhere=self.elsewhere)
-        self._require_same_request()
-        for name in self.writes:
-            self._require_ours(name)
 
     def _require_same_request(self) -> None:
         if self.continues:

@@ -22,7 +22,7 @@ from .option_table import options_of, shown
 from .option_types import MARKS, Items, OptionType, PathText, Section, YesNo, is_null, type_like
 
 _PROCESSES = "WORLD_SIZE"  # torchrun says so how many there are
-_CHECK = "$@options"  # begins what can be run
+_CHECK = "$@options()"  # begins what can be run
 _PATH_ARGUMENTS = ("folder", "path", "weights")  # of components, in any stage
 
 

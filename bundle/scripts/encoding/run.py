@@ -76,18 +76,17 @@ def encode_slides(
         keep_table: write ``slides.csv`` beside the embeddings where ``slides`` is a CSV, so that the folder is a dataset.
         shard: "i/n" takes every n-th slide from the i-th on (1 to n) and writes ``manifest.i-of-n.csv`` instead, for job arrays.
         cluster: encodes the slides on other machines; by default one process of this one does, see :mod:`..common.apart`.
-        dry_run: print :func:`.plan.plan_encoding` and end the process instead.
+        dry_run: print :func:`.plan.plan_encoding` instead.
         replace: embeddings of another encoder, of other settings or of other slides may be replaced; files of others never are.
         elsewhere: the remedy that names another folder.
 
     Returns:
-        the manifest, in the order of the slides.
+        the manifest, in the order of the slides; of a dry run an empty one.
 
     Raises:
         RequestError: there is nothing to encode; the folder is the dataset of other slides, or holds embeddings of another request or
             files of others under the names that would be written; or another run is writing there.
         StorageError: nothing more can be written.
-        SystemExit: after a dry run.
     """
     if slides is None:
         raise RequestError("no slides given: name a slide file, a folder or a CSV with --slides")
@@ -129,6 +128,7 @@ def encode_slides(
             shard=part,
             elsewhere=elsewhere,
         )
+        held.check()
         if not dry_run:
             with writing_to(job.output), held:
                 if copied:
@@ -136,7 +136,7 @@ def encode_slides(
                 results = (job.encode_in(apart, row) for row in mine) if cluster is None else cluster.encode(mine, job)
                 return _kept_in_manifest(mine, results, job.output / manifest, held)
     print(plan_encoding(mine, job))
-    raise SystemExit(0)
+    return []
 
 
 def _kept_in_manifest(

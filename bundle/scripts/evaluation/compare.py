@@ -123,6 +123,7 @@ def compare_files(
     outputs = HeldOutputs(
         output_dir, "comparing", request, writes=("comparison.json", "comparison.md"), replace=replace
     )
+    outputs.check()
     ids = [prediction.slide_id for prediction in reference.predictions]
     labels = np.array([prediction.label for prediction in reference.predictions])
     runs = [[_aligned(table, ids) for _, table in group] for group in tables]

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from monai.data import Dataset
+from monai.engines import SupervisedEvaluator
 
 from ..common.boundary import slide_boundary
 from ..common.errors import SlideError
@@ -41,6 +42,15 @@ class SparingDataset(Dataset):
                 return {**super()._transform(index), ERROR: ""}
         except SlideError as error:
             return {**item, "image": torch.full((1, 1, 1), torch.nan), ERROR: str(error)}
+
+
+class SlideEvaluator(SupervisedEvaluator):
+    """MONAI's ``SupervisedEvaluator`` over slides that are listed only when it runs; MONAI counts them when it is made."""
+
+    def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]  # as MONAI does
+        """Go over all slides once."""
+        self.state.epoch_length = len(self.data_loader)  # type: ignore[arg-type]
+        super().run(global_epoch)
 
 
 class SparingIteration(AttendingIteration):

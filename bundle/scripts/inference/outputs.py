@@ -27,7 +27,7 @@ def held_predictions(
     heat_maps: bool = True,
     replace: bool = False,
 ) -> HeldOutputs:
-    """Look whether the outputs of inference may go to ``output_dir``.
+    """The outputs of inference in ``output_dir``.
 
     Args:
         output_dir: folder of the predictions.
@@ -42,7 +42,7 @@ def held_predictions(
         replace: whether predictions of another request may be replaced.
 
     Raises:
-        RequestError: see :class:`..common.outputs.HeldOutputs`.
+        RequestError: the slides cannot be listed.
     """
     request: dict[str, Any] = {"model": sha256_of(model), **options, "split": split}
     if slides is None:

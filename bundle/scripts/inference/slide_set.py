@@ -24,7 +24,9 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class InferenceSet:
-    """The slides to classify: encoded on first use where slides are given, else the embeddings that are there.
+    """The slides to classify; :meth:`prepare` encodes them where slides are given, else takes the embeddings that are there.
+
+    ``items`` lists those that can be classified, ``manifest`` what became of the others.
 
     ``other_labels`` has, by slide id, the labels that are none of the model's classes.
 
@@ -49,22 +51,40 @@ class InferenceSet:
         encoding: dict[str, Any] | None = None,
         split: str | None = None,
     ) -> None:
+        self.slides = slides
         self.folder = Path(dataset_dir)
         self.card = card
+        self.encoder_def = encoder_def
+        self.model = model
+        self.encoding = encoding or {}
+        self.split = split
         self.manifest: list[ManifestRow] = []
         self.items: list[dict[str, Any]] = []
         self.other_labels: dict[str, str] = {}
+        self._listed = 0
         self._without_thumbnail = 0
-        self._encoded = slides is not None
-        rows = listed_slides(slides, self.folder, split)
+
+    def prepare(self) -> None:
+        """Encode the slides where slides are given; list the embeddings that serve the model. A dry run tells what it would do.
+
+        Raises:
+            RequestError: the request or the table is wrong, the encoder is not the model's, or see :func:`..encoding.run.encode_slides`.
+            StorageError: nothing more can be written.
+        """
+        rows = listed_slides(self.slides, self.folder, self.split)
         self._listed = len(rows)
-        if slides is not None:
-            require_encoder(model, card, identity_of(encoder_def()))
+        self.items.clear()  # this very list is what an evaluator goes over
+        self.manifest, self._without_thumbnail = [], 0
+        self.other_labels.clear()
+        if self.slides is not None:
+            require_encoder(self.model, self.card, identity_of(self.encoder_def()))
             elsewhere = "leave out --slides to classify the embeddings that lie there, or name another --dataset_dir"
-            self.manifest = encode_slides(slides, self.folder, encoder_def, elsewhere=elsewhere, **(encoding or {}))
+            self.manifest = encode_slides(
+                self.slides, self.folder, self.encoder_def, elsewhere=elsewhere, **self.encoding
+            )
             usable = {entry.slide_id for entry in self.manifest if entry.status in ("done", "skipped")}
             rows = [row for row in rows if row.slide_id in usable]
-        empty = _empty_slides(self.folder / "manifest.csv") if slides is None else {}
+        empty = _empty_slides(self.folder / "manifest.csv") if self.slides is None else {}
         for row in rows:
             if row.slide_id in empty and not (self.folder / f"{row.slide_id}.h5").is_file():
                 self.manifest.append(ManifestRow(row.slide_id, str(row.path), "empty", error=empty[row.slide_id]))
@@ -77,12 +97,16 @@ class InferenceSet:
                 "expected one of %s: correct the column label",
                 len(self.other_labels),
                 len(rows),
-                ", ".join(card.class_names),
+                ", ".join(self.card.class_names),
             )
         if self._without_thumbnail:
             _LOGGER.warning(
                 "%d slides have no thumbnail and no slide file: they are judged by their embeddings alone",
                 self._without_thumbnail,
+            )
+        if self.encoding.get("dry_run") and self.slides is None:
+            print(
+                f"slides: {len(self.items)} of {self._listed} to classify by their embeddings in {self.folder}, none to encode"
             )
 
     def _add(self, row: SlideRow) -> None:
@@ -131,7 +155,7 @@ class InferenceSet:
                     slide_id,
                     f"{path}: made by {encoder}, expected {self.card.encoder}, the model's: encode the slide with it",
                 )
-        self.items = [item for item in self.items if encoder_of[item["slide_id"]] in (UNKNOWN, self.card.encoder)]
+        self.items[:] = [item for item in self.items if encoder_of[item["slide_id"]] in (UNKNOWN, self.card.encoder)]
 
     def _require_fit(self, path: Path, slide: Path) -> None:
         """Check what an embedding says of itself against the model; its values are checked when they are read, once.
@@ -172,10 +196,10 @@ class InferenceSet:
         return min(known or names, default=None)
 
     def require_slides(self) -> None:
-        """Refuse a request without a slide.
+        """Refuse a request without a slide, or on embeddings of another encoder than the model's.
 
         Raises:
-            RequestError: neither slides nor embeddings were given.
+            RequestError: neither slides nor embeddings were given, or they are of another encoder.
             SlideError: every slide failed or holds no tissue.
         """
         if not self.items and not self.manifest:
@@ -188,10 +212,12 @@ class InferenceSet:
                 f"none of {len(self.manifest)} slides can be classified, expected one at least; "
                 f"{self.folder / 'manifest.csv'} says which failed and which hold no tissue"
             )
+        require_encoder(self.model, self.card, self.encoder)
 
     def require_complete(self, output_dir: str | Path) -> None:
         """Write ``manifest.csv``; raise a SlideError (exit code 1) that counts the slides that failed, all others being done."""
-        if not (self._encoded and Path(output_dir).absolute() == self.folder.absolute()):  # encoding has written it
+        by_encoding = self.slides is not None and Path(output_dir).absolute() == self.folder.absolute()
+        if not by_encoding:
             rows = self._rows_seen_from(output_dir)
             write_csv(Path(output_dir) / "manifest.csv", COLUMNS, (entry.cells() for entry in rows))
         require_complete(self.manifest, output_dir, total=self._listed)

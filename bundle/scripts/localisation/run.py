@@ -92,6 +92,7 @@ def localise(
         writes=("localisation.csv", "froc.png", "localisation.json"),
         replace=replace,
     )
+    outputs.check()
     slides = read_mapped_slides(predictions_dir, dataset_dir, **inputs)
     scores = [score_slide(one, kind=kind, threshold=threshold, lowest=lowest, nms_cells=nms_cells) for one in slides]
     report, curve = summarise(scores, resamples=resamples, seed=seed)

@@ -60,6 +60,7 @@ def write_reports(
         writes=("report.html", *(f"slides/{slide.slide_id}.html" for slide in inference.slides)),
         replace=replace,
     )
+    outputs.check()
     performances = [] if evaluation_dir is None else [of_evaluation(evaluation_dir, inference, slides=slides)]
     notes = []
     cohort = of_cohort(inference, seed=seed)

@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ..common.option_table import checked
+from ..dsnet.sparse import Standardise
 from .evaluation import unwrapped
 
 
@@ -29,7 +30,8 @@ def averaged_network(network: nn.Module, optimizer: Optimizer, *, share: float |
     if share is None:
         return core
     share = checked("average", share)
-    average = deepcopy(core).requires_grad_(False)
+    fitted = [part for part in core.modules() if isinstance(part, Standardise)]  # when the training begins, for both
+    average = deepcopy(core, {id(part): part for part in fitted}).requires_grad_(False)
     followers, leaders = (list(one.state_dict(keep_vars=True).values()) for one in (average, core))
 
     def follow(*_: Any) -> None:

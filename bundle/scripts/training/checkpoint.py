@@ -18,8 +18,38 @@ from .evaluation import unwrapped
 
 _LOGGER = logging.getLogger(__name__)
 
-FORMAT = "dsnet-training/1"
+FORMAT = "dsnet-training/2"
 STATE_NAME = "last.pt"
+
+
+def read_state(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Read ``last.pt``, and compare the settings in it.
+
+    Args:
+        path: the file.
+        settings: what the training that goes on must have in common with its beginning, by id.
+
+    Raises:
+        RequestError: it is of another version or of other settings, or its weights are no numbers.
+    """
+    state = load_tensors(path, expected="the state of a training: leave --resume out to train anew")
+    found = state.get("format") if isinstance(state, dict) else type(state).__name__
+    if found != FORMAT:
+        raise RequestError(f"{path}: format {found!r}, expected {FORMAT!r}: leave --resume out to train anew")
+    for weights in (state["network"], state["best"] or {}):
+        require_finite(path, weights)
+    before = state["settings"]
+    changed = [
+        f"{name} {before.get(name)!r}, now {settings.get(name)!r}"
+        for name in sorted(before.keys() | settings.keys())
+        if before.get(name) != settings.get(name)
+    ]
+    if changed:
+        raise RequestError(
+            f"{path}: the training began with {'; with '.join(changed)}; expected the same: give the former, or train anew "
+            "without --resume (--max_epochs may change)"
+        )
+    return state
 
 
 class TrainingState:
@@ -30,38 +60,39 @@ class TrainingState:
     that it does not matter which of the two files a kill left behind. Both are written beside and renamed, by the first of
     several processes; all processes read.
 
+    Network, optimizer and loss are those of the trainer. The weights that are validated and kept are those of the evaluator's network.
+
     Args:
         folder: where ``last.pt`` lies.
-        objects: what is saved beside the trainer itself, by name: ``network``, optimizer, schedule; ``averaged``, where there is
-            one, has the weights that are validated and kept.
         model: file of the weights: those of the epoch that ``evaluator`` found best, else those of the last epoch, written when
             the training is complete.
-        settings: what a resumed training must have in common with its beginning, by option.
+        settings: what a resumed training must have in common with its beginning, by id.
         resume: load ``last.pt``, where there is one, before the first epoch: one command starts a job and starts it again.
         evaluator: validates; its ``best_metric_epoch`` says which epoch is best.
+        objects: what else has a state, by name, such as the schedule of the learning rate.
 
     Raises:
-        RequestError: ``resume`` from a ``last.pt`` of another version, or with other settings.
+        RequestError: (at the start of the training) see :func:`read_state`.
         TrainingError: (while training) the weights are no numbers any more; nothing of them is written.
     """
 
     def __init__(
         self,
         folder: str | Path,
-        objects: Mapping[str, Any],
         model: str | Path,
         *,
         settings: Mapping[str, Any] | None = None,
         resume: bool = False,
         evaluator: Any = None,
+        objects: Mapping[str, Any] | None = None,
     ) -> None:
         self.path = Path(folder) / STATE_NAME
-        self.objects = {name: unwrapped(value) for name, value in objects.items()}
         self.model = Path(model)
         self.settings = dict(settings or {})
+        self.resume = resume
         self.evaluator = evaluator
+        self.objects = dict(objects or {})
         self.best: dict[str, Tensor] | None = None
-        self.resumed = self._read() if resume else None
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer; it must stand behind the handlers that step the schedule and validate."""
@@ -70,35 +101,18 @@ class TrainingState:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
         engine.add_event_handler(Events.COMPLETED, self._finish)
 
-    def _read(self) -> dict[str, Any] | None:
-        """Read ``last.pt`` and compare its settings; None where there is none yet."""
-        if not self.path.is_file():
-            _LOGGER.warning("%s: no state of a stopped training: it begins anew", self.path)
-            return None
-        state = load_tensors(self.path, expected="the state of a training: leave --resume out to train anew")
-        found = state.get("format") if isinstance(state, dict) else type(state).__name__
-        if found != FORMAT:
-            raise RequestError(f"{self.path}: format {found!r}, expected {FORMAT!r}: leave --resume out to train anew")
-        for weights in (state["network"], state["best"] or {}):
-            require_finite(self.path, weights)
-        before = state["settings"]
-        changed = [
-            f"{name} {before.get(name)!r}, now {self.settings.get(name)!r}"
-            for name in sorted(before.keys() | self.settings.keys())
-            if before.get(name) != self.settings.get(name)
-        ]
-        if changed:
-            raise RequestError(
-                f"{self.path}: the training began with {'; with '.join(changed)}; expected the same: give the former, or train anew "
-                "without --resume (--max_epochs may change)"
-            )
-        return state
+    def _objects(self, engine: Any) -> dict[str, Any]:
+        """What is saved beside the trainer itself, by name."""
+        objects = {"network": unwrapped(engine.network), "loss": engine.loss_function, "optimizer": engine.optimizer}
+        if self.evaluator is not None:
+            objects["averaged"] = unwrapped(self.evaluator.network)
+        return objects | self.objects
 
     def _require_finite(self, engine: Any) -> None:
         """At the end of an epoch, look at the weights that came out."""
         if engine.state.iteration % engine.state.epoch_length:
             return
-        found = first_not_finite(self._weights())
+        found = first_not_finite(self._weights(engine))
         if found is not None:
             kept = [str(path) for path in (self.path, self.model) if path.is_file()]
             raise TrainingError(
@@ -108,16 +122,17 @@ class TrainingState:
 
     def _start(self, engine: Any) -> None:
         """Go on from the state, or write the first one: a stop at any time leaves something to go on from."""
-        if self.resumed is None:
-            self._save(engine)
+        if self.resume and self.path.is_file():
+            self._load(engine, read_state(self.path, self.settings))
         else:
-            self._load(engine, self.resumed)
+            if self.resume:
+                _LOGGER.warning("%s: no state of a stopped training: it begins anew", self.path)
+            self._save(engine)
+        self.resume = False
 
     def _load(self, engine: Any, state: dict[str, Any]) -> None:
-        self.resumed = None
-        for name, value in self.objects.items():
-            if name in state:  # a state of before early stopping has none
-                value.load_state_dict(state[name])
+        for name, value in self._objects(engine).items():
+            value.load_state_dict(state[name])
         if getattr(engine, "scaler", None) is not None and state["scaler"] is not None:
             engine.scaler.load_state_dict(state["scaler"])
         if self.evaluator is not None:
@@ -140,7 +155,7 @@ class TrainingState:
     def _save(self, engine: Any) -> None:
         validated = self.evaluator.state if self.evaluator is not None else None
         if validated is not None and validated.best_metric_epoch == engine.state.epoch:
-            self.best = {name: value.detach().cpu().clone() for name, value in self._weights().items()}
+            self.best = {name: value.detach().cpu().clone() for name, value in self._weights(engine).items()}
             self._write_weights(self.best)
         if not is_first():
             return
@@ -149,7 +164,7 @@ class TrainingState:
             "format": FORMAT,
             "settings": self.settings,
             "epoch": engine.state.epoch,
-            **{name: value.state_dict() for name, value in self.objects.items()},
+            **{name: value.state_dict() for name, value in self._objects(engine).items()},
             "scaler": scaler.state_dict() if scaler is not None else None,
             "best": self.best,
             "best_metric": validated.best_metric if validated is not None else None,
@@ -159,7 +174,7 @@ class TrainingState:
 
     def _finish(self, engine: Engine) -> None:
         if self.evaluator is None:
-            self._write_weights(self._weights())
+            self._write_weights(self._weights(engine))
             _LOGGER.info(
                 "trained: %s, the weights after epoch %d; next: encoding with them (encode.yaml --encoder %s)",
                 self.model,
@@ -168,8 +183,10 @@ class TrainingState:
             )
         wait_for_all()  # whoever reads the weights next finds them
 
-    def _weights(self) -> dict[str, Tensor]:
-        weights: dict[str, Tensor] = self.objects.get("averaged", self.objects["network"]).state_dict()
+    def _weights(self, engine: Any) -> dict[str, Tensor]:
+        """Those that are validated and kept."""
+        network = engine.network if self.evaluator is None else self.evaluator.network
+        weights: dict[str, Tensor] = unwrapped(network).state_dict()
         return weights
 
     def _write_weights(self, weights: dict[str, Tensor]) -> None:

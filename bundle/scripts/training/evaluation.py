@@ -17,7 +17,8 @@ from ..evaluation.predictions import Prediction, require_finite
 
 
 def unwrapped(network: Any) -> Any:
-    """The network itself, where it stands inside DistributedDataParallel."""
+    """The network itself, where it stands inside DistributedDataParallel or is compiled."""
+    network = getattr(network, "_orig_mod", network)
     return network.module if isinstance(network, DistributedDataParallel) else network
 
 

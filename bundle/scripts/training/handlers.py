@@ -12,11 +12,10 @@ from ignite.engine import Engine, Events
 from monai.data.utils import set_rnd
 from monai.handlers import from_engine
 from monai.utils import is_scalar
-from torch import nn
-from torch.utils.data import Dataset
 
 from ..common.progress import clock, track
 from ..common.ranks import is_first, join_shares, rank
+from ..dsnet.checkpointing import checkpoint_blocks
 from .evaluation import unwrapped
 
 _LOGGER = logging.getLogger(__name__)
@@ -29,23 +28,41 @@ class EpochSeeds:
 
     An epoch then does not depend on how many were run before it in the same process, so a resumed training draws what an
     undisturbed one draws: the order of the items, the work of the loader's processes, augmentation. Sources: Python, NumPy,
-    torch (all devices), and the transforms of ``dataset``.
+    torch (all devices), and the transforms of the data set that the trainer reads.
     """
 
-    def __init__(self, seed: int, dataset: Dataset) -> None:
+    def __init__(self, seed: int) -> None:
         self.seed = seed
-        self.dataset = dataset
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._seed)
 
-    def _seed(self, engine: Engine) -> None:
+    def _seed(self, engine: Any) -> None:
         drawn = int(np.random.SeedSequence([self.seed, engine.state.epoch, rank()]).generate_state(1)[0])
         random.seed(drawn)
         np.random.seed(drawn)
         torch.manual_seed(drawn)
-        set_rnd(self.dataset, seed=drawn)
+        set_rnd(engine.data_loader.dataset, seed=drawn)
+
+
+class CheckpointedBlocks:
+    """Let the network of a trainer compute its blocks twice instead of keeping what the backward pass needs: less memory, more time.
+
+    Args:
+        enabled: False leaves the network as it is.
+    """
+
+    def __init__(self, *, enabled: bool = True) -> None:
+        self.enabled = enabled
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the trainer."""
+        if self.enabled:
+            engine.add_event_handler(Events.STARTED(once=1), self._checkpoint)
+
+    def _checkpoint(self, engine: Any) -> None:
+        checkpoint_blocks(unwrapped(engine.network))
 
 
 class MaskCoverage:
@@ -54,17 +71,13 @@ class MaskCoverage:
     The mask grows under the max-pool of every 5x5 window, so that after a few blocks hardly anything is unobserved.
     """
 
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
-
     def attach(self, engine: Engine) -> None:
         """Register with the trainer."""
         engine.add_event_handler(Events.ITERATION_STARTED(once=1), self._log)
 
-    def _log(self, engine: Engine) -> None:
-        core = unwrapped(self.network)
-        batch: Any = engine.state.batch
-        image = batch["image"].to(next(core.parameters()).device)
+    def _log(self, engine: Any) -> None:
+        core = unwrapped(engine.network)
+        image = engine.state.batch["image"].to(next(core.parameters()).device)
         was_training = core.training
         core.eval()
         with torch.no_grad():

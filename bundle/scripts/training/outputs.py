@@ -1,6 +1,7 @@
 """What a training writes, held against other requests and other people's files: its state, its weights and their card."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from ..common.errors import RequestError
 from ..common.journal import read_journals
 from ..common.outputs import HeldOutputs
 from ..common.ranks import is_first
-from .checkpoint import STATE_NAME
+from .checkpoint import STATE_NAME, read_state
 
 
 class TrainingOutputs:
@@ -24,12 +25,9 @@ class TrainingOutputs:
         model: file of the weights.
         settings: what a resumed training must have in common with its beginning.
         max_epochs: of the training; a resumed one may have another number.
-        resume: the training goes on from its state, which :class:`.checkpoint.TrainingState` has compared, where there is one.
+        resume: the training goes on from its state, where there is one.
         replace: whether outputs of another request, or of a stopped training, may be replaced.
         card: whether a card is written beside the weights.
-
-    Raises:
-        RequestError: see :class:`..common.outputs.HeldOutputs`, and a stopped training that is neither gone on with nor to be replaced.
     """
 
     def __init__(
@@ -43,58 +41,68 @@ class TrainingOutputs:
         replace: bool = False,
         card: bool = True,
     ) -> None:
-        folder, model = Path(folder), Path(model)
-        state = folder / STATE_NAME
-        resume = resume and state.is_file()
-        weights = [model.name, *([model.with_suffix(".json").name] if card else [])]
-        together = folder.absolute() == model.parent.absolute()
-        request = {**settings, "max_epochs": max_epochs}
-        disposable = is_first() and _has_seen_nothing(state) and not (together and model.exists())
+        self.folder, self.model = Path(folder), Path(model)
+        self.settings = settings
+        self.max_epochs = max_epochs
+        self.resume = resume
+        self.replace = replace
+        self.card = card
+
+    def hold_for(self, *steps: Callable[[], object]) -> None:
+        """Look at what lies in the folders, then take one step after the other while they are held.
+
+        Of several processes the first one looks, holds and writes.
+
+        Raises:
+            RequestError: see :class:`..common.outputs.HeldOutputs` and :func:`.checkpoint.read_state`, and a stopped training that is
+                neither gone on with nor to be replaced.
+        """
+        with ExitStack() as stack:
+            for part in self._checked() if is_first() else ():
+                stack.enter_context(part)
+            for step in steps:
+                step()
+
+    def _checked(self) -> list[HeldOutputs]:
+        """The folders, after a look at what lies there; nothing is written."""
+        state = self.folder / STATE_NAME
+        resume = self.resume and state.is_file()
+        weights = [self.model.name, *([self.model.with_suffix(".json").name] if self.card else [])]
+        together = self.folder.absolute() == self.model.parent.absolute()
+        request = {**self.settings, "max_epochs": self.max_epochs}
+        disposable = _has_seen_nothing(state) and not (together and self.model.exists())
         elsewhere = "name an --output_dir of its own, where everything that this training makes will lie"
-        self._parts = [
+        parts = [
             HeldOutputs(
-                folder,
+                self.folder,
                 "training",
                 request,
                 writes=[STATE_NAME, *(weights if together else [])],
-                replace=replace or disposable,
+                replace=self.replace or disposable,
                 continues=resume,
                 adopted=[STATE_NAME] if resume else [],
                 elsewhere=elsewhere,
             )
         ]
         if not together:
-            self._parts.append(
+            parts.append(
                 HeldOutputs(
-                    model.parent,
-                    f"training.{model.stem}",
+                    self.model.parent,
+                    f"training.{self.model.stem}",
                     request,
                     writes=weights,
-                    replace=replace,
+                    replace=self.replace,
                     continues=resume,
                     elsewhere=elsewhere,
                 )
             )
-        if is_first() and not (resume or replace or disposable):
-            _refuse_stopped(self._parts[0], state)
-
-    def hold(self) -> None:
-        """Hold the folders until :meth:`release`.
-
-        Raises:
-            RequestError: another training writes there.
-        """
-        for part in self._parts:
-            part.hold()
-
-    def wrote(self, name: str) -> None:
-        """Note a file of the log, which grows: it goes where the training is replaced."""
-        self._parts[0].wrote(name)
-
-    def release(self) -> None:
-        """Let them go: the training came to its end."""
-        for part in self._parts:
-            part.release()
+        for part in parts:
+            part.check()
+        if resume:
+            read_state(state, self.settings)
+        elif not (self.replace or disposable):
+            _refuse_stopped(parts[0], state)
+        return parts
 
 
 def _refuse_stopped(outputs: HeldOutputs, state: Path) -> None:

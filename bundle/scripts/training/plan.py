@@ -2,14 +2,14 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
-from torch import nn
+from monai.engines import SupervisedTrainer
 
+from ..common.ranks import is_first
 from ..encoding.embedding_file import embedding_file
 from .table import EmbeddingTable
 
@@ -18,40 +18,19 @@ GIB = 2**30
 
 
 def print_plan(
-    table: EmbeddingTable,
-    network: nn.Module,
-    loss: nn.Module,
-    transform: Callable[[Any], Any],
-    collate: Callable[[Sequence[Any]], Any],
-    *,
-    device: torch.device | str,
-    batch_size: int,
-    max_epochs: int,
-    val_interval: int = 1,
-    cache_rate: float = 1.0,
-    enabled: bool = True,
+    table: EmbeddingTable, trainer: SupervisedTrainer, *, val_interval: int = 1, cache_rate: float = 1.0
 ) -> None:
-    """Print the plan of a training, with some steps timed on a batch of its slides, and end the process.
+    """Print the plan of a training, with some steps timed on a batch of its slides; of several processes the first one prints.
 
     Args:
         table: the dataset.
-        network: takes the steps; its weights change.
-        loss: of logits and labels.
-        transform: makes a training item of one of the table's.
-        collate: makes a batch of items.
-        device: where the network runs.
-        batch_size: slides a step.
-        max_epochs: of the training.
+        trainer: would train; its network computes, and its running statistics change.
         val_interval: epochs from one validation to the next.
         cache_rate: share of the slides kept in memory.
-        enabled: False does nothing.
 
     Raises:
         RequestError: a split has no slides.
-        SystemExit: always, where it is enabled.
     """
-    if not enabled:
-        return
     items = {split: table.items(split) for split in ("train", "val")}
     lines = []
     for split, found in items.items():
@@ -62,36 +41,34 @@ def print_plan(
     shapes = [embedding_file(Path(item["embedding"])).grid.shape_yx for item in items["train"] + items["val"]]
     cells = [rows * columns for rows, columns in shapes]
     channels = table.channels + 12 * table.thumbnail_levels
-    steps = -(-len(items["train"]) // batch_size)
-    seconds = _step_s(network.to(device), loss, transform, collate, items["train"][:batch_size], torch.device(device))
+    state: Any = trainer.state
+    loader: Any = trainer.data_loader
+    epochs, steps, batch_size = state.max_epochs, state.epoch_length, loader.batch_size
+    seconds = _step_s(trainer)
     validation_s = seconds / 3 / batch_size * len(items["val"])  # a step is about one forward and two more backward
-    total_s = max_epochs * (steps * seconds + validation_s / val_interval)
+    total_s = epochs * (steps * seconds + validation_s / val_interval)
+    parameters = sum(p.numel() for p in trainer.network.parameters() if p.requires_grad)
     lines += [
         f"grids: {median(cells):,.0f} cells (median), {max(cells):,} (largest)",
         f"memory for the slides: {cache_rate * 4 * channels * sum(cells) / GIB:.2f} GiB",
-        f"network: {sum(p.numel() for p in network.parameters() if p.requires_grad):,} trainable parameters on {device}",
-        f"steps: {max_epochs} epochs of {steps} with {batch_size} slides each",
+        f"network: {parameters:,} trainable parameters on {state.device}",
+        f"steps: {epochs} epochs of {steps} with {batch_size} slides each",
         f"time: about {total_s / 60:,.1f} minutes at {seconds:.2f} s a step (timed now on {TIMED_STEPS} steps)",
     ]
-    print("\n".join(lines))
-    raise SystemExit(0)
+    if is_first():
+        print("\n".join(lines))
 
 
-def _step_s(
-    network: nn.Module,
-    loss: nn.Module,
-    transform: Callable[[Any], Any],
-    collate: Callable[[Sequence[Any]], Any],
-    items: Sequence[dict[str, Any]],
-    device: torch.device,
-) -> float:
+def _step_s(trainer: SupervisedTrainer) -> float:
     """Time forward and backward on one batch, after one that pays for the start."""
-    batch = collate([transform(item) for item in items])
-    image, label = batch["image"].to(device), torch.as_tensor(batch["label"]).to(device)
-    network.train()
+    loader: Any = trainer.data_loader
+    device = trainer.state.device
+    items = [loader.dataset[index] for index in range(min(loader.batch_size, len(loader.dataset)))]
+    image, target = trainer.prepare_batch(loader.collate_fn(items), device, trainer.non_blocking)
+    trainer.network.train()
     start_s = 0.0
     for step in range(TIMED_STEPS + 1):
-        loss(network(image), label).backward()
+        trainer.loss_function(trainer.inferer(image, trainer.network), target).backward()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         if step == 0:

@@ -1,14 +1,16 @@
 """Statistics of V over the training slides, kept inside the network."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from ignite.engine import Engine, Events
 from numpy.typing import NDArray
 
 from ..dsnet.heat_map import Network
+from .evaluation import unwrapped
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,32 @@ def channel_statistics(features: NDArray[np.floating[Any]]) -> ChannelStatistics
     return ChannelStatistics(len(observed), mean, ((observed - mean) ** 2).sum(axis=0))
 
 
-def fit_standardisation(network: Network, slides: Iterable[ChannelStatistics], *, enabled: bool = True) -> Network:
-    """Set the network's channel means and deviations to those of all observed patches of ``slides``; return the network.
+class Standardisation:
+    """Fit the network of a trainer to its training slides before the first epoch, see :func:`fit_standardisation`.
+
+    Args:
+        statistics: gives those of each training slide; it is called when the training starts.
+        enabled: False leaves V as it is.
+    """
+
+    def __init__(self, statistics: Callable[[], Iterable[ChannelStatistics]], *, enabled: bool = True) -> None:
+        self.statistics = statistics
+        self.enabled = enabled
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the trainer, before the handler that writes its first state."""
+        if self.enabled:
+            engine.add_event_handler(Events.STARTED, self._fit)
+
+    def _fit(self, engine: Any) -> None:
+        fit_standardisation(unwrapped(engine.network), self.statistics())
+
+
+def fit_standardisation(network: Network, slides: Iterable[ChannelStatistics]) -> None:
+    """Set the network's channel means and deviations to those of all observed patches of ``slides``.
 
     Slides are merged one by one (Chan et al. 1983), in float64. A channel that never varies keeps deviation 1.
     """
-    if not enabled:
-        return network
     count, mean, squares = 0, np.zeros(network.embedding_channels), np.zeros(network.embedding_channels)
     for slide in slides:
         n = slide.patches
@@ -52,4 +73,3 @@ def fit_standardisation(network: Network, slides: Iterable[ChannelStatistics], *
     deviation[deviation < 1e-8] = 1.0
     network.standardise.mean.copy_(torch.from_numpy(mean))
     network.standardise.deviation.copy_(torch.from_numpy(deviation))
-    return network

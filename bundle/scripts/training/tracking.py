@@ -10,17 +10,17 @@ from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from ..common.files import note_written
 from ..common.ranks import is_first
 from ..dsnet.heat_map import HeatMap
 from ..dsnet.packing import unpack
 from ..scae.panels import evenly_spaced, panels
 from .evaluation import unwrapped
-from .outputs import TrainingOutputs
 
 LARGEST_PICTURE_PX = 512
 
@@ -28,16 +28,15 @@ LARGEST_PICTURE_PX = 512
 class EventLog:
     """A ``SummaryWriter`` that the first of several processes makes when something is written; the others write nothing.
 
-    All handlers of a run share it, so that a run has one log. A request that turns out to be wrong leaves none.
+    All handlers of a run share it, so that a run has one log. A request that turns out to be wrong leaves none. Whoever holds the folder is
+    told of the file, so that a training that is replaced takes its log along.
 
     Args:
         folder: where it lies.
-        outputs: what the training holds, which notes the log's file; a training that is replaced takes its log along.
     """
 
-    def __init__(self, folder: str, outputs: TrainingOutputs | None = None) -> None:
+    def __init__(self, folder: str) -> None:
         self._folder = folder
-        self._outputs = outputs
         self._first_step: int | None = None
         self._writer: SummaryWriter | None = None
 
@@ -54,8 +53,7 @@ class EventLog:
             before = set(Path(self._folder).glob("events.*"))
             self._writer = SummaryWriter(self._folder, purge_step=self._first_step)
             for path in set(Path(self._folder).glob("events.*")) - before:
-                if self._outputs is not None:
-                    self._outputs.wrote(path.name)
+                note_written(path)
         return getattr(self._writer, name)
 
 
@@ -70,14 +68,14 @@ class RunDescription:
         log: the run's log.
         settings: hyper-parameters by name; nested ones get names such as ``network/sparse``.
         metric: scalar that runs are to be compared by.
-        network: its graph is that of evaluation; None draws none.
+        graph: whether the graph of the trainer's network, in evaluation, is drawn.
     """
 
-    def __init__(self, log: EventLog, settings: Mapping[str, Any], metric: str, network: nn.Module | None) -> None:
+    def __init__(self, log: EventLog, settings: Mapping[str, Any], metric: str, *, graph: bool = True) -> None:
         self.log = log
         self.settings = dict(_flat(settings))
         self.metric = metric
-        self.network = network
+        self.graph = graph
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer."""
@@ -92,9 +90,9 @@ class RunDescription:
     def _describe(self, engine: Any) -> None:
         for summary in hparams(self.settings, {self.metric: 0.0}):  # the metric is declared, its values are the scalars
             self.log.file_writer.add_summary(summary)
-        if self.network is None:
+        if not self.graph:
             return
-        network = unwrapped(self.network)
+        network = unwrapped(engine.network)
         image = engine.state.batch["image"][:1].to(engine.state.device)
         was_training = network.training
         network.eval()
@@ -120,15 +118,12 @@ class ReconstructionPanel:
 
     Args:
         log: the run's log.
-        network: S-CAE.
-        dataset: its ``data`` holds items with ``image``, (3, 112, 112) on the scale of 0 to 255.
-        patches: patches shown, evenly spaced in the data set, the same in every epoch.
+        patches: patches shown, evenly spaced in the trainer's data set, the same in every epoch.
     """
 
-    def __init__(self, log: EventLog, network: nn.Module, dataset: Any, *, patches: int = 6) -> None:
+    def __init__(self, log: EventLog, *, patches: int = 6) -> None:
         self.log = log
-        self.network = network
-        self.patches = [dataset.data[index]["image"] for index in evenly_spaced(patches, of=len(dataset.data))]
+        self.patches = patches
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer."""
@@ -136,8 +131,10 @@ class ReconstructionPanel:
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._draw)
 
     def _draw(self, engine: Any) -> None:
-        patches = torch.stack([torch.as_tensor(patch) for patch in self.patches]).to(engine.state.device) / 255
-        rows = torch.cat(list(panels(unwrapped(self.network), patches).values()), dim=3)
+        data = engine.data_loader.dataset.data  # items with ``image``, (3, 112, 112) on the scale of 0 to 255
+        shown = [torch.as_tensor(data[index]["image"]) for index in evenly_spaced(self.patches, of=len(data))]
+        patches = torch.stack(shown).to(engine.state.device) / 255
+        rows = torch.cat(list(panels(unwrapped(engine.network), patches).values()), dim=3)
         self.log.add_image("reconstruction", torch.cat(list(rows), dim=1), engine.state.epoch)
 
 
@@ -148,16 +145,12 @@ class SlidePicture:
 
     Args:
         log: the run's log.
-        network: DSNet, for labels or lesions.
-        dataset: validation slides, items with ``image`` and ``label``.
+        evaluator: runs DSNet, for labels or lesions, over the validation slides, items with ``image`` and ``label``.
     """
 
-    def __init__(self, log: EventLog, network: nn.Module, dataset: Any) -> None:
+    def __init__(self, log: EventLog, evaluator: Any) -> None:
         self.log = log
-        self.network = network
-        self.dataset = dataset
-        labels = [item["label"] for item in dataset.data]
-        self.index = labels.index(max(labels))
+        self.evaluator = evaluator
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer, behind the handler that validates."""
@@ -165,8 +158,9 @@ class SlidePicture:
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._draw)
 
     def _draw(self, engine: Any) -> None:
-        network: Any = unwrapped(self.network)
-        item = self.dataset[self.index]
+        network, dataset = unwrapped(self.evaluator.network), self.evaluator.data_loader.dataset
+        labels = [item["label"] for item in dataset.data]
+        item = dataset[labels.index(max(labels))]
         image = torch.as_tensor(item["image"])[None].to(engine.state.device)
         evidence = torch.from_numpy(HeatMap()(network, image, int(item["label"])))[None, None].to(image.device)
         _, observed, thumbnail = unpack(image, network.embedding_channels)

@@ -82,6 +82,7 @@ class TransformationOperator(Operator):
         table = folder / "slides.csv"  # carries the resolution that the request may give
         write_csv(table, ("slide", "mpp"), [{"slide": row.path.resolve(), "mpp": row.mpp or ""}])
         slides = self._recipe.make_slide_set(slides=str(table), dataset_dir=folder)
+        slides.prepare()
         for entry in slides.manifest:
             output = row.slide_id if slides.items else ""
             self._manifest.append(replace(entry, slide_id=row.slide_id, slide=str(row.path), output=output))
