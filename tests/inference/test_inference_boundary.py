@@ -18,6 +18,7 @@ from scripts.encoding.job import ManifestRow
 from scripts.evaluation.predictions import Prediction
 from scripts.inference import boundary, heat_maps
 from scripts.inference.boundary import SparingDataset, SparingIteration
+from scripts.inference.heat_map_view import HeatMapView
 from scripts.inference.slide_set import InferenceSet
 from scripts.training.evaluation import PredictionCollector
 from scripts.training.transforms import LoadEmbeddingd, PackMatricesd, PadCollate
@@ -101,10 +102,10 @@ def test_nan_is_no_prediction_and_a_map_that_fails_costs_the_map(folder: Path, m
     ]
     original = heat_maps.write_heat_map
 
-    def write(folder: Path, **options: Any) -> None:
+    def write(folder: Path, view: HeatMapView) -> None:
         if folder.name == "b":
             raise ZeroDivisionError("of the map")
-        original(folder, **options)
+        original(folder, view)
 
     monkeypatch.setattr(heat_maps, "write_heat_map", write)
     write_all(slides, collector, DSNet(embedding_channels=6), folder / "out", heat_map=BlankMap())
