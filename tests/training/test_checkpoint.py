@@ -165,7 +165,10 @@ def test_other_settings_are_refused(dataset: Path, undisturbed: Path) -> None:
     assert "began with batch_size 2, now 4; with learning_rate 0.001, now 0.0001" in message
     with pytest.raises(RuntimeError) as caught:
         train("train.yaml", dataset, undisturbed, resume=True, **{"network_def#multi_scale": False})
-    assert "began with network" in str(cause_of(caught.value))
+    assert "began with network_def#multi_scale True, now False" in str(cause_of(caught.value))
+    with pytest.raises(RuntimeError) as caught:
+        train("train.yaml", dataset, undisturbed, resume=True, **{"train#random_transforms#0#prob": 0.1})
+    assert "began with train#random_transforms#0#prob 0.5, now 0.1; expected" in str(cause_of(caught.value))
     with pytest.raises(RuntimeError) as caught:
         train("train.yaml", dataset, undisturbed, resume=True, classes=["1", "0"], val_interval=2)
     message = str(cause_of(caught.value))
@@ -179,7 +182,7 @@ def test_another_recipe_or_other_patches_are_refused(patches: Path, tmp_path: Pa
     with pytest.raises(RuntimeError) as caught:
         train("train_scae.yaml", others, tmp_path, max_epochs=2, batch_size=8, resume=True, **changes)
     message = str(cause_of(caught.value))
-    for expected in ("momentum 0.8, now 0.9", "patches '", "'blur': 1.0", "'blur': 2.0", "weight_decay 1e-05, now 0.0"):
+    for expected in ("momentum 0.8, now 0.9", "patches '", "views#blur 1.0, now 2.0", "weight_decay 1e-05, now 0.0"):
         assert expected in message
     assert "training_patches" not in message
 

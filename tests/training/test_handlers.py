@@ -2,6 +2,7 @@
 
 import logging
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from ignite.engine import Engine, Events
 
 from scripts.common.errors import SlideError
 from scripts.training import handlers
-from scripts.training.handlers import Progress
+from scripts.training.handlers import CheckpointedBlocks, Progress
 
 
 class Clock:
@@ -99,3 +100,16 @@ def test_what_ends_a_training_is_raised_and_not_logged_with_its_trace(caplog: py
     with pytest.raises(SlideError, match=r"^a\.h5: gone$"):
         engine.run([0], max_epochs=1)
     assert caplog.records and not [record for record in caplog.records if record.exc_info]
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_blocks_are_computed_twice_from_the_start_of_a_training(enabled: bool) -> None:
+    """The network of the trainer, whoever looked at it before; a training that is run on wraps nothing again."""
+    engine: Any = Engine(lambda engine, batch: None)
+    CheckpointedBlocks(enabled=enabled).attach(engine)
+    engine.network = torch.nn.Sequential(torch.nn.Linear(1, 1))
+    for _ in range(2):
+        assert ("forward" in vars(engine.network[0])) == (enabled and engine.state.epoch > 0)
+        engine.run([0], max_epochs=engine.state.epoch + 1)
+    if enabled:
+        assert vars(engine.network[0])["forward"].args[1].__func__ is torch.nn.Linear.forward

@@ -1,7 +1,11 @@
+"""The learning rate of train.yaml: linear warm-up, then steps (IV-D.b)."""
+
+from typing import Any
+
 import pytest
 import torch
-
-from scripts.training.schedule import WarmupStep, warmup_step_schedule
+from monai.bundle import ConfigParser
+from tiny_flow import CONFIGS
 
 EXPECTED_RATES = {
     0: 1e-6,
@@ -15,31 +19,32 @@ EXPECTED_RATES = {
     60: 4e-6,
     90: 8e-7,
 }
-"""Learning rate at the start of an epoch: 1e-6 to 1e-4 over 5 epochs, a fifth every 30."""
+"""At the start of an epoch: 1e-6 to 1e-4 over 5 epochs, a fifth every 30."""
 
 
-@pytest.mark.parametrize(("epoch", "rate"), EXPECTED_RATES.items())
-def test_the_paper_by_hand(epoch: int, rate: float) -> None:
-    assert 1e-4 * WarmupStep()(epoch) == pytest.approx(rate, rel=1e-9)
+def rates(epochs: int, **options: Any) -> list[float]:
+    """Learning rate of every epoch."""
+    parser = ConfigParser(ConfigParser.load_config_file(str(CONFIGS / "train.yaml")))
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=options.get("learning_rate", 1e-4))
+    parser.update({"optimizer": optimizer, **options})
+    schedule = parser.get_parsed_content("lr_scheduler")
+    found = []
+    for _ in range(epochs):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return found
+
+
+def test_the_paper_by_hand() -> None:
+    found = rates(91)
+    for epoch, rate in EXPECTED_RATES.items():
+        assert found[epoch] == pytest.approx(rate, rel=1e-12), epoch
 
 
 def test_no_warmup() -> None:
-    assert [WarmupStep(warmup_epochs=0, step_epochs=2, gamma=0.5)(epoch) for epoch in range(5)] == [
-        1,
-        1,
-        0.5,
-        0.5,
-        0.25,
-    ]
+    assert rates(5, warmup_epochs=0, step_epochs=2) == pytest.approx([1e-4, 1e-4, 2e-5, 2e-5, 4e-6], rel=1e-12)
 
 
-def test_the_optimizer_follows() -> None:
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1e-4)
-    schedule = warmup_step_schedule(optimizer, start=0.01, warmup_epochs=5, step_epochs=30, gamma=0.2)
-    rates = []
-    for _ in range(91):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        schedule.step()
-    for epoch, rate in EXPECTED_RATES.items():
-        assert rates[epoch] == pytest.approx(rate, rel=1e-9), epoch
+def test_a_rate_below_that_of_the_warm_up_needs_none() -> None:
+    assert rates(3, learning_rate=1e-7) == pytest.approx([1e-7] * 3, rel=1e-12)

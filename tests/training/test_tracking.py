@@ -54,7 +54,7 @@ def test_log_of_dsnet(dataset: Path, tmp_path: Path) -> None:
         2,
     ]  # the last word on the chosen epoch is no validation
     assert log.Tags()["graph"]
-    assert_hyperparameters(log, "learning_rate", "network/sparse", "classes", "val_auc")
+    assert_hyperparameters(log, "learning_rate", "network_def#sparse", "classes", "val_auc")
     # the first slide of class 1: V is 6 x 6, T twice that, three columns side by side
     assert size_of(log, "validation_slide") == [(1, 12, 36), (2, 12, 36)]
     raw = next((tmp_path / "log").glob("events.out*")).read_bytes()
@@ -71,7 +71,7 @@ def test_log_of_scae(tmp_path: Path) -> None:
     log = read_log(tmp_path / "log")
     assert size_of(log, "reconstruction") == [(1, 6 * 112, 5 * 112)]
     assert log.Tags()["graph"] and "train_loss" in log.Tags()["scalars"]
-    assert_hyperparameters(log, "sparsity_rate", "momentum", "recipe/temperature", "recipe/views/gain")
+    assert_hyperparameters(log, "sparsity_rate", "optimizers#paper#momentum", "recipe#temperature", "recipe#views#gain")
     assert b"secret" not in next((tmp_path / "log").glob("events.out*")).read_bytes()
 
 

@@ -58,11 +58,11 @@ class CheckpointedBlocks:
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer."""
-        if self.enabled:
-            engine.add_event_handler(Events.STARTED(once=1), self._checkpoint)
+        engine.add_event_handler(Events.STARTED, self._checkpoint)
 
     def _checkpoint(self, engine: Any) -> None:
-        checkpoint_blocks(unwrapped(engine.network))
+        checkpoint_blocks(unwrapped(engine.network), enabled=self.enabled)
+        self.enabled = False  # once
 
 
 class MaskCoverage:

@@ -37,7 +37,7 @@ def channel_statistics(features: NDArray[np.floating[Any]]) -> ChannelStatistics
 
 
 class Standardisation:
-    """Fit the network of a trainer to its training slides before the first epoch, see :func:`fit_standardisation`.
+    """Fit the network of a trainer to its training slides before its first epoch, see :func:`fit_standardisation`.
 
     Args:
         statistics: gives those of each training slide; it is called when the training starts.
@@ -50,11 +50,12 @@ class Standardisation:
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer, before the handler that writes its first state."""
-        if self.enabled:
-            engine.add_event_handler(Events.STARTED, self._fit)
+        engine.add_event_handler(Events.STARTED, self._fit)
 
     def _fit(self, engine: Any) -> None:
-        fit_standardisation(unwrapped(engine.network), self.statistics())
+        if self.enabled:
+            fit_standardisation(unwrapped(engine.network), self.statistics())
+        self.enabled = False  # a training that is run on keeps what it has
 
 
 def fit_standardisation(network: Network, slides: Iterable[ChannelStatistics]) -> None:

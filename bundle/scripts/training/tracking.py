@@ -4,7 +4,7 @@ Pictures show pixels of the data set, but no name of a slide enters the log.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,14 +66,14 @@ class RunDescription:
 
     Args:
         log: the run's log.
-        settings: hyper-parameters by name; nested ones get names such as ``network/sparse``.
+        settings: hyper-parameters by id, see :func:`..common.config_settings.settings_of`.
         metric: scalar that runs are to be compared by.
         graph: whether the graph of the trainer's network, in evaluation, is drawn.
     """
 
     def __init__(self, log: EventLog, settings: Mapping[str, Any], metric: str, *, graph: bool = True) -> None:
         self.log = log
-        self.settings = dict(_flat(settings))
+        self.settings = dict(settings)
         self.metric = metric
         self.graph = graph
 
@@ -103,14 +103,6 @@ class RunDescription:
 
     def _flush(self, engine: Engine) -> None:
         self.log.flush()
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Sequence[tuple[str, Any]]:
-    """List settings by name, levels joined by a slash."""
-    found: list[tuple[str, Any]] = []
-    for name, value in settings.items():
-        found += _flat(value, f"{prefix}{name}/") if isinstance(value, Mapping) else [(prefix + name, value)]
-    return found
 
 
 class ReconstructionPanel:
