@@ -36,6 +36,7 @@ ENTRIES = {
     "multi_gpu_train.yaml": ("training", "run"),
     "segment_train.yaml": ("training", "run"),
     "recommended.yaml": ("training", "run"),
+    "masks.yaml": ("training", "run"),
     "recommended_scae.yaml": ("training", "run"),
     "inference.yaml": ("inference", "run"),
     "inference_trt.yaml": ("inference", "run"),
@@ -57,6 +58,7 @@ OVERLAYS = {
     "inference_trt.yaml": "inference.yaml",
     "segment_train.yaml": "train.yaml",
     "recommended.yaml": "train.yaml",
+    "masks.yaml": "recommended.yaml",
     "recommended_scae.yaml": "train_scae.yaml",
 }
 FILES = sorted(path.name for path in CONFIGS.glob("*.yaml"))
@@ -89,8 +91,10 @@ COMMON_OPTIONS = {
 
 
 def parsed(name: str) -> ConfigParser:
-    """Parse a file, an overlay with the file it lies on."""
-    names = [OVERLAYS[name], name] if name in OVERLAYS else [name]
+    """Parse a file, an overlay with the files it lies on."""
+    names = [name]
+    while names[0] in OVERLAYS:
+        names.insert(0, OVERLAYS[names[0]])
     return ConfigParser(ConfigParser.load_config_files([str(CONFIGS / part) for part in names]))
 
 

@@ -126,6 +126,7 @@ OPTIONS: dict[str, OptionType] = {
     "masks": PathText(),
     "mask_px": _COUNT,
     "lesion_from": Whole(least=0),
+    "mask_weight": Number(least=0),
     "seeds": PathText(),
     "seed_hot": _SHARE,
     "seed_cold": _SHARE,

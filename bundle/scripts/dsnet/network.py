@@ -108,8 +108,8 @@ class DSNet(DualStream):
         return logits, patches
 
     @torch.jit.unused
-    def patch_logits(self, image: Tensor) -> Tensor:
-        """Return the logits of every patch, (B, num_classes, H, W); without meaning where none was observed.
+    def decide(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits of the slide (B, num_classes), and of every patch (B, num_classes, H, W), see :meth:`patch_logits`.
 
         Raises:
             ValueError: this network decides at the slide.
@@ -117,5 +117,13 @@ class DSNet(DualStream):
         if self.decoder is None:
             raise ValueError("head 'slide' has no logits of patches: expected head 'patch'")
         fused, o, extent, _, _, skips = self.fuse(image)
-        patches: Tensor = self._decide(self.decoder(self.head(fused, o, extent)[0], o, skips), skips[0], skips[1])[1]
-        return patches
+        return self._decide(self.decoder(self.head(fused, o, extent)[0], o, skips), skips[0], skips[1])
+
+    @torch.jit.unused
+    def patch_logits(self, image: Tensor) -> Tensor:
+        """Return the logits of every patch, (B, num_classes, H, W); without meaning where none was observed.
+
+        Raises:
+            ValueError: this network decides at the slide.
+        """
+        return self.decide(image)[1]

@@ -120,7 +120,7 @@ class RandDropPatchesd(MapTransform, RandomizableTransform):
     The part is drawn anew every time, between none and ``most``; at least one patch stays.
 
     Args:
-        keys: V.
+        keys: V, then maps on V's grid, if any, which get zeros there, too.
         prob: probability of leaving any out.
         most: largest part of the observed patches that is left out.
 
@@ -136,7 +136,7 @@ class RandDropPatchesd(MapTransform, RandomizableTransform):
         self.most = most
 
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
-        """Return ``data`` with zeros in V where a patch is left out."""
+        """Return ``data`` with zeros in every map where a patch is left out."""
         item = dict(data)
         self.randomize(None)
         if not self._do_transform:
@@ -144,8 +144,9 @@ class RandDropPatchesd(MapTransform, RandomizableTransform):
         v = item[self.keys[0]]
         rows, columns = torch.nonzero((v != 0).any(dim=0), as_tuple=True)
         dropped = self.R.permutation(len(rows))[: min(int(self.R.uniform(0, self.most) * len(rows)), len(rows) - 1)]
-        item[self.keys[0]] = v.clone()
-        item[self.keys[0]][:, rows[dropped], columns[dropped]] = 0
+        for key in self.keys:
+            item[key] = item[key].clone()
+            item[key][:, rows[dropped], columns[dropped]] = 0
         return item
 
 

@@ -1,0 +1,156 @@
+"""Lesion masks of some of the training slides as a further loss of a network that decides at the patch."""
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.losses import DiceCELoss
+from monai.transforms import MapTransform
+from torch import Tensor, nn
+
+from ..common.errors import RequestError
+from ..dsnet.heat_map import Network
+from ..dsnet.network import DSNet
+from ..encoding.embedding_file import embedding_file
+from ..slides.lesion_mask import find_masks, lesion_cells
+from .table import EmbeddingTable
+
+_LOGGER = logging.getLogger(__name__)
+
+UNKNOWN, NO_LESION, LESION = range(3)
+"""What a target holds a cell of V's grid; what is filled up or left out with zeros teaches nothing."""
+
+
+class LoadLesiond(MapTransform):
+    """Set ``lesion`` (1, H, W), uint8, the target of each cell of V's grid: `LESION`, `NO_LESION` or `UNKNOWN`.
+
+    Slides of class 0 have no lesion anywhere. Of a slide of class 1 the mask says where; without one nothing is known. Where no patch
+    was observed nothing is known either. Stands behind ``LoadEmbeddingd``.
+
+    Args:
+        table: the dataset.
+        masks: folder of masks named by slide id; None takes the table's column ``mask``.
+        mask_px: level-0 pixels along a pixel of the masks; None: from the slides' sizes.
+        lesion_from: lowest value of a mask's pixel that is lesion.
+        keys: V, with ``embedding``, ``slide``, ``slide_id`` and ``label`` beside it.
+
+    Raises:
+        RequestError: there are not two classes, or no training slide of class 1 has a mask.
+    """
+
+    def __init__(
+        self,
+        table: EmbeddingTable,
+        *,
+        masks: str | Path | None = None,
+        mask_px: int | None = None,
+        lesion_from: int = 1,
+        keys: KeysCollection = "v",
+    ) -> None:
+        super().__init__(keys)
+        if len(table.class_names) != 2:
+            raise RequestError(
+                f"{table.source}: {len(table.class_names)} classes, expected 2 for masks, without and with lesion: leave masks.yaml out"
+            )
+        self.mask_px = mask_px
+        self.lesion_from = lesion_from
+        found = find_masks(table.rows, table.source, masks)
+        positive = [item["slide_id"] for item in table.items("train") if item["label"] == 1]
+        self.mask_of = {slide_id: found[slide_id] for slide_id in positive if slide_id in found}
+        if not self.mask_of:
+            raise RequestError(
+                f"{table.source}: no training slide of class {table.class_names[1]} has a mask; expected some: name their folder with "
+                "--masks, fill the column mask, or leave masks.yaml out"
+            )
+        _LOGGER.info("%d of %d positive training slides have a mask", len(self.mask_of), len(positive))
+
+    def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
+        """Return ``data`` with ``lesion``.
+
+        Raises:
+            SlideError: the mask cannot be read or does not fit the slide.
+        """
+        item = dict(data)
+        observed = (item[self.keys[0]] != 0).any(dim=0)
+        mask = self.mask_of.get(item["slide_id"])
+        target = torch.full(observed.shape, UNKNOWN if item["label"] else NO_LESION, dtype=torch.uint8)
+        if mask is not None:
+            grid = embedding_file(Path(item["embedding"])).grid
+            cells = lesion_cells(
+                mask, grid, slide=Path(item["slide"]), mask_px=self.mask_px, lesion_from=self.lesion_from
+            )
+            target = torch.where(torch.from_numpy(cells), LESION, NO_LESION).to(torch.uint8)
+        target[~observed] = UNKNOWN
+        item["lesion"] = target[None]
+        return item
+
+    def digest(self) -> str:
+        """SHA-256 of what the targets are made from."""
+        digest = hashlib.sha256(repr((self.mask_px, self.lesion_from)).encode())
+        for slide_id, path in sorted(self.mask_of.items()):
+            digest.update(slide_id.encode() + path.read_bytes())
+        return digest.hexdigest()
+
+
+def with_patches(network: Network) -> Network:
+    """Let ``forward`` of ``network`` return the logits of the slide and of its patches, as :class:`LesionLoss` takes them.
+
+    Weights and all other methods stay. The network can no longer be scripted; a new one that takes its weights can.
+
+    Raises:
+        RequestError: it has no logits of patches.
+    """
+    if not isinstance(network, DSNet) or network.decoder is None:
+        raise RequestError(
+            "network_def: this network decides at the slide, expected head patch for masks: put recommended.yaml before masks.yaml"
+        )
+    network.forward = network.decide  # type: ignore[assignment]
+    return network
+
+
+def lesion_batch(
+    batch: dict[str, Any], device: str | torch.device | None = None, non_blocking: bool = False, **kwargs: Any
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """``prepare_batch`` of a trainer: ``image``, and ``label`` with ``lesion``."""
+    image, label, lesion = (
+        torch.as_tensor(batch[key]).to(device=device, non_blocking=non_blocking, **kwargs)
+        for key in ("image", "label", "lesion")
+    )
+    return image, (label, lesion)
+
+
+class LesionLoss(nn.Module):
+    """Loss of the slides, and ``weight`` times MONAI's ``DiceCELoss`` over the cells of a batch that are known.
+
+    The slides of a batch are taken together, as most of them hold no lesion.
+
+    Args:
+        of_slides: loss of logits (B, 2) and labels (B,).
+        weight: of the cells.
+
+    Raises:
+        RequestError: ``weight`` is negative.
+    """
+
+    def __init__(self, of_slides: nn.Module, weight: float) -> None:
+        super().__init__()
+        if weight < 0:
+            raise RequestError(f"mask_weight {weight}; expected 0 or more")
+        self.of_slides = of_slides
+        self.weight = weight
+        self.of_cells = DiceCELoss(sigmoid=True)
+
+    def forward(self, logits: tuple[Tensor, Tensor], targets: tuple[Tensor, Tensor]) -> Tensor:
+        """Loss of logits of slides (B, 2) and patches (B, 2, H, W), and of labels (B,) and lesions (B, 1, H, W)."""
+        slides, patches = logits
+        labels, lesion = targets
+        loss: Tensor = self.of_slides(slides, labels)
+        known = lesion != UNKNOWN
+        if known.any():
+            found = (patches[:, 1:] - patches[:, :1])[known].float()
+            loss = loss + self.weight * self.of_cells(found[None, None], (lesion[known] == LESION).float()[None, None])
+        return loss

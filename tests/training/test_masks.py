@@ -1,0 +1,155 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from dsnet.random_matrices import random_image
+from monai.losses import DiceCELoss
+from monai.transforms import Compose, RandFlipd, RandRotate90d
+from PIL import Image
+from torch import nn
+from training.embedding_files import STEP_PX, write_dataset
+
+from scripts.common.errors import RequestError
+from scripts.dsnet.network import DSNet
+from scripts.training.averaging import averaged_network
+from scripts.training.masks import LESION, NO_LESION, UNKNOWN, LesionLoss, LoadLesiond, with_patches
+from scripts.training.table import EmbeddingTable
+from scripts.training.transforms import LoadEmbeddingd, PadCollate, RandDropPatchesd, RandTrimd
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    return write_dataset(tmp_path / "data")
+
+
+@pytest.fixture
+def masks(tmp_path: Path) -> Path:
+    """A mask of one of the two positive training slides, train_3: one pixel per cell, with the lesion in the first two rows."""
+    pixels = np.zeros((6, 8), dtype=np.uint8)
+    pixels[:2] = 2
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "masks" / "train_3.png")
+    return tmp_path / "masks"
+
+
+def target_of(
+    load: LoadLesiond, table: EmbeddingTable, slide_id: str, unobserved: tuple[int, int] | None = None
+) -> torch.Tensor:
+    (item,) = (item for item in table.items("train") if item["slide_id"] == slide_id)
+    item = LoadEmbeddingd()(item)
+    if unobserved is not None:
+        item["v"][:, unobserved[0], unobserved[1]] = 0
+    found = load(item)["lesion"]
+    assert isinstance(found, torch.Tensor) and found.shape[0] == 1 and found.dtype == torch.uint8
+    return found[0]
+
+
+def test_targets_of_slides_with_and_without_a_mask(
+    dataset: Path, masks: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = EmbeddingTable(dataset)
+    with caplog.at_level("INFO"):
+        load = LoadLesiond(table, masks=masks, mask_px=STEP_PX)
+    assert "1 of 2 positive training slides have a mask" in caplog.text
+    of_mask = target_of(load, table, "train_3", unobserved=(1, 2))
+    assert of_mask.shape == (6, 8) and of_mask[1, 2] == UNKNOWN
+    of_mask[1, 2] = LESION
+    assert (of_mask[:2] == LESION).all() and (of_mask[2:] == NO_LESION).all()
+    assert (target_of(load, table, "train_1") == UNKNOWN).all(), "positive, and nobody says where"
+    negative = target_of(load, table, "train_0", unobserved=(1, 2))
+    assert negative[1, 2] == UNKNOWN and (negative == NO_LESION).sum() == negative.numel() - 1
+
+
+def test_what_is_refused(dataset: Path, masks: Path) -> None:
+    with pytest.raises(RequestError, match="3 classes, expected 2"):
+        LoadLesiond(EmbeddingTable(dataset, classes=["0", "1", "2"]), masks=masks)
+    with pytest.raises(RequestError, match=r"no training slide of class 1 has a mask.*--masks"):
+        LoadLesiond(EmbeddingTable(dataset))
+    (masks / "train_3.png").rename(masks / "train_2.png")
+    with pytest.raises(RequestError, match="no training slide of class 1 has a mask"):
+        LoadLesiond(EmbeddingTable(dataset), masks=masks)
+    with pytest.raises(RequestError, match=r"mask_weight -1\.0; expected 0 or more"):
+        LesionLoss(nn.CrossEntropyLoss(), -1.0)
+
+
+def test_the_digest_knows_the_masks(dataset: Path, masks: Path) -> None:
+    table = EmbeddingTable(dataset)
+    digests = [LoadLesiond(table, masks=masks, lesion_from=value).digest() for value in (1, 2)]
+    Image.fromarray(np.ones((6, 8), dtype=np.uint8)).save(masks / "train_3.png")
+    digests.append(LoadLesiond(table, masks=masks).digest())
+    assert len(set(digests)) == 3
+    assert LoadLesiond(table, masks=masks).digest() == digests[-1]
+
+
+def test_augmentation_moves_all_maps_together() -> None:
+    """A target that repeats channel 0 of V, and the thumbnail that repeats it twice as large, still do; left out patches are zero."""
+    keys = ["v", "t", "lesion"]
+    augment = Compose(
+        [
+            RandFlipd(keys=keys, prob=0.5, spatial_axis=0),
+            RandFlipd(keys=keys, prob=0.5, spatial_axis=1),
+            RandRotate90d(keys=keys, prob=0.75, max_k=3),
+            RandTrimd(keys=keys),
+            RandDropPatchesd(keys=["v", "lesion"]),
+        ]
+    )
+    augment.set_random_state(seed=0)
+    v = 1 + torch.arange(9 * 13).reshape(1, 9, 13).float()
+    shapes, dropped = set(), 0
+    for _ in range(10):
+        item = augment({"v": v, "t": v.repeat_interleave(2, 1).repeat_interleave(2, 2), "lesion": v.short()})
+        moved = torch.as_tensor(item["v"])
+        torch.testing.assert_close(torch.as_tensor(item["lesion"]).float(), moved)
+        torch.testing.assert_close(torch.as_tensor(item["t"])[:, ::2, ::2] * (moved != 0), moved)
+        shapes.add(tuple(moved.shape))
+        dropped += int((moved == 0).sum())
+    assert len(shapes) > 3 and dropped
+
+
+def test_a_batch_is_filled_up_with_unknown_cells() -> None:
+    items = [{"image": torch.ones(2, 3, 4), "lesion": torch.ones(1, 3, 4, dtype=torch.uint8)}]
+    items.append({"image": torch.ones(2, 5, 2), "lesion": torch.ones(1, 5, 2, dtype=torch.uint8)})
+    batch = PadCollate({"image": 0, "lesion": UNKNOWN})(items)
+    assert batch["image"].shape == (2, 2, 5, 4) and batch["lesion"].shape == (2, 1, 5, 4)
+    assert not batch["image"][0, :, 3:].any() and not batch["image"][1, :, :, 2:].any()
+    assert (batch["lesion"][0, :, 3:] == UNKNOWN).all() and (batch["lesion"][1, :, :, 2:] == UNKNOWN).all()
+    assert items[0]["lesion"].shape == (1, 3, 4)
+
+
+def test_the_loss_of_the_cells_sees_those_that_are_known() -> None:
+    generator = torch.Generator().manual_seed(0)
+    slides = torch.randn(2, 2, generator=generator)
+    patches = torch.randn(2, 2, 4, 5, generator=generator, requires_grad=True)
+    labels, lesion = torch.tensor([0, 1]), torch.randint(0, 3, (2, 1, 4, 5), generator=generator).to(torch.uint8)
+    known = lesion != UNKNOWN
+    loss = LesionLoss(nn.CrossEntropyLoss(), 0.5)((slides, patches), (labels, lesion))
+    evidence = (patches[:, 1] - patches[:, 0])[:, None]
+    of_cells = DiceCELoss(sigmoid=True)(evidence[known][None, None], (lesion[known] == LESION).float()[None, None])
+    of_slides = nn.functional.cross_entropy(slides, labels)
+    torch.testing.assert_close(loss, of_slides + 0.5 * of_cells)
+    loss.backward()
+    assert patches.grad is not None
+    assert (patches.grad[~known.expand_as(patches)] == 0).all() and (patches.grad[known.expand_as(patches)] != 0).all()
+    nothing = LesionLoss(nn.CrossEntropyLoss(), 0.5)((slides, patches), (labels, torch.zeros_like(lesion)))
+    torch.testing.assert_close(nothing, of_slides)
+
+
+def test_the_trainer_is_given_the_patches_and_nobody_else() -> None:
+    """Also where the weights are averaged: the copy says what it says itself."""
+    torch.manual_seed(0)
+    network, image = DSNet(head="patch").eval(), random_image(9, 7)[None]
+    slides, patches = network(image), network.patch_logits(image)
+    assert with_patches(network) is network
+    found = network(image)
+    torch.testing.assert_close(found, (slides, patches))
+    torch.testing.assert_close(network.attend(image)[0], slides)
+    average = averaged_network(network, torch.optim.SGD(network.parameters(), lr=0.1), share=0.1)
+    with torch.no_grad():
+        network.decoder.lesion.bias += 1
+    torch.testing.assert_close(average(image), (slides, patches))
+
+
+def test_a_network_that_decides_at_the_slide_has_no_use_for_masks() -> None:
+    with pytest.raises(RequestError, match=r"expected head patch.*recommended\.yaml before masks\.yaml"):
+        with_patches(DSNet())
