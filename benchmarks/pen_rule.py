@@ -33,7 +33,7 @@ sys.path.insert(0, str(ROOT / "bundle"))
 from mosaics import CELL_UM, _glass, _island, _outline, _pave, write_pyramid
 
 from scripts.slides.geometry import PatchGrid, plan_reading
-from scripts.slides.reader import open_slide
+from scripts.slides.opening import open_slide
 from scripts.tissue.mask import find_tissue
 
 Pixels = NDArray[np.uint8]

@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT / "bundle"))
 from mosaics import OPTIONS, Options, draw_mosaics
 
 from scripts.slides.geometry import plan_reading
-from scripts.slides.reader import open_slide
+from scripts.slides.opening import open_slide
 from scripts.tissue.mask import DEAD_BAND, find_tissue
 from scripts.tissue.score import rle_scores
 

@@ -19,7 +19,7 @@ from scripts.encoding.pipeline import map_ahead
 from scripts.encoding.prepared import PreparedSlide, plan_of, prepare_slide
 from scripts.encoding.settings import EncodingSettings
 from scripts.scae.network import SCAE
-from scripts.slides.reader import open_slide
+from scripts.slides.opening import open_slide
 from scripts.slides.sweep import tiles_in_order
 from scripts.slides.table import SlideRow
 

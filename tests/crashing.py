@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from scripts.slides.reader import SlideReader, open_slide
+from scripts.slides.opening import open_slide
+from scripts.slides.reader import SlideReader
 
 
 def crash() -> None:

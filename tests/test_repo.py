@@ -4,8 +4,9 @@ import ast
 import json
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from configparser import ConfigParser as IniParser
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -209,19 +210,47 @@ def test_imports_run_downstream(path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "broken"),
     [
-        ("from ..slides.reader import open_slide", 0),
+        ("from ..slides.opening import open_slide", 0),
         ("from .score import rle_scores", 0),
         ("import scipy", 0),
         ("from ..encoding.store import FORMAT", 1),
         ("from .. import encoding", 1),
         ("def late():\n    from ..dsnet import network", 1),
-        ("from scripts.slides.reader import open_slide", 1),
+        ("from scripts.slides.opening import open_slide", 1),
         ("import scripts.common.errors", 1),
     ],
 )
 def test_import_rules_see_what_they_forbid(source: str, broken: int) -> None:
     found = broken_import_rules(SCRIPTS / "tissue" / "mask.py", source)
     assert len({line.split(":")[1] for line in found}) == broken, found
+
+
+def import_circle(sources: Mapping[str, tuple[Path, str]]) -> list[str]:
+    """Return modules (name: path and source) that import each other in a circle; none where there is no circle."""
+    needs = {
+        name: {module for _, module in imported_modules(path, source) if module in sources and module != name}
+        for name, (path, source) in sources.items()
+    }
+    try:
+        TopologicalSorter(needs).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_module_imports_in_a_circle() -> None:
+    """Not late, inside a function, either: what chooses between modules stands above them."""
+    sources = {
+        ".".join(path.relative_to(SCRIPTS.parent).with_suffix("").parts): (path, path.read_text(encoding="utf-8"))
+        for path in MODULES
+    }
+    assert "scripts.slides.opening" in sources and import_circle(sources) == []
+
+
+def test_a_circle_of_imports_is_seen() -> None:
+    a, b = SCRIPTS / "slides" / "a.py", SCRIPTS / "slides" / "b.py"
+    sources = {"scripts.slides.a": (a, "def late():\n    from . import b"), "scripts.slides.b": (b, "from .a import x")}
+    assert set(import_circle(sources)) == set(sources)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(SCRIPTS).as_posix())

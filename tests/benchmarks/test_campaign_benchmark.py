@@ -10,7 +10,7 @@ from campaign_slides import FACTORS, SIDE, UNREAD_WIDTH, WRITERS
 from tiff_bytes import COUNTS, OFFSETS, TILE_WIDTH, WIDTH, Tiff
 from tiff_mutations import MUTATIONS, Mutation
 
-from scripts.slides.reader import open_slide
+from scripts.slides.opening import open_slide
 
 
 @pytest.fixture(scope="module", params=WRITERS)

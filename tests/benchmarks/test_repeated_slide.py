@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 from repeated_slide import GLASS, MPP, TILE_PX, write_repeated_slide
 
-from scripts.slides.reader import open_slide
+from scripts.slides.opening import open_slide
 
 
 def test_slide_is_a_disc_of_tissue_on_glass(tmp_path: Path) -> None:

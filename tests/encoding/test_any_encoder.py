@@ -12,7 +12,7 @@ from tiny_flow import ON_CPU, read_rows, run_config
 from torch import nn
 
 from scripts.common.errors import RequestError
-from scripts.encoding.engine import make_engine
+from scripts.encoding.engine_choice import make_engine
 from scripts.encoding.resnet import resnet50_stage3
 from scripts.encoding.wrapped import WrappedEncoder
 from scripts.slides.geometry import resize_patches

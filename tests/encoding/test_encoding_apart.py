@@ -16,7 +16,8 @@ from encoding.painted import MeanEncoder, contents, write_painted_slide
 from scripts.common.errors import RequestError
 from scripts.encoding.run import ManifestRow, encode_slides
 from scripts.slides import reader as reader_module
-from scripts.slides.reader import Decoded, SlideReader, open_slide
+from scripts.slides.opening import open_slide
+from scripts.slides.reader import Decoded, SlideReader
 
 BAD = ("b_crashes", "c_opens_never", "d_hangs", "e_memory", "f_index", "g_exits", "i_opens_crashing")
 EXPECTED = {

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from scripts.common.errors import RequestError
-from scripts.encoding.engine import fold_batch_norm, make_engine
+from scripts.encoding.engine import fold_batch_norm
+from scripts.encoding.engine_choice import make_engine
 from scripts.encoding.named_encoder import identity_of
 from scripts.scae.network import SCAE
 from scripts.slides.geometry import resize_patches
@@ -155,7 +156,7 @@ import sys
 sys.path[:0] = sys.argv[1:]
 import torch
 from encoding.test_engine import NormAfterActivation
-from scripts.encoding.engine import make_engine
+from scripts.encoding.engine_choice import make_engine
 make_engine(NormAfterActivation(), device=torch.device("cpu"), engine="openvino")
 loaded = [name for name, module in sys.modules.items() if module and name.startswith("openvino_telemetry")]
 assert "openvino" in sys.modules and not loaded, loaded

@@ -23,7 +23,7 @@ from scripts.encoding.named_encoder import NamedEncoder
 from scripts.encoding.prepared import plan_of
 from scripts.encoding.scan import Spool, serves_all
 from scripts.encoding.settings import EncodingSettings
-from scripts.slides.reader import open_slide
+from scripts.slides.opening import open_slide
 from scripts.slides.table import SlideRow
 
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from scripts.encoding.thumbnail import build_thumbnail
 from scripts.slides.geometry import PatchGrid, plan_reading
-from scripts.slides.reader import open_slide
+from scripts.slides.opening import open_slide
 
 
 def area_means(finest: NDArray[np.float64], factor: int) -> NDArray[np.float64]:

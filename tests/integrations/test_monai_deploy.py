@@ -19,7 +19,7 @@ from PIL import Image
 from tiny_flow import BUNDLE, ON_CPU, TinyFlow, read_rows, run_config
 
 from scripts.common.files import sha256_of
-from scripts.slides.reader import open_slide
+from scripts.slides.opening import open_slide
 from scripts.slides.table import read_slides
 
 pytest_plugins = ["tiny_flow_fixture"]

@@ -8,7 +8,7 @@ from scripts.common.errors import SlideError
 from scripts.patches import draw
 from scripts.patches.draw import SlideSample, sample_slide
 from scripts.patches.nuclei import is_nucleus_rich
-from scripts.slides.reader import open_slide
+from scripts.slides.opening import open_slide
 from scripts.slides.table import SlideRow
 
 

@@ -11,7 +11,7 @@ from scripts.encoding.embedding_file import header_of, read_embedding
 from scripts.encoding.named_encoder import NamedEncoder
 from scripts.encoding.settings import EncodingSettings
 from scripts.slides.geometry import plan_reading
-from scripts.slides.reader import open_slide
+from scripts.slides.opening import open_slide
 from scripts.slides.table import SlideRow
 
 TILE_PX = 48

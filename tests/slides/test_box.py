@@ -10,7 +10,7 @@ from patches.plain_slide import write_plain_slide
 from scripts.slides import box
 from scripts.slides.box import box_of_slide
 from scripts.slides.geometry import PatchGrid
-from scripts.slides.reader import open_slide
+from scripts.slides.opening import open_slide
 
 GRID = PatchGrid(32, (32, 64), (2, 3))
 

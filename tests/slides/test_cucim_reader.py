@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from scripts.common.errors import SlideError
-from scripts.slides.cucim_reader import DECODING_FAILED, _native_messages, read_options
-from scripts.slides.reader import open_slide
+from scripts.slides.backends.cucim_reader import DECODING_FAILED, _native_messages, read_options
+from scripts.slides.opening import open_slide
 
 pytest.importorskip("cucim")
 

@@ -11,7 +11,7 @@ import tifffile
 from scripts.common.errors import RequestError, SlideError
 from scripts.slides.damage import Region
 from scripts.slides.jpeg2000 import is_whole_codestream
-from scripts.slides.reader import open_slide
+from scripts.slides.opening import open_slide
 
 TILE_PX = 64
 BAD = (1, 2)  # row and column of the damaged tile
@@ -20,7 +20,7 @@ READ = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import numpy as np
-from scripts.slides.reader import open_slide
+from scripts.slides.opening import open_slide
 with open_slide(sys.argv[2], backend="cucim", unreadable_tiles="mask") as reader:
     grid = np.array([(x, y) for y in range(0, 256, 32) for x in range(0, 320, 32)])
     list(reader.iter_patches(grid, size_xy_px=(32, 32), level=0, batch_size=8))

@@ -9,7 +9,7 @@ import torch
 
 from scripts.common.errors import RequestError, SlideError
 from scripts.slides.geometry import PATCH_PX, PATCH_UM, PatchGrid, area_average, plan_reading, resize_patches
-from scripts.slides.reader import open_slide
+from scripts.slides.opening import open_slide
 
 
 def fake_reader(*, mpp_xy=(0.5, 0.5), downsamples=(1.0,), bounds=(0, 0, 10000, 6000)):

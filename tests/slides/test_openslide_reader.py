@@ -3,8 +3,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from scripts.slides.openslide_reader import _bounds_xywh_px, on_white
-from scripts.slides.reader import open_slide
+from scripts.slides.backends.openslide_reader import _bounds_xywh_px, on_white
+from scripts.slides.opening import open_slide
 
 
 def test_transparent_becomes_white_and_half_is_blended():

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from scripts.common.errors import RequestError, SlideError
-from scripts.slides.reader import BACKENDS, SlideReader, open_slide
+from scripts.slides.opening import BACKENDS, open_slide
+from scripts.slides.reader import SlideReader
 
 
 class FakeReader(SlideReader):

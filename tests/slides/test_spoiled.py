@@ -7,7 +7,7 @@ import tifffile
 from scripts.common.errors import SlideError
 from scripts.slides.damage import DamagedTiles, Region
 from scripts.slides.geometry import PatchGrid
-from scripts.slides.reader import open_slide
+from scripts.slides.opening import open_slide
 from scripts.slides.spoiled import read_again, recorded, spoiled_cells
 
 GRID = PatchGrid(patch_px_level0=32, origin_xy_px=(0, 0), shape_yx=(8, 8))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from scripts.slides.strict_decoding import decode_tile, jpeg_stream
+from scripts.slides.backends.strict_decoding import decode_tile, jpeg_stream
 
 TILE_PX = 64
 YCC = {"colorspace": "rgb", "outcolorspace": "ycbcr"}

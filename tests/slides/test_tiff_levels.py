@@ -16,7 +16,7 @@ from slides.raw_tiff import (
 )
 
 from scripts.common.errors import SlideError
-from scripts.slides.reader import open_slide
+from scripts.slides.opening import open_slide
 from scripts.slides.tiff_directories import read_directories
 from scripts.slides.tiff_levels import is_reduced, plain_pyramid
 from scripts.slides.tiff_page import TiffPage

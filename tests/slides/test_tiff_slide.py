@@ -33,7 +33,7 @@ from slides.raw_tiff import (
 )
 
 from scripts.common.errors import SlideError
-from scripts.slides.reader import open_slide
+from scripts.slides.opening import open_slide
 from scripts.slides.tiff_slide import examine_tiff
 
 SLIDE = np.random.default_rng(0).integers(60, 220, (32, 40, 3)).astype(np.uint8).repeat(8, 0).repeat(8, 1)

@@ -5,7 +5,7 @@ import pytest
 import tifffile
 
 from scripts.common.errors import SlideError
-from scripts.slides.reader import open_slide
+from scripts.slides.opening import open_slide
 
 TILE_PX = 64
 STEPS = (1, 2, 4)

@@ -6,7 +6,7 @@ import pytest
 from slides.raw_tiff import COMPRESSION, COUNTS, DEFLATE, JPEG, LONG, NONE, OFFSETS, SHORT, encode, page_of, write_tiff
 
 from scripts.common.errors import SlideError
-from scripts.slides.reader import open_slide
+from scripts.slides.opening import open_slide
 from scripts.slides.tiff_slide import examine_tiff
 
 SLIDE = np.random.default_rng(0).integers(60, 220, (32, 40, 3)).astype(np.uint8).repeat(8, 0).repeat(8, 1)

@@ -14,7 +14,7 @@ from slides.vms_file import write_vms
 
 from scripts.common.errors import SlideError
 from scripts.slides.geometry import plan_reading
-from scripts.slides.reader import open_slide
+from scripts.slides.opening import open_slide
 from scripts.slides.tiff_slide import examine_tiff
 
 TOLERANCE = 20  # grey levels that JPEG may lose; a shift by a pixel costs 160

@@ -4,7 +4,7 @@ from tissue.array_slide import CELL_PX, ArraySlide, draw
 
 from scripts.common.errors import RequestError
 from scripts.slides.geometry import PatchGrid, plan_reading
-from scripts.slides.reader import open_slide
+from scripts.slides.opening import open_slide
 from scripts.tissue.mask import find_tissue
 
 MARKED = [

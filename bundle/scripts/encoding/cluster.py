@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..common.boundary import slide_boundary
 from ..common.errors import RequestError, SlideError
 from ..common.option_table import checked
-from ..slides.reader import open_slide
+from ..slides.opening import open_slide
 from ..slides.table import SlideRow
 from .embed import EncodedBatch, embed_slide, encoded_batches, write_embedding
 from .job import EncodingJob, ManifestRow

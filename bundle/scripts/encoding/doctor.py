@@ -17,7 +17,8 @@ from PIL import Image
 from ..common.apart import DECODE_TIMEOUT_S, Apart
 from ..common.errors import SlideError
 from ..slides.geometry import plan_reading
-from ..slides.reader import BACKENDS, SlideReader, open_slide
+from ..slides.opening import BACKENDS, open_slide
+from ..slides.reader import SlideReader
 from ..slides.table import SlideRow, read_slides
 
 PACKAGES = (

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from ..common.errors import SlideError
 from ..common.version import BUNDLE_VERSION
 from ..slides.geometry import PATCH_PX
-from ..slides.reader import SlideReader, open_slide
+from ..slides.opening import open_slide
+from ..slides.reader import SlideReader
 from ..slides.spoiled import recorded
 from ..slides.table import SlideRow
 from .embedding_file import embedding_file

@@ -11,9 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..common.errors import RequestError
-from ..common.memory import keep_freed_memory
-from ..common.option_table import checked
 from ..slides.geometry import resize_patches
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -33,47 +30,6 @@ class PatchEngine(Protocol):
     def __call__(self, patches: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Encode patches; what a patch becomes does not depend on the others."""
         ...
-
-
-def make_engine(
-    network: nn.Module, *, device: torch.device, engine: str = "auto", precision: str = "float32"
-) -> PatchEngine:
-    """Choose and build the engine of a patch encoder.
-
-    Args:
-        network: a :class:`.encoders.PatchEncoder`; it is copied.
-        device: where it runs.
-        engine: "torch"; "openvino", on a CPU alone; "auto": openvino on a CPU where it is installed, else torch.
-        precision: of the arithmetic: "float32", "bfloat16", or on CUDA "float16".
-
-    Raises:
-        RequestError: the engine is unknown, not installed or not for this device, or the device lacks the precision.
-    """
-    checked("engine", engine)
-    checked("precision", precision)
-    on_cpu = device.type == "cpu"
-    if on_cpu and precision == "float16":
-        raise RequestError("precision is 'float16', which a CPU does not compute with: expected float32 or bfloat16")
-    if engine == "openvino" and not on_cpu:
-        raise RequestError(
-            f"engine is 'openvino', which runs on a CPU alone, and the device is {device}: expected torch"
-        )
-    folded = fold_batch_norm(network)
-    if on_cpu:
-        keep_freed_memory()
-    if on_cpu and engine != "torch":
-        try:
-            from .openvino_engine import OpenVINOEngine
-
-            return OpenVINOEngine(folded, precision=precision)
-        except ImportError as error:
-            if engine == "openvino":
-                raise RequestError(
-                    f'OpenVINO is not installed ({error}), expected it for engine openvino: pip install "openvino>=2024.4"'
-                ) from error
-    if on_cpu:
-        return TorchEngine(folded, precision=precision)
-    return CudaEngine(folded, device=device, precision=precision)
 
 
 def fold_batch_norm(network: nn.Module) -> nn.Module:

@@ -18,7 +18,7 @@ from ..common.boundary import slide_boundary
 from ..common.errors import NoTissueError, SlideError
 from ..common.files import remove_partial, writing_to
 from ..common.journal import is_our_hdf5
-from ..slides.reader import open_slide, require_file
+from ..slides.opening import open_slide, require_file
 from ..slides.table import SlideRow
 from .embed import embed_slide
 from .embedding_file import EmbeddingHeader, embedding_file, header_of

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from .engine import make_engine
+from .engine_choice import make_engine
 from .pipeline import map_ahead
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..common.errors import NoTissueError, SlideError
 from ..common.progress import track
-from ..slides.reader import open_slide
+from ..slides.opening import open_slide
 from ..slides.table import SlideRow
 from .embed import EncodedBatch, encoded_batches
 from .job import EncodingJob

@@ -21,7 +21,7 @@ from ..encoding.store import Embedding
 from ..evaluation.calibration import calibrated_predictions
 from ..evaluation.predictions import Prediction
 from ..slides.box import box_of_slide
-from ..slides.reader import open_slide
+from ..slides.opening import open_slide
 from ..training.evaluation import PredictionCollector
 from ..training.leakage import seen_splits
 from ..training.model_card import ModelCard

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..slides.geometry import PATCH_PX, PATCH_UM, plan_reading, resize_patches
-from ..slides.reader import open_slide
+from ..slides.opening import open_slide
 from ..slides.spoiled import recorded
 from ..slides.table import SlideRow
 from ..tissue.mask import find_tissue

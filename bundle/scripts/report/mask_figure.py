@@ -18,7 +18,7 @@ from ..common.progress import track
 from ..encoding.thumbnail import build_thumbnail
 from ..slides.box import read_box
 from ..slides.geometry import PATCH_UM, PatchGrid, plan_reading
-from ..slides.reader import open_slide
+from ..slides.opening import open_slide
 from ..slides.table import SlideRow, read_slides
 from ..tissue.mask import score_functions, tissue_mask
 from ..tissue.score import slide_scores

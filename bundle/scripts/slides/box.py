@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from ..common.apart import run_apart
 from ..common.errors import SlideError
 from .geometry import PatchGrid
-from .reader import SlideReader, open_slide
+from .opening import open_slide
+from .reader import SlideReader
 
 MOST_READ_PX = 24_000_000
 """Pixels that are read of a slide for its picture: one without a pyramid is shown by its thumbnail instead."""

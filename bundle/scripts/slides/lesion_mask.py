@@ -17,7 +17,7 @@ from PIL import Image
 from ..common.apart import run_apart
 from ..common.errors import RequestError, SlideError
 from .geometry import PatchGrid, area_average
-from .reader import open_slide
+from .opening import open_slide
 from .table import SlideRow
 
 MASK_SUFFIXES = (".png", ".tif", ".tiff")

@@ -23,7 +23,7 @@ from ..encoding.embedding_file import read_embedding
 from ..encoding.store import Embedding, require_observed
 from ..encoding.thumbnail import DEFAULT_LEVELS, build_thumbnail
 from ..slides.geometry import PatchGrid
-from ..slides.reader import open_slide
+from ..slides.opening import open_slide
 
 
 class LoadEmbeddingd(MapTransform):

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..common.errors import SlideError
-from ..common.memory import keep_freed_memory
-from .reader import Decoded, SlideReader
-from .tiff_slide import TiffSlide
+from ...common.errors import SlideError
+from ...common.memory import keep_freed_memory
+from ..reader import Decoded, SlideReader
+from ..tiff_slide import TiffSlide
 
 MAX_BATCH = 16
 """Patches that cuCIM decodes ahead; bounds its memory whatever the number asked for."""

@@ -13,8 +13,8 @@ import simplejpeg
 import tifffile
 from numpy.typing import NDArray
 
-from .jpeg2000 import is_whole_codestream
-from .tile_table import JPEG2000
+from ..jpeg2000 import is_whole_codestream
+from ..tile_table import JPEG2000
 
 JPEG = frozenset({6, 7, 33007, 34892})
 """TIFF's codes of the compression that tifffile decodes as JPEG."""

@@ -12,12 +12,12 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from ..common.errors import SlideError
+from ...common.errors import SlideError
+from ..reader import WHITE, Decoded, SlideReader
+from ..tiff_levels import TiffLevel
+from ..tiff_slide import TiffSlide
 from .openslide_reader import on_white
-from .reader import WHITE, Decoded, SlideReader
 from .strict_decoding import decode_tile
-from .tiff_levels import TiffLevel
-from .tiff_slide import TiffSlide
 
 BATCH = 32
 BATCH_PX = 2**24

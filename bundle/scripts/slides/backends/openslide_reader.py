@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..common.errors import SlideError
-from .reader import DEFAULT_TILE_XY_PX, WHITE, Decoded, SlideReader
-from .tiff_slide import TiffSlide
+from ...common.errors import SlideError
+from ..reader import DEFAULT_TILE_XY_PX, WHITE, Decoded, SlideReader
+from ..tiff_slide import TiffSlide
 
 BATCH = 32
 THIN_PX, READ_PX = 32, 256

@@ -1,0 +1,1 @@
+"""The libraries that decode slides, each behind the same reader."""
