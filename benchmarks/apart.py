@@ -3,7 +3,7 @@
     python benchmarks/apart.py --output_dir bench --repeats 5
 
 Turn by turn, a fresh process encodes one generated slide of 1e8 pixels several times, once itself and once apart. Printed are the
-medians over the turns: seconds to start (the encoder is made), processor seconds and seconds a slide, the most memory that both processes
+medians over the turns: seconds to start (the encoder is made), processor seconds and seconds per slide, the most memory that both processes
 held together (proportional set size, so that what they share counts once), and the ratios of the pairs.
 """
 

@@ -52,7 +52,7 @@ class Options:
         negative: classes of everything else.
         slides: how many of each split; every second one is positive.
         cells: side of a slide in cells of 64 um.
-        mpp: micrometres a pixel.
+        mpp: micrometres per pixel.
         scale: the tiles are resized by this first, so that they match ``mpp``.
         share: least and greatest part of the tissue that a lesion takes.
         seed: of everything that is drawn.
@@ -314,7 +314,7 @@ def main() -> int:
     for split, count in defaults.slides.items():
         parser.add_argument(f"--{split}", type=int, default=count, help=f"slides in {split} ({count})")
     parser.add_argument("--cells", type=int, default=defaults.cells, help="side of a slide in cells of 64 um (24)")
-    parser.add_argument("--mpp", type=float, default=defaults.mpp, help="micrometres a pixel (0.25)")
+    parser.add_argument("--mpp", type=float, default=defaults.mpp, help="micrometres per pixel (0.25)")
     parser.add_argument("--scale", type=float, default=defaults.scale, help="the tiles are resized by this first (1)")
     parser.add_argument(
         "--share", type=float, nargs=2, default=defaults.share, metavar=("MIN", "MAX"), help="of a lesion in the tissue"

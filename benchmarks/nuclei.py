@@ -7,7 +7,7 @@ training images tune what is left open in either detector (smoothing, distance, 
 -D' stands beside D', as sparsity alone does not say which of the two are nuclei. A detection is right within 6 um of a point that no other
 detection has (assignment of least cost). The interval of F1 is a percentile bootstrap of the validation images, drawn alike for all
 detectors; it says nothing of further trainings. The images have 0.5 um/px: their names end in four times the resolution of the scan that
-they were cut from, 1000 px a side.
+they were cut from, 1000 px per side.
 """
 
 import argparse

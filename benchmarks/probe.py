@@ -24,7 +24,7 @@ from scripts.slides.table import read_slides
 
 
 def patches(dataset: Path, masks: Path, split: str, *, most: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features and lesion labels of up to ``most`` patches a slide of each kind."""
+    """Features and lesion labels of up to ``most`` patches per slide of each kind."""
     rng = np.random.default_rng(seed)
     features, labels = [], []
     table = dataset / "slides.csv"
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--dataset_dir", type=Path, required=True)
     parser.add_argument("--masks", type=Path, required=True, help="<slide_id>.png, lesions above 0")
     parser.add_argument("--parts", nargs="*", default=[], help="channel ranges, such as 0:96")
-    parser.add_argument("--most", type=int, default=40, help="patches a slide and kind")
+    parser.add_argument("--most", type=int, default=40, help="patches per slide and kind")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     (x, y), (x_test, y_test) = (

@@ -87,13 +87,13 @@ def flow() -> Drawing:
     d.arrow((100, 105), (130, 105))
     d.box(130, 75, 110, 60, "tissue mask", "glass, ink out")
     d.arrow((240, 105), (270, 105))
-    d.box(270, 75, 100, 60, "patches", "64 um a side")
+    d.box(270, 75, 100, 60, "patches", "64 um per side")
     d.arrow((370, 105), (400, 105))
     d.box(400, 75, 90, 60, "S-CAE", "128 numbers", kind="learnt")
     d.arrow((490, 105), (520, 105))
     d.box(520, 70, 80, 70, "V, O", "H x W", kind="data")
     d.arrow((100, 195), (270, 195))
-    d.box(270, 168, 220, 54, "low magnifications", "three thumbnails, 2 x 2 px a patch")
+    d.box(270, 168, 220, 54, "low magnifications", "three thumbnails, 2 x 2 px per patch")
     d.arrow((490, 195), (520, 195))
     d.box(520, 165, 80, 60, "T", "2H x 2W", kind="data")
     d.arrow((600, 105), (640, 105), (640, 130), (670, 130))
@@ -101,10 +101,10 @@ def flow() -> Drawing:
     d.box(670, 108, 80, 80, "DSNet", "1.1 M", kind="learnt")
     for y, name in ((100, "probability"), (148, "stream score"), (196, "heat map")):
         d.text(768, y + 5, name, "left small")
-    for x0, x1, name in ((130, 600, "Transformation: no label"), (640, 850, "Integration: one label a slide")):
+    for x0, x1, name in ((130, 600, "Transformation: no label"), (640, 850, "Integration: one label per slide")):
         d.shape(f'<path class="line" d="M{x0} 262 v-10 H{x1} v10"/>')
         d.text((x0 + x1) / 2, 280, name, "small")
-    d.text(365, 45, "once a slide, kept in a file of some hundred kB to some MB", "small")
+    d.text(365, 45, "once per slide, kept in a file of some hundred kB to some MB", "small")
     return d
 
 
@@ -155,7 +155,7 @@ def dsnet() -> Drawing:
     d.text(365, 252, "320, H/4", "small")
     d.arrow((330, 75), (400, 75), (400, 125), (420, 125))
     d.arrow((330, 225), (400, 225), (400, 175), (420, 175))
-    d.box(420, 105, 120, 90, "a V' + (1 - a) T'", "a: stream score,", "one a slide", kind="learnt")
+    d.box(420, 105, 120, 90, "a V' + (1 - a) T'", "a: stream score,", "one per slide", kind="learnt")
     d.arrow((540, 150), (560, 150))
     d.box(560, 115, 100, 70, "channels", "a weight each", kind="learnt")
     d.arrow((660, 150), (680, 150))

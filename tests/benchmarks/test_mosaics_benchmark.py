@@ -19,7 +19,7 @@ OPTIONS = Options(("tumour",), ("normal",), {"train": 4, "val": 2, "test": 2}, c
 
 
 def write_tiles(folder: Path, *, groups: int = 6, columns: tuple[str, ...] = ("file", "class", "group")) -> Path:
-    """Tiles of one colour with some noise, of which every group has one a class."""
+    """Tiles of one colour with some noise, of which every group has one per class."""
     rng = np.random.default_rng(0)
     rows = []
     for name, colour in CLASSES.items():

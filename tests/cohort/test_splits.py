@@ -13,7 +13,7 @@ from scripts.slides.table import SlideRow, read_slides
 
 
 def rows_of(patients: int = 60, *, classes: int = 2, mixed: bool = False, seed: int = 0) -> list[SlideRow]:
-    """One to three slides a patient; with ``mixed`` some patients have slides of several classes."""
+    """One to three slides per patient; with ``mixed`` some patients have slides of several classes."""
     rng = np.random.default_rng(seed)
     rows = []
     for patient in range(patients):

@@ -65,7 +65,7 @@ def test_layout_of_the_file(tmp_path: Path) -> None:
 
 
 def test_features_are_those_of_each_patch_by_itself(tmp_path: Path) -> None:
-    """A quarter has 16 px and the encoder sees 16 px a patch: its means are those of the painted colours."""
+    """A quarter has 16 px and the encoder sees 16 px per patch: its means are those of the painted colours."""
     colours = quarter_colours(3, 4).astype(np.float64)
     slide = write_painted_slide(tmp_path / "case.tif", rows=3, columns=4)
     embed(slide, tmp_path / "case.h5")

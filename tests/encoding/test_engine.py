@@ -69,7 +69,7 @@ def engine_name(request):
 
 @pytest.fixture(scope="module")
 def patches():
-    """Half smooth, half noise, 128 px a side."""
+    """Half smooth, half noise, 128 px per side."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(60, 240, (9, 8, 8, 3)).astype(np.uint8).repeat(16, axis=1).repeat(16, axis=2)
     return np.concatenate([coarse, rng.integers(0, 256, (8, 128, 128, 3)).astype(np.uint8)])

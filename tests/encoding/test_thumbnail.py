@@ -48,7 +48,7 @@ def test_a_single_level_is_the_finest(tmp_path: Path) -> None:
 
 
 def test_a_coarse_level_gives_the_same(tmp_path: Path) -> None:
-    """Level 1 has the colours and no chequerboard: 16 px a patch is enough, so it is what is read."""
+    """Level 1 has the colours and no chequerboard: 16 px per patch is enough, so it is what is read."""
     colours = quarter_colours(4, 4)
     other = colours + 4
     path = write_tiff(tmp_path / "a.tif", [paint(other), colours.repeat(8, axis=0).repeat(8, axis=1)])

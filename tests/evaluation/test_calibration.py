@@ -55,7 +55,7 @@ def test_targets_of_platt() -> None:
 
 
 def test_separable_scores_do_not_become_certain() -> None:
-    """Plain cross-entropy has no minimum here; ten slides a class make a probability of about 11/12."""
+    """Plain cross-entropy has no minimum here; ten slides per class make a probability of about 11/12."""
     labels = np.arange(20) % 2
     p = np.where(labels == 1, 0.9999, 0.0001)
     fitted = calibrated(np.stack([1 - p, p], axis=1), fit_temperature(labels, np.stack([1 - p, p], axis=1)))

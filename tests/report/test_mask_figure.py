@@ -14,7 +14,7 @@ PATCH_PX = 32
 
 
 def write_marked_slide(path: Path) -> None:
-    """2 um a pixel: glass, 8 x 8 patches of texture, and a stroke of even ink of 8 x 2 patches beside it."""
+    """2 um per pixel: glass, 8 x 8 patches of texture, and a stroke of even ink of 8 x 2 patches beside it."""
     rng = np.random.default_rng(0)
     pixels = np.full((12 * PATCH_PX, 16 * PATCH_PX, 3), 244, dtype=np.uint8)
     tissue = rng.integers(60, 230, (8 * PATCH_PX, 8 * PATCH_PX, 1))

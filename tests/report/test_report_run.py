@@ -137,7 +137,7 @@ def test_a_slide(reported: Path) -> None:
         "95 % interval",
         "threshold 0.400",
         "Calibrated on the validation slides (temperature 1.25)",
-        "0.5 × 0.5 µm a pixel",
+        "0.5 × 0.5 µm per pixel",
         "Left out as ink, debris or blood",
         "320 joined feature maps",
         "Stream score",

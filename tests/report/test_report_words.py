@@ -46,7 +46,7 @@ def test_what_was_looked_at(tmp_path: Path) -> None:
     found = dict(words.quality(inference_of(tmp_path, "a", "b").slides[0]))
     assert found["Tissue"] == "0.19 mm² in 47 patches of 64 µm"
     assert found["Box looked at"] == "8 × 6 patches, 0.20 mm²; from x 256, y 512 px of level 0"
-    assert found["Resolution"].startswith("0.5 × 0.5 µm a pixel; patches read from level 0, 128 px a side")
+    assert found["Resolution"].startswith("0.5 × 0.5 µm per pixel; patches read from level 0, 128 px per side")
     assert found["On unreadable tiles"] == "not known"
     assert found["Pen colour on tissue"].startswith("0 patches")
 

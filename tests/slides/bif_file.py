@@ -51,7 +51,7 @@ def write_bif(
         overlap_px: by which neighbours overlap.
         left_px: where the area begins on the glass.
         empty_columns: columns of tiles before the area, a multiple of 2**(levels - 1), that the file has no pixels of.
-        mpp: micrometres a level-0 pixel.
+        mpp: micrometres per level-0 pixel.
         levels: pyramid levels.
     """
     advance = tile_px - overlap_px

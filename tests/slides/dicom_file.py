@@ -1,4 +1,4 @@
-"""A writer of small DICOM slides, for tests: VL Whole Slide Microscopy, uncompressed, a file a level, by pydicom alone.
+"""A writer of small DICOM slides, for tests: VL Whole Slide Microscopy, uncompressed, one file per level, by pydicom alone.
 
 Format: DICOM PS3.3 A.32.8 (VL Whole Slide Microscopy Image IOD).
 """

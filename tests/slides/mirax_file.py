@@ -55,7 +55,7 @@ def write_mirax(
         pixels: RGB of the whole glass, (rows * tile_px, columns * tile_px, 3).
         scanned: bool (rows, columns): the images that are stored at level 0; at others every image that one of them is part of.
         tile_px: side of an image; PNG, so that pixels come back as they are.
-        mpp: micrometres a level-0 pixel.
+        mpp: micrometres per level-0 pixel.
         levels: pyramid levels.
     """
     rows, columns = scanned.shape

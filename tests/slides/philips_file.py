@@ -49,7 +49,7 @@ def write_philips(
         pixels: RGB of level 0, (rows * tile_px, columns * tile_px, 3).
         stored: bool (rows, columns): the tiles that are in the file at level 0; at others every tile that one of them is part of.
         tile_px: side of a tile.
-        mpp_xy: micrometres a level-0 pixel along x and y.
+        mpp_xy: micrometres per level-0 pixel along x and y.
         levels: pyramid levels.
         spacings: levels that the XML tells of; None: all.
     """

@@ -51,7 +51,7 @@ def write_scn(
         glass: RGB of the whole glass, (height, width, 3).
         scans_xywh_px: left, top, width, height of each scan on it, multiples of 2**(levels - 1).
         tile_px: side of a tile.
-        mpp: micrometres a level-0 pixel.
+        mpp: micrometres per level-0 pixel.
         levels: pyramid levels.
     """
     nm = round(1000 * mpp)

@@ -44,7 +44,7 @@ def write_vms(
         rows: JPEGs one below the other.
         restart_px: pixels from one restart marker to the next.
         map_step: the map holds every n-th pixel.
-        mpp: micrometres a level-0 pixel.
+        mpp: micrometres per level-0 pixel.
     """
     height, width = pixels.shape[0] // rows, pixels.shape[1] // columns
     assert not height % BLOCK_PX and not width % restart_px

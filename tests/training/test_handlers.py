@@ -31,7 +31,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def trainer_of(clock: Clock, evaluator: SimpleNamespace | None = None, *, validated: tuple[int, ...] = ()) -> Engine:
-    """Two steps an epoch, with losses 1 and 3; in some epochs a validation."""
+    """Two steps per epoch, with losses 1 and 3; in some epochs a validation."""
 
     def step(engine: Engine, batch: float) -> list[dict[str, torch.Tensor]]:
         clock.now_s += 30

@@ -1,4 +1,4 @@
-"""Any data set: a folder a class, or a table with other column names."""
+"""Any data set: one folder per class, or a table with other column names."""
 
 import re
 from collections import defaultdict
@@ -23,7 +23,7 @@ _MEANT = {
 
 
 def list_folder(slides: str | Path, *, patient_pattern: str | None = None) -> Cohort:
-    """List a folder with a sub-folder a class, or with sub-folders train, val and test that hold those.
+    """List a folder with a sub-folder per class, or with sub-folders train, val and test that hold those.
 
     Args:
         slides: the folder.

@@ -1,4 +1,4 @@
-"""From the joint map of both streams back to V's grid: logits a patch (the extension of section VI)."""
+"""From the joint map of both streams back to V's grid: logits per patch (the extension of section VI)."""
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ class PatchDecoder(nn.Module):
     Args:
         in_channels: channels of the joint map.
         embedding_channels: C, channels of V.
-        outputs: logits a patch.
+        outputs: logits per patch.
         dropout: share of the last map's values that are left out in training.
     """
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-T_PIXELS_PER_PATCH = 2  # the finest thumbnail has 2x2 pixels a patch, so that T's grid is exactly twice V's
+T_PIXELS_PER_PATCH = 2  # the finest thumbnail has 2x2 pixels per patch, so that T's grid is exactly twice V's
 
 
 def pack(v: Tensor, t: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class GatedAttention(nn.Module):
 
     Args:
         embedding_channels: C, channels of V.
-        outputs: logits a patch.
+        outputs: logits per patch.
         width: features h of a patch.
         hidden: size of the gate.
         dropout: share of the features h that are left out in training.

@@ -1,4 +1,4 @@
-"""DSNet for segmentation: the same two streams, and a decoder that gives a lesion logit a patch (the extension of section VI)."""
+"""DSNet for segmentation: the same two streams, and a decoder that gives a lesion logit per patch (the extension of section VI)."""
 
 from typing import Any
 

@@ -29,7 +29,7 @@ def require_features(values: NDArray[Any], path: Path) -> NDArray[np.floating[An
     if not values.size:
         raise no_patch(path)
     if values.ndim != 2:
-        raise SlideError(f"{path}: features {values.shape}, expected (N, C), one vector a patch: write the file anew")
+        raise SlideError(f"{path}: features {values.shape}, expected (N, C), one vector per patch: write the file anew")
     if values.dtype not in (np.float16, np.float32):
         with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused below
             values = values.astype(np.float32)

@@ -71,7 +71,7 @@ class EncodingJob:
 
     @cached_property
     def encoder(self) -> NamedEncoder:
-        """The patch encoder, made once a process."""
+        """The patch encoder, made once per process."""
         return NamedEncoder(
             self.encoder_def(),
             device=torch.device(self.device),

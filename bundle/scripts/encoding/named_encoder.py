@@ -20,7 +20,7 @@ class NamedEncoder:
     Args:
         network: a :class:`.encoders.PatchEncoder`.
         device: where it runs.
-        batch_size: patches a batch.
+        batch_size: patches per batch.
         engine: what runs it, see :func:`.engine.make_engine`.
         precision: of its arithmetic.
 

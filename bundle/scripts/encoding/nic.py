@@ -23,7 +23,7 @@ LAYERS = 4
 class NICEncoder(nn.Module):
     """Four strided 3x3 convolutions and a dense layer: 64x64 px to 128 figures.
 
-    The patch footprint is 128 px at 0.5 um/px, 64 um a side, the same as S-CAE's.
+    The patch footprint is 128 px at 0.5 um/px, 64 um per side, the same as S-CAE's.
 
     Args:
         weights: Keras HDF5 file of the encoder, as published by the Diagnostic Image Analysis Group.

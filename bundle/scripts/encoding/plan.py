@@ -36,7 +36,7 @@ class SlidePlan:
         patches: to encode.
         size_bytes: of its embedding file.
         seconds: that finding its tissue took.
-        rate: patches a second, where they were timed on this slide.
+        rate: patches per second, where they were timed on this slide.
         error: why it would fail.
     """
 

@@ -62,7 +62,7 @@ def encode_slides(
 
     Args:
         slides: a slide, a folder or a CSV.
-        output_dir: folder of the outputs; one run at a time holds it (one a shard).
+        output_dir: folder of the outputs; one run at a time holds it (one per shard).
         encoder_def: makes the patch encoder, once it is known that there are slides.
         device: where it runs.
         batch_size: patches read and encoded at once.

@@ -102,7 +102,7 @@ def read_ours(file: h5py.File, path: Path, *, verify: bool) -> Embedding:
     ):
         raise SlideError(
             f"{path}: a thumbnail {thumbnail.dtype} {thumbnail.shape} on a grid of {shape_yx[0]} x {shape_yx[1]}, expected uint8 and two "
-            "pixels a patch: encode the slide anew"
+            "pixels per patch: encode the slide anew"
         )
     return Embedding(
         features=features,

@@ -10,7 +10,7 @@ from ..slides.spoiled import read_again
 
 DEFAULT_LEVELS = 3
 PIXELS_PER_PATCH = 2
-MIN_READ_PX = 16  # a patch is read at no fewer pixels a side than this, so that level rounding shifts T by 3 % at most
+MIN_READ_PX = 16  # a patch is read at no fewer pixels per side than this, so that level rounding shifts T by 3 % at most
 BLOCK_PX = 2048  # side of the region read at once
 
 
@@ -42,7 +42,7 @@ def stack_thumbnails(finest: torch.Tensor, *, levels: int = DEFAULT_LEVELS) -> N
 
 
 def thumbnail_level(reader: SlideReader, grid: PatchGrid) -> int:
-    """Choose the coarsest level at which a patch still has ``MIN_READ_PX`` pixels a side."""
+    """Choose the coarsest level at which a patch still has ``MIN_READ_PX`` pixels per side."""
     sides_px = (grid.patch_px_level0 / downsample for downsample in reader.level_downsamples)
     return max((index for index, side in enumerate(sides_px) if side >= MIN_READ_PX), default=0)
 

@@ -1,4 +1,4 @@
-"""Any network as a patch encoder: what it takes, and that it gives one vector a patch."""
+"""Any network as a patch encoder: what it takes, and that it gives one vector per patch."""
 
 from collections.abc import Callable, Sequence
 
@@ -23,7 +23,7 @@ class WrappedEncoder(nn.Module):
         std: by which it is divided then.
 
     Raises:
-        RequestError: the network cannot be made, does not take such an input, or does not give a vector of finite numbers a patch.
+        RequestError: the network cannot be made, does not take such an input, or does not give a vector of finite numbers per patch.
     """
 
     mean: Tensor

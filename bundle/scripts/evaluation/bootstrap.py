@@ -24,7 +24,7 @@ class Run:
 
     Attributes:
         probabilities: (N, classes).
-        threshold: decision threshold on P(class 1), one or one a slide; ``None`` for more than two classes.
+        threshold: decision threshold on P(class 1), one or one per slide; ``None`` for more than two classes.
     """
 
     probabilities: ArrayLike
@@ -68,7 +68,7 @@ def evaluate(
     Args:
         labels: (N,) class indices.
         probabilities: (N, classes).
-        threshold: decision threshold on P(class 1), one or one a slide (then reported as ``None``); ``None`` for more than
+        threshold: decision threshold on P(class 1), one or one per slide (then reported as ``None``); ``None`` for more than
             two classes, where the highest probability decides.
         threshold_from: where the threshold comes from, such as ``"val"``.
         patients: (N,) patient of each slide; one without (``None`` or empty) stands for itself.
@@ -120,7 +120,7 @@ def resampled_metrics(
 
     Args:
         labels: (N,) class indices.
-        runs: predictions of one or more networks for the same slides, such as one a seed.
+        runs: predictions of one or more networks for the same slides, such as one per seed.
         patients: as for `evaluate`.
         resamples: number of resamples.
         seed: seed of the resampling.

@@ -38,7 +38,7 @@ def compare(
 
     Args:
         labels: (N,) class indices.
-        first: what the first method says, one run or one a seed.
+        first: what the first method says, one run or one per seed.
         second: what the second says. Of as many runs, run i is paired with run i of the first.
         patients: (N,) patient of each slide; all slides of a drawn patient enter together.
         resamples: number of resamples.
@@ -89,7 +89,7 @@ def compare_files(
     seed: int = 0,
     replace: bool = False,
 ) -> dict[str, Any]:
-    """Compare two ``predictions.csv``, or two lists of them (one a seed); write ``comparison.json`` and ``comparison.md``.
+    """Compare two ``predictions.csv``, or two lists of them (one per seed); write ``comparison.json`` and ``comparison.md``.
 
     Args:
         first: predictions of the first method.

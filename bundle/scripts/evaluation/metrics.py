@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Threshold = float | Sequence[float] | None
-"""On P(class 1), one for all slides or one a slide; ``None`` for more than two classes."""
+"""On P(class 1), one for all slides or one per slide; ``None`` for more than two classes."""
 
 METRICS = ("auc", "accuracy", "precision", "recall", "f1", "specificity", "brier", "ece")
 ECE_BINS = 15
@@ -38,8 +38,8 @@ UNDEFINED_BECAUSE = {
 def predicted_classes(probabilities: ArrayLike, threshold: Threshold) -> Ints:
     """Return the decision (N,) for probabilities (N, classes).
 
-    Two classes: 1 where P(class 1) >= ``threshold``, which must be given (one, or one a slide). More: the class of highest probability, and
-    ``threshold`` must be ``None``.
+    Two classes: 1 where P(class 1) >= ``threshold``, which must be given (one, or one per slide). More: the class of
+    highest probability, and ``threshold`` must be ``None``.
     """
     probabilities = np.asarray(probabilities, dtype=np.float64)
     if (probabilities.shape[1] == 2) != (threshold is not None):
@@ -102,7 +102,7 @@ def weighted_metrics(
         labels: (N,) class indices.
         probabilities: (N, classes), rows sum to 1.
         weights: (R, N), non-negative.
-        threshold: decision threshold on P(class 1), one or one a slide; ``None`` for more than two classes.
+        threshold: decision threshold on P(class 1), one or one per slide; ``None`` for more than two classes.
 
     Returns:
         (R,) values by metric name, NaN where undefined.

@@ -28,7 +28,7 @@ class Prediction:
     Attributes:
         slide_id: name of the slide.
         label: class index of its label, ``None`` where it has none.
-        probabilities: one a class, in the order of the class names.
+        probabilities: one per class, in the order of the class names.
         stream_score: share of the local (V) stream in [0, 1], ``None`` where the network has no such output.
         channel_scores: the channel attention's weight of every channel; not part of ``predictions.csv``.
         other_label: label that the table gives it and that is none of the model's classes.
@@ -70,7 +70,7 @@ def write_predictions(
 
     Columns: slide_id, label, predicted, p_<class> in the order of ``class_names``, stream_score, threshold. Classes are
     written by name, never by index, so that no reader can confuse their order. Numbers keep every digit; what is
-    missing is an empty field. ``threshold`` is one for all slides, one a slide, or none (more than two classes).
+    missing is an empty field. ``threshold`` is one for all slides, one per slide, or none (more than two classes).
     """
     thresholds = threshold if isinstance(threshold, Sequence) else [threshold] * len(predictions)
     columns = [*_BEFORE, *(f"{_P}{name}" for name in class_names), *_AFTER]

@@ -119,7 +119,7 @@ def stream_score_plot(groups: Sequence[tuple[str, Sequence[float]]], *, name: st
 
 
 def area_plot(groups: Sequence[tuple[str, Sequence[tuple[float, float]]]], *, name: str) -> Markup:
-    """Tissue area against stream score (Fig. 9), a point a slide, a group (class, its (area in mm2, score) pairs) a marker."""
+    """Tissue area against stream score (Fig. 9), one point per slide, a group (class, its (area in mm2, score) pairs) a marker."""
     with page_style():
         figure, axes = _figure(WIDE_IN)
         for index, (label, pairs) in enumerate(groups):

@@ -1,4 +1,4 @@
-"""The stage ``reporting``: a page of all slides, and a page a slide."""
+"""The stage ``reporting``: a page of all slides, and one page per slide."""
 
 import logging
 from pathlib import Path

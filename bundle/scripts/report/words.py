@@ -117,11 +117,11 @@ def quality(slide: SlideResult) -> list[tuple[str, str]]:
 def _resolution(resolution: Mapping[str, Any]) -> str:
     if resolution["mpp_x"] is None:
         return "unknown"
-    text = f"{resolution['mpp_x']:.4g} × {resolution['mpp_y']:.4g} µm a pixel"
+    text = f"{resolution['mpp_x']:.4g} × {resolution['mpp_y']:.4g} µm per pixel"
     if resolution["slide_size_xy_px"]:
         text += "; {:,} × {:,} px".format(*resolution["slide_size_xy_px"])
     if resolution["read_level"] is not None:
-        text += f"; patches read from level {resolution['read_level']}, {resolution['read_px']} px a side"
+        text += f"; patches read from level {resolution['read_level']}, {resolution['read_px']} px per side"
     return text
 
 

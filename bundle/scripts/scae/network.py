@@ -77,7 +77,7 @@ def _first(maps: Tensor, count: int | None) -> Tensor:
 class SCAE(nn.Module):
     """Two encoding branches on a shared trunk, each with its own decoder; the decodings are added.
 
-    The trunk ends at 28x28, 2.3 um a cell. Most parameters stand in the decoders at 7x7 to 28x28, which encoding does not run.
+    The trunk ends at 28x28, 2.3 um per cell. Most parameters stand in the decoders at 7x7 to 28x28, which encoding does not run.
 
     Args:
         strategy: what v is made of (Table V). "separated": [sparse mean of F (96) || mean of B (32)]; "foreground" and

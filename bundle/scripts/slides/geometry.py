@@ -153,7 +153,7 @@ def _resolution_um(reader: SlideReader, mpp: float | None) -> tuple[float, float
     mpp_xy = reader.mpp_xy if mpp is None else (mpp, mpp)
     if mpp_xy is None:
         raise SlideError(
-            f"{reader.path}: the metadata hold no resolution, expected micrometres a pixel: "
+            f"{reader.path}: the metadata hold no resolution, expected micrometres per pixel: "
             "add a column mpp to slides.csv"
         )
     mpp_x, mpp_y = mpp_xy

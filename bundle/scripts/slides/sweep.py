@@ -41,7 +41,7 @@ def sweep(
         size_xy_px: of a patch.
         tile_xy_px: of a tile.
         level_xy_px: of the level.
-        batch_size: patches a batch.
+        batch_size: patches per batch.
         decode: gives the tiles' pixels, at least as far as the level reaches.
     """
     batches = _Batches(corners_xy, size_xy_px=size_xy_px, level_xy_px=level_xy_px, batch_size=batch_size)

@@ -79,7 +79,7 @@ def write_slide_set(
         test: number of slides of this split.
         seed: seed of the set, 0 or more.
         cells: side of a slide in cells of 64 um, 4 or more.
-        mpp: resolution of level 0 in micrometres a pixel, 0.2 to 1.
+        mpp: resolution of level 0 in micrometres per pixel, 0.2 to 1.
         lesion_share: least and greatest share of a positive slide's tissue cells that the lesion takes.
         num_workers: processes that make slides; 0 or 1 makes them in this one.
         replace: whether a set of another request may be replaced.
@@ -123,7 +123,7 @@ def write_slide_set(
 def write_tiny_slide_set(output_dir: str | os.PathLike[str], *, seed: int = 0, cells: int = 4) -> Path:
     """Write the smallest set that every stage accepts, for tests: four slides to train, two to validate, two to test.
 
-    Returns the path of ``slides.csv``, see ``write_slide_set``. A slide of 4 cells has 512 px a side at 0.5 um/px.
+    Returns the path of ``slides.csv``, see ``write_slide_set``. A slide of 4 cells has 512 px per side at 0.5 um/px.
     """
     return write_slide_set(output_dir, train=4, val=2, test=2, seed=seed, cells=cells)
 

@@ -262,6 +262,6 @@ def _parse_mpp(text: str, where: str) -> float | None:
         mpp = 0.0
     if not 0 < mpp < float("inf"):
         raise RequestError(
-            f"{where}: mpp {text!r}, expected micrometres a pixel, such as 0.25, or nothing: correct it (decimal point)"
+            f"{where}: mpp {text!r}, expected micrometres per pixel, such as 0.25, or nothing: correct it (decimal point)"
         )
     return mpp

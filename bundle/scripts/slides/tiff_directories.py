@@ -184,7 +184,7 @@ class _Directory:
         """Read what matters of the directory."""
         width, height = (self._one(tag) for tag in (256, 257))
         if not (0 < width <= MAX_SIDE_PX and 0 < height <= MAX_SIDE_PX):
-            self._refuse(f"an image of {width} x {height} px, expected 1 to {MAX_SIDE_PX} px a side")
+            self._refuse(f"an image of {width} x {height} px, expected 1 to {MAX_SIDE_PX} px per side")
         tile_xy_px = self._tile()
         samples = self._one(277, 1)
         return TiffPage(

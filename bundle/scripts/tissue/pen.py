@@ -24,7 +24,7 @@ _BLUE_OVER_GREEN_3 = 330  # blue - 0.3 green: black, brown, red, orange, yellow;
 def pen_colour_scores(patches: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Give the share of each patch (N, h, w, 3) that has the colour of pen, (N,).
 
-    Of patches of 16 pixels a side and more, one pixel in four is looked at. docs/tissue.md says how the limits were found.
+    Of patches of 16 pixels per side and more, one pixel in four is looked at. docs/tissue.md says how the limits were found.
     """
     step = 2 if min(patches.shape[1:3]) >= _FULL_SAMPLING_PX else 1
     red, green, blue = (_DENSITY[patches[:, ::step, ::step, channel]] for channel in range(3))

@@ -72,7 +72,7 @@ class PredictionCollector:
 
     @property
     def probabilities(self) -> list[tuple[float, ...]]:
-        """Probabilities of every slide, one a class.
+        """Probabilities of every slide, one per class.
 
         Raises:
             SlideError: some are NaN.

@@ -37,7 +37,7 @@ def cross_validate(
     Args:
         folds: folder with ``fold0.csv``, ``fold1.csv`` ... that split.yaml wrote.
         dataset_dir: folder of the embeddings.
-        output_dir: a folder a fold, and the summary.
+        output_dir: one folder per fold, and the summary.
         bundle_root: of the bundle whose train.yaml and evaluate.yaml are run.
         options: of train.yaml, for every fold; those that are ``None`` keep its default.
         overlays: configs laid over train.yaml, such as an ablation.

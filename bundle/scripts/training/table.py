@@ -1,4 +1,4 @@
-"""A dataset folder: ``slides.csv`` and an embedding file a slide."""
+"""A dataset folder: ``slides.csv`` and an embedding file per slide."""
 
 import hashlib
 import logging
@@ -245,7 +245,7 @@ class EmbeddingTable:
         return {row.slide_id: header_of(self.path_of(row)) for row in self.rows}
 
     def require_readable(self, *splits: str | None) -> None:
-        """Check the embeddings of all slides, and those of the named splits whole and value by value, once a run.
+        """Check the embeddings of all slides, and those of the named splits whole and value by value, once per run.
 
         Raises:
             SlideError: some cannot be read; the message names all of them.

@@ -26,7 +26,7 @@ class DSNetInferenceOperator(MonaiBundleInferenceOperator):
         image: the network's input, a tensor (C + 12L, H, W).
 
     Named output:
-        pred: ``{"probabilities": [one a class], "stream_score": share of the local stream}``.
+        pred: ``{"probabilities": [one per class], "stream_score": share of the local stream}``.
     """
 
     def __init__(

@@ -37,7 +37,7 @@ class TransformationOperator(Operator):
         fragment: the application.
         args: conditions.
         recipe: what the bundle does.
-        manifest: gets a row a slide.
+        manifest: gets one row per slide.
         workdir: folder of the embedding files.
         output_folder: folder of ``manifest.csv``.
         kwargs: of the operator.
