@@ -10,7 +10,9 @@ from ..slides.spoiled import read_again
 
 DEFAULT_LEVELS = 3
 PIXELS_PER_PATCH = 2
-MIN_READ_PX = 16  # a patch is read at no fewer pixels per side than this, so that level rounding shifts T by 3 % at most
+MIN_READ_PX = (
+    16  # a patch is read at no fewer pixels per side than this, so that level rounding shifts T by 3 % at most
+)
 BLOCK_PX = 2048  # side of the region read at once
 
 
