@@ -36,6 +36,9 @@ WEIGHTS = ("model.pt", "model.json", "scae.pt")
 DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say
 
 
+MODULES = {"DSNet": "network", "DSNetSegmentation": "segmentation", "AttentionPooling": "attention_pooling"}
+"""Where in ``scripts.dsnet`` the networks that a card may name are."""
+
 FIND_CODE = (
     "$sys.path.insert(1, next(str(one.frame.f_locals['self'].config_root_path.resolve().parent) for one in inspect.stack(0) "
     "if isinstance(one.frame.f_locals.get('self'), ConfigWorkflow)))"
@@ -125,8 +128,8 @@ def write_json_configs(folder: Path) -> None:
         "thumbnail_levels": card["network"]["thumbnail_levels"] if card["network"]["thumbnail_stream"] else None,
         "channel_range": card["channel_range"],
         "network_def": {
-            "_target_": "scripts.training.card.network_from_card",
-            "card": {name: card[name] for name in ("architecture", "network")},
+            "_target_": f"scripts.dsnet.{MODULES[card['architecture']]}.{card['architecture']}",
+            **card["network"],
         },
     }
     for name, changes in (("inference", {}), ("train", trained)):
