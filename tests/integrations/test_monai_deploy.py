@@ -219,7 +219,7 @@ def twice(bundle: Path, trained: Path) -> None:
     ("damage", "message"),
     [
         (without_scripted_network, r"model\.ts: no such file.*make package"),
-        (without_card, r"model\.json: no such file, expected the model card"),
+        (without_card, r"model\.json: no such file.*expected the model card"),
         (with_an_old_export, r"model\.ts: not made from .*make package"),
         (with_another_encoder, "trained on embeddings of SCAEEncoder sha256:0, but these are of"),
         (twice, "2 bundles, expected one"),
