@@ -12,7 +12,8 @@ import torch
 import torch.distributed as dist
 from monai.bundle.utils import ID_SEP_KEY
 from monai.utils import set_determinism
-from test_configs import ENTRIES, OVERLAYS
+from PIL import Image
+from test_configs import ENTRIES, files_of
 from tiny_flow import BUNDLE, CONFIGS, ON_CPU, read_rows, workflow
 from training.embedding_files import write_dataset, write_embedding
 
@@ -27,7 +28,7 @@ ACTING = {"initialize", "finalize", *(entry for entries in ENTRIES.values() for 
 """Ids that are run lists."""
 
 STAGES = [
-    *((OVERLAYS[name], name) if name in OVERLAYS else (name,) for name in sorted(ENTRIES)),
+    *(files_of(name) for name in sorted(ENTRIES)),
     ("train.yaml", "multi_gpu_train.yaml", "evaluate.yaml"),
     ("train.yaml", "recommended.yaml", "evaluate.yaml"),
     *(("train.yaml", f"{path.parent.name}/{path.name}") for path in sorted(CONFIGS.glob("*/*.yaml"))),
@@ -45,6 +46,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pixels = np.random.default_rng(0).integers(0, 256, (8, 112, 112, 3)).astype(np.uint8)
     with patch_writer(root / "patches" / "patches.h5", {"seed": 0}) as append:
         append("slide", SlideSample(pixels, np.zeros((8, 2), int), np.ones(8, bool), 9, ""))
+    (root / "masks").mkdir()
+    Image.new("L", (5, 6)).save(root / "masks" / "train_1.png")
     network, model = DSNet(thumbnail_levels=5), root / "models" / "model.pt"
     model.parent.mkdir()
     torch.save(SCAE().state_dict(), root / "models" / "scae.pt")
@@ -79,6 +82,7 @@ def options_of(config: dict[str, Any], world: Path) -> dict[str, Any]:
         "model": world / "models" / "model.pt",
         "encoder": world / "models" / "scae.pt",
         "seeds": world / "models" / "model.pt",
+        "masks": world / "masks",
         "cohort": "folder",
         "resume": True,
         **ON_CPU,

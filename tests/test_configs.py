@@ -92,10 +92,12 @@ COMMON_OPTIONS = {
 
 def parsed(name: str) -> ConfigParser:
     """Parse a file, an overlay with the files it lies on."""
-    names = [name]
-    while names[0] in OVERLAYS:
-        names.insert(0, OVERLAYS[names[0]])
-    return ConfigParser(ConfigParser.load_config_files([str(CONFIGS / part) for part in names]))
+    return ConfigParser(ConfigParser.load_config_files([str(CONFIGS / part) for part in files_of(name)]))
+
+
+def files_of(name: str) -> tuple[str, ...]:
+    """A config and those that it lies on, first the stage's own."""
+    return (*files_of(OVERLAYS[name]), name) if name in OVERLAYS else (name,)
 
 
 def values(config: Any, prefix: str = "") -> dict[str, Any]:

@@ -20,7 +20,7 @@ def test_a_file_is_a_stage_or_says_what_it_lies_on(path: Path) -> None:
     if bases_of(str(path)):
         assert "options" not in config and all((CONFIGS / base).is_file() for base in bases_of(str(path)))
     else:
-        assert config["options"] == {"_target_": "scripts.common.options.check_options"}
+        assert config["options"] == {"_target_": "scripts.common.options.check_options", "_mode_": "callable"}
 
 
 @pytest.mark.parametrize("path", OVERLAYS, ids=lambda path: str(path.relative_to(CONFIGS)))

@@ -66,7 +66,7 @@ class LoadLesiond(MapTransform):
                 f"{table.source}: no training slide of class {table.class_names[1]} has a mask; expected some: name their folder with "
                 "--masks, fill the column mask, or leave masks.yaml out"
             )
-        _LOGGER.info("%d of %d positive training slides have a mask", len(self.mask_of), len(positive))
+        self._to_tell = f"{len(self.mask_of)} of {len(positive)} positive training slides have a mask"
 
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         """Return ``data`` with ``lesion``.
@@ -74,6 +74,9 @@ class LoadLesiond(MapTransform):
         Raises:
             SlideError: the mask cannot be read or does not fit the slide.
         """
+        if self._to_tell:
+            _LOGGER.info("%s", self._to_tell)
+            self._to_tell = ""
         item = dict(data)
         observed = (item[self.keys[0]] != 0).any(dim=0)
         mask = self.mask_of.get(item["slide_id"])
