@@ -1,6 +1,5 @@
 """What a run is made of, taken from its config: the values of some ids and of all that they refer to."""
 
-import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ from monai.bundle.utils import ID_REF_KEY, ID_SEP_KEY
 
 from .config_check import spelled
 from .errors import RequestError
+from .set_config import resolver_in_use
 
 WITHOUT_EFFECT = frozenset(
     {
@@ -39,7 +39,7 @@ def settings_of(ids: Iterable[str], content: Mapping[str, Any]) -> dict[str, Pla
     Raises:
         RequestError: the caller is no component of a config.
     """
-    resolver = calling_resolver()
+    resolver = resolver_in_use()
     if resolver is None:
         raise RequestError("settings: made outside of a config, expected a component of one: run it by monai.bundle")
     settings = {name: _plain(value) for name, value in content.items()}
@@ -47,14 +47,6 @@ def settings_of(ids: Iterable[str], content: Mapping[str, Any]) -> dict[str, Pla
     for name in ids:
         settings |= _values(resolver, ReferenceResolver.normalize_id(name), seen)
     return settings
-
-
-def calling_resolver() -> ReferenceResolver | None:
-    """The resolver that builds the component, or evaluates the expression, that calls; None outside of a config."""
-    frame = inspect.currentframe()
-    while frame is not None and not isinstance(frame.f_locals.get("self"), ReferenceResolver):
-        frame = frame.f_back
-    return None if frame is None else frame.f_locals["self"]
 
 
 def _values(resolver: ReferenceResolver, name: str, seen: set[str]) -> Iterator[tuple[str, Plain]]:

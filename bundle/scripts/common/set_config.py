@@ -15,7 +15,7 @@ from .errors import RequestError
 
 
 def resolver_in_use() -> ReferenceResolver | None:
-    """Return the resolver that builds the calling component; None where none does."""
+    """Return the resolver that builds the calling component, or evaluates the calling expression; None where none does."""
     frame = inspect.currentframe()
     while frame is not None and not isinstance(frame.f_locals.get("self"), ReferenceResolver):
         frame = frame.f_back
