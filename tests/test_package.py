@@ -140,6 +140,7 @@ def test_what_the_zoo_asks_beside_that(archive: Path, models: Path, tmp_path: Pa
         "validation_slides": card["validation"]["slides"],
     }
     for path in (root / "scripts").rglob("*.py"):
+        assert max(map(len, path.read_text(encoding="utf-8").splitlines())) <= 132, path
         assert "http://www.apache.org/licenses/LICENSE-2.0" in path.read_text(encoding="utf-8")[:400], path
     readme = (root / "docs" / "README.md").read_text(encoding="utf-8")
     for heading in (

@@ -3,8 +3,8 @@
     make ablations ARGS="--dataset_dir DIR --output_dir OUT --seeds 0 1 2 3 4 --jobs 2 --max_epochs 40 --learning_rate 1e-3"
     make ablations ARGS="--dataset_dir DIR --output_dir OUT --overlays recommended.yaml --rows full no_thumbnail"
 
-Further options are those of train.yaml. Finished runs are kept, so that a stopped study goes on where it was. docs/ablations.md says
-what the rows are and how to read the table.
+Further options are those of train.yaml. Finished runs are kept, so that a stopped study goes on where it was. docs/ablations.md
+says what the rows are and how to read the table.
 """
 
 import argparse
@@ -99,8 +99,8 @@ def train_options(words: Sequence[str]) -> dict[str, Any]:
             )
         if rows := rows_that_set(key):
             raise RequestError(
-                f"{name}: rows {', '.join(rows)} set it, and the option would undo them; expected options that are the same for every row: "
-                "leave it out, or train that network by hand with the overlay of a row"
+                f"{name}: rows {', '.join(rows)} set it, and the option would undo them; expected options that are the same for "
+                "every row: leave it out, or train that network by hand with the overlay of a row"
             )
     config = ConfigParser(known)
     return {name.removeprefix("--"): _value(name, text, config) for name, text in zip(names, values, strict=True)}

@@ -52,8 +52,8 @@ class Dataset:
         made_by = table.encoder.split()[0]
         if row.encoder not in (None, made_by):
             return (
-                f"{self.folder}: embeddings of {made_by}, expected {row.encoder}: encode the slides again, by an S-CAE that was trained "
-                f"and is run with --strategy {STRATEGIES[row.name]}"
+                f"{self.folder}: embeddings of {made_by}, expected {row.encoder}: encode the slides again, by an S-CAE that was "
+                f"trained and is run with --strategy {STRATEGIES[row.name]}"
             )
         try:
             _, levels = table.channels, table.thumbnail_levels

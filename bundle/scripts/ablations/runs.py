@@ -81,8 +81,8 @@ class Run:
         differing = [name for name, value in self.request.items() if stated.get(name) != value]
         if differing:
             raise RequestError(
-                f"{done}: a finished run with other {', '.join(differing)}; expected the same request: name another --output_dir, or "
-                "remove that folder"
+                f"{done}: a finished run with other {', '.join(differing)}; expected the same request: name another "
+                "--output_dir, or remove that folder"
             )
         return True
 

@@ -19,21 +19,23 @@ from .rows import FULL, ROWS, Row
 
 TABLES = ("ablations.csv", "ablations.md")
 COLUMNS = (
-    "row", "table", "title", "runs", "auc", "auc_low", "auc_high", "sd_over_seeds", "difference", "difference_low", "difference_high",
-    "sd_of_difference", "validation_auc", "parameters", "compression_ratio", "paper_camelyon16", "paper_difference_camelyon16",
-    "paper_tcga_lusc", "paper_difference_tcga_lusc", "sign",
+    "row", "table", "title", "runs", "auc", "auc_low", "auc_high", "sd_over_seeds", "difference", "difference_low",
+    "difference_high", "sd_of_difference", "validation_auc", "parameters", "compression_ratio", "paper_camelyon16",
+    "paper_difference_camelyon16", "paper_tcga_lusc", "paper_difference_tcga_lusc", "sign",
 )  # fmt: skip
 NOTES = """\
-AUC: mean over the runs (datasets times seeds) of the AUC on the test slides. Interval: 2.5 to 97.5 percentiles over {resamples} bootstrap
-resamples of the test {unit}s, drawn alike for every seed and row of a dataset and independently between datasets: it holds the uncertainty
-of the test slides, not that of further trainings, which the deviation over seeds (within a dataset, n - 1) shows. Difference: to the
-full network, seed by seed, on the same resamples. No interval: fewer than {fewest} {unit}s, or the AUC is undefined in more than {lost:.0%}
-of the resamples, which lack a class. Sign: whether the difference has the paper's sign; "open" where it has no interval, or one that
-holds zero. Parameters are the trainable ones; the compression ratio is 3 S^2 K^2 / (3 S^2 L + C K^2) of the V and T that the network uses.
+AUC: mean over the runs (datasets times seeds) of the AUC on the test slides. Interval: 2.5 to 97.5 percentiles over {resamples}
+bootstrap resamples of the test {unit}s, drawn alike for every seed and row of a dataset and independently between datasets: it
+holds the uncertainty of the test slides, not that of further trainings, which the deviation over seeds (within a dataset, n -
+1) shows. Difference: to the full network, seed by seed, on the same resamples. No interval: fewer than {fewest} {unit}s, or the
+AUC is undefined in more than {lost:.0%} of the resamples, which lack a class. Sign: whether the difference has the paper's
+sign; "open" where it has no interval, or one that holds zero. Parameters are the trainable ones; the compression ratio is 3 S^2
+K^2 / (3 S^2 L + C K^2) of the V and T that the network uses.
 
-The paper's figures are its AUC on Camelyon16 and, for Table III, on TCGA-LUSC. Its AUC of 0.760 on 43 positive and 72 negative slides has
-a standard error of about 0.05, as large as most of its differences, and is reported without repeats or interval; its epochs were
-chosen on the set that it reports; and its columns of precision and recall are swapped. So its sign is what can be compared, not its size.
+The paper's figures are its AUC on Camelyon16 and, for Table III, on TCGA-LUSC. Its AUC of 0.760 on 43 positive and 72 negative
+slides has a standard error of about 0.05, as large as most of its differences, and is reported without repeats or interval; its
+epochs were chosen on the set that it reports; and its columns of precision and recall are swapped. So its sign is what can be
+compared, not its size.
 """
 
 
@@ -81,8 +83,8 @@ def read_result(
     by_id = {prediction.slide_id: prediction for prediction in table.predictions}
     if set(by_id) != set(patients):
         raise RequestError(
-            f"{folder / 'predictions.csv'}: other slides than the test slides of the dataset, expected the same for every row: give the "
-            "datasets of one set of slides"
+            f"{folder / 'predictions.csv'}: other slides than the test slides of the dataset, expected the same for every row: "
+            "give the datasets of one set of slides"
         )
     ordered = [by_id[slide_id] for slide_id in patients]
     labels = np.array([prediction.label for prediction in ordered], dtype=np.int64)
@@ -135,7 +137,7 @@ def summarise(results: Mapping[str, Sequence[Result]]) -> list[dict[str, Any]]:
 
 
 def _interval(name: str, resampled: Sequence[Floats], drawn: Drawn) -> dict[str, float | None]:
-    """Interval of the mean over runs; a resample that lacks a class in some dataset is left out. ``drawn``: of the smallest dataset."""
+    """Interval of the mean over runs; resamples that lack a class in some dataset are left out. ``drawn``: of the smallest."""
     low, high = estimate(0.0, np.mean(resampled, axis=0), drawn).ci95 or (None, None)
     return {f"{name}_low": low, f"{name}_high": high}
 
@@ -162,7 +164,7 @@ def _of_paper(row: Row) -> dict[str, float | None]:
 
 
 def _sign(record: Mapping[str, Any]) -> str:
-    """Compare the sign of the difference with the paper's on Camelyon16; every one of TCGA-LUSC is the same. Open without an interval."""
+    """Compare the sign of the difference with the paper's on Camelyon16; those of TCGA-LUSC are the same. Open without interval."""
     if record["difference_low"] is None or record["difference_low"] <= 0 <= record["difference_high"]:
         return "open"
     return "holds" if record["difference"] * record["paper_difference_camelyon16"] > 0 else "opposite"
@@ -182,7 +184,8 @@ def write_table(
     """
     write_csv(output_dir / TABLES[0], COLUMNS, records)
     head = (
-        "table", "row", "runs", "AUC (95 % interval)", "sd over seeds", "difference to full (95 % interval)", "its sd", "validation AUC",
+        "table", "row", "runs", "AUC (95 % interval)", "sd over seeds", "difference to full (95 % "
+            "interval)", "its sd", "validation AUC",
         "parameters", "compression", "paper: Camelyon16", "paper: TCGA-LUSC", "paper's sign",
     )  # fmt: skip
     lines = [f"# Ablations\n\n{title}\n", f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]

@@ -113,7 +113,8 @@ def _read_reference(table: Path) -> dict[int, str]:
         said = {_LABELS[cell.lower()] for cell in cells[1:] if cell.lower() in _LABELS}
         if len(said) != 1:
             raise RequestError(
-                f"{table}: says {' and '.join(sorted(said)) or 'nothing'} of {cells[0]}, expected one of normal and tumor: fetch it anew"
+                f"{table}: says {' and '.join(sorted(said)) or 'nothing'} of {cells[0]}, expected one of normal and tumor: fetch "
+                "it anew"
             )
         labels[int(match[1])] = said.pop()
     if not labels:
@@ -126,7 +127,7 @@ def _read_reference(table: Path) -> dict[int, str]:
 def _test_label(path: Path, number: int, labels: dict[int, str], table: Path | None) -> str:
     if number not in labels:
         raise RequestError(
-            f"{path}: no label, expected a line in {table or 'reference.csv'}: put the set's reference.csv below --slides, or name it "
-            "with --reference"
+            f"{path}: no label, expected a line in {table or 'reference.csv'}: put the set's reference.csv below --slides, or "
+            "name it with --reference"
         )
     return labels[number]

@@ -26,8 +26,8 @@ def list_camelyon17(
         slides: the data set's folder, zip files unpacked.
         reference: labels; by default ``stage_labels.csv`` (or ``stages.csv``) somewhere below ``slides``.
         labels: "binary": normal and tumor; "stages": negative, itc, micro and macro.
-        itc: what a slide with nothing but isolated tumour cells is in "binary": "tumor", "normal" (the challenge does not count such
-            nodes as positive) or "drop".
+        itc: what a slide with nothing but isolated tumour cells is in "binary": "tumor", "normal" (the challenge does not count
+            such nodes as positive) or "drop".
 
     Returns:
         rows without split; columns ``centre`` (0 to 4), ``stage`` and ``pn_stage`` (of the patient).

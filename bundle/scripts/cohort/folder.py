@@ -31,8 +31,8 @@ def list_folder(slides: str | Path, *, patient_pattern: str | None = None) -> Co
             patient; by default every slide is its own.
 
     Raises:
-        RequestError: a slide lies in no class's folder, such a folder's name stands for no label, or the pattern is none or does not fit a
-            name.
+        RequestError: a slide lies in no class's folder, such a folder's name stands for no label, or the pattern is none or does
+            not fit a name.
     """
     try:
         pattern = None if patient_pattern is None else re.compile(patient_pattern)
@@ -83,8 +83,8 @@ def list_table(
             default the column holds paths relative to the CSV.
 
     Raises:
-        RequestError: it is no such table, lacks a column, has one that may be meant as one of ours, or names a slide that is not there or
-            that several files may be.
+        RequestError: it is no such table, lacks a column, has one that may be meant as one of ours, or names a slide that is not
+            there or that several files may be.
     """
     table = Path(slides)
     if not table.is_file():
@@ -107,8 +107,8 @@ def list_table(
     renamed = [ours.get(name, name) for name in header]
     for name, our in near_misses(renamed):
         raise RequestError(
-            f"{table}: column {name}, expected {our}, the name that is read: rename it, or where it is something else call it otherwise"
-            + (f"; --columns \"{{'{our}': '{name}'}}\" takes it as it is" if our in COLUMNS else "")
+            f"{table}: column {name}, expected {our}, the name that is read: rename it, or where it is something else call it "
+            "otherwise" + (f"; --columns \"{{'{our}': '{name}'}}\" takes it as it is" if our in COLUMNS else "")
         )
     place = None if slide_folder is None else _Places(slide_folder)
     cohort = Cohort()

@@ -42,8 +42,8 @@ def split_slides(
     """Write ``split.csv``, or ``fold0.csv`` ... ``fold<k-1>.csv``, and ``split.json``; keep what the same request made before.
 
     Each file is the table with the column ``split`` set (slide paths are made relative to it), as ``train.yaml --slides``
-    takes it. A slide without a label is in no split. ``split.json`` has the shares that came out, of all slides and of each class; a
-    warning names those that are off by more than `TOLERANCE`.
+    takes it. A slide without a label is in no split. ``split.json`` has the shares that came out, of all slides and of each class;
+    a warning names those that are off by more than `TOLERANCE`.
 
     Args:
         slides: CSV with the columns ``slide``, ``label`` and, where a patient has several slides, ``patient``.
@@ -59,8 +59,8 @@ def split_slides(
         the files.
 
     Raises:
-        RequestError: shares or folds that cannot be, too few patients of a class, splits of another request, or files of others under
-            their names (also splits of ours that were edited).
+        RequestError: shares or folds that cannot be, too few patients of a class, splits of another request, or files of others
+            under their names (also splits of ours that were edited).
     """
     if slides is None or Path(slides).suffix.lower() != ".csv":
         raise RequestError(
@@ -116,15 +116,17 @@ def assign_splits(
 ) -> list[list[str]]:
     """Return, for every fold (or once), the split of every slide; "" for slides without a label.
 
-    scikit-learn's ``StratifiedGroupKFold`` draws: all slides of a patient go together, whatever their classes, and each class is spread
-    evenly. A class with too few patients for that is drawn from by itself (`_draw`). A slide without a patient stands for itself.
+    scikit-learn's ``StratifiedGroupKFold`` draws: all slides of a patient go together, whatever their classes, and each class is
+    spread evenly. A class with too few patients for that is drawn from by itself (`_draw`). A slide without a patient stands for
+    itself.
 
     Raises:
         RequestError: as for `split_slides`.
     """
     if folds is not None and (folds < 2 or keep_test):
         raise RequestError(
-            f"folds is {folds}{' with keep_test' if keep_test else ''}, expected 2 or more, and every slide tested once: correct --folds"
+            f"folds is {folds}{' with keep_test' if keep_test else ''}, expected 2 or more, and every slide tested once: correct "
+            "--folds"
         )
     test_share = _test_share(test_share, folds=folds, keep_test=keep_test)
     if not (0 <= test_share < 1 and 0 < val_share < 1 and test_share + val_share < 1):
@@ -175,8 +177,8 @@ def assign_splits(
             absent = [name for index, name in enumerate(names) if index not in labels[chosen]]
             if absent and len(chosen):
                 raise RequestError(
-                    f"split {split} would hold no slide of class {', '.join(absent)}: too few patients; expected every class in every "
-                    "split: ask for fewer --folds, for larger shares, or for another --seed"
+                    f"split {split} would hold no slide of class {', '.join(absent)}: too few patients; expected every class in "
+                    "every split: ask for fewer --folds, for larger shares, or for another --seed"
                 )
         splits.append(split_of)
     return splits
@@ -187,8 +189,8 @@ def _draw(
 ) -> Indices:
     """Draw about ``share`` of the slides ``among``, of each class: some of n equal parts, of which m / n is near the share.
 
-    From a class with fewer than two patients a part that share of its patients is drawn first, by itself, so that it does not round the
-    share of the others: one at least, and ``leave`` stay.
+    From a class with fewer than two patients a part that share of its patients is drawn first, by itself, so that it does not
+    round the share of the others: one at least, and ``leave`` stay.
     """
     patients = _require_patients(names, labels[among], groups[among], leave + 1)
     most = min(MAX_PARTS, max(patients))
@@ -224,8 +226,8 @@ def _require_patients(names: Sequence[str], labels: Indices, groups: Indices, ne
     fewest = min(range(len(names)), key=counts.__getitem__)
     if counts[fewest] < needed:
         raise RequestError(
-            f"class {names[fewest]}: slides of {counts[fewest]} patients to divide, expected {needed} or more, one a part at least: "
-            "ask for fewer --folds, or add patients"
+            f"class {names[fewest]}: slides of {counts[fewest]} patients to divide, expected {needed} or more, one a part at "
+            "least: ask for fewer --folds, or add patients"
         )
     return counts
 

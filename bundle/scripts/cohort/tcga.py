@@ -28,8 +28,8 @@ def list_tcga(slides: str | Path, *, section: str = "frozen") -> Cohort:
 
     Args:
         slides: folder of the slides, at any depth.
-        section: "frozen": top, middle and bottom sections; "diagnostic": paraffin sections, of which there are no normal ones; "any":
-            both, in which case the preparation gives the label away.
+        section: "frozen": top, middle and bottom sections; "diagnostic": paraffin sections, of which there are no normal ones;
+            "any": both, in which case the preparation gives the label away.
 
     Returns:
         rows without split; columns ``section``, ``sample_type``, ``site`` (of tissue collection) and ``barcode``.

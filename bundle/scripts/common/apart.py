@@ -75,8 +75,8 @@ class Apart(Generic[Item, Result]):
             return self._started(prepare)
         except _LostError as lost:
             raise RequestError(
-                f"the process that reads the slides {lost} before the first slide; expected an installation that can encode: what it "
-                "printed says more"
+                f"the process that reads the slides {lost} before the first slide; expected an installation that can encode: "
+                "what it printed says more"
             ) from None
 
     def run(self, path: str | Path, item: Item) -> Result:
@@ -87,8 +87,8 @@ class Apart(Generic[Item, Result]):
             item: What the function takes.
 
         Raises:
-            SlideError: The work on it failed, whatever the error was (:func:`.boundary.slide_boundary`), its process died, or a decoder
-                did not return.
+            SlideError: The work on it failed, whatever the error was (:func:`.boundary.slide_boundary`), its process died, or a
+                decoder did not return.
             NoTissueError, RequestError, StorageError: Raised by the function.
         """
         if self._process is not None and not self._process.is_alive():
@@ -102,8 +102,8 @@ class Apart(Generic[Item, Result]):
             if not fresh and not lost.hanging:  # what an earlier item did to the memory may have ended it
                 return self.run(path, item)
             raise SlideError(
-                f"{path}: the process that read it {lost}; expected a file that can be decoded here: compare the file with its source, or "
-                "leave it out"
+                f"{path}: the process that read it {lost}; expected a file that can be decoded here: compare the file with its "
+                "source, or leave it out"
             ) from None
 
     def __enter__(self) -> "Apart[Item, Result]":
@@ -212,7 +212,7 @@ def run_apart(work: Callable[[Item], Result], path: str | Path, item: Item) -> R
 
 
 def start_method(*, forks: bool) -> str:
-    """Choose between a copy of this process ("fork": milliseconds) and a fresh one ("spawn": seconds, and work that can be pickled).
+    """Choose between a copy of this process ("fork": milliseconds) and a fresh one ("spawn": seconds, picklable work).
 
     Forked where that is safe: on Linux, where ``forks`` says that the work allows it, unless the program has called
     ``multiprocessing.set_start_method`` with another method.
@@ -248,6 +248,6 @@ def _require_picklable(functions: tuple[Callable[..., Any] | None, ...]) -> None
         ForkingPickler.dumps(functions)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise RequestError(
-            f"a slide is read in a process of its own, to which this cannot be sent ({error}); expected functions and classes of a module, "
-            "as no lambda is"
+            f"a slide is read in a process of its own, to which this cannot be sent ({error}); expected functions and classes of "
+            "a module, as no lambda is"
         ) from error

@@ -1,4 +1,4 @@
-"""The boundaries inside which whatever goes wrong has one meaning: that slide failed, or that file of the request is no such file."""
+"""The boundaries inside which whatever goes wrong has one meaning: that slide failed, or that file of the request is none."""
 
 import logging
 from collections.abc import Iterator
@@ -15,9 +15,9 @@ OWN_ERRORS = (NoTissueError, RequestError, SlideError, StorageError)
 def slide_boundary(path: str | Path, remedy: str = "compare the file with its source") -> Iterator[None]:
     """Turn any error inside the block that is not one of ours into a SlideError that names ``path``.
 
-    A damaged file can make a library raise anything: an IndexError from a table cut short, a MemoryError from a size that it states. The
-    trace goes to the debug log. Errors of ours pass as they are, also out of the RuntimeError into which MONAI puts those of a transform;
-    and so do KeyboardInterrupt and SystemExit.
+    A damaged file can make a library raise anything: an IndexError from a table cut short, a MemoryError from a size that it
+    states. The trace goes to the debug log. Errors of ours pass as they are, also out of the RuntimeError into which MONAI puts
+    those of a transform; and so do KeyboardInterrupt and SystemExit.
 
     Args:
         path: File of the slide, or its embedding.

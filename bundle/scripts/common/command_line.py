@@ -1,7 +1,7 @@
 """The words of ``python -m monai.bundle``, taken apart as Fire takes them apart.
 
-Fire also reads every text as Python: ``007`` stays a text, ``1_000`` and ``0x10`` become numbers and ``a,b`` a tuple. What an option means
-is said by its type (:mod:`.option_table`), so the text is kept as it was typed.
+Fire also reads every text as Python: ``007`` stays a text, ``1_000`` and ``0x10`` become numbers and ``a,b`` a tuple. What an
+option means is said by its type (:mod:`.option_table`), so the text is kept as it was typed.
 """
 
 import re
@@ -23,8 +23,8 @@ _FIRST_WORD = {"run": "run_id", "run_workflow": "workflow_name"}
 class Given(NamedTuple):
     """An option of the request.
 
-    ``value`` is what MONAI takes it for. ``text`` is what was typed; None where nothing was typed behind the name, or where the option
-    stands in a file of arguments.
+    ``value`` is what MONAI takes it for. ``text`` is what was typed; None where nothing was typed behind the name, or where the
+    option stands in a file of arguments.
     """
 
     value: Any

@@ -43,8 +43,8 @@ def read_head(file: str) -> list[str]:
 def read_options(files: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Default and comment of every option by name, in the order of the files; those of an overlay replace what it lies on.
 
-    Options are the values that stand before the component ``options``, and whatever an overlay says of them. What starts with ``$`` is
-    computed.
+    Options are the values that stand before the component ``options``, and whatever an overlay says of them. What starts with
+    ``$`` is computed.
     """
     options: dict[str, tuple[str, str]] = {}
     for file in files:

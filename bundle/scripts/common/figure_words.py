@@ -82,6 +82,6 @@ def _letters(path: str) -> frozenset[str]:
 def _warn_of_boxes() -> None:
     """Say it once: not per letter, and without the words, which are labels."""
     _LOGGER.warning(
-        "no font of this machine has some letters of the class names: figures show boxes in their place; install one that has them, such "
-        "as Noto Sans CJK, and remove Matplotlib's font cache"
+        "no font of this machine has some letters of the class names: figures show boxes in their place; install one that has "
+        "them, such as Noto Sans CJK, and remove Matplotlib's font cache"
     )

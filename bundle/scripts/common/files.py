@@ -141,7 +141,7 @@ def remove_partial(folder: str | os.PathLike[str], stems: Iterable[str]) -> None
 
 
 def _partial_stem(stem: str) -> str:
-    """``stem`` as it stands in the name of its partial file: a long one, which would make that name too long, ends in its digest."""
+    """``stem`` as it stands in the name of its partial file: one that would make that name too long ends in its digest."""
     name = os.fsencode(stem)
     if len(name) <= _LONGEST_STEM_BYTES:
         return stem

@@ -1,7 +1,8 @@
 """What a stage wrote into a folder: a file of JSON lines beside its lock, from which a later run knows the files that are ours.
 
-The first line has the stage and the request, the next ones a file each with the SHA-256 of what it may hold, appended before the file
-appears under its name; the last one says that the run came to its end. So a run that is killed anywhere leaves no file that is not known.
+The first line has the stage and the request, the next ones a file each with the SHA-256 of what it may hold, appended before the
+file appears under its name; the last one says that the run came to its end. So a run that is killed anywhere leaves no file that
+is not known.
 """
 
 import json
@@ -34,8 +35,9 @@ class Journal:
         path: the file of JSON lines.
         stage: what wrote.
         request: what decided the outputs, by name; plain JSON.
-        files: of each file written, by its name relative to the folder, the SHA-256 that it may have: those of the last version and of
-            the one before, of which a kill may have left either; none for HDF5 files, which say themselves that they are ours.
+        files: of each file written, by its name relative to the folder, the SHA-256 that it may have: those of the last version
+            and of the one before, of which a kill may have left either; none for HDF5 files, which say themselves that they are
+            ours.
         finished: whether the run came to its end.
     """
 
@@ -144,8 +146,8 @@ def _read(path: Path) -> Journal:
     head = lines[0] if lines else None
     if not isinstance(head, dict) or head.keys() != {"stage", "request"} or not isinstance(head["request"], dict):
         raise RequestError(
-            f"{path}: not the record of outputs that a stage keeps under this name; expected none, or that of an earlier run: name another "
-            "--output_dir, or move that file away"
+            f"{path}: not the record of outputs that a stage keeps under this name; expected none, or that of an earlier run: "
+            "name another --output_dir, or move that file away"
         )
     journal = Journal(path, str(head["stage"]), head["request"])
     for line in lines[1:]:

@@ -34,9 +34,9 @@ def folder_lock(
     Two files stay in the folder: ``.<name>.lock``, which is what is locked, and ``.<name>.owner.json``, which says who holds it
     and since when.
 
-    On a file system without locks a marker, ``.<name>.soft.lock``, is held instead: the run that creates it has the folder, and removes
-    it at its end. It does not know of runs that could lock there (the folder mounted otherwise on another machine), and one that a
-    killed run left is taken over on the same machine alone; elsewhere it must be deleted by hand.
+    On a file system without locks a marker, ``.<name>.soft.lock``, is held instead: the run that creates it has the folder, and
+    removes it at its end. It does not know of runs that could lock there (the folder mounted otherwise on another machine), and
+    one that a killed run left is taken over on the same machine alone; elsewhere it must be deleted by hand.
 
     Args:
         folder: what is held; made where it is missing.
@@ -57,8 +57,8 @@ def folder_lock(
     except Timeout as error:
         left = f" (if that process is gone, delete {marker})" if marker.exists() else ""
         raise RequestError(
-            f"{folder}: another run of {name} is writing here ({_described(owner)}); expected one run a folder: wait for it, end it, or "
-            f"{elsewhere}{left}"
+            f"{folder}: another run of {name} is writing here ({_described(owner)}); expected one run a folder: wait for it, end "
+            f"it, or {elsewhere}{left}"
         ) from error
     except OSError as error:
         raise RequestError(
@@ -86,7 +86,8 @@ def refuse_foreign_lock(folder: str | os.PathLike[str], name: str, *, elsewhere:
             os.path.lexists(path) and not is_ours(path) and os.path.lexists(path)
         ):  # a run that ends may remove it meanwhile
             raise RequestError(
-                f"{path}: not the file that a run of {name} keeps under this name; expected none: {elsewhere}, or move that file away"
+                f"{path}: not the file that a run of {name} keeps under this name; expected none: {elsewhere}, or move that file "
+                "away"
             )
 
 
@@ -120,7 +121,8 @@ def _acquired(path: Path, marker: Path) -> BaseFileLock:
         if error.errno not in NO_LOCKS:
             raise
         _LOGGER.warning(
-            "%s: a file system without locks (%s): runs on this folder see each other by a marker alone; if one is killed, delete %s",
+            "%s: a file system without locks (%s): runs on this folder see each other by a marker alone; if one is killed, "
+            "delete %s",
             path.parent,
             error.strerror,
             marker.name,

@@ -1,7 +1,7 @@
 """Types of options: what each admits, in words, and what it makes of a text or of a value in YAML.
 
-YAML 1.1 reads ``1e-3`` as a text and ``no`` as false, a command line reads both as texts. A type takes either, so that an option means the
-same wherever it is given. A ``ValueError`` says what was expected.
+YAML 1.1 reads ``1e-3`` as a text and ``no`` as false, a command line reads both as texts. A type takes either, so that an option
+means the same wherever it is given. A ``ValueError`` says what was expected.
 """
 
 import math

@@ -95,7 +95,8 @@ def resolve_bundle_root(bundle_root: str) -> str:
     """Return ``bundle_root`` as an absolute path, so that outputs do not depend on the working directory.
 
     Args:
-        bundle_root: The bundle's folder. ".", the default of every config, is the folder that holds this code, wherever the process works.
+        bundle_root: The bundle's folder. ".", the default of every config, is the folder that holds this code, wherever the
+            process works.
 
     Raises:
         RequestError: The folder holds no ``configs/metadata.json``.
@@ -123,10 +124,10 @@ def how_to_go_on(files: Sequence[str]) -> str:
 def install_exit_codes(go_on: str = "the same command begins anew") -> None:
     """Let what ends the process say so in one line, with an exit code of its own.
 
-    An uncaught `RequestError` has code 2. A `SlideError`, `StorageError` or `TrainingError` has 1, and so have errors of the system that
-    writing meets (disk full, read-only, no permission) and loader processes without shared memory. Ctrl-C has 130 and SIGTERM 143; both
-    leave through every ``finally``. MONAI raises the errors of components again inside a ``RuntimeError`` that quotes the whole
-    component, so the chain of causes is searched. Any other error keeps its traceback and Python's code 1.
+    An uncaught `RequestError` has code 2. A `SlideError`, `StorageError` or `TrainingError` has 1, and so have errors of the
+    system that writing meets (disk full, read-only, no permission) and loader processes without shared memory. Ctrl-C has 130 and
+    SIGTERM 143; both leave through every ``finally``. MONAI raises the errors of components again inside a ``RuntimeError`` that
+    quotes the whole component, so the chain of causes is searched. Any other error keeps its traceback and Python's code 1.
 
     Args:
         go_on: what an interrupted user is told.
@@ -197,8 +198,8 @@ def _of_system(error: BaseException) -> str | None:
         return f"{file}: {error.strerror or error}; expected a file that this user may read or a folder that this user may write"
     if isinstance(error, RuntimeError) and _LOADER_DIED.search(str(error)):
         return (
-            "a process that loads data died, as where /dev/shm is too small; expected room for some batches there: give --num_workers 0, "
-            "or make it larger (docker run --shm-size 2g)"
+            "a process that loads data died, as where /dev/shm is too small; expected room for some batches there: give "
+            "--num_workers 0, or make it larger (docker run --shm-size 2g)"
         )
     return None
 

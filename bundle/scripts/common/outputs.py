@@ -18,10 +18,10 @@ from .ranks import is_first
 class HeldOutputs:
     """The outputs of one stage in one folder, for one run.
 
-    Made, it has looked at nothing; :meth:`check` looks at what lies there and writes nothing. Held, by ``with``, it locks the folder
-    against a second run of the stage, has removed what it may not mix with (of another request, with ``replace``) and what killed runs
-    left half written, and from then on :func:`.files.atomic_path` asks it before a file appears in the folder, so that one that is not
-    ours stays.
+    Made, it has looked at nothing; :meth:`check` looks at what lies there and writes nothing. Held, by ``with``, it locks the
+    folder against a second run of the stage, has removed what it may not mix with (of another request, with ``replace``) and what
+    killed runs left half written, and from then on :func:`.files.atomic_path` asks it before a file appears in the folder, so that
+    one that is not ours stays.
 
     A file is ours if it holds what the stage's journal says (:mod:`.journal`); an edited one is the user's.
 
@@ -34,12 +34,13 @@ class HeldOutputs:
         continues: whether the run goes on with what lies there, as the caller has checked; the request is then not compared.
         adopted: files that the caller has checked to be ours, whatever the journal says.
         shard: "i-of-n", of a stage that several runs write for at once.
-        below: whether folders below this one hold runs of other stages that belong to this one: they are judged and replaced with it.
+        below: whether folders below this one hold runs of other stages that belong to this one: they are judged and replaced with
+            it.
         elsewhere: the remedy that puts the outputs elsewhere.
 
     Raises:
-        RequestError: (by :meth:`check`, and when it is held) the folder holds outputs of another request, or files of other people under
-            names that will be written; another run holds it; or it cannot be written.
+        RequestError: (by :meth:`check`, and when it is held) the folder holds outputs of another request, or files of other people
+            under names that will be written; another run holds it; or it cannot be written.
     """
 
     def __init__(
@@ -202,7 +203,9 @@ class HeldOutputs:
         taken, who = blocked or path, self._who
         writer = next((journal.stage for journal in self._journals if journal.knows(name)), None)
         if writer is None:
-            reason = f"is there already, and is not what {who} wrote (or was changed since, or copied without the hidden files that say so)"
+            reason = (
+                f"is there already, and is not what {who} wrote (or was changed, or copied without the hidden files)"
+            )
             remedy = f"{self.elsewhere}, or move it away"
         else:
             reason = f"was written by {writer}"

@@ -1,6 +1,7 @@
 """What a command asks for, checked before any work: names, types, ranges, and that the config can work.
 
-Nothing is run, and nothing is written. What MONAI took for another value than was meant is returned, for :mod:`.options` to put right.
+Nothing is run, and nothing is written. What MONAI took for another value than was meant is returned, for :mod:`.options` to put
+right.
 """
 
 import difflib
@@ -30,8 +31,8 @@ _PATH_ARGUMENTS = ("folder", "path", "weights")  # of components, in any stage
 class Request:
     """A request that may go on.
 
-    ``changed`` has values by id that MONAI took for others. ``computed`` has the types of options on the command line that MONAI computes
-    (``$...``): they are checked when it has.
+    ``changed`` has values by id that MONAI took for others. ``computed`` has the types of options on the command line that MONAI
+    computes (``$...``): they are checked when it has.
     """
 
     changed: dict[str, Any]
@@ -47,9 +48,9 @@ def read_request(line: CommandLine) -> Request:
     """Check a request.
 
     Raises:
-        RequestError: a word belongs to no option, an option is unknown (the message names the nearest known one), is given twice, has the
-            wrong type or lies outside its range; there is no such id to run; there are several processes and nothing that shares the work
-            among them; or the config cannot work (:func:`.config_check.require_sound`).
+        RequestError: a word belongs to no option, an option is unknown (the message names the nearest known one), is given twice,
+            has the wrong type or lies outside its range; there is no such id to run; there are several processes and nothing that
+            shares the work among them; or the config cannot work (:func:`.config_check.require_sound`).
     """
     line.require_once()
     given = line.given
@@ -171,7 +172,7 @@ def is_component(value: Any) -> bool:
 def refuse_unknown(
     own: Mapping[str, Given], config: ConfigParser, given: Mapping[str, Given], files: Sequence[str]
 ) -> None:
-    """Refuse options that are neither MONAI's, nor an id of the config in any spelling, nor with ``--tracking`` one of its settings.
+    """Refuse options that are neither MONAI's, nor an id of the config in any spelling, nor with ``--tracking`` a setting of it.
 
     Raises:
         RequestError: names the nearest known one of each.
@@ -191,7 +192,7 @@ def refuse_unknown(
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The name of which ``name`` has the initials, as ``lr`` has those of learning_rate, or else the one that is written most alike."""
+    """The name of which ``name`` has the initials, as ``lr`` has those of learning_rate, or else the one written most alike."""
     names = sorted(known)
     of_initials = [one for one in names if "".join(word[:1] for word in one.split("_")) == name.lower()]
     return (of_initials or difflib.get_close_matches(name, names, n=1, cutoff=0.0))[0]
@@ -216,7 +217,8 @@ def _require_ids(config: ConfigParser, given: Mapping[str, Given], files: Sequen
             continue
         near = f"; the nearest is {nearest(str(asked_id), stages)}" if stages else ""
         raise RequestError(
-            f"{option} {shown(asked_id)}: there is no such id in {', '.join(files)}{near}; expected one of {', '.join([*stages, 'run'])}"
+            f"{option} {shown(asked_id)}: there is no such id in {', '.join(files)}{near}; expected one of "
+            f"{', '.join([*stages, 'run'])}"
         )
 
 
@@ -227,8 +229,9 @@ def _require_one_process(config: ConfigParser) -> None:
         return
     if not any(isinstance(value, str) and "init_process_group" in value for _, value in nested(config[""])):
         raise RequestError(
-            f"{_PROCESSES} is {processes}, and nothing here shares the work: every process would do all of it and write the same files; "
-            "to train with several, name multi_gpu_train.yaml after train.yaml; anything else runs as one process, without torchrun"
+            f"{_PROCESSES} is {processes}, and nothing here shares the work: every process would do all of it and write the same "
+            "files; to train with several, name multi_gpu_train.yaml after train.yaml; anything else runs as one process, "
+            "without torchrun"
         )
 
 

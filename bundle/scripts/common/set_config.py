@@ -1,7 +1,7 @@
 """Values put into a config that is in use already.
 
-MONAI merges the command line into the config before anything of ours runs, and does not give its parser to a component. The resolver that
-builds the component is on the stack, though.
+MONAI merges the command line into the config before anything of ours runs, and does not give its parser to a component. The
+resolver that builds the component is on the stack, though.
 """
 
 import inspect
@@ -36,7 +36,8 @@ def set_in_config(values: Mapping[str, Any], resolver: ReferenceResolver | None)
         item = None if resolver is None else resolver.get_item(name)
         if resolver is None or item is None:
             raise RequestError(
-                f"--{name.replace(ID_SEP_KEY, '#')}: this version of MONAI does not take {value!r} from here; write it in a config file"
+                f"--{name.replace(ID_SEP_KEY, '#')}: this version of MONAI does not take {value!r} from here; write it in a "
+                "config file"
             )
         item.update_config(value)
         resolver.resolved_content[name] = value  # some are resolved already, as bundle_root, which led here

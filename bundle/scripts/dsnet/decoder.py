@@ -12,7 +12,7 @@ DECODER_CHANNELS = (128, 64)
 
 
 class PatchDecoder(nn.Module):
-    """Back to V's grid in two steps; each doubles the map, joins what entered the encoder's stride there, and convolves 5x5, sparse.
+    """Back to V's grid in two steps; each doubles the map, joins what entered the encoder's stride there, and convolves it.
 
     Args:
         in_channels: channels of the joint map.

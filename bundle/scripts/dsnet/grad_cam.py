@@ -72,9 +72,9 @@ def grad_cam(
 ) -> NDArray[np.float32]:
     """Make the map of one slide.
 
-    The map is the positive part of what ``method`` makes of the layer's map and of the gradient of the class's logit, interpolated to
-    V's grid. It is divided by its maximum over the observed patches, so it compares places within a slide, not slides. The network is
-    left as it was: mode, hooks and gradients.
+    The map is the positive part of what ``method`` makes of the layer's map and of the gradient of the class's logit, interpolated
+    to V's grid. It is divided by its maximum over the observed patches, so it compares places within a slide, not slides. The
+    network is left as it was: mode, hooks and gradients.
 
     Args:
         network: trained or not, in either mode; it runs in evaluation mode.

@@ -72,7 +72,8 @@ class HeatMap:
         Args:
             network: on the device of ``image``.
             image: (1, C + 12L, H, W), see :mod:`.packing`.
-            class_index: class that the evidence is for; the map of a segmentation is for class 1 and has nothing to show for class 0.
+            class_index: class that the evidence is for; the map of a segmentation is for class 1 and has nothing to show for class
+                0.
         """
         if self.kind(network).is_probability:
             return patch_probability(network, image, class_index)

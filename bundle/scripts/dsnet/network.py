@@ -22,11 +22,12 @@ class DSNet(DualStream):
     ``forward`` takes one tensor, ``image`` (B, embedding_channels + 12 thumbnail_levels, H, W), see
     :mod:`.packing`, and returns logits (B, num_classes).
 
-    Both heads begin with a point-wise convolution of the joint map. That of the paper, ``slide``, pools the H/4 x W/4 cells and decides
-    by two fully connected layers. Ours, ``patch``, goes back to V's grid, where every patch has logits of its own. The slide's are the
-    mean of the highest of them, class by class; with ``attention_branch`` each patch's logits gain a part that is read from V alone,
-    and the slide's are averaged with their mean by gated attention. Of two classes the first is that without lesions: its logits are
-    0, and those of the second say whether there is any. It finds small lesions (docs/decisions/0015) and shows where they are:
+    Both heads begin with a point-wise convolution of the joint map. That of the paper, ``slide``, pools the H/4 x W/4 cells and
+    decides by two fully connected layers. Ours, ``patch``, goes back to V's grid, where every patch has logits of its own. The
+    slide's are the mean of the highest of them, class by class; with ``attention_branch`` each patch's logits gain a part that is
+    read from V alone, and the slide's are averaged with their mean by gated attention. Of two classes the first is that without
+    lesions: its logits are 0, and those of the second say whether there is any. It finds small lesions (docs/decisions/0015) and
+        shows where they are:
     :meth:`patch_logits`.
 
     Args:
@@ -95,7 +96,7 @@ class DSNet(DualStream):
         return logits, stream_score, channel_scores
 
     def _decide(self, patches: Tensor, v: Tensor, o: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of the slide (B, num_classes) and of its patches (B, num_classes, H, W), from the decoder's and V with its mask."""
+        """Logits of the slide (B, num_classes) and of its patches (B, num_classes, H, W), from the decoder's map and V."""
         attention = o
         if self.attention is not None:
             attention, of_v = self.attention(v, o)

@@ -16,9 +16,9 @@ NO_TISSUE_LOGIT = -30.0
 class DSNetSegmentation(DualStream):
     """Lesion map on V's grid from the embedding matrix V and the thumbnail matrix T.
 
-    ``forward`` takes ``image`` as :class:`.network.DSNet` does and returns lesion logits (B, 1, H, W). A slide is as suspicious as its
-    most suspicious patch: ``attend`` returns [0, highest logit] for it, so that the softmax of the second class is the highest lesion
-    probability, and everything that takes DSNet's logits takes these.
+    ``forward`` takes ``image`` as :class:`.network.DSNet` does and returns lesion logits (B, 1, H, W). A slide is as suspicious as
+    its most suspicious patch: ``attend`` returns [0, highest logit] for it, so that the softmax of the second class is the highest
+    lesion probability, and everything that takes DSNet's logits takes these.
 
     Args:
         num_classes: 2, without and with lesion.

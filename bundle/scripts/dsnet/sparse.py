@@ -151,8 +151,8 @@ class SparseBatchNorm2d(nn.Module):
 
     Equation 5 subtracts beta = sum(1 - O) mean^2 from a sum over every position; with F zero off the mask that equals the masked
     sum used here, which does not cancel. Running statistics as in ``torch.nn.BatchNorm2d``. In training under several processes the
-    masked sums and counts of all of them are added, so that slides of different size weigh as in one batch. As TorchScript it serves
-    evaluation alone.
+    masked sums and counts of all of them are added, so that slides of different size weigh as in one batch. As TorchScript it
+    serves evaluation alone.
     """
 
     running_mean: Tensor

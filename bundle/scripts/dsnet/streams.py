@@ -100,8 +100,8 @@ class DualStream(nn.Module):
         """Run both streams and join them.
 
         Returns:
-            the joint map (B, 320, ceil(H/4), ceil(W/4)), its mask and its extent; stream score (B,) and channel scores (B, 320), the
-            outputs of Fig. 8 and 9; and, where they are kept, map, mask and extent before every block of stride 2, V first.
+            the joint map (B, 320, ceil(H/4), ceil(W/4)), its mask and its extent; stream score (B,) and channel scores (B, 320),
+            the outputs of Fig. 8 and 9; and, where they are kept, map, mask and extent before every block of stride 2, V first.
         """
         local, o, thumbnail = unpack(image, self.embedding_channels)
         local = self.standardise(local, o)

@@ -127,7 +127,8 @@ class DaskCluster:
                 continue
             except ModuleNotFoundError as error:
                 raise RequestError(
-                    f"the workers at {self.address} cannot import the bundle ({error}): start them with the bundle's folder on PYTHONPATH"
+                    f"the workers at {self.address} cannot import the bundle ({error}): start them with the bundle's folder on "
+                    "PYTHONPATH"
                 ) from error
             except (SlideError, OSError) as error:  # of a band: the slide fails as it would in one piece
                 with job.accounted(row) as account:

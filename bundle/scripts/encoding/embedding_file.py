@@ -34,9 +34,9 @@ class EmbeddingHeader:
         channels: C.
         levels: L; None where the file has no thumbnail.
         encoder: of a file of ours the encoder's name and hash, of TRIDENT's the name, else "unknown".
-        fingerprint: what tells one slide's embedding from any other's, whatever it is called, in 16 hexadecimal digits: from the checksum
-            of V, O and T that our files hold; of files of other tools, from the coordinates and the first vectors. It does not tell the
-            slide's or patient's name.
+        fingerprint: what tells one slide's embedding from any other's, whatever it is called, in 16 hexadecimal digits: from the
+            checksum of V, O and T that our files hold; of files of other tools, from the coordinates and the first vectors. It
+            does not tell the slide's or patient's name.
         attributes: the root attributes.
         state: of the file when it was read.
     """
@@ -109,8 +109,8 @@ class EmbeddingFile:
         """Read it whole; a file of ours is compared with its checksums, once.
 
         Raises:
-            SlideError: the file is not such a file, is damaged, holds no patch, or its coordinates lie on no regular grid of a size that
-                a slide can have.
+            SlideError: the file is not such a file, is damaged, holds no patch, or its coordinates lie on no regular grid of a
+                size that a slide can have.
         """
         state = state_of(self.path)
         if self._held is not None and state and self._held[0] == state:

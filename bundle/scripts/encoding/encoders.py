@@ -107,8 +107,8 @@ def require_finite(path: str | Path, state: Mapping[str, Tensor]) -> None:
     found = first_not_finite(state)
     if found is not None:
         raise RequestError(
-            f"{path}: weights that are NaN or infinite (in {found}), expected finite numbers, as of a training that did not diverge: name "
-            "another file, or train anew"
+            f"{path}: weights that are NaN or infinite (in {found}), expected finite numbers, as of a training that did not "
+            "diverge: name another file, or train anew"
         )
 
 

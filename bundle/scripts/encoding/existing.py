@@ -53,14 +53,14 @@ def require_same_origin(
         ]
         if changed:
             raise RequestError(
-                f"{path}: made with another request ({'; '.join(changed)}); expected the same in one folder: {elsewhere}, or replace it "
-                "with --replace true"
+                f"{path}: made with another request ({'; '.join(changed)}); expected the same in one folder: {elsewhere}, or "
+                "replace it with --replace true"
             )
         before = paths.get(row.slide_id)
         if before is not None and not _same_place(before, row.path) and not is_content_of(stated, row.path):
             raise RequestError(
-                f"{path}: made from {before}, and {row.path} would replace it; expected one slide a name: {elsewhere}, or replace it with "
-                "--replace true"
+                f"{path}: made from {before}, and {row.path} would replace it; expected one slide a name: {elsewhere}, or "
+                "replace it with --replace true"
             )
     return ours
 

@@ -1,4 +1,4 @@
-"""What an embedding file states, value by value, and the grid of V under the patches of another tool, which writes coordinates alone."""
+"""What an embedding file states, value by value, and the grid of V under patches of which only coordinates are known."""
 
 from pathlib import Path
 from typing import Any
@@ -61,8 +61,8 @@ def require_coords(values: NDArray[Any], path: Path) -> NDArray[np.int64]:
     unset = (coords_xy_px == -1).all(axis=1)
     if unset.any() and not (coords_xy_px[~unset] < 0).any() and not unset.all():
         raise SlideError(
-            f"{path}: {int(unset.sum())} patches at (-1, -1), as a value that was never set; expected the corner of each: write the file "
-            "anew without them"
+            f"{path}: {int(unset.sum())} patches at (-1, -1), as a value that was never set; expected the corner of each: write "
+            "the file anew without them"
         )
     return coords_xy_px
 
@@ -76,8 +76,8 @@ def require_cells(shape_yx: tuple[int, ...], patches: int, path: Path) -> None:
     most = min(MOST_CELLS, max(SPARSE_CELLS, MOST_CELLS_A_PATCH * patches))
     if len(shape_yx) != 2 or min(shape_yx) < 1 or shape_yx[0] * shape_yx[1] > most:
         raise SlideError(
-            f"{path}: {patches} patches on a grid of {' x '.join(map(str, shape_yx))} cells, expected at most {most}: a patch lies far "
-            "from the others, or the step of the grid is too small: correct coords or its attribute patch_size_level0"
+            f"{path}: {patches} patches on a grid of {' x '.join(map(str, shape_yx))} cells, expected at most {most}: a patch "
+            "lies far from the others, or the step of the grid is too small: correct coords or its attribute patch_size_level0"
         )
 
 
@@ -129,7 +129,8 @@ def stated_px(file: h5py.File, path: Path) -> tuple[int, int] | None:
             step_px = patch_px - round(overlap / side * patch_px)
             if step_px < 1:
                 raise SlideError(
-                    f"{path}: attribute overlap of coords is {overlap} of patches of {side} px, expected less than a patch: correct it"
+                    f"{path}: attribute overlap of coords is {overlap} of patches of {side} px, expected less than a patch: "
+                    "correct it"
                 )
             return patch_px, step_px
     return None
@@ -145,8 +146,8 @@ def _whole(attributes: h5py.AttributeManager, name: str, path: Path, *, least: i
         value = float("nan")
     if not (value.is_integer() and least <= value <= most):
         raise SlideError(
-            f"{path}: attribute {name} of coords is {' '.join(str(stated).split())[:60]!r}, expected a whole number of pixels, {least} to "
-            f"{most}: correct it"
+            f"{path}: attribute {name} of coords is {' '.join(str(stated).split())[:60]!r}, expected a whole number of pixels, "
+            f"{least} to {most}: correct it"
         )
     return int(value)
 
@@ -169,8 +170,8 @@ def common_step(coords_xy_px: NDArray[np.int64], path: Path) -> int:
     step = int(steps[counts.argmax()]) if len(steps) else 0
     if not step or counts[steps % step == 0].sum() < MIN_ON_STEP * counts.sum():
         raise SlideError(
-            f"{path}: the coordinates lie on no regular grid, and no attribute patch_size_level0 of coords says how large a patch is; "
-            "expected either: write that attribute"
+            f"{path}: the coordinates lie on no regular grid, and no attribute patch_size_level0 of coords says how large a "
+            "patch is; expected either: write that attribute"
         )
     return step
 
@@ -191,8 +192,9 @@ def snap_to_grid(
     _, kept = np.unique(grid_yx, axis=0, return_index=True)
     if len(kept) < (1 - MAX_COLLISIONS) * len(grid_yx):
         raise SlideError(
-            f"{path}: {len(grid_yx) - len(kept)} of {len(grid_yx)} patches share a cell of a grid of {step_px} px; expected patches "
-            "that do not overlap, or overlap as stated: extract them without, or write the attributes overlap and patch_size of coords"
+            f"{path}: {len(grid_yx) - len(kept)} of {len(grid_yx)} patches share a cell of a grid of {step_px} px; expected "
+            "patches that do not overlap, or overlap as stated: extract them without, or write the attributes overlap and "
+            "patch_size of coords"
         )
     kept.sort()
     return grid_yx[kept], kept

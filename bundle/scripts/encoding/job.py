@@ -89,7 +89,7 @@ class EncodingJob:
         return self.encoder.engine, self.encoder.identity
 
     def apart(self, work: Callable[[Any], Any]) -> Apart[Any, Any]:
-        """Let ``work``, which may use the encoder, be done in another process: forked unless CUDA or OpenVINO's threads forbid it."""
+        """Let ``work``, which may use the encoder, be done in another process: forked unless CUDA or OpenVINO forbids it."""
         on_cpu = torch.device(self.device).type == torch.device(self.decode_device).type == "cpu"
         forks = on_cpu and (self.engine == "torch" or "openvino" not in sys.modules)
         return Apart(work, forks=forks, timeout_s=self.decode_timeout)
@@ -122,7 +122,7 @@ class EncodingJob:
         return account.entry
 
     def encode_in(self, apart: Apart[SlideRow, ManifestRow], row: SlideRow) -> ManifestRow:
-        """Let one slide be encoded in another process, by :meth:`encode`; if that ends, the slide has failed and nothing of it stays.
+        """Let one slide be encoded in another process, by :meth:`encode`; if that ends, the slide has failed, and leaves nothing.
 
         Raises:
             StorageError: nothing more can be written.
@@ -139,8 +139,8 @@ class EncodingJob:
         """Say what lies under the name of the slide's embedding.
 
         Returns:
-            "current": a whole file, made from this slide with this encoder and these settings, that is kept; "outdated": one made of
-            another content or with others; "other": none, or one that is to be made anew all the same.
+            "current": a whole file, made from this slide with this encoder and these settings, that is kept; "outdated": one made
+            of another content or with others; "other": none, or one that is to be made anew all the same.
 
         Raises:
             SlideError: the slide is not there, or cannot be opened.

@@ -51,8 +51,8 @@ class SlidePlan:
 def plan_encoding(rows: Sequence[SlideRow], job: EncodingJob) -> str:
     """Look at every slide, time the encoder on some batches of the first that has tissue, and tell the plan.
 
-    A slide without a pyramid, whose tissue is found only while it is encoded, counts with all of its patches. The slides are read in
-    another process, as in encoding.
+    A slide without a pyramid, whose tissue is found only while it is encoded, counts with all of its patches. The slides are read
+    in another process, as in encoding.
 
     Args:
         rows: the slides.
@@ -136,8 +136,8 @@ def _told(plans: Sequence[SlidePlan], job: EncodingJob) -> list[str]:
     size = sum(plan.size_bytes for plan in plans)
     free = shutil.disk_usage(_existing(job.output)).free
     return [
-        f"slides: {found['new'] + found['flat']} of {len(plans)} to encode, {found['current']} done before, {found['empty']} without "
-        f"tissue, {found['failed']} that would fail",
+        f"slides: {found['new'] + found['flat']} of {len(plans)} to encode, {found['current']} done before, {found['empty']} "
+        f"without tissue, {found['failed']} that would fail",
         f"patches: {sum(plan.patches for plan in plans):,}{flat}",
         f"disk: {size / GIB:.2f} GiB{flat and ' at most'}, {free / GIB:.1f} GiB free in {job.output}",
         *(f"would fail: {plan.error}" for plan in plans if plan.status == "failed"),

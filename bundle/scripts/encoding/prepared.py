@@ -84,7 +84,7 @@ def require_tissue(reader: SlideReader, prepared: PreparedSlide) -> PreparedSlid
         return prepared
     if tissue.unjudged:
         raise SlideError(
-            f"{reader.path}: {tissue.unjudged} of {tissue.mask.size} patches lie on unreadable tiles and no tissue was found on the "
-            "others, expected a whole file: compare it with its source"
+            f"{reader.path}: {tissue.unjudged} of {tissue.mask.size} patches lie on unreadable tiles and no tissue was found on "
+            "the others, expected a whole file: compare it with its source"
         )
     raise NoTissueError(tissue.reason)

@@ -58,7 +58,8 @@ def encode_slides(
 ) -> list[ManifestRow]:
     """Encode every slide; write ``<slide_id>.h5``, ``manifest.csv`` (after every slide) and, from a CSV, ``slides.csv``.
 
-    Further slides may be added to a folder by further runs of the same encoder and settings; the manifest keeps the rows of the others.
+    Further slides may be added to a folder by further runs of the same encoder and settings; the manifest keeps the rows of the
+    others.
 
     Args:
         slides: a slide, a folder or a CSV.
@@ -69,7 +70,8 @@ def encode_slides(
         num_workers: threads that decode.
         decode_device: "cuda" lets cuCIM decode on the GPU where it can.
         engine: what runs the encoder: "auto", "torch" or "openvino".
-        unreadable_tiles: "fail": a tile that cannot be decoded fails its slide; "mask": the patches on it are left out, and counted.
+        unreadable_tiles: "fail": a tile that cannot be decoded fails its slide; "mask": the patches on it are left out, and
+            counted.
         resume: keep files that are whole and were made with the same encoder and settings; False encodes all anew.
         decode_timeout: seconds; a decoder that does not return for so long fails its slide.
         settings: arguments of :class:`.settings.EncodingSettings`.
@@ -84,8 +86,8 @@ def encode_slides(
         the manifest, in the order of the slides; of a dry run an empty one.
 
     Raises:
-        RequestError: there is nothing to encode; the folder is the dataset of other slides, or holds embeddings of another request or
-            files of others under the names that would be written; or another run is writing there.
+        RequestError: there is nothing to encode; the folder is the dataset of other slides, or holds embeddings of another request
+            or files of others under the names that would be written; or another run is writing there.
         StorageError: nothing more can be written.
     """
     if slides is None:
@@ -180,7 +182,8 @@ def require_complete(manifest: list[ManifestRow], output_dir: str | Path, *, tot
     failed = [entry for entry in manifest if entry.status == "failed"]
     if failed:
         raise SlideError(
-            f"{len(failed)} of {total or len(manifest)} slides failed, all others are done; {Path(output_dir) / 'manifest.csv'} says why"
+            f"{len(failed)} of {total or len(manifest)} slides failed, all others are done; {Path(output_dir) / 'manifest.csv'} "
+            "says why"
         )
 
 
@@ -195,6 +198,6 @@ def _require_same_dataset(rows: Sequence[SlideRow], table: Path) -> None:
     others = {row.slide_id for row in read_slides(table)} - {row.slide_id for row in rows}
     if others:
         raise RequestError(
-            f"{table}: lists {len(others)} slides that this request does not name, and would be replaced; expected a new folder, or a "
-            "table that lists them too: name another --output_dir, or replace it with --replace true"
+            f"{table}: lists {len(others)} slides that this request does not name, and would be replaced; expected a new folder, "
+            "or a table that lists them too: name another --output_dir, or replace it with --replace true"
         )

@@ -54,8 +54,8 @@ def parameters_of(row: SlideRow, encoder: str, settings: EncodingSettings, reade
             ``COMPANION_HEAD_BYTES`` bytes for those of the other files that it is made of. No times: a copy is the same slide.
         encoder: name and hash of the patch encoder.
         settings: the settings.
-        reader: the slide, open: its resolution, levels and bounds count as read, since they may be corrected behind the pixels. Without
-            it, what is stated is all but that.
+        reader: the slide, open: its resolution, levels and bounds count as read, since they may be corrected behind the pixels.
+            Without it, what is stated is all but that.
 
     Raises:
         OSError: the slide cannot be read.

@@ -101,8 +101,8 @@ def read_ours(file: h5py.File, path: Path, *, verify: bool) -> Embedding:
         thumbnail.dtype != np.uint8 or thumbnail.shape[:2] != (2 * shape_yx[0], 2 * shape_yx[1])
     ):
         raise SlideError(
-            f"{path}: a thumbnail {thumbnail.dtype} {thumbnail.shape} on a grid of {shape_yx[0]} x {shape_yx[1]}, expected uint8 and two "
-            "pixels per patch: encode the slide anew"
+            f"{path}: a thumbnail {thumbnail.dtype} {thumbnail.shape} on a grid of {shape_yx[0]} x {shape_yx[1]}, expected uint8 "
+            "and two pixels per patch: encode the slide anew"
         )
     return Embedding(
         features=features,
@@ -119,9 +119,9 @@ def read_ours(file: h5py.File, path: Path, *, verify: bool) -> Embedding:
 def read_foreign(file: h5py.File, path: Path) -> Embedding:
     """Read a feature file of another tool: ``features`` and ``coords`` alone.
 
-    The grid is rebuilt from the coordinates and cropped to the tightest box of the patches whose vector is not zero; a leading axis of 1
-    is dropped. Where patches overlap by what the file states (``overlap`` and ``patch_size``, as TRIDENT writes them), a cell of V is the
-    middle of a patch, one step wide. Patches off a common grid go to the nearest cell.
+    The grid is rebuilt from the coordinates and cropped to the tightest box of the patches whose vector is not zero; a leading
+    axis of 1 is dropped. Where patches overlap by what the file states (``overlap`` and ``patch_size``, as TRIDENT writes them), a
+    cell of V is the middle of a patch, one step wide. Patches off a common grid go to the nearest cell.
 
     Args:
         file: the file, open.
@@ -158,8 +158,8 @@ def require_observed(embedding: Embedding, channel_range: Sequence[int | None], 
     """
     if not embedding.features[:, slice(*channel_range)].any():
         raise SlideError(
-            f"{path}: no observed patch in the channels {list(channel_range)}, expected at least one: leave this slide out or use more "
-            "channels"
+            f"{path}: no observed patch in the channels {list(channel_range)}, expected at least one: leave this slide out or "
+            "use more channels"
         )
 
 

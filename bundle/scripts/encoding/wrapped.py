@@ -23,7 +23,8 @@ class WrappedEncoder(nn.Module):
         std: by which it is divided then.
 
     Raises:
-        RequestError: the network cannot be made, does not take such an input, or does not give a vector of finite numbers per patch.
+        RequestError: the network cannot be made, does not take such an input, or does not give a vector of finite numbers per
+            patch.
     """
 
     mean: Tensor
@@ -71,7 +72,8 @@ class WrappedEncoder(nn.Module):
             vectors = self(torch.ones(2, 3, self.input_px, self.input_px))
         except RuntimeError as error:
             raise RequestError(
-                f"{self.name}: takes no patches of {self.input_px} px ({error}); expected the side that it was trained on: correct input_px"
+                f"{self.name}: takes no patches of {self.input_px} px ({error}); expected the side that it was trained on: "
+                "correct input_px"
             ) from error
         if not isinstance(vectors, Tensor) or vectors.dim() != 2 or len(vectors) != 2:
             found = tuple(vectors.shape) if isinstance(vectors, Tensor) else type(vectors).__name__

@@ -47,8 +47,8 @@ def compare(
     Returns:
         for each metric ``first`` and ``second`` (the mean over the runs), and ``difference`` (second - first) with its
         interval and two-sided bootstrap p (twice the smaller share of resamples on one side of 0, counting one more of
-        each); ``bootstrap`` says what was drawn and, of the differences, how many resamples each has and why one has no interval and no p.
-        More than two classes: auc is the mean of one class against the rest.
+        each); ``bootstrap`` says what was drawn and, of the differences, how many resamples each has and why one has no interval
+        and no p. More than two classes: auc is the mean of one class against the rest.
 
     Raises:
         RequestError: there is no slide.
@@ -152,23 +152,23 @@ def _require_same_slides(reference_path: str, reference: PredictionTable, path: 
     """Refuse tables that are not about the same slides, naming what differs."""
     if table.class_names != reference.class_names:
         raise RequestError(
-            f"{path}: classes {', '.join(table.class_names)}, but {reference_path} has {', '.join(reference.class_names)}; expected "
-            "the same in the same order: evaluate both models on one data set"
+            f"{path}: classes {', '.join(table.class_names)}, but {reference_path} has {', '.join(reference.class_names)}; "
+            "expected the same in the same order: evaluate both models on one data set"
         )
     mine, theirs = ({p.slide_id: p.label for p in t.predictions} for t in (table, reference))
     for here, there, lacking in ((mine, theirs, reference_path), (theirs, mine, path)):
         missing = [name for name in here if name not in there]
         if missing:
             raise RequestError(
-                f"{lacking}: lacks {len(missing)} slides that the other file has (the first is {missing[0]}); expected the same slides "
-                "in both: evaluate both models on one split"
+                f"{lacking}: lacks {len(missing)} slides that the other file has (the first is {missing[0]}); expected the same "
+                "slides in both: evaluate both models on one split"
             )
     for name, label in mine.items():
         if label is None or label != theirs[name]:
             labels = ("none" if of[name] is None else table.class_names[of[name] or 0] for of in (mine, theirs))
             raise RequestError(
-                f"{path}: slide {name} has the label {next(labels)}, in {reference_path} {next(labels)}; expected one label, the same "
-                "in both: correct slides.csv and evaluate again"
+                f"{path}: slide {name} has the label {next(labels)}, in {reference_path} {next(labels)}; expected one label, the "
+                "same in both: correct slides.csv and evaluate again"
             )
 
 
@@ -190,8 +190,8 @@ def patients_of(slides: str | Path, ids: Sequence[str]) -> list[str | None]:
     missing = [name for name in ids if name not in patient_of]
     if missing:
         raise RequestError(
-            f"{slides}: does not list {len(missing)} of the {len(ids)} predicted slides (the first is {missing[0]}); expected the table "
-            "that they were predicted from: name it with --slides"
+            f"{slides}: does not list {len(missing)} of the {len(ids)} predicted slides (the first is {missing[0]}); expected "
+            "the table that they were predicted from: name it with --slides"
         )
     return [patient_of[name] for name in ids]
 
@@ -199,8 +199,9 @@ def patients_of(slides: str | Path, ids: Sequence[str]) -> list[str | None]:
 def _write_summary(path: Path, report: dict[str, Any]) -> None:
     """Write the comparison as one page of Markdown."""
     rows = [
-        f"| {name} | {_text(report[name]['first'])} | {_text(report[name]['second'])} | {_text(report[name]['difference'], sign='+')} | "
-        f"{_p(report[name]['difference']['p'])} | {report['bootstrap']['used'][name]:,} |"
+        f"| {name} | {_text(report[name]['first'])} | {_text(report[name]['second'])} | "
+        f"{_text(report[name]['difference'], sign='+')} | {_p(report[name]['difference']['p'])} | "
+        f"{report['bootstrap']['used'][name]:,} |"
         for name in METRICS
     ]
     unit, drawn = report["bootstrap"]["unit"], report["bootstrap"]["resamples"]
@@ -220,7 +221,8 @@ def _write_summary(path: Path, report: dict[str, Any]) -> None:
         "",
         f"Intervals and p: paired percentile bootstrap over {unit}s"
         + (f" and over {runs[0]} and {runs[1]} runs" if max(runs) > 1 else "")
-        + f", {drawn} resamples, seed {report['seed']}; the last column counts those in which both figures are defined. Eight metrics are "
+        + f", {drawn} resamples, seed {report['seed']}; the last column counts those in which both figures are defined. Eight "
+        "metrics are "
         "compared: no p is corrected for that.",
         *(["", f"Without an interval of the difference: {missing}."] if missing else []),
         "",

@@ -45,8 +45,8 @@ def curves(
 ) -> Curves | None:
     """Return the curves of N slides, or None where all or none are of the class.
 
-    Average precision is the sum over the points of (recall gained) times precision. Resamples that lack a class are left out, as for the
-    AUC in :func:`.bootstrap.evaluate`, whose draws are the same for the same patients, resamples and seed.
+    Average precision is the sum over the points of (recall gained) times precision. Resamples that lack a class are left out, as
+    for the AUC in :func:`.bootstrap.evaluate`, whose draws are the same for the same patients, resamples and seed.
 
     Args:
         is_class: (N,) whether a slide is of the class.

@@ -29,8 +29,8 @@ def summarise_folds(
         seed: of the bootstrap.
 
     Returns:
-        the content of ``folds.json``: the figures of each fold, and ``mean`` and ``sd`` over the folds. That deviation is no standard
-        error of the mean: the folds share training slides.
+        the content of ``folds.json``: the figures of each fold, and ``mean`` and ``sd`` over the folds. That deviation is no
+        standard error of the mean: the folds share training slides.
 
     Raises:
         RequestError: a slide was tested in two folds, or the folds have other classes.
@@ -46,8 +46,8 @@ def summarise_folds(
     twice = [name for name in set(ids) if ids.count(name) > 1]
     if twice or any(table.class_names != names for table in tables):
         raise RequestError(
-            f"{output}: {f'slide {min(twice)} was tested in two folds' if twice else 'folds of different classes'}; expected folds of "
-            "one splitting: name the folder that split.yaml wrote"
+            f"{output}: {f'slide {min(twice)} was tested in two folds' if twice else 'folds of different classes'}; expected "
+            "folds of one splitting: name the folder that split.yaml wrote"
         )
     thresholds = None if tables[0].thresholds is None else [t for table in tables for t in table.thresholds or ()]
     write_predictions(output / "predictions.csv", rows, class_names=names, threshold=thresholds)
@@ -105,10 +105,10 @@ def _write_summary(path: Path, report: dict[str, Any], pooled: dict[str, Any], *
         lines.append(f"| {name} | {' | '.join(cells)} |")
     lines += [
         "",
-        "Epoch, temperature and threshold of each fold come from its own validation slides. The deviation over folds is no standard "
-        "error: folds share training slides. Pooled: all out-of-fold predictions together, each decided by its fold's threshold; "
-        f"percentile bootstrap over {drawn['unit']}s, {drawn['resamples']} resamples, seed {pooled['seed']}, of {drawn['units']} "
-        f"{drawn['unit']}s; the last column counts the resamples in which a metric is defined.",
+        "Epoch, temperature and threshold of each fold come from its own validation slides. The deviation over folds is no "
+        "standard error: folds share training slides. Pooled: all out-of-fold predictions together, each decided by its fold's "
+        f"threshold; percentile bootstrap over {drawn['unit']}s, {drawn['resamples']} resamples, seed {pooled['seed']}, of "
+        f"{drawn['units']} {drawn['unit']}s; the last column counts the resamples in which a metric is defined.",
         *(["", f"Without an interval: {missing}."] if missing else []),
         "",
     ]

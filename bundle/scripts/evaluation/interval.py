@@ -14,8 +14,8 @@ FEWEST_UNITS = 10
 """Patients, or slides where no patient is known, below which no interval is given: the bootstrap draws from them alone."""
 
 LEAST_USED = 0.99
-"""Share of the resamples in which a figure must be defined to have an interval. With five patients of a class 0.7 % of them lack it, with
-four 1.8 % (exp(-5), exp(-4)): more would be a good part of the 2.5 % behind either end."""
+"""Share of the resamples in which a figure must be defined to have an interval. With five patients of a class
+0.7 % of them lack it, with four 1.8 % (exp(-5), exp(-4)): more would be a good part of the 2.5 % behind either end."""
 
 
 @dataclass(frozen=True)

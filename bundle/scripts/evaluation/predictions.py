@@ -98,8 +98,8 @@ def require_finite(predictions: Sequence[Prediction]) -> None:
     wrong = [prediction.slide_id for prediction in predictions if not prediction.is_finite]
     if wrong:
         raise SlideError(
-            f"{len(wrong)} of {len(predictions)} slides have the probability NaN ({', '.join(wrong)}); expected numbers: check their "
-            "features, name another model, or train anew with a smaller --learning_rate"
+            f"{len(wrong)} of {len(predictions)} slides have the probability NaN ({', '.join(wrong)}); expected numbers: check "
+            "their features, name another model, or train anew with a smaller --learning_rate"
         )
 
 
@@ -111,8 +111,8 @@ def read_predictions(path: str | os.PathLike[str], *, other_labels: bool = False
         other_labels: whether labels that are no class are kept, as inference writes them, or refused.
 
     Raises:
-        RequestError: the file is missing, is not such a table, names an unknown class, holds a slide twice or one whose name would lead
-            out of the folder, or a probability is none.
+        RequestError: the file is missing, is not such a table, names an unknown class, holds a slide twice or one whose name would
+            lead out of the folder, or a probability is none.
     """
     path = Path(path)
     if not path.is_file():
@@ -165,8 +165,8 @@ def read_predictions(path: str | os.PathLike[str], *, other_labels: bool = False
     expected = len(rows) if len(class_names) == 2 else 0
     if len(thresholds) != expected:
         raise RequestError(
-            f"{path}: {len(thresholds)} of {len(rows)} slides have a threshold, expected {expected} for {len(class_names)} classes; write "
-            "the file anew"
+            f"{path}: {len(thresholds)} of {len(rows)} slides have a threshold, expected {expected} for {len(class_names)} "
+            "classes; write the file anew"
         )
     return PredictionTable(tuple(predictions.values()), class_names, tuple(thresholds) if expected else None)
 

@@ -1,4 +1,4 @@
-"""The boundary around each slide of an inference: one that cannot be loaded or judged is entered as failed, and the others go on."""
+"""The boundary around each slide of an inference: one that cannot be loaded or judged has failed, and the others go on."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack

@@ -23,10 +23,10 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def write_heat_map(folder: Path, view: HeatMapView) -> None:
-    """Write ``cam.nii.gz``, ``cam.ome.tif``, ``cam.png``, ``cam.geojson``, ``cam.xml`` and ``observed.png``, each whole or not at all.
+    """Write ``cam.nii.gz``, ``cam.ome.tif``, ``cam.png``, ``cam.geojson``, ``cam.xml`` and ``observed.png``, each whole.
 
-    Of a DICOM slide that is there, also ``cam.dcm`` where highdicom is installed; if its files do not serve, a warning says so. Where the
-    resolution is unknown, NIfTI and scale bar are in level-0 pixels, which is logged.
+    Of a DICOM slide that is there, also ``cam.dcm`` where highdicom is installed; if its files do not serve, a warning says so.
+    Where the resolution is unknown, NIfTI and scale bar are in level-0 pixels, which is logged.
 
     Args:
         folder: the slide's folder, made where it is missing.
@@ -56,9 +56,9 @@ def nifti_affine(grid: PatchGrid, *, mpp_x: float | None, mpp_y: float | None) -
     """Return the affine (4, 4) from voxel (column, row, 0) to the world of NIfTI, in mm from the slide's top-left corner.
 
     World axes are right, anterior, superior. On a screen that shows an axial slice, patient left and posterior are right and down,
-    so x of the slide counts as left and y as posterior: both signs are minus, and ITK, which flips them, has x, y as on the slide. The
-    translation leads to the middle of the first cell. The slice is as thick as a cell is wide; a section's thickness is not known.
-    Without a resolution the unit is the level-0 pixel.
+    so x of the slide counts as left and y as posterior: both signs are minus, and ITK, which flips them, has x, y as on the slide.
+    The translation leads to the middle of the first cell. The slice is as thick as a cell is wide; a section's thickness is not
+    known. Without a resolution the unit is the level-0 pixel.
     """
     mm_x, mm_y = (1.0, 1.0) if mpp_x is None or mpp_y is None else (mpp_x / 1000, mpp_y / 1000)
     step_x, step_y = grid.patch_px_level0 * mm_x, grid.patch_px_level0 * mm_y

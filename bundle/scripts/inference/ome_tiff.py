@@ -1,4 +1,4 @@
-"""The heat map's values as a pyramidal OME-TIFF, one pixel a patch, for QuPath, Fiji, napari and whatever else reads Bio-Formats."""
+"""The heat map's values as a pyramidal OME-TIFF, one pixel per patch, for QuPath, Fiji, napari and all with Bio-Formats."""
 
 import hashlib
 import uuid

@@ -32,7 +32,8 @@ def can_write_dicom() -> bool:
     if find_spec("highdicom") is not None:
         return True
     _LOGGER.info(
-        'the heat maps of DICOM slides are written as DICOM too (cam.dcm) with highdicom: pip install "highdicom>=0.28", or the extra dicom'
+        'the heat maps of DICOM slides are written as DICOM too (cam.dcm) with highdicom: pip install "highdicom>=0.28", or the '
+        "extra dicom"
     )
     return False
 
@@ -41,14 +42,15 @@ def write_parametric_map(path: Path, view: HeatMapView) -> None:
     """Write a map (H, W) of its slide as a Parametric Map (DICOM PS3.3 A.75), float32, a pixel a patch, as tiles.
 
     It takes patient, study, specimen and frame of reference from the slide's finest level, and refers to that image. Its pixels are
-    whole patches of that level, placed by its origin, orientation and spacing whatever slides.csv says; it begins at the slide's corner
-    and covers all of it (0 where there is no V), since viewers lay it there without asking for an offset. Where the grid is off
-    the slide's corner by part of a patch, so is the map's origin. Its identifiers follow from slide, class and values, so that the same
-    map is the same instance.
+    whole patches of that level, placed by its origin, orientation and spacing whatever slides.csv says; it begins at the slide's
+    corner and covers all of it (0 where there is no V), since viewers lay it there without asking for an offset. Where the grid is
+    off the slide's corner by part of a patch, so is the map's origin. Its identifiers follow from slide, class and values, so that
+    the same map is the same instance.
 
     Args:
         path: the file.
-        view: the heat map, its grid in pixels of the finest level; ``slide`` is any file of the series, the other levels lie beside it.
+        view: the heat map, its grid in pixels of the finest level; ``slide`` is any file of the series, the other levels lie
+            beside it.
 
     Raises:
         SlideError: the slide's files lack what such a map needs.
@@ -117,8 +119,8 @@ def write_parametric_map(path: Path, view: HeatMapView) -> None:
         )
     except (AttributeError, ValueError) as error:
         raise SlideError(
-            f"{slide}: no parametric map can refer to this slide ({error}); expected a whole VL Whole Slide Microscopy series: export it "
-            "anew from its archive"
+            f"{slide}: no parametric map can refer to this slide ({error}); expected a whole VL Whole Slide Microscopy series: "
+            "export it anew from its archive"
         ) from error
     with atomic_path(path) as partial:
         parametric_map.save_as(partial)

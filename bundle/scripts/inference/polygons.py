@@ -93,7 +93,8 @@ def _boundary_loops(cells: NDArray[np.bool_]) -> list[list[Point]]:
     """Follow the sides between the set cells of one region and all others to loops of grid corners (x, y).
 
     A loop ends where the path first meets itself, so none passes a corner twice: where a region touches itself at a corner, what it
-    encloses becomes a hole. Which of two ways the path takes there does not matter, as the cells of a region hang together by sides.
+    encloses becomes a hole. Which of two ways the path takes there does not matter, as the cells of a region hang together by
+    sides.
     """
     ahead = _border_sides(cells)
     loops = []

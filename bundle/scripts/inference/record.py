@@ -114,8 +114,8 @@ def write_scores(
 def slide_print(path: Path) -> str | None:
     """SHA-256 over the size and the first bytes of a slide file; None where there is none.
 
-    The report shows pixels of a slide only where the file still has the print that inference saw: a changed ``scores.json`` cannot make it
-    show another one.
+    The report shows pixels of a slide only where the file still has the print that inference saw: a changed ``scores.json`` cannot
+    make it show another one.
     """
     if not path.is_file():
         return None

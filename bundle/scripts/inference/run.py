@@ -62,6 +62,7 @@ def _finite(slides: InferenceSet, predictions: Sequence[Prediction]) -> list[Pre
         if not prediction.is_finite:
             slides.fail(
                 prediction.slide_id,
-                f"{prediction.slide_id}: the network says NaN, expected probabilities: check the slide's features, or name another model",
+                f"{prediction.slide_id}: the network says NaN, expected probabilities: check the slide's features, or name "
+                "another model",
             )
     return finite

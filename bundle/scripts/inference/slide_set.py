@@ -68,7 +68,8 @@ class InferenceSet:
         """Encode the slides where slides are given; list the embeddings that serve the model. A dry run tells what it would do.
 
         Raises:
-            RequestError: the request or the table is wrong, the encoder is not the model's, or see :func:`..encoding.run.encode_slides`.
+            RequestError: the request or the table is wrong, the encoder is not the model's, or see
+                :func:`..encoding.run.encode_slides`.
             StorageError: nothing more can be written.
         """
         rows = listed_slides(self.slides, self.folder, self.split)
@@ -93,8 +94,8 @@ class InferenceSet:
         self._leave_out_other_encoders()
         if self.other_labels:
             _LOGGER.warning(
-                "%d of %d slides have a label that the model does not know, which stays in predictions.csv and counts in no figure; "
-                "expected one of %s: correct the column label",
+                "%d of %d slides have a label that the model does not know, which stays in predictions.csv and counts in no "
+                "figure; expected one of %s: correct the column label",
                 len(self.other_labels),
                 len(rows),
                 ", ".join(self.card.class_names),

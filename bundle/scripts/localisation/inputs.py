@@ -125,7 +125,8 @@ def read_mapped_slides(
         )
     if faults:
         raise SlideError(
-            f"{len(faults)} slides cannot be scored: {' | '.join(faults)}; expected all: correct them, or take them out of the table"
+            f"{len(faults)} slides cannot be scored: {' | '.join(faults)}; expected all: correct them, or take them out of the "
+            "table"
         )
     if unlabelled or without_mask:
         _LOGGER.warning(
@@ -161,7 +162,8 @@ def read_heat_map(folder: Path, embedding: Embedding) -> tuple[NDArray[np.float3
     if not heat.shape == observed.shape == embedding.shape_yx or not np.allclose(volume.affine, expected, rtol=1e-4):
         raise SlideError(
             f"{path}: {heat.shape[0]} x {heat.shape[1]} cells or a place that are not the embedding's ({embedding.shape_yx[0]} x "
-            f"{embedding.shape_yx[1]}); expected the heat map of that embedding: run inference on it again, or correct --dataset_dir"
+            f"{embedding.shape_yx[1]}); expected the heat map of that embedding: run inference on it again, or correct "
+            "--dataset_dir"
         )
     if not np.isfinite(heat[observed]).all():
         raise SlideError(

@@ -120,7 +120,8 @@ def summarise(
 ) -> tuple[dict[str, Any], tuple[Floats, Floats]]:
     """Return the cohort's figures with 95 % intervals, and its FROC curve: false positives a slide, and sensitivity.
 
-    The hit rate is that of the correctly called positive slides, beside that of all positive ones; everything else counts all slides.
+    The hit rate is that of the correctly called positive slides, beside that of all positive ones; everything else counts all
+    slides.
     """
     slides = [one.slide for one in scores]
     patients = [slide.patient for slide in slides]

@@ -23,8 +23,8 @@ class SlideScores:
 
     Attributes:
         slide: what is scored.
-        score: (H, W), comparable between slides: a map of kind ``probability`` as it is; a class activation map, which is relative to
-            its own slide's maximum, times P(class with lesions).
+        score: (H, W), comparable between slides: a map of kind ``probability`` as it is; a class activation map, which is relative
+            to its own slide's maximum, times P(class with lesions).
         threshold: a cell with at least this score is called lesion.
         lowest: a detection has more than this score.
         nms_cells: side of the box that a detection clears of others, in cells.
@@ -38,7 +38,7 @@ class SlideScores:
 
     @cached_property
     def hit(self) -> float:
-        """Whether the hottest cell is lesion (Zhang et al. 2018, the pointing game); the share of lesion among equals; 0 for no heat."""
+        """Whether the hottest cell is lesion (Zhang et al. 2018, the pointing game), among equals the share; 0 for no heat."""
         heat = self.slide.heat
         return float(self.slide.lesion[heat == heat.max()].mean()) if heat.max() > 0 else 0.0
 
@@ -56,8 +56,8 @@ class SlideScores:
     def detections(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Scores of the false detections, (n,), and of the best detection in each lesion, (lesions,), 0 where there is none.
 
-        A detection is the hottest cell left; its box is cleared, and the next one sought (MONAI's ``PathologyProbNMS``). One that lies in
-        a lesion is true (``compute_fp_tp_probs``, the code of the Camelyon16 challenge).
+        A detection is the hottest cell left; its box is cleared, and the next one sought (MONAI's ``PathologyProbNMS``). One that
+        lies in a lesion is true (``compute_fp_tp_probs``, the code of the Camelyon16 challenge).
         """
         suppress = PathologyProbNMS(spatial_dims=2, prob_threshold=self.lowest, box_size=self.nms_cells)
         found = np.array(suppress(self.score.copy()), dtype=np.float32).reshape(-1, 3)

@@ -154,8 +154,8 @@ def _warn_of_pale_slides(counts: Sequence[CountsRow], rich_share: float, table: 
     short = [entry for entry in counts if entry.status in ("short", "empty") and entry.patches < entry.candidates]
     if short and rich_share > 0:
         _LOGGER.warning(
-            "%d of %d slides gave too few patches, %d of them none, since too few of their patches are dark enough to be rich in nuclei "
-            "(%s has the counts); to draw from all tissue, as pale slides want it: --rich_share 0",
+            "%d of %d slides gave too few patches, %d of them none, since too few of their patches are dark enough to be rich in "
+            "nuclei (%s has the counts); to draw from all tissue, as pale slides want it: --rich_share 0",
             len(short),
             len(counts),
             sum(not entry.patches for entry in short),

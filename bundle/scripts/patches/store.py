@@ -87,8 +87,8 @@ def _fault(file: h5py.File) -> str:
 def fingerprint(path: str | Path) -> str:
     """Return what tells a file of patches from any other, in 64 hexadecimal digits; it names no slide.
 
-    Made of all that the file says of its patches, such as their slides and places, and of the pixels of some, evenly spaced: those of
-    all take seconds.
+    Made of all that the file says of its patches, such as their slides and places, and of the pixels of some, evenly spaced: those
+    of all take seconds.
 
     Raises:
         RequestError: see :func:`open_patches`.

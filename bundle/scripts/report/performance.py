@@ -101,7 +101,8 @@ def of_evaluation(folder: str | Path, inference: Inference, *, slides: str | Pat
     ):
         if found != wanted:
             raise RequestError(
-                f"{folder}: {what} {found}, expected {wanted} as in the card of the model that made the predictions: evaluate that model"
+                f"{folder}: {what} {found}, expected {wanted} as in the card of the model that made the predictions: evaluate "
+                "that model"
             )
     patients = None if slides is None else patients_of(slides, [one.slide_id for one in table.predictions])
     with file_boundary(folder / "calibration.json", "not a calibration", expected):

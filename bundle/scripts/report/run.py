@@ -71,7 +71,8 @@ def write_reports(
     seen = sum(slide.seen_in is not None for slide in inference.slides)
     if seen:
         notes.append(
-            f"{seen} of the slides were used to make the model (training or validation): they are marked, and left out of every figure."
+            f"{seen} of the slides were used to make the model (training or validation): they are marked, and left out of every "
+            "figure."
         )
     strange = sum(slide.prediction.other_label is not None for slide in inference.slides)
     if strange:
@@ -99,7 +100,8 @@ def write_reports(
     _LOGGER.info("report: %s", path)
     if failures:
         raise SlideError(
-            f"{len(failures)} of {len(inference.slides)} slides are shown without their heat map, all others are done; {failures[0]}"
+            f"{len(failures)} of {len(inference.slides)} slides are shown without their heat map, all others are done; "
+            f"{failures[0]}"
         )
     return path
 

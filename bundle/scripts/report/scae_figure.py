@@ -31,7 +31,7 @@ def write_scae_panels(
     device: torch.device | str = "cpu",
     replace: bool = False,
 ) -> Path:
-    """Write ``scae_panels.png``: one row per patch, at even steps through the file; a column each part (see :func:`..scae.panels.panels`).
+    """Write ``scae_panels.png``: one row per patch, at even steps through the file; one column per part (`..scae.panels`).
 
     Args:
         dataset_dir: folder of ``patches.h5``.

@@ -174,9 +174,10 @@ def _validated(validation: Mapping[str, Any]) -> str:
 
 LIMITS = (
     "The figures hold for slides like those of the test set: another organ, stain, scanner or laboratory is not covered.",
-    "A probability is right at the share of each class that the validation set had; where a class is rarer or more frequent, it is off.",
-    "The heat map of a classifier shows where on this slide the evidence for a class came from, relative to the slide's own maximum, so "
-    "that some place may be bright on any slide. It is no outline of a lesion, and a pale place proves nothing.",
+    "A probability is right at the share of each class that the validation set had; where a class is rarer or more frequent, it "
+    "is off.",
+    "The heat map of a classifier shows where on this slide the evidence for a class came from, relative to the slide's own "
+    "maximum, so that some place may be bright on any slide. It is no outline of a lesion, and a pale place proves nothing.",
     "What was left out as glass, ink, debris or speck was not looked at; flat or very pale tissue may be among it.",
     "The stream score and the channel scores say how the network weighed its inputs, not how sure it is.",
 )

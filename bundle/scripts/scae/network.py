@@ -70,7 +70,7 @@ def _decoder(widths: tuple[int, ...], upsample_after: tuple[int, ...]) -> nn.Seq
 
 
 def _first(maps: Tensor, count: int | None) -> Tensor:
-    """Return the maps of the first ``count`` patches; where it is None all, unsliced: a slice changes the gradient's memory layout."""
+    """Return the maps of the first ``count`` patches; where it is None all, unsliced: a slice changes the memory layout."""
     return maps if count is None else maps[:count]
 
 
@@ -142,7 +142,7 @@ class SCAE(nn.Module):
         return Decomposition(foreground + background, foreground, background, mask, self._pool(dense, sparse, mask))
 
     def encode(self, patches: Tensor) -> Tensor:
-        """Encode patches (B, 3, 112, 112) in [0, 1] to v (B, C), in [0, 1]; no active location gives zeros in the foreground part."""
+        """Encode patches (B, 3, 112, 112) in [0, 1] to v (B, C), in [0, 1]; no active location gives a foreground of zeros."""
         trunk = self.trunk(patches)
         sparse = mask = dense = None
         if self.strategy in ("separated", "foreground"):

@@ -133,8 +133,8 @@ def darkness(mask: Tensor, patches: Tensor) -> Tensor:
         patches: (B, 3, H, W) in [0, 1].
 
     Returns:
-        Optical density under the mask less that of the whole patch, in standard deviations within the patch, (B,); 0 without an active
-        location.
+        Optical density under the mask less that of the whole patch, in standard deviations within the patch, (B,); 0 without an
+        active location.
     """
     density = optical_density(patches).mean(dim=1, keepdim=True)
     density = F.adaptive_avg_pool2d(density, (mask.shape[2], mask.shape[3]))

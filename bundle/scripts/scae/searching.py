@@ -36,7 +36,7 @@ def search_sparsity(
     replace: bool = False,
     **bounds: Any,
 ) -> float:
-    """Search rho on a set of patches; write ``sparsity.csv`` (after every step), ``sparsity.png`` and ``sparsity.json`` (the choice).
+    """Search rho on a set of patches; write ``sparsity.csv`` (after each step), ``sparsity.png``, ``sparsity.json`` (the choice).
 
     Args:
         patches: items ``{"image": (3, 112, 112) on the scale of 0 to 255}``, those that the options' training reads.

@@ -29,8 +29,9 @@ SYNONYMS = {
     ),
     "split": ("splits", "split_name", "data_split", "dataset_split", "set", "subset", "partition", "train_test", "train_val_test"),
     "mpp": (
-        "mpp_x", "mpp_y", "mpp_um", "mpp_0", "level0_mpp", "mpp_level0", "base_mpp", "slide_mpp", "um_per_pixel", "um_per_px", "um_px",
-        "um_pixel", "microns_per_pixel", "micron_per_pixel", "micrometres_per_pixel", "micrometers_per_pixel", "pixel_size",
+        "mpp_x", "mpp_y", "mpp_um", "mpp_0", "level0_mpp", "mpp_level0", "base_mpp", "slide_mpp", "um_per_pixel", "um_per_px",
+        "um_px", "um_pixel", "microns_per_pixel", "micron_per_pixel", "micrometres_per_pixel", "micrometers_per_pixel",
+        "pixel_size",
         "pixel_size_um", "pixel_spacing", "spacing",
     ),
 }  # fmt: skip
@@ -87,7 +88,8 @@ def require_slide_columns(header: Sequence[str], where: str) -> None:
     require_header(header, where)
     for name, own in near_misses(header):
         raise RequestError(
-            f"{where}: column {name}, expected {own}, the name that is read: rename it, or where it is something else call it otherwise"
+            f"{where}: column {name}, expected {own}, the name that is read: rename it, or where it is something else call it "
+            "otherwise"
         )
 
 

@@ -44,7 +44,8 @@ def companions_of(path: Path) -> list[Path]:
     """List the files besides ``path`` that a reader takes the slide's pixels from, sorted.
 
     Those are the data folder of an MRXS slide, the images that a VMS or VMU file names, and the DICOM files of the same folder that
-    are of the same series (OpenSlide joins them to one slide); a DICOM file whose head does not tell its series counts as one of them.
+    are of the same series (OpenSlide joins them to one slide); a DICOM file whose head does not tell its series counts as one of
+    them.
 
     Raises:
         OSError: ``path`` or its folder cannot be read.

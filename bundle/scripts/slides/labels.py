@@ -19,7 +19,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORE
 
 
 def parse_word(cell: str) -> str | None:
-    """Return the word of a cell: None where it stands for nothing, and 1 for 1.0, as pandas writes integers beside a missing value."""
+    """Return the word of a cell: None where it stands for nothing, and 1 for 1.0, as pandas writes integers beside missing ones."""
     word = cell.strip()
     if word.casefold() in MISSING:
         return None
@@ -53,6 +53,6 @@ def require_one_spelling(words: Iterable[str], what: str, source: object, *, num
         other = first.setdefault(key, word)
         if other != word:
             raise RequestError(
-                f"{source}: column {what} has {other!r} and {word!r}, which differ in spelling alone, expected one spelling: write both "
-                "alike, or tell them apart by more than case and spaces"
+                f"{source}: column {what} has {other!r} and {word!r}, which differ in spelling alone, expected one spelling: "
+                "write both alike, or tell them apart by more than case and spaces"
             )

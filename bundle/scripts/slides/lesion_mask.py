@@ -1,8 +1,8 @@
 """Lesion masks: pictures in which lesions are marked, brought to the grid of V by where they lie on the slide.
 
-A mask covers the whole level 0 of its slide, as the viewers show it: its first pixel begins at level-0 pixel (0, 0), and each pixel is a
-square of k x k level-0 pixels for a whole number k, from 1 (a mask as large as the slide) to the side of a patch (one pixel a patch) and
-beyond. A cell of V is lesion where at least half of its area is.
+A mask covers the whole level 0 of its slide, as the viewers show it: its first pixel begins at level-0 pixel (0, 0), and each
+pixel is a square of k x k level-0 pixels for a whole number k, from 1 (a mask as large as the slide) to the side of a patch (one
+pixel a patch) and beyond. A cell of V is lesion where at least half of its area is.
 """
 
 from collections.abc import Sequence
@@ -80,8 +80,8 @@ def _lesion_cells(grid: PatchGrid, slide: Path, mask_px: int | None, lesion_from
             pixels = np.asarray(image)
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise SlideError(
-            f"{mask}: not a readable mask ({error}); expected a PNG or TIFF of at most {Image.MAX_IMAGE_PIXELS} pixels: write it at a "
-            "coarser whole scale of the slide"
+            f"{mask}: not a readable mask ({error}); expected a PNG or TIFF of at most {Image.MAX_IMAGE_PIXELS} pixels: write it "
+            "at a coarser whole scale of the slide"
         ) from error
     lesion = (pixels[..., 0] if pixels.ndim == 3 else pixels) >= lesion_from
     k = mask_px or _scale(mask, lesion.shape, slide)
@@ -114,7 +114,7 @@ def _scale(mask: Path, shape_yx: tuple[int, ...], slide: Path) -> int:
     k = max(1, round(max(height, width) / max(shape_yx)))  # the longer side tells it best
     if any(abs(side / k - pixels) >= 1 for side, pixels in zip((height, width), shape_yx, strict=True)):
         raise SlideError(
-            f"{mask}: {shape_yx[1]} x {shape_yx[0]} pixels, the slide has {width} x {height} at level 0; expected the slide's size over "
-            "one whole number on both sides: write the mask anew, or give level-0 pixels a mask pixel with --mask_px"
+            f"{mask}: {shape_yx[1]} x {shape_yx[0]} pixels, the slide has {width} x {height} at level 0; expected the slide's "
+            "size over one whole number on both sides: write the mask anew, or give level-0 pixels a mask pixel with --mask_px"
         )
     return k

@@ -62,7 +62,8 @@ def read_ome(pages: tuple[TiffPage, ...]) -> OmeImage:
         page = pages[number]
         if (page.width, page.height) != (sides["X"], sides["Y"]):
             raise SlideError(
-                f"an OME-TIFF whose XML states {sides['X']} x {sides['Y']} px, but its directory {number} {page.width} x {page.height}"
+                f"an OME-TIFF whose XML states {sides['X']} x {sides['Y']} px, but its directory {number} {page.width} x "
+                f"{page.height}"
             )
     return OmeImage(sides["X"], sides["Y"], directories, mpp_xy_of_pixels(pixels))
 

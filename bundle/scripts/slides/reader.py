@@ -30,7 +30,8 @@ class SlideReader(abc.ABC):
         path: File of the slide.
         backend: ``"cucim"``, ``"openslide"`` or ``"tifffile"``.
         level_sizes_xy_px: Width and height of every pyramid level, finest first.
-        level_downsamples: Size of a pixel of every level in level-0 pixels: as the format tells, else the mean of x and y of the sizes.
+        level_downsamples: Size of a pixel of every level in level-0 pixels: as the format tells, else the mean of x and y of the
+            sizes.
         mpp_xy: Micrometres a level-0 pixel along x and y as the metadata say; ``None`` where they say nothing.
         bounds_xywh_px: Region that holds the scan: left, top, width, height in level-0 pixels. The whole slide where
             the format has no bounds.

@@ -11,13 +11,14 @@ from .companions import DicomHead, dicom_head
 
 SLIDE_SUFFIXES = frozenset(
     {
-        ".bif", ".btf", ".dcm", ".mrxs", ".ndpi", ".ptif", ".scn", ".svs", ".svslide", ".tf2", ".tf8", ".tif", ".tiff", ".vms", ".vmu",
+        ".bif", ".btf", ".dcm", ".mrxs", ".ndpi", ".ptif", ".scn", ".svs", ".svslide", ".tf2", ".tf8", ".tif", ".tiff",
+        ".vms", ".vmu",
     }
 )  # fmt: skip
 FOREIGN_SUFFIXES = frozenset(
     {
-        ".czi", ".ets", ".h5", ".hdf5", ".i2syntax", ".isyntax", ".jp2", ".jpeg", ".jpg", ".lif", ".ndpis", ".png", ".pt", ".qptiff",
-        ".vsi", ".zarr", ".zvi",
+        ".czi", ".ets", ".h5", ".hdf5", ".i2syntax", ".isyntax", ".jp2", ".jpeg", ".jpg", ".lif", ".ndpis", ".png", ".pt",
+        ".qptiff", ".vsi", ".zarr", ".zvi",
     }
 )  # fmt: skip
 """Suffixes that no folder is searched for, and that are no part of a slide's name either."""
@@ -47,9 +48,9 @@ _LOGGER = logging.getLogger(__name__)
 def find_slides(folder: str | Path) -> list[Path]:
     """Return the slides at any depth of ``folder``, in order of their paths.
 
-    Hidden files and folders, trash and heat maps of ours do not count, nor do links to folders. The files of a DICOM series are one slide,
-    that of its largest image; label and overview are none. A link to a slide that is found itself is passed over; a broken
-    one is a slide, which fails later. The log counts what was passed over by suffix.
+    Hidden files and folders, trash and heat maps of ours do not count, nor do links to folders. The files of a DICOM series are
+    one slide, that of its largest image; label and overview are none. A link to a slide that is found itself is passed over; a
+    broken one is a slide, which fails later. The log counts what was passed over by suffix.
     """
     passed: Counter[str] = Counter()
     found: list[Path] = []

@@ -66,9 +66,9 @@ def distinct_ids(
 ) -> list[str]:
     """Return an id for each slide, no two of them the same but for case.
 
-    An id that is given stays, and so does that under which the folder knows the path. Any other is the file's stem; where slides share
-    it, the suffix follows (same folder) or as many of their parent folders as it takes stand before it. Where that is too long for the
-    names of outputs, a hash stands for its end.
+    An id that is given stays, and so does that under which the folder knows the path. Any other is the file's stem; where slides
+    share it, the suffix follows (same folder) or as many of their parent folders as it takes stand before it. Where that is too
+    long for the names of outputs, a hash stands for its end.
 
     Args:
         paths: the slides, as written.
@@ -159,6 +159,6 @@ def _require_apart(paths: Sequence[Path], ids: Sequence[str]) -> None:
     same = [str(path) for path, name in zip(paths, ids, strict=True) if counts[_same(name)] > 1]
     if same:
         raise RequestError(
-            f"{', '.join(same)}: their outputs would have one name, expected distinct names: rename a file, or name them in the column "
-            "slide_id of a table"
+            f"{', '.join(same)}: their outputs would have one name, expected distinct names: rename a file, or name them in the "
+            "column slide_id of a table"
         )

@@ -1,7 +1,7 @@
 """Patches that one level has and another lacks.
 
-A bad tile of a low level covers hundreds of patches, and the finer levels hold the same pixels: they are read again from there. What is
-tissue on a low level cannot be bare on a finer one: there, the file lacks tiles.
+A bad tile of a low level covers hundreds of patches, and the finer levels hold the same pixels: they are read again from there.
+What is tissue on a low level cannot be bare on a finer one: there, the file lacks tiles.
 """
 
 from collections.abc import Iterator
@@ -72,8 +72,8 @@ def recorded(
     if blank.any() and reader.unreadable_tiles == "fail":
         x, y = coords_xy_px[blank.argmax()].tolist()
         raise SlideError(
-            f"{reader.path}: level {level} holds nothing at x {x}, y {y} of level 0, where a coarser level shows tissue, expected a whole "
-            "file: compare it with its source, or leave out the patches there with --unreadable_tiles mask"
+            f"{reader.path}: level {level} holds nothing at x {x}, y {y} of level 0, where a coarser level shows tissue, "
+            "expected a whole file: compare it with its source, or leave out the patches there with --unreadable_tiles mask"
         )
     return ~blank
 

@@ -111,7 +111,7 @@ def _tiles_of_row(
 
 
 class _Memory:
-    """Blocks of one size that are used again once nobody holds what lies in them: fresh memory costs as much as the copy into it."""
+    """Blocks of one size, used again once nobody holds what lies in them: fresh memory costs as much as the copy into it."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self._shape = shape

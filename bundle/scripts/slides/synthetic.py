@@ -94,8 +94,8 @@ def write_slide_set(
         checked(name, value)
     if not min(counts.values()) >= 0 < sum(counts.values()) or low > high:
         raise RequestError(
-            f"{output_dir}: synthetic slides cannot be made with train, val, test = {train, val, test} and lesion_share = {lesion_share}; "
-            "give 0 or more slides each, one at least, and a least share before a greatest"
+            f"{output_dir}: synthetic slides cannot be made with train, val, test = {train, val, test} and lesion_share = "
+            f"{lesion_share}; give 0 or more slides each, one at least, and a least share before a greatest"
         )
     plans, rows = [], []
     for split_index, (split, count) in enumerate(counts.items()):

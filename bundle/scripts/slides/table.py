@@ -47,16 +47,16 @@ def read_slides(slides: str | Path, *, known: KnownIds = NOTHING_KNOWN) -> list[
     """List the slides of a request.
 
     Args:
-        slides: A slide file; a folder, searched as :func:`.search.find_slides` says; or a CSV with the column ``slide`` (path, relative to
-            the CSV) and any of ``slide_id``, ``label``, ``patient``, ``split``, ``mpp``.
+        slides: A slide file; a folder, searched as :func:`.search.find_slides` says; or a CSV with the column ``slide`` (path,
+            relative to the CSV) and any of ``slide_id``, ``label``, ``patient``, ``split``, ``mpp``.
         known: What the folder of their embeddings knows (:func:`.slide_ids.known_ids`): a slide that has an id there keeps it.
 
     Returns:
         The slides in order, with ids as :func:`.slide_ids.distinct_ids` gives them.
 
     Raises:
-        RequestError: Nothing is there, the table is malformed, a column or a word of it may be meant as another, a slide is listed twice,
-            an id is none or is given twice, or a patient is in two splits.
+        RequestError: Nothing is there, the table is malformed, a column or a word of it may be meant as another, a slide is listed
+            twice, an id is none or is given twice, or a patient is in two splits.
     """
     slides = Path(slides)
     if slides.is_dir():
@@ -67,7 +67,8 @@ def read_slides(slides: str | Path, *, known: KnownIds = NOTHING_KNOWN) -> list[
         rows = _read_table(slides)
     elif slides.suffix.lower() in TABLE_SUFFIXES:
         raise RequestError(
-            f"{slides}: neither a slide nor a CSV, expected a table as comma-separated UTF-8 text: save it as .csv, with the column slide"
+            f"{slides}: neither a slide nor a CSV, expected a table as comma-separated UTF-8 text: save it as .csv, with the "
+            "column slide"
         )
     else:
         rows = [SlideRow(slide_id="", path=slides)]
@@ -105,8 +106,8 @@ def class_names(rows: Sequence[SlideRow], classes: Sequence[str] | None = None) 
     words = [parse_word(name) for name in names]
     if None in words:
         raise RequestError(
-            f"classes {names}: {names[words.index(None)]!r} stands for a missing label, expected names of classes: rename that class, "
-            "in the table too"
+            f"classes {names}: {names[words.index(None)]!r} stands for a missing label, expected names of classes: rename that "
+            "class, in the table too"
         )
     if len(set(words)) != len(names):
         raise RequestError(f"classes {names}: a class is named twice, expected each once")
@@ -209,8 +210,8 @@ def require_consistent(rows: Sequence[SlideRow], source: Path) -> None:
     for row in rows:
         if row.patient and row.split and (other := first.setdefault(row.patient, row)).split != row.split:
             raise RequestError(
-                f"{source}: patient {row.patient} is in split {other.split} with {other.path} and in {row.split} with {row.path}, which "
-                "leaks from one to the other: put all slides of a patient in one split"
+                f"{source}: patient {row.patient} is in split {other.split} with {other.path} and in {row.split} with "
+                f"{row.path}, which leaks from one to the other: put all slides of a patient in one split"
             )
 
 

@@ -40,8 +40,8 @@ def read_directories(path: Path) -> TiffDirectories | None:
     """Read the directories of a TIFF, classic or BigTIFF; ``None`` where the file does not begin as one.
 
     Raises:
-        SlideError: A directory is met twice, or lies past the end of the file, or states what cannot be: values that the file has no
-            room for, a size of 0 or beyond all slides, a tag of a wrong type. The message does not name the file.
+        SlideError: A directory is met twice, or lies past the end of the file, or states what cannot be: values that the file has
+            no room for, a size of 0 or beyond all slides, a tag of a wrong type. The message does not name the file.
     """
     with open(path, "rb") as content:
         head = content.read(132)
@@ -115,7 +115,8 @@ class _Source:
         link = 8 if self._is_big or self._is_ndpi else 4
         if not 0 < count <= MAX_ENTRIES or end + link > self._size:
             raise SlideError(
-                f"directory {number} states {count} entries, expected 1 to {MAX_ENTRIES} that lie in the file: it was cut off or damaged"
+                f"directory {number} states {count} entries, expected 1 to {MAX_ENTRIES} that lie in the file: it was cut off or "
+                "damaged"
             )
         table = self.read(start, count * step)
         entries: dict[int, _Entry] = {}
@@ -130,8 +131,8 @@ class _Source:
             place = start + inline if length <= wide else self._whole(table[inline : inline + wide])
             if place + length > self._size:
                 raise SlideError(
-                    f"directory {number}, tag {tag}: {values} values at byte {place}, but the file ends at {self._size}: it was cut off, "
-                    "or the directory is damaged"
+                    f"directory {number}, tag {tag}: {values} values at byte {place}, but the file ends at {self._size}: it was "
+                    "cut off, or the directory is damaged"
                 )
             if tag in entries and tag not in _TEXT_TAGS:
                 raise SlideError(f"directory {number} states tag {tag} twice")

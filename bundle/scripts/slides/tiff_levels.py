@@ -48,7 +48,7 @@ class Pyramid:
 
 
 def plain_pyramid(directories: TiffDirectories) -> Pyramid:
-    """Find the levels of a TIFF whose directories tell all: the largest tiled page, and those that are the same image, only smaller.
+    """Find the levels of a TIFF whose directories tell all: the largest tiled page, and smaller ones of the same image.
 
     Raises:
         SlideError: There is no tiled page, the largest one is a reduced version of another, or a Philips TIFF contradicts its XML.
@@ -65,7 +65,8 @@ def plain_pyramid(directories: TiffDirectories) -> Pyramid:
     largest = max(tiled, key=lambda page: page.width * page.height)
     if largest.subfile & REDUCED:
         raise SlideError(
-            f"its largest tiled page, directory {largest.number}, is marked as a reduced version of another, which is not in the file"
+            f"its largest tiled page, directory {largest.number}, is marked as a reduced version of another, which is not in the "
+            "file"
         )
     others = [page for page in (*tiled, *largest.children) if page is not largest and page.tile_xy_px]
     return Pyramid(_pyramid_of((largest,), [(page,) for page in others]))
@@ -115,8 +116,8 @@ def _pyramid_of(base: tuple[TiffPage, ...], others: list[tuple[TiffPage, ...]]) 
         if kind_of(page) != kind_of(base[0]):
             if page.subfile & REDUCED:
                 raise SlideError(
-                    f"directory {page.number} ({page.width} x {page.height} px) is marked as a reduced version of the slide, but differs "
-                    "in its colours, samples or bits"
+                    f"directory {page.number} ({page.width} x {page.height} px) is marked as a reduced version of the slide, but "
+                    "differs in its colours, samples or bits"
                 )
         elif levels[-1].width >= MIN_STEP * page.width:
             levels.append(TiffLevel(page.width, page.height, planes))

@@ -1,4 +1,4 @@
-"""Micrometres per pixel, from what a TIFF's tags and its description say: the one place that decides it, whoever reads the pixels."""
+"""Micrometres per pixel, from what a TIFF's tags and its description say: the one place that decides it."""
 
 import math
 import re

@@ -83,8 +83,8 @@ def examine_tiff(path: Path) -> TiffSlide | None:
     """Look at the directories of a TIFF and the heads of its tiles; ``None`` where the file does not begin as a TIFF.
 
     Raises:
-        SlideError: It contradicts itself, or is none that a slide can be read from: in strips, grey, 16 bit, rotated. The message does not
-            name the file.
+        SlideError: It contradicts itself, or is none that a slide can be read from: in strips, grey, 16 bit, rotated. The message
+            does not name the file.
     """
     directories = read_directories(path)
     if directories is None:
@@ -137,7 +137,8 @@ def _require_consistent(page: TiffPage) -> None:
     if not len(page.offsets) == len(page.counts) == tiles:
         width, height = page.tile_xy_px
         raise SlideError(
-            f"{name}: {len(page.offsets)} offsets and {len(page.counts)} sizes of tiles, expected {tiles} of {width} x {height} px each"
+            f"{name}: {len(page.offsets)} offsets and {len(page.counts)} sizes of tiles, expected {tiles} of {width} x {height} "
+            "px each"
         )
     if len(page.bits) not in (1, page.samples) or not page.samples:
         raise SlideError(f"{name}: {page.samples} samples per pixel, but the bits of {len(page.bits)}")
@@ -163,8 +164,8 @@ def _require_readable(page: TiffPage, *, single: bool) -> None:
         kind = "" if set(page.sample_formats) == {1} else f", sample format {page.sample_formats[0]}"
         colours = _COLOURS[page.photometric]
         raise SlideError(
-            f"{name}: {colours}, {max(page.bits, default=0)} bit{kind}, samples per pixel {page.samples}, expected 8-bit RGB: convert it, "
-            "or leave it out if it is no brightfield slide"
+            f"{name}: {colours}, {max(page.bits, default=0)} bit{kind}, samples per pixel {page.samples}, expected 8-bit RGB: "
+            "convert it, or leave it out if it is no brightfield slide"
         )
     if page.orientation != 1:
         raise SlideError(
@@ -202,7 +203,8 @@ def _readers(
     is_aperio = directories.pages[0].description.startswith("Aperio")
     if compressions & APERIO_JPEG2000 and not is_aperio:
         return ("tifffile",), "JPEG 2000 as Aperio writes it, but no Aperio file"
-    # OpenSlide comes last, since it goes on behind what libjpeg warns of; but tifffile would not convert the colours of one compression
+    # OpenSlide comes last, since it goes on behind what libjpeg warns of; but tifffile would not convert the colours of one
+    # compression
     others = ("openslide",) if _APERIO_YCBCR in compressions else ("tifffile", "openslide")
     if any(page.compression not in _SAFE_BESIDE or page.predictor not in (1, 2) for page in directories.all_pages()):
         return others, "with a page whose compression would end the process in cuCIM"

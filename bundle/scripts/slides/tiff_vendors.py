@@ -23,8 +23,8 @@ class PhilipsLevels:
 def followed_by_openslide_alone(directories: TiffDirectories) -> tuple[str, str] | None:
     """Name the format whose pixels do not lie where the directories say, and OpenSlide's word for its vendor.
 
-    Of a Ventana BIF and a Trestle TIFF the tiles overlap, of a Leica SCN the scans lie somewhere on the glass: their places stand in
-    text that OpenSlide alone follows. NDPI has no tiles, but marks inside its JPEGs.
+    Of a Ventana BIF and a Trestle TIFF the tiles overlap, of a Leica SCN the scans lie somewhere on the glass: their places stand
+    in text that OpenSlide alone follows. NDPI has no tiles, but marks inside its JPEGs.
     """
     first = directories.pages[0]
     if directories.is_ndpi:
@@ -68,8 +68,8 @@ def philips_levels(pages: list[TiffPage]) -> PhilipsLevels:
         tile_width, tile_height = page.tile_xy_px or (1, 1)
         if (-(-width // tile_width) * tile_width, -(-height // tile_height) * tile_height) != (page.width, page.height):
             raise SlideError(
-                f"directory {page.number}: {page.width} x {page.height} px, but the spacing in the Philips XML tells {width} x {height}, "
-                "padded to whole tiles"
+                f"directory {page.number}: {page.width} x {page.height} px, but the spacing in the Philips XML tells {width} x "
+                f"{height}, padded to whole tiles"
             )
         sizes.append((width, height))
     return PhilipsLevels(tuple(sizes), (1e3 * spacings[0][1], 1e3 * spacings[0][0]))

@@ -1,7 +1,7 @@
-"""A look at the tiles of a TIFF before anyone decodes them: on some damage a native decoder ends the process or returns other pixels.
+"""A look at the tiles of a TIFF before anyone decodes them: damage may end a native decoder, or give other pixels.
 
-It does so where a tile lies past the end of the file, where a JPEG or JPEG 2000 tile is of another size than the directory says, and
-where the header of a JPEG 2000 tile is broken.
+It does so where a tile lies past the end of the file, where a JPEG or JPEG 2000 tile is of another size than the directory says,
+and where the header of a JPEG 2000 tile is broken.
 """
 
 import os
@@ -113,7 +113,8 @@ class _LevelTable:
         width, height = self.tile_xy_px.tolist()
         if self.compression == UNCOMPRESSED and len(known) and not (counts == width * height * self._samples).any():
             raise SlideError(
-                f"the tiles of level {number} have {counts[0]} bytes, expected {width * height * self._samples} of {width} x {height} px"
+                f"the tiles of level {number} have {counts[0]} bytes, expected {width * height * self._samples} of {width} x "
+                f"{height} px"
             )
         if self.compression != JPEG and self.compression not in JPEG2000:
             return
@@ -168,7 +169,7 @@ class _LevelTable:
 
 
 def _mark_outside(tables: tuple[_LevelTable, ...], size_bytes: int) -> None:
-    """Mark the tiles that lie past the end of the file, in its header, or over each other; and as good those that are not recorded."""
+    """Mark the tiles that lie past the end of the file, in its header, or over each other; those not recorded are good."""
     for table in tables:
         in_file = (table.offsets >= _HEADER_BYTES) & (table.counts > 0) & (table.counts <= size_bytes - table.offsets)
         table.state[~in_file] = _BAD

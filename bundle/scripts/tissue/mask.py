@@ -76,8 +76,8 @@ def tissue_mask(
 ) -> TissueMask:
     """Part tissue from everything else on the scores (rows, cols) of a slide, named as in :func:`score_functions`.
 
-    A patch whose scores are NaN could not be read: it decides no threshold, and is not tissue. Pen colours do not move the thresholds, so
-    that they cost no other patch.
+    A patch whose scores are NaN could not be read: it decides no threshold, and is not tissue. Pen colours do not move the
+    thresholds, so that they cost no other patch.
     """
     judged = np.isfinite(by_name[method])
     scores, darkness = np.where(judged, by_name[method], 0), by_name["otsu"]

@@ -121,8 +121,8 @@ def slide_scores(
         um_px: Resolution to score at.
 
     Returns:
-        By the names of ``scores``: (rows, cols). A patch on a tile that cannot be decoded is scored on the next finer level on which
-        it can; NaN where there is none.
+        By the names of ``scores``: (rows, cols). A patch on a tile that cannot be decoded is scored on the next finer level on
+        which it can; NaN where there is none.
 
     Raises:
         SlideError: The pixels cannot be decoded.

@@ -9,8 +9,9 @@ from monai.data import CacheDataset
 class SlideCache(CacheDataset):
     """MONAI's ``CacheDataset``, filled by the calling thread: all at once by :meth:`fill`, else item by item as each is asked for.
 
-    MONAI fills it when it is made, in a pool of threads. When an item raises, the threads go on with the others, and one that holds h5py's
-    lock when the interpreter ends keeps the process from ending for ever. One thread is as fast: h5py reads one file at a time.
+    MONAI fills it when it is made, in a pool of threads. When an item raises, the threads go on with the others, and one that
+    holds h5py's lock when the interpreter ends keeps the process from ending for ever. One thread is as fast: h5py reads one file
+    at a time.
 
     Args:
         data: items.

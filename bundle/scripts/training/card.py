@@ -128,9 +128,9 @@ def _last_word(model: str | Path, card: ModelCard) -> str:
     """What a training leaves, in a line: files, the chosen epoch, its AUC, the threshold, and what to run next."""
     training, auc, threshold = card.training, card.validation["auc"]["value"], card.threshold
     return (
-        f"trained: {model} and its card {card_path(model)}; epoch {training['epoch']} of {training['epochs']} chosen, validation AUC "
-        f"{'unknown' if auc is None else f'{auc:.3f}'}, threshold {'none' if threshold is None else f'{threshold:.3f}'}; next: evaluating "
-        f"on the test slides (evaluate.yaml) or inference on new ones (inference.yaml), with --model {model}"
+        f"trained: {model} and its card {card_path(model)}; epoch {training['epoch']} of {training['epochs']} chosen, validation "
+        f"AUC {'unknown' if auc is None else f'{auc:.3f}'}, threshold {'none' if threshold is None else f'{threshold:.3f}'}; "
+        f"next: evaluating on the test slides (evaluate.yaml) or inference on new ones (inference.yaml), with --model {model}"
     )
 
 
@@ -139,8 +139,8 @@ def read_card(model: str | Path, *, optional: bool = False, named_by: str = "--m
 
     Args:
         model: The weights.
-        optional: Whether, where neither weights nor card are there, the paper's network for two classes is described: who looks at a
-            bundle before a training sees one.
+        optional: Whether, where neither weights nor card are there, the paper's network for two classes is described: who looks at
+            a bundle before a training sees one.
         named_by: The option that names the weights, for the message.
 
     Raises:
@@ -149,8 +149,8 @@ def read_card(model: str | Path, *, optional: bool = False, named_by: str = "--m
     path = card_path(model)
     if not path.is_file() and Path(model).is_file():
         raise RequestError(
-            f"{path}: no such file beside {Path(model).name}; expected the model card that train.yaml writes with the weights: copy it "
-            "along, or train anew"
+            f"{path}: no such file beside {Path(model).name}; expected the model card that train.yaml writes with the weights: "
+            "copy it along, or train anew"
         )
     if not path.is_file() and not optional:
         raise RequestError(

@@ -53,14 +53,15 @@ def read_state(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class TrainingState:
-    """Write ``last.pt``, the whole state of a training, at its start and after every epoch, and go on from it; write the chosen weights.
+    """Write ``last.pt``, the whole state of a training, after every epoch, and go on from it; write the chosen weights.
 
     Together with :class:`.handlers.EpochSeeds` a training that was stopped anywhere and resumed ends with the same bits as
     one that was not. ``last.pt`` holds the best weights too, and the file of weights is written again from it on resuming, so
     that it does not matter which of the two files a kill left behind. Both are written beside and renamed, by the first of
     several processes; all processes read.
 
-    Network, optimizer and loss are those of the trainer. The weights that are validated and kept are those of the evaluator's network.
+    Network, optimizer and loss are those of the trainer. The weights that are validated and kept are those of the evaluator's
+    network.
 
     Args:
         folder: where ``last.pt`` lies.
@@ -116,8 +117,8 @@ class TrainingState:
         if found is not None:
             kept = [str(path) for path in (self.path, self.model) if path.is_file()]
             raise TrainingError(
-                f"epoch {engine.state.epoch}: the weights are NaN or infinite (in {found}), so the training diverged; expected finite "
-                f"numbers: train anew with a smaller --learning_rate (kept from before: {', '.join(kept) or 'nothing'})"
+                f"epoch {engine.state.epoch}: the weights are NaN or infinite (in {found}), so the training diverged; expected "
+                f"finite numbers: train anew with a smaller --learning_rate (kept from before: {', '.join(kept) or 'nothing'})"
             )
 
     def _start(self, engine: Any) -> None:

@@ -19,7 +19,8 @@ class EarlyStopping:
 
     Args:
         evaluator: Validates; its key metric is watched.
-        patience: Validations in a row without a higher key metric, after which the training ends; None lets it come to its last epoch.
+        patience: Validations in a row without a higher key metric, after which the training ends; None lets it come to its last
+            epoch.
         interval: Epochs from one validation to the next.
 
     Raises:

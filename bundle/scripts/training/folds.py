@@ -112,8 +112,8 @@ def run_stage(run_id: str, config_files: Sequence[str | Path], options: Mapping[
     if code:
         kind = RequestError if code == EXIT_WRONG_REQUEST else SlideError
         raise kind(
-            f"{options['slides']}: {run_id} ended with code {code}, its own error stands above; correct that and run the same command "
-            "again: folds that are done are kept"
+            f"{options['slides']}: {run_id} ended with code {code}, its own error stands above; correct that and run the same "
+            "command again: folds that are done are kept"
         )
 
 
@@ -129,8 +129,8 @@ def _require_folds(folder: Path, tables: Sequence[Path]) -> list[SlideRow]:
         for row in rows:
             if row.split == "test" and tested.setdefault(row.slide_id, table) != table:
                 raise RequestError(
-                    f"{table}: slide {row.slide_id} is in split test, as in {tested[row.slide_id].name}; expected every slide tested "
-                    "once: make the folds with split.yaml"
+                    f"{table}: slide {row.slide_id} is in split test, as in {tested[row.slide_id].name}; expected every slide "
+                    "tested once: make the folds with split.yaml"
                 )
     untested = [row.slide_id for row in rows if row.label is not None and row.slide_id not in tested]
     if untested:

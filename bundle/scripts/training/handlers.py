@@ -47,7 +47,7 @@ class EpochSeeds:
 
 
 class CheckpointedBlocks:
-    """Let the network of a trainer compute its blocks twice instead of keeping what the backward pass needs: less memory, more time.
+    """Let the network of a trainer compute its blocks twice instead of keeping what backward needs: less memory, more time.
 
     Args:
         enabled: False leaves the network as it is.

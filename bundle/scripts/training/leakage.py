@@ -30,8 +30,8 @@ def refuse_duplicates(table: EmbeddingTable) -> None:
         known = first_of.setdefault(header_of(table.path_of(row)).fingerprint, row)
         if known.split != row.split:
             raise RequestError(
-                f"{table.source}: slides {known.slide_id} (split {known.split}) and {row.slide_id} (split {row.split}) have the same "
-                "embedding, so they are one slide under two names, which leaks from one split to the other: remove one of them"
+                f"{table.source}: slides {known.slide_id} (split {known.split}) and {row.slide_id} (split {row.split}) have the "
+                "same embedding, so they are one slide under two names, which leaks from one split to the other: remove one of them"
             )
 
 
@@ -50,6 +50,6 @@ def refuse_seen(card: ModelCard, table: EmbeddingTable) -> None:
         seen_in = split_of.get(header_of(table.path_of(row)).fingerprint) if row.split == "test" else None
         if seen_in is not None:
             raise RequestError(
-                f"{table.source}: slide {row.slide_id} is in split test, but was in {seen_in} when the model was trained; expected test "
-                "slides that the model never saw: name the table (fold) that it was trained with by --slides"
+                f"{table.source}: slide {row.slide_id} is in split test, but was in {seen_in} when the model was trained; "
+                "expected test slides that the model never saw: name the table (fold) that it was trained with by --slides"
             )

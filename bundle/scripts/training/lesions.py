@@ -31,9 +31,9 @@ IGNORED = -1
 class LesionTargets:
     """The slides that a segmentation can learn from, and how their targets are made.
 
-    A target holds 1 for lesion, 0 for none and `IGNORED` a cell of V's grid. Slides of class 0 are without lesion everywhere. A slide
-    of class 1 takes its mask; without one the seeds of a classifier's heat map, of which the hot cells are lesion, the cold ones none, and
-    those between are ignored; without a classifier it is left out. Where nothing was observed the target is ignored.
+    A target holds 1 for lesion, 0 for none and `IGNORED` a cell of V's grid. Slides of class 0 are without lesion everywhere. A
+    slide of class 1 takes its mask; without one the seeds of a classifier's heat map, of which the hot cells are lesion, the cold
+    ones none, and those between are ignored; without a classifier it is left out. Where nothing was observed the target is ignored.
 
     Args:
         table: the dataset.
@@ -82,8 +82,8 @@ class LesionTargets:
                             sum(item["label"] == 1 for item in items), split)  # fmt: skip
         if not any(item["label"] == 1 for item in usable):
             raise RequestError(
-                f"{self.table.source}: no slide of class {self.table.class_names[1]} in split {split!r} has a mask; expected some: name "
-                "their folder with --masks, fill the column mask, or name a trained classifier with --seeds"
+                f"{self.table.source}: no slide of class {self.table.class_names[1]} in split {split!r} has a mask; expected "
+                "some: name their folder with --masks, fill the column mask, or name a trained classifier with --seeds"
             )
         return usable
 
@@ -100,7 +100,7 @@ class LesionTargets:
 
 
 class Seeds:
-    """Targets of positive slides from the heat map of a classifier, in the manner of CAM-seeded segmentation (Kolesnikov, Lampert 2016).
+    """Targets of positive slides from the heat map of a classifier, as in CAM-seeded segmentation (Kolesnikov, Lampert 2016).
 
     Args:
         model: weights of the classifier, its card beside them.
@@ -133,7 +133,8 @@ class Seeds:
         if (network["embedding_channels"], span, levels) != wanted:
             raise RequestError(
                 f"{model}: trained on {network['embedding_channels']} channels (range {span}) and {levels} thumbnail "
-                f"levels, expected {wanted[0]} (range {wanted[1]}) and {wanted[2]}: give --channel_range and --thumbnail_levels as then"
+                f"levels, expected {wanted[0]} (range {wanted[1]}) and {wanted[2]}: give --channel_range and --thumbnail_levels "
+                "as then"
             )
         refuse_seen(card, table)
 

@@ -28,8 +28,8 @@ UNKNOWN, NO_LESION, LESION = range(3)
 class LoadLesiond(MapTransform):
     """Set ``lesion`` (1, H, W), uint8, the target of each cell of V's grid: `LESION`, `NO_LESION` or `UNKNOWN`.
 
-    Slides of class 0 have no lesion anywhere. Of a slide of class 1 the mask says where; without one nothing is known. Where no patch
-    was observed nothing is known either. Stands behind ``LoadEmbeddingd``.
+    Slides of class 0 have no lesion anywhere. Of a slide of class 1 the mask says where; without one nothing is known. Where no
+    patch was observed nothing is known either. Stands behind ``LoadEmbeddingd``.
 
     Args:
         table: the dataset.
@@ -54,7 +54,8 @@ class LoadLesiond(MapTransform):
         super().__init__(keys)
         if len(table.class_names) != 2:
             raise RequestError(
-                f"{table.source}: {len(table.class_names)} classes, expected 2 for masks, without and with lesion: leave masks.yaml out"
+                f"{table.source}: {len(table.class_names)} classes, expected 2 for masks, without and with lesion: leave "
+                "masks.yaml out"
             )
         self.mask_px = mask_px
         self.lesion_from = lesion_from
@@ -63,8 +64,8 @@ class LoadLesiond(MapTransform):
         self.mask_of = {slide_id: found[slide_id] for slide_id in positive if slide_id in found}
         if not self.mask_of:
             raise RequestError(
-                f"{table.source}: no training slide of class {table.class_names[1]} has a mask; expected some: name their folder with "
-                "--masks, fill the column mask, or leave masks.yaml out"
+                f"{table.source}: no training slide of class {table.class_names[1]} has a mask; expected some: name their folder "
+                "with --masks, fill the column mask, or leave masks.yaml out"
             )
         self._to_tell = f"{len(self.mask_of)} of {len(positive)} positive training slides have a mask"
 

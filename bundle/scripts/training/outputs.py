@@ -17,8 +17,8 @@ from .checkpoint import STATE_NAME, read_state
 class TrainingOutputs:
     """The folder of the state and the log, and that of the weights, which may be the same.
 
-    The request is the settings and the number of epochs. Its own finished outputs a training may replace; those of one that was stopped
-    are kept for ``--resume true``.
+    The request is the settings and the number of epochs. Its own finished outputs a training may replace; those of one that was
+    stopped are kept for ``--resume true``.
 
     Args:
         folder: where the state and the log lie.
@@ -54,8 +54,8 @@ class TrainingOutputs:
         Of several processes the first one looks, holds and writes.
 
         Raises:
-            RequestError: see :class:`..common.outputs.HeldOutputs` and :func:`.checkpoint.read_state`, and a stopped training that is
-                neither gone on with nor to be replaced.
+            RequestError: see :class:`..common.outputs.HeldOutputs` and :func:`.checkpoint.read_state`, and a stopped training that
+                is neither gone on with nor to be replaced.
         """
         with ExitStack() as stack:
             for part in self._checked() if is_first() else ():
@@ -108,8 +108,8 @@ class TrainingOutputs:
 def _refuse_stopped(outputs: HeldOutputs, state: Path) -> None:
     if any(not journal.finished and journal.knows(STATE_NAME) for journal in outputs.before):
         raise RequestError(
-            f"{state}: the state of a training that was stopped, which this one would replace; expected to go on with it: add --resume "
-            "true, name another --output_dir, or begin anew with --replace true"
+            f"{state}: the state of a training that was stopped, which this one would replace; expected to go on with it: add "
+            "--resume true, name another --output_dir, or begin anew with --replace true"
         )
 
 

@@ -26,7 +26,7 @@ _LOGGER = logging.getLogger(__name__)
 def write_evaluation(
     collector: PredictionCollector, card: ModelCard, output_dir: str | Path, *, split: str = "test", seed: int = 0
 ) -> dict[str, Any]:
-    """Write what the model of ``card`` says of the slides that ``collector`` holds, and how good that is; of several processes one writes.
+    """Write what the model of ``card`` says of the slides in ``collector``, and how good that is; of several processes one writes.
 
     ``predictions.csv`` and ``metrics.json`` are about the calibrated probabilities, whose scale the card's threshold is on;
     ``calibration.json`` and ``reliability.png`` compare them with those before calibration; ``report.md`` is a page to read.
@@ -110,8 +110,8 @@ def _write_summary(
         *rows,
         "",
         f"Decision: {threshold}, chosen on the split {card.threshold_from!r}. Intervals: percentile bootstrap over "
-        f"{drawn['unit']}s, {drawn['resamples']} resamples, seed {metrics['seed']}, of {drawn['units']} {drawn['unit']}s; the last column "
-        "counts the resamples in which a metric is defined.",
+        f"{drawn['unit']}s, {drawn['resamples']} resamples, seed {metrics['seed']}, of {drawn['units']} {drawn['unit']}s; the "
+        "last column counts the resamples in which a metric is defined.",
         "",
         *([f"Without an interval: {missing}.", ""] if missing else []),
         f"Calibration: temperature {card.temperature:.3f} ({card.temperature_from or 'not fitted'}); "

@@ -29,7 +29,7 @@ class ChannelStatistics:
 
 
 def channel_statistics(features: NDArray[np.floating[Any]]) -> ChannelStatistics:
-    """Take the statistics of one slide from v of its patches (N, C), in float64; a patch whose channels are all zero is not observed."""
+    """Take the statistics of one slide from v of its patches (N, C), in float64; a patch of zeros is not observed."""
     observed = features.astype(np.float64)
     observed = observed[observed.any(axis=1)]
     mean = observed.mean(axis=0)

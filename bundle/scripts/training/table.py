@@ -59,9 +59,9 @@ class EmbeddingTable:
         missing = [row.slide_id for row in rows if not self.path_of(row).exists()]
         if missing and not allow_missing:
             raise RequestError(
-                f"{self.source}: {len(missing)} of {len(rows)} slides have no embedding in {self.folder} (the first is {missing[0]}.h5)"
-                f"{self._hint(missing)}; encode them, see manifest.csv for slides that failed or hold no tissue, or leave them out with "
-                "--allow_missing true"
+                f"{self.source}: {len(missing)} of {len(rows)} slides have no embedding in {self.folder} (the first is "
+                f"{missing[0]}.h5){self._hint(missing)}; encode them, see manifest.csv for slides that failed or hold no tissue, "
+                "or leave them out with --allow_missing true"
             )
         if missing:
             _LOGGER.warning("%d of %d slides have no embedding and are left out", len(missing), len(rows))
@@ -137,7 +137,7 @@ class EmbeddingTable:
         return labelled
 
     def digest(self, *splits: str) -> str:
-        """SHA-256 over the slides of the named splits (none: all): split, label, patient and what their embeddings hold, in order."""
+        """SHA-256 over the slides of the named splits (none: all): split, label, patient and content of the embedding, in order."""
         rows = [row for row in self.rows if not splits or row.split in splits]
         content = [
             (row.slide_id, row.split, row.label, row.patient, self.headers[row.slide_id].fingerprint) for row in rows
@@ -171,8 +171,8 @@ class EmbeddingTable:
         widths = {slide_id: header.channels for slide_id, header in self.headers.items()}
         if len(set(widths.values())) > 1:
             raise RequestError(
-                f"{self.folder}: embeddings of different width ({_minority(widths, 'channels')}), expected one encoder: encode all slides "
-                "anew with the same one"
+                f"{self.folder}: embeddings of different width ({_minority(widths, 'channels')}), expected one encoder: encode "
+                "all slides anew with the same one"
             )
         width = next(iter(widths.values()))
         if self.channel_range is None:
@@ -180,8 +180,8 @@ class EmbeddingTable:
         first, last = self.channel_range
         if not 0 <= first < last <= width:
             raise RequestError(
-                f"{self.folder}: channels [{first}, {last}) asked for, the embeddings have [0, {width}); expected a range inside it: "
-                "correct --channel_range"
+                f"{self.folder}: channels [{first}, {last}) asked for, the embeddings have [0, {width}); expected a range inside "
+                "it: correct --channel_range"
             )
         return last - first
 
@@ -225,8 +225,8 @@ class EmbeddingTable:
         named = {slide_id: name for slide_id, name in encoders.items() if name != UNKNOWN}
         if len(set(named.values())) > 1:
             raise RequestError(
-                f"{self.folder}: embeddings of {len(set(named.values()))} different encoders ({_minority(named)}), expected one: encode "
-                "all slides anew with the same"
+                f"{self.folder}: embeddings of {len(set(named.values()))} different encoders ({_minority(named)}), expected one: "
+                "encode all slides anew with the same"
             )
         if 0 < len(named) < len(encoders):
             _LOGGER.warning(
@@ -265,13 +265,13 @@ class EmbeddingTable:
                 faults.append(str(error).replace(str(path), path.name))
         if faults:
             raise SlideError(
-                f"{self.folder}: {len(faults)} of {len(self.rows)} embeddings cannot be used; {' | '.join(faults)} | correct them, or take "
-                f"their slides out of {self.source}"
+                f"{self.folder}: {len(faults)} of {len(self.rows)} embeddings cannot be used; {' | '.join(faults)} | correct "
+                f"them, or take their slides out of {self.source}"
             )
         self._read |= wanted
 
     def _take(self, row: SlideRow, path: Path) -> None:
-        """Check an embedding whole; keep of a training slide what the standardisation needs, so that it need not be read for that again."""
+        """Check an embedding whole; keep of a training slide what the standardisation needs, so that none is read again for it."""
         channel_range = self.channel_range or (0, None)
         embedding = embedding_file(path).read()
         require_observed(embedding, channel_range, path)

@@ -28,8 +28,8 @@ LARGEST_PICTURE_PX = 512
 class EventLog:
     """A ``SummaryWriter`` that the first of several processes makes when something is written; the others write nothing.
 
-    All handlers of a run share it, so that a run has one log. A request that turns out to be wrong leaves none. Whoever holds the folder is
-    told of the file, so that a training that is replaced takes its log along.
+    All handlers of a run share it, so that a run has one log. A request that turns out to be wrong leaves none. Whoever holds the
+    folder is told of the file, so that a training that is replaced takes its log along.
 
     Args:
         folder: where it lies.

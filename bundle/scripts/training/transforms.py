@@ -207,10 +207,10 @@ class PackMatricesd(MapTransform):
 
 
 class PadCollate:
-    """Collate slides of different size: maps are filled up on the right and at the bottom, ``image`` with zeros, which DSNet ignores.
+    """Collate slides of different size: maps are filled up on the right and at the bottom, ``image`` with zeros.
 
-    Like MONAI's ``PadListDataCollate(method="end")``, but of plain tensors: a MetaTensor looks at every operator of the network, which
-    takes longer than many of them. Channels last, the order in which convolutions are fastest.
+    Like MONAI's ``PadListDataCollate(method="end")``, but of plain tensors: a MetaTensor looks at every operator of the network,
+    which takes longer than many of them. Channels last, the order in which convolutions are fastest.
 
     Args:
         fill: value beyond a slide, by the key of the map.

@@ -16,8 +16,8 @@ from ..tiff_slide import TiffSlide
 
 BATCH = 32
 THIN_PX, READ_PX = 32, 256
-"""Tiles of a side under the first, such as the 8 rows of NDPI and VMS, are read by so many at once that they make the second: a call
-costs more than such a tile. No others, because what is read at once is what a damaged tile costs."""
+"""Tiles of a side under the first, such as the 8 rows of NDPI and VMS, are read by so many at once that they make the second:
+a call costs more than such a tile. No others, because what is read at once is what a damaged tile costs."""
 
 MAX_SKEW, ROUNDED_PX = 0.05, 2
 """How far the factors of a level along x and y may lie apart, by share or by pixels of that level."""

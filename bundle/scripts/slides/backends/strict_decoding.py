@@ -1,9 +1,9 @@
 """Tiles of a TIFF, decoded so that damage which a decoder notices is an error.
 
 libjpeg goes on behind a broken code with a warning, which imagecodecs does not hand on; OpenJPEG fills what is missing. So JPEG is
-decoded by simplejpeg, which raises on such warnings, and of JPEG 2000 the whole code stream must be there. LZW and PackBits have to give as
-many bytes as the tile has. Raw pixels that are fewer, and sums of deflate, lzma, zstd, PNG, LERC that do not match, are errors of
-imagecodecs and tifffile.
+decoded by simplejpeg, which raises on such warnings, and of JPEG 2000 the whole code stream must be there. LZW and PackBits have
+to give as many bytes as the tile has. Raw pixels that are fewer, and sums of deflate, lzma, zstd, PNG, LERC that do not match, are
+errors of imagecodecs and tifffile.
 """
 
 from typing import Any
