@@ -195,7 +195,7 @@ def small_engine(scaler: Any = None) -> Any:
     """A trainer of one weight that has seen three epochs."""
     network = torch.nn.Linear(1, 1)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-    state = SimpleNamespace(epoch=3, iteration=0, epoch_length=5)
+    state = SimpleNamespace(epoch=3, iteration=0, epoch_length=5, max_epochs=4)
     loss = torch.nn.MSELoss()
     return SimpleNamespace(network=network, optimizer=optimizer, loss_function=loss, scaler=scaler, state=state)
 
