@@ -1,5 +1,7 @@
 """The kinds of failure a user meets."""
 
+from collections.abc import Sequence
+
 
 class RequestError(ValueError):
     """The request itself is wrong (an option, a file of the request, a table's column): nothing is written, exit code 2."""
@@ -19,3 +21,9 @@ class TrainingError(RuntimeError):
 
 class StorageError(RuntimeError):
     """The outputs cannot be written any more (disk full, quota, mounted read-only): the run stops, exit code 1."""
+
+
+def first_of(parts: Sequence[str], joint: str = "; ", *, most: int = 4) -> str:
+    """Join the first parts of a message that may have many, and count the rest."""
+    left = len(parts) - most
+    return joint.join(parts[:most]) + (f"{joint}and {left} more" if left > 0 else "")

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any
 
-from .errors import RequestError
+from .errors import RequestError, first_of
 from .files import guarded_by, remove_partial
 from .journal import ANY, SUFFIX, Journal, digests_of, read_journals
 from .lock import folder_lock, refuse_foreign_lock
@@ -189,7 +189,7 @@ class HeldOutputs:
                     else "replace them with --replace true"
                 )
                 raise RequestError(
-                    f"{self.shown}: holds what {self._who} made for another request ({'; '.join(changed)}); expected the same "
+                    f"{self.shown}: holds what {self._who} made for another request ({first_of(changed)}); expected the same "
                     f"request, or a new folder: {self.elsewhere}, or {remedy}"
                 )
 

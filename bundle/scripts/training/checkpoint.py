@@ -10,7 +10,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
-from ..common.errors import RequestError, TrainingError
+from ..common.errors import RequestError, TrainingError, first_of
 from ..common.files import atomic_path
 from ..common.ranks import is_first, wait_for_all
 from ..encoding.encoders import first_not_finite, load_tensors, require_finite
@@ -46,7 +46,7 @@ def read_state(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     ]
     if changed:
         raise RequestError(
-            f"{path}: the training began with {'; with '.join(changed)}; expected the same: give the former, or train anew "
+            f"{path}: the training began with {first_of(changed, '; with ')}; expected the same: give the former, or train anew "
             "without --resume (--max_epochs may change)"
         )
     return state
