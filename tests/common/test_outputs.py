@@ -52,7 +52,7 @@ def test_a_foreign_file_is_never_replaced(tmp_path: Path, name: str, replace: bo
 def test_an_edited_output_is_the_users(tmp_path: Path) -> None:
     wrote(tmp_path)
     (tmp_path / "out.json").write_text("corrected by hand")
-    with pytest.raises(RequestError, match="changed since"):
+    with pytest.raises(RequestError, match="was changed"):
         wrote(tmp_path, replace=True)
 
 
