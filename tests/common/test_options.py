@@ -125,6 +125,19 @@ def test_the_words_of_yaml_mean_what_they_say(run_here: Callable[..., str], word
     assert run_here("--heat_maps", word, "--trainer#fast", word, "--work#content", shown) == f"{value} {value} {value}"
 
 
+def test_a_config_that_a_stage_runs_is_left_alone(run_here: Callable[..., str], bundle: Path) -> None:
+    """The command line is that of the stage: here ``heat_maps`` is no option of the other config."""
+    inner = "options: {_target_: scripts.common.options.check_options, _mode_: callable}\ntraining: ['$@options()']\n"
+    (bundle / "configs" / "inner.yaml").write_text(inner)
+    probes = (bundle / "probes.py").read_text() + (
+        "\ndef run_inner(path, content):\n    from monai.bundle import ConfigWorkflow\n    write(path, content)\n"
+        "    inner = ConfigWorkflow('configs/inner.yaml', logging_file=False, run_id='training', workflow_type='train')\n"
+        "    inner.initialize()\n    inner.run()\n"
+    )
+    (bundle / "more_probes.py").write_text(probes)
+    assert run_here("--work#_target_", "more_probes.run_inner", "--heat_maps", "no") == "21"
+
+
 def test_other_programs_are_left_alone(monkeypatch: pytest.MonkeyPatch, config: str) -> None:
     hook = sys.excepthook
     monkeypatch.setattr(sys, "argv", ["pytest", "run", "--config_file", config, "--max_epoch", "1"])

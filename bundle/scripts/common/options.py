@@ -29,7 +29,7 @@ from .files import storage_reason
 from .option_table import shown
 from .option_types import OptionType
 from .request import config_files, read_request
-from .set_config import resolver_in_use, set_in_config
+from .set_config import resolvers_in_use, set_in_config
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 128 + signal.SIGINT
@@ -49,7 +49,8 @@ def check_options() -> None:
     """Set up the exit codes, answer ``--help``, refuse what cannot work, and put the values that were meant into the config.
 
     Does nothing where the process is not ``python -m monai.bundle``: in another program the command line says nothing
-    about the config, and the exit codes are its own affair.
+    about the config, and the exit codes are its own affair. It says nothing either about a config that a stage runs, as the search
+    for the sparsity rate runs train_scae.yaml.
 
     Raises:
         RequestError: see :func:`.request.read_request` and :func:`.config_files.refuse_misplaced`.
@@ -57,8 +58,8 @@ def check_options() -> None:
     """
     if Path(sys.argv[0]).resolve() != Path(monai.bundle.__file__).with_name("__main__.py").resolve():
         return
-    resolver = resolver_in_use()
-    if resolver in _CHECKED:
+    resolver, *outer = [*resolvers_in_use()] or [None]
+    if outer or resolver in _CHECKED:
         return
     line = parse_command_line(sys.argv[1:])
     files = config_files(line.given)

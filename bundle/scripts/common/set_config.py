@@ -5,7 +5,7 @@ resolver that builds the component is on the stack, though.
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from monai.bundle.reference_resolver import ReferenceResolver
@@ -16,10 +16,18 @@ from .errors import RequestError
 
 def resolver_in_use() -> ReferenceResolver | None:
     """Return the resolver that builds the calling component, or evaluates the calling expression; None where none does."""
-    frame = inspect.currentframe()
-    while frame is not None and not isinstance(frame.f_locals.get("self"), ReferenceResolver):
+    return next(resolvers_in_use(), None)
+
+
+def resolvers_in_use() -> Iterator[ReferenceResolver]:
+    """Yield the resolver of :func:`resolver_in_use`, then those of the configs whose stages run that one, each once."""
+    frame, last = inspect.currentframe(), None
+    while frame is not None:
+        found = frame.f_locals.get("self")
+        if isinstance(found, ReferenceResolver) and found is not last:
+            last = found
+            yield found
         frame = frame.f_back
-    return None if frame is None else frame.f_locals["self"]
 
 
 def set_in_config(values: Mapping[str, Any], resolver: ReferenceResolver | None) -> None:
