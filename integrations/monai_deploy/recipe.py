@@ -16,7 +16,7 @@ from scripts.dsnet.network import DSNet
 from scripts.encoding.encoders import read_weights, require_finite, require_fit
 from scripts.inference.slide_set import InferenceSet
 from scripts.training.card import network_from_card, read_card
-from scripts.training.model_card import ModelCard
+from scripts.training.model_card import ModelCard, card_path
 
 EXPORT = "`make package` writes one that is: unpack its zip anew"
 
@@ -53,6 +53,10 @@ def read_recipe(bundle: Path) -> Recipe:
         RequestError: a file is missing, or model card, ``model.ts`` and ``model.pt`` do not belong together.
     """
     model = bundle / "models" / "model.pt"  # names the card; the file itself may be absent
+    if not card_path(model).is_file():
+        raise RequestError(
+            f"{card_path(model)}: no such file, expected the model card that train.yaml writes: put it there"
+        )
     card = read_card(model)
     parser = ConfigParser()
     parser.read_config(bundle / "configs" / "inference.yaml")

@@ -58,8 +58,9 @@ def check_options() -> None:
     """
     if Path(sys.argv[0]).resolve() != Path(monai.bundle.__file__).with_name("__main__.py").resolve():
         return
-    resolver, *outer = [*resolvers_in_use()] or [None]
-    if outer or resolver in _CHECKED:
+    resolvers = list(resolvers_in_use())
+    resolver = resolvers[0] if resolvers else None
+    if len(resolvers) > 1 or resolver in _CHECKED:
         return
     line = parse_command_line(sys.argv[1:])
     files = config_files(line.given)
