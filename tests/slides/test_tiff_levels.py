@@ -143,6 +143,16 @@ def test_a_level_with_holes_where_nothing_was_recorded_is_read(tmp_path, compres
     assert levels_of(path, pages) == SIZES[:1]
 
 
+def test_a_tile_that_level_0_lacks_hides_nothing_of_a_coarser_level(tmp_path):
+    """OpenSlide would leave its place transparent on all levels, so that its tissue would pass for glass."""
+    pages = [page_of(SLIDE, {270: (2, "Aperio Image|MPP = 0.5")}, empty=(8,)), *FULL[1:]]
+    with open_slide(write_tiff(tmp_path / "a.svs", pages)) as reader:
+        assert list(reader.level_sizes_xy_px) == list(SIZES)
+        for level, step in ((1, 2), (2, 4)):
+            place = np.s_[64 // step : 128 // step, 128 // step : 192 // step]
+            assert np.abs(whole(reader, level)[place] - SLIDE[::step, ::step][place]).mean() < 20
+
+
 def test_a_rotated_level_is_refused(path):
     write_tiff(path, [page_of(SLIDE, {ORIENTATION: (SHORT, 6)})])
     with pytest.raises(SlideError, match=r"rotated or mirrored by its tag Orientation \(6\), expected 1.*vips autorot"):

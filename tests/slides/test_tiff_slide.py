@@ -75,7 +75,7 @@ def whole(path, **options):
         ([*pyramid_of(SLIDE), label(DEFLATE, predictor=2)], ("tifffile", "openslide")),
         ([*pyramid_of(SLIDE), label(50000)], ("tifffile", "openslide")),
         ([*pyramid_of(SLIDE), label(5, predictor=9)], ("tifffile", "openslide")),
-        ([page_of(SLIDE, empty=(3,))], ("openslide", "tifffile")),
+        ([page_of(SLIDE, empty=(3,))], ("tifffile", "openslide")),
         ([page_of(SLIDE, {PHOTOMETRIC: (SHORT, 2)})], ("tifffile",)),  # the tiles say YCbCr
         ([page_of(SLIDE, colour="rgb")], ("tifffile",)),  # the tiles say RGB
     ],

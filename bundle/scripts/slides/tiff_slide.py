@@ -209,5 +209,5 @@ def _readers(
     if any(page.compression not in _SAFE_BESIDE or page.predictor not in (1, 2) for page in directories.all_pages()):
         return others, "with a page whose compression would end the process in cuCIM"
     if not is_philips(directories.pages[0]) and any((page.counts == 0).any() for page in pages):
-        return ("openslide", *others[:-1]), "with tiles that are not recorded, which cuCIM would fill with black"
+        return others, "with tiles that are not recorded, which cuCIM would fill with black"
     return ("cucim", *others), ""
