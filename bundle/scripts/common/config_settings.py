@@ -13,15 +13,15 @@ from .set_config import resolver_in_use
 
 WITHOUT_EFFECT = frozenset(
     {
-        "allow_missing", "amp", "cache_rate", "checkpointing", "classes", "dataset_dir", "device", "handlers", "masks",
+        "allow_missing", "amp", "cache_rate", "checkpointing", "classes", "data", "dataset_dir", "device", "handlers", "masks",
         "max_epochs", "network", "num_workers", "path", "sampler", "seeds", "shuffle", "slides", "thumbnail_levels",
         "train_handlers", "val_handlers",
     }
 )  # fmt: skip
 """Names of options and arguments that may differ between a training and its resumption.
 
-They say where it runs, how fast, on how many processes, and what it reports; or, as ``slides`` and ``classes``, they lead to what
-``content`` of :func:`settings_of` states as it is.
+They say where it runs, how fast, on how many processes, and what it reports; or, as ``slides``, ``data`` and ``classes``, they lead
+to what ``content`` of :func:`settings_of` states as it is.
 """
 
 Plain = str | int | float | bool | None
