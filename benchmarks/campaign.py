@@ -37,7 +37,7 @@ import h5py
 import numpy as np
 import torch
 from campaign_oracle import complaint
-from campaign_slides import UNREAD_WIDTH, write_slides
+from campaign_slides import PATCH_PX, TILE_PX, UNREAD_WIDTH, write_slides
 from tiff_bytes import Tiff
 from tiff_mutations import MUTATIONS
 
@@ -161,14 +161,22 @@ def outcome_of(slide: Damaged, folder: Path, encoded: Path, row: dict[str, str],
         return "hang"
     if row["status"] == "failed":
         return "lost" if slide.kind == "whole" else "clear" if row["error"] else "wrong"
+    got = None
     if row["status"] == "done":
         got = features(encoded / row["output"])
         if got.shape == wanted.shape and np.array_equal(got, wanted):
             return "right"
     if slide.kind == "whole":
         return "lost"
-    said = complaint(folder / Path(slide.name).name, unread_width=UNREAD_WIDTH)
+    read = tiles_under(wanted) | (set() if got is None else tiles_under(got))
+    said = complaint(folder / Path(slide.name).name, unread_width=UNREAD_WIDTH, read=read)
     return "wrong" if said else "unnoticeable"
+
+
+def tiles_under(vectors: np.ndarray) -> set[tuple[int, int]]:
+    """Column and row of the level-0 tiles on which the patches of :func:`features` lie."""
+    ends = (vectors[:, None, :2] + [[0, 0], [PATCH_PX - 1, PATCH_PX - 1]]) // TILE_PX
+    return {tuple(corner) for corner in ends.reshape(-1, 2).astype(int).tolist()}
 
 
 def manifest(path: Path) -> list[dict[str, str]]:

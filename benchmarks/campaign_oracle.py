@@ -1,6 +1,7 @@
 """What a strict reading of a damaged TIFF would notice, by decoders of other libraries; nothing of the bundle is used."""
 
 import struct
+from collections.abc import Container
 from pathlib import Path
 
 import imagecodecs
@@ -29,7 +30,7 @@ DECODERS = {
 }
 
 
-def complaint(path: Path, *, unread_width: int) -> str | None:
+def complaint(path: Path, *, unread_width: int, read: Container[tuple[int, int]] | None = None) -> str | None:
     """Why the file cannot be what its writer wrote; None where nothing in the file says so.
 
     Every directory must be readable; on its tiled pages the number of tiles must be that of the grid, each must lie in the file, state the
@@ -38,6 +39,7 @@ def complaint(path: Path, *, unread_width: int) -> str | None:
     Args:
         path: the file.
         unread_width: width of a level that nobody reads: what its tiles say cannot explain other vectors.
+        read: column and row of the tiles of the first tiled page that are read, for the same reason; None: all.
     """
     content = path.read_bytes()
     try:
@@ -52,7 +54,7 @@ def complaint(path: Path, *, unread_width: int) -> str | None:
         if page.get(WIDTH) == [unread_width]:
             continue
         try:
-            found = _complaint_of_page(content, page)
+            found = _complaint_of_page(content, page, None if number else read)
         except (KeyError, IndexError, ValueError, OverflowError, MemoryError) as error:
             found = f"{type(error).__name__}: {error}"
         if found:
@@ -60,7 +62,9 @@ def complaint(path: Path, *, unread_width: int) -> str | None:
     return None
 
 
-def _complaint_of_page(content: bytes, page: dict[int, list[int]]) -> str | None:
+def _complaint_of_page(
+    content: bytes, page: dict[int, list[int]], read: Container[tuple[int, int]] | None
+) -> str | None:
     width, height, across, down = (page[tag][0] for tag in (WIDTH, LENGTH, TILE_WIDTH, TILE_LENGTH))
     if not 0 < across <= 4096 or not 0 < down <= 4096 or set(page[BITS]) != {8} or page.get(SAMPLES) != [3]:
         return "tiles, bits or samples"
@@ -69,6 +73,8 @@ def _complaint_of_page(content: bytes, page: dict[int, list[int]]) -> str | None
         return f"{len(page[OFFSETS])} tiles on a grid of {grid}"
     tables = bytes(page.get(JPEG_TABLES, ()))
     for index, (offset, count) in enumerate(zip(page[OFFSETS], page[COUNTS], strict=True)):
+        if read is not None and divmod(index, -(-width // across))[::-1] not in read:
+            continue
         if not count or offset + count > len(content):
             return f"tile {index} lies outside the file"
         found = _complaint_of_tile(content[offset : offset + count], page[COMPRESSION][0], tables, (down, across))

@@ -14,6 +14,7 @@ REGIONS = {"cmu-1-small-region.svs": (300, 300), "tcga-cr-7395-01a-01-ts1.svs": 
 
 SIDE, MPP = 1024, 0.5
 FACTORS = (1, 2, 4)
+TILE_PX, PATCH_PX = 256, 128
 UNREAD_WIDTH = SIDE // 2
 """Of the middle level: patches come from level 0, tissue and thumbnail from the lowest."""
 
@@ -58,7 +59,7 @@ def _tiff(**options: Any) -> Callable[[Path, list[Pixels]], None]:
             for factor, pixels in zip(FACTORS, levels, strict=True):
                 file.write(
                     pixels,
-                    tile=(256, 256),
+                    tile=(TILE_PX, TILE_PX),
                     photometric="rgb",
                     metadata=None,
                     subfiletype=int(factor > 1),
@@ -77,12 +78,12 @@ def _aperio(compression: str) -> Callable[[Path, list[Pixels]], None]:
         kind: dict[str, Any] = {"photometric": "rgb", "metadata": None}
         text = APERIO.format(side=SIDE)
         with tifffile.TiffWriter(path) as file:
-            file.write(levels[0], tile=(256, 256), compression=compression, description=text, **kind)
+            file.write(levels[0], tile=(TILE_PX, TILE_PX), compression=compression, description=text, **kind)
             file.write(
                 levels[2], rowsperstrip=16, compression="jpeg", description=text.replace("|", " -> 256x256|", 1), **kind
             )
             for pixels in levels[1:]:
-                file.write(pixels, tile=(256, 256), compression=compression, description=text, **kind)
+                file.write(pixels, tile=(TILE_PX, TILE_PX), compression=compression, description=text, **kind)
 
     return write
 

@@ -50,6 +50,12 @@ def test_a_level_that_nobody_reads_explains_nothing(whole: Path, tmp_path: Path)
     assert complaint(tmp_path / "slide.tif", unread_width=UNREAD_WIDTH) is None
 
 
+def test_a_tile_that_nobody_reads_explains_nothing(whole: Path, tmp_path: Path) -> None:
+    path = changed(whole, tmp_path / "slide.tif", COUNTS, 5)
+    assert complaint(path, unread_width=0, read={(0, 0)})
+    assert complaint(path, unread_width=0, read={(1, 0), (0, 1)}) is None
+
+
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
 def test_the_same_seed_does_the_same_damage(whole: Path, mutation: Mutation) -> None:
     def damaged(seed: int) -> tuple[str, bytes]:

@@ -15,7 +15,7 @@ from encoding.painted import MeanEncoder, contents, write_painted_slide
 
 from scripts.common.errors import RequestError
 from scripts.encoding.run import ManifestRow, encode_slides
-from scripts.slides import reader as reader_module
+from scripts.slides import opening
 from scripts.slides.opening import open_slide
 from scripts.slides.reader import Decoded, SlideReader
 
@@ -67,7 +67,7 @@ def bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of good slides and, between them, of bad ones."""
     for name in ("a_good", *BAD, "h_good", "j_good"):
         write_painted_slide(tmp_path / "scans" / f"{name}.tif", seed=ord(name[0]))
-    good, test = reader_module._openers, os.getpid()
+    good, test = opening._openers, os.getpid()
 
     def openers(*about: Any, **options: Any) -> dict[str, Any]:
         def opened(path: Path) -> SlideReader:
@@ -75,7 +75,7 @@ def bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
         return dict.fromkeys(good(*about, **options), opened)
 
-    monkeypatch.setattr(reader_module, "_openers", openers)
+    monkeypatch.setattr(opening, "_openers", openers)
     monkeypatch.setattr("scripts.common.apart.POLL_S", 0.05)
     return tmp_path / "scans"
 
