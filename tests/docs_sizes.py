@@ -12,6 +12,7 @@ ALWAYS: Mapping[str, Mapping[str, str]] = {
     "training": {"max_epochs": "2"},  # the first epoch says how much time is left
     "pip": {"no-deps": ""},
     "scripts.ablations": {"max_epochs": "1", "seeds": "0", "rows": "full mixed"},
+    "campaign.py": {"slides": "4"},
     "heat_maps.py": {"methods": "gradcam", "layers": "head"},
     "kills.py": {"kills": "2", "slides": "3"},
     "mosaics.py": {"train": "6", "val": "4", "test": "4", "cells": "10"},
