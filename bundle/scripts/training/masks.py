@@ -13,6 +13,7 @@ from monai.transforms import MapTransform
 from torch import Tensor, nn
 
 from ..common.errors import RequestError
+from ..common.option_table import checked
 from ..dsnet.heat_map import Network
 from ..dsnet.network import DSNet
 from ..encoding.embedding_file import embedding_file
@@ -142,10 +143,8 @@ class LesionLoss(nn.Module):
 
     def __init__(self, of_slides: nn.Module, weight: float) -> None:
         super().__init__()
-        if weight < 0:
-            raise RequestError(f"mask_weight {weight}; expected 0 or more")
         self.of_slides = of_slides
-        self.weight = weight
+        self.weight = checked("mask_weight", weight)
         self.of_cells = DiceCELoss(sigmoid=True)
 
     def forward(self, logits: tuple[Tensor, Tensor], targets: tuple[Tensor, Tensor]) -> Tensor:
