@@ -2,7 +2,8 @@
 
     python benchmarks/fewer_slides.py nic/slides.csv --train 20 40 80 --output_dir curve
 
-writes curve/train20.csv, curve/train40.csv and curve/train80.csv. A smaller set is part of each larger one. Validation and test slides stay as they are.
+writes curve/train20.csv, curve/train40.csv and curve/train80.csv. A smaller set is part of each larger one. Validation and test slides stay
+as they are.
 """
 
 import argparse
