@@ -35,6 +35,7 @@ AFTER_START = (
     "docs/formats.md",
     "docs/report.md",
     "docs/training.md",
+    "docs/comparison.md",
 )
 ON_PUBLISHED_DATA = (  # in this order: a page goes on with what those before it left
     "docs/results.md",

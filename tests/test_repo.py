@@ -29,6 +29,7 @@ STAGES = [
     "scae",
     "encoding",
     "dsnet",
+    "baselines",
     "evaluation",
     "training",
     "inference",

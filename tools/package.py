@@ -30,14 +30,12 @@ import yaml
 REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO / "bundle"))
 from scripts.common.files import atomic_path, sha256_of  # noqa: E402
+from scripts.training.card import NETWORKS  # noqa: E402
 
 FOLDERS = ("configs", "docs", "scripts")
 WEIGHTS = ("model.pt", "model.json", "scae.pt")
 DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say
 
-
-MODULES = {"DSNet": "network", "DSNetSegmentation": "segmentation", "AttentionPooling": "attention_pooling"}
-"""Where in ``scripts.dsnet`` the networks that a card may name are."""
 
 FIND_CODE = (
     "$sys.path.insert(1, next(str(one.frame.f_locals['self'].config_root_path.resolve().parent) for one in inspect.stack(0) "
@@ -128,7 +126,7 @@ def write_json_configs(folder: Path) -> None:
         "thumbnail_levels": card["network"]["thumbnail_levels"] if card["network"]["thumbnail_stream"] else None,
         "channel_range": card["channel_range"],
         "network_def": {
-            "_target_": f"scripts.dsnet.{MODULES[card['architecture']]}.{card['architecture']}",
+            "_target_": f"{NETWORKS[card['architecture']].__module__}.{card['architecture']}",
             **card["network"],
         },
     }

@@ -3,8 +3,8 @@ import pytest
 import torch
 from random_matrices import random_image
 
+from scripts.baselines.attention_pooling import AttentionPooling
 from scripts.common.errors import RequestError
-from scripts.dsnet.attention_pooling import AttentionPooling
 from scripts.dsnet.grad_cam import LAYERS, METHODS, grad_cam
 from scripts.dsnet.heat_map import HeatMap, Network
 from scripts.dsnet.network import DSNet

@@ -51,7 +51,7 @@ def _contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractC
 @contextmanager
 def _statistics_kept(block: nn.Module) -> Iterator[None]:
     """Let the norms of a block normalise without moving their running statistics, which have moved in the first run."""
-    norms = [module for module in block.modules() if isinstance(module, SparseBatchNorm2d)]
+    norms = [module for module in block.modules() if isinstance(module, SparseBatchNorm2d | nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from ..common.errors import RequestError
 from ..common.option_table import checked
-from .attention_pooling import AttentionPooling
+from .baseline import Baseline
 from .grad_cam import DEFAULT_LAYER, LAYERS, grad_cam
 from .network import DSNet
 from .packing import unpack
 from .segmentation import DSNetSegmentation
 
-Network = DSNet | DSNetSegmentation | AttentionPooling
+Network = DSNet | DSNetSegmentation | Baseline
 """What train.yaml and its overlays train."""
 
 _TITLES = {"gradcam": "Grad-CAM", "gradcam++": "Grad-CAM++", "hirescam": "HiResCAM", "layercam": "LayerCAM"}
@@ -42,6 +42,9 @@ class MapKind:
 GRAD_CAM = MapKind("Grad-CAM", is_probability=False)
 LESION_MAP = MapKind("Lesion map", is_probability=True)
 PATCH_MAP = MapKind("Patch map", is_probability=True)
+ATTENTION_MAP = MapKind("Attention", is_probability=False)
+
+_OF_BASELINE = {"patches": PATCH_MAP, "attention": ATTENTION_MAP, "none": None}
 
 
 class HeatMap:
@@ -67,7 +70,7 @@ class HeatMap:
         self.source = source
 
     def __call__(self, network: Network, image: Tensor, class_index: int) -> NDArray[np.float32]:
-        """Return the map (H, W) of one slide, from 0 to 1 and 0 where no patch was observed.
+        """Return the map (H, W) of one slide, from 0 to 1 and 0 where no patch was observed; zeros where the network has none.
 
         Args:
             network: on the device of ``image``.
@@ -75,17 +78,24 @@ class HeatMap:
             class_index: class that the evidence is for; the map of a segmentation is for class 1 and has nothing to show for class
                 0.
         """
-        if self.kind(network).is_probability:
+        kind = self.kind(network)
+        if kind is None:
+            return np.zeros(tuple(image.shape[2:]), dtype=np.float32)
+        if kind.is_probability:
             return patch_probability(network, image, class_index)
+        if isinstance(network, Baseline):
+            return attention_share(network, image)
         assert isinstance(network, DSNet)
         return grad_cam(network, image, class_index, layer=self.layer, method=self.cam)
 
-    def kind(self, network: Network) -> MapKind:
-        """Say what the maps of ``network`` are.
+    def kind(self, network: Network) -> MapKind | None:
+        """Say what the maps of ``network`` are; None where it has none.
 
         Raises:
             RequestError: it has no map of the source asked for.
         """
+        if isinstance(network, Baseline):
+            return self._of_baseline(network)
         at_slide = isinstance(network, DSNet) and network.decoder is None
         if self.source == "probability" and at_slide:
             raise RequestError(
@@ -99,6 +109,12 @@ class HeatMap:
                 f"map 'cam': a {type(network).__name__} has no class activation map; expected map probability or auto"
             )
         return MapKind(_TITLES[self.cam], is_probability=False)
+
+    def _of_baseline(self, network: Baseline) -> MapKind | None:
+        found = _OF_BASELINE[network.map_source]
+        if self.source == "cam" or (self.source == "probability" and found is not PATCH_MAP):
+            raise RequestError(f"map {self.source!r}: a {type(network).__name__} has none; expected map auto")
+        return found
 
 
 def patch_probability(network: Network, image: Tensor, class_index: int) -> NDArray[np.float32]:
@@ -116,3 +132,17 @@ def patch_probability(network: Network, image: Tensor, class_index: int) -> NDAr
     if isinstance(network, DSNetSegmentation) and class_index == 0:
         probability = torch.zeros_like(probability)
     return (probability * observed).cpu().numpy().astype(np.float32)
+
+
+def attention_share(network: Baseline, image: Tensor) -> NDArray[np.float32]:
+    """Return the attention paid to each patch (H, W) of one slide ``image`` (1, C + 12L, H, W), as a share of the highest.
+
+    It says what was looked at, whatever the class.
+    """
+    was_training = network.training
+    network.eval()
+    with torch.no_grad():
+        attention = network.attention_map(image)[0, 0].float()
+    network.train(was_training)
+    share = attention / attention.max().clamp(min=torch.finfo(torch.float32).tiny)
+    return share.cpu().numpy().astype(np.float32)

@@ -15,7 +15,7 @@ from ..common.boundary import slide_boundary
 from ..common.errors import SlideError
 from ..common.files import writing_to
 from ..common.progress import track
-from ..dsnet.heat_map import HeatMap, Network
+from ..dsnet.heat_map import HeatMap, MapKind, Network
 from ..encoding.embedding_file import embedding_file
 from ..encoding.store import Embedding
 from ..evaluation.calibration import calibrated_predictions
@@ -74,6 +74,11 @@ class HeatMapWriter:
     def _seen(self) -> dict[str, str]:
         return seen_splits(self.card)
 
+    @cached_property
+    def kind(self) -> MapKind | None:
+        """What the maps are; None where the network has none."""
+        return self.heat_map.kind(self.network)
+
     def class_shown(self, prediction: Prediction) -> int:
         """Number of the class whose map is drawn."""
         if self.target is not None:
@@ -91,6 +96,7 @@ class HeatMapWriter:
 
     def _view(self, item: Mapping[str, Any], embedding: Embedding, shown: int) -> HeatMapView:
         """Make the heat map of class number ``shown``."""
+        assert self.kind is not None  # else nothing is written
         self.network.eval()
         slide, matrices = Path(item["slide"]), LoadEmbeddingd()(item)
         return HeatMapView(
@@ -104,7 +110,7 @@ class HeatMapWriter:
             slide=slide,
             bounds_xy_px=_bounds_xy_px(embedding, slide),
             picture=box_of_slide(slide, embedding.grid, SIDE_PX),
-            kind=self.heat_map.kind(self.network),
+            kind=self.kind,
         )
 
 
@@ -127,12 +133,15 @@ class HeatMapHandler:
     def attach(self, engine: Engine) -> None:
         """Register with the evaluator."""
         if self._writer is not None:
-            engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
+            engine.add_event_handler(Events.EPOCH_STARTED, self._begin, self._writer)
             engine.add_event_handler(Events.ITERATION_STARTED, self._proceed)
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._write, self._writer)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._proceed)
 
-    def _begin(self, engine: Engine) -> None:
+    def _begin(self, engine: Engine, writer: HeatMapWriter) -> None:
+        if writer.kind is None:
+            _LOGGER.warning("a %s has no heat map: none is written", type(writer.network).__name__)
+            return
         self._items = {item["slide_id"]: item for item in self._slides.items}
         self._progress = track(self._items, total=len(self._items), what="heat maps", unit="slide")
 
@@ -140,7 +149,7 @@ class HeatMapHandler:
         next(self._progress, None)
 
     def _write(self, engine: Engine, writer: HeatMapWriter) -> None:
-        if not engine.state.output:  # the slide failed
+        if not engine.state.output or writer.kind is None:  # the slide failed, or there is no map
             return
         prediction = self._collector.latest
         if not prediction.is_finite:

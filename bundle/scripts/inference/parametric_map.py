@@ -94,7 +94,7 @@ def write_parametric_map(path: Path, view: HeatMapView) -> None:
             software_versions=BUNDLE_VERSION,
             device_serial_number="0",
             contains_recognizable_visual_features=False,
-            content_label=kind.title.upper().replace(" ", "_") if kind.is_probability else "GRAD_CAM",
+            content_label="GRAD_CAM" if "CAM" in kind.title else kind.title.upper().replace(" ", "_"),
             content_description=f"{kind.title}, {class_name}"[:TEXT_CHARACTERS],
             series_description=f"Heat map, {class_name}"[:TEXT_CHARACTERS],
             specific_character_set="ISO_IR 192",  # UTF-8, for the class's name

@@ -20,7 +20,10 @@ def remarks_on(slide: SlideResult, inference: Inference) -> list[str]:
     if slide.threshold is not None and abs(slide.prediction.probabilities[1] - slide.threshold) < NEAR:
         found.append(f"The probability lies within {NEAR:g} of the threshold: the verdict is close.")
     if slide.scores is None:
-        return [*found, "Inference wrote no heat map and kept no scores of this slide (heat_maps false)."]
+        return [
+            *found,
+            "Inference wrote no heat map and kept no scores of this slide (heat_maps false, or a network without one).",
+        ]
     found += _on_tissue(slide)
     found += _on_resolution(slide)
     if inference.card.network["thumbnail_stream"] and not (slide.folder / "thumbnail.png").is_file():

@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ..common.option_table import checked
+from ..dsnet.baseline import Fitted
 from ..dsnet.sparse import Standardise
 from .evaluation import unwrapped
 
@@ -30,13 +31,19 @@ def averaged_network(network: nn.Module, optimizer: Optimizer, *, share: float |
     if share is None:
         return core
     share = checked("average", share)
-    fitted = [part for part in core.modules() if isinstance(part, Standardise)]  # when the training begins, for both
+    fitted = [
+        part for part in core.modules() if isinstance(part, Standardise | Fitted)
+    ]  # when the training begins, for both
     average = deepcopy(core, {id(part): part for part in fitted}).requires_grad_(False)
-    followers, leaders = (list(one.state_dict(keep_vars=True).values()) for one in (average, core))
+    pairs = list(zip(*(one.state_dict(keep_vars=True).values() for one in (average, core)), strict=True))
+    followers, leaders = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
+    counters = [pair for pair in pairs if not pair[0].is_floating_point()]
 
     def follow(*_: Any) -> None:
         with torch.no_grad():
             torch._foreach_lerp_(followers, leaders, share)
+            for counter, leader in counters:
+                counter.copy_(leader)
 
     optimizer.register_step_post_hook(follow)
     return average

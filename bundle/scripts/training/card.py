@@ -8,13 +8,13 @@ import monai
 import torch
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 
+from ..baselines.registry import BASELINES
 from ..common.boundary import file_boundary
 from ..common.errors import RequestError
 from ..common.files import sha256_of, write_json
 from ..common.json_files import read_json
 from ..common.ranks import is_first
 from ..common.version import BUNDLE_VERSION
-from ..dsnet.attention_pooling import AttentionPooling
 from ..dsnet.heat_map import Network
 from ..dsnet.network import DSNet
 from ..dsnet.segmentation import DSNetSegmentation
@@ -32,7 +32,7 @@ _LOGGER = logging.getLogger(__name__)
 
 Trained = TypeVar("Trained", bound=Network)
 
-NETWORKS = {network.__name__: network for network in (DSNet, DSNetSegmentation, AttentionPooling)}
+NETWORKS = {network.__name__: network for network in (DSNet, DSNetSegmentation, *BASELINES)}
 UNKNOWN_ENCODER = (None, UNKNOWN)
 
 

@@ -1,0 +1,1 @@
+"""The methods that DSNet is compared with, as networks of train.yaml."""

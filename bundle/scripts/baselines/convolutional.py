@@ -1,0 +1,113 @@
+"""The image-wise methods of the paper's Table II: a standard network on the thumbnail, or on V as an image of C channels."""
+
+from typing import Any
+
+from monai.networks.nets import ResNet, resnet18, resnet34, resnet50
+from torch import Tensor, nn
+
+from ..common.errors import RequestError
+from ..dsnet.baseline import Baseline
+from ..dsnet.packing import unpack
+from ..dsnet.sparse import LEAKY_SLOPE, SparseUnit, slide_extent, sparse_mean
+
+_RESNETS = {18: resnet18, 34: resnet34, 50: resnet50}
+TELLEZ_STRIDES = (2, 2, 2, 2, 2, 2, 1, 1)
+
+
+def _resnet(depth: int, channels: int, num_classes: int, **options: Any) -> ResNet:
+    """MONAI's 2-D ResNet.
+
+    Raises:
+        RequestError: there is none of that depth.
+    """
+    if depth not in _RESNETS:
+        raise RequestError(f"network_def: depth {depth}; expected one of {', '.join(map(str, _RESNETS))}")
+    network: ResNet = _RESNETS[depth](spatial_dims=2, n_input_channels=channels, num_classes=num_classes, **options)
+    return network
+
+
+class NaiveThumbnail(Baseline):
+    """ResNet on the finest level of T, the paper's naive approach; its stem steps by 2 (He et al. 2016), where MONAI's steps by 1.
+
+    Args:
+        num_classes: classes of the slide label.
+        depth: 18, 34 or 50.
+        common: further arguments of :class:`..dsnet.baseline.Baseline`.
+    """
+
+    sees_thumbnail = True
+
+    def __init__(self, num_classes: int = 2, *, depth: int = 50, **common: Any) -> None:
+        super().__init__(num_classes, {"depth": depth}, **common)
+        self.resnet = _resnet(depth, 3, num_classes, conv1_t_stride=2)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits (B, num_classes)."""
+        _, _, thumbnail = unpack(image, self.embedding_channels)
+        return self.resnet(thumbnail[:, :3])
+
+
+class EmbeddingResNet(Baseline):
+    """ResNet on V as an image of C channels: neural image compression as the paper compares it (Table II, "Tellez et al.").
+
+    A cell of V is a patch, so that a stem of stride 2 and its pooling would leave one cell of sixteen: both are left out, unless
+    ``stem_stride`` and ``max_pool`` ask for them.
+
+    Args:
+        num_classes: classes of the slide label.
+        depth: 18, 34 or 50.
+        stem_stride: step of the first convolution.
+        max_pool: whether it is pooled.
+        common: further arguments of :class:`..dsnet.baseline.Baseline`.
+    """
+
+    def __init__(
+        self, num_classes: int = 2, *, depth: int = 50, stem_stride: int = 1, max_pool: bool = False, **common: Any
+    ) -> None:
+        own = {"depth": depth, "stem_stride": stem_stride, "max_pool": max_pool}
+        super().__init__(num_classes, own, **common)
+        self.resnet = _resnet(
+            depth, self.embedding_channels, num_classes, conv1_t_stride=stem_stride, no_max_pool=not max_pool
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits (B, num_classes)."""
+        v, _ = self.patches(image)
+        return self.resnet(v)
+
+
+class TellezClassifier(Baseline):
+    """The classifier of neural image compression (Tellez et al., IEEE TPAMI 43(2), 2021) on V.
+
+    Eight depth-wise separable 3x3 convolutions of 128 channels, of stride 2 but the last two, each with norm, leaky ReLU and a
+    dropout of whole channels; 128 units, and the classes. Every position of the slide's box counts as observed, as there; beyond
+    it nothing does, so that padding a batch changes nothing. Where the source has a grid of one size, the last map is averaged.
+
+    Args:
+        num_classes: classes of the slide label.
+        width: channels of the convolutions, and units.
+        dropout: share of the channels that are left out after each in training.
+        common: further arguments of :class:`..dsnet.baseline.Baseline`.
+    """
+
+    def __init__(self, num_classes: int = 2, *, width: int = 128, dropout: float = 0.2, **common: Any) -> None:
+        super().__init__(num_classes, {"width": width, "dropout": dropout}, **common)
+        inputs = [self.embedding_channels, *[width] * (len(TELLEZ_STRIDES) - 1)]
+        self.blocks = nn.ModuleList(
+            SparseUnit(channels, width, 3, stride=stride, separable=True)
+            for channels, stride in zip(inputs, TELLEZ_STRIDES, strict=True)
+        )
+        self.dropout = nn.Dropout2d(dropout)
+        self.classifier = nn.Sequential(
+            nn.Linear(width, width), nn.LeakyReLU(LEAKY_SLOPE), nn.Linear(width, num_classes)
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits (B, num_classes)."""
+        x, o = self.patches(image)
+        extent = slide_extent(o)
+        o = extent
+        for block in self.blocks:
+            x, o, extent = block(x, o, extent)
+            x = self.dropout(x)
+        return self.classifier(sparse_mean(x, o))

@@ -1,0 +1,22 @@
+"""The networks of this folder, by the names that a model card gives them."""
+
+from ..dsnet.baseline import Baseline
+from .attention_pooling import AttentionPooling
+from .clam import ClamSB
+from .convolutional import EmbeddingResNet, NaiveThumbnail, TellezClassifier
+from .dsmil import Dsmil
+from .pooled import ColourStatistics, MeanPooling, NearestMean
+from .transmil import TransMil
+
+BASELINES: tuple[type[Baseline], ...] = (
+    AttentionPooling,
+    ClamSB,
+    Dsmil,
+    TransMil,
+    MeanPooling,
+    NearestMean,
+    ColourStatistics,
+    NaiveThumbnail,
+    TellezClassifier,
+    EmbeddingResNet,
+)

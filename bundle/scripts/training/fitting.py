@@ -1,0 +1,33 @@
+"""What a network takes from the training slides before its first step, beside the statistics of V."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ignite.engine import Engine, Events
+from torch import Tensor
+
+from .evaluation import unwrapped
+from .transforms import LoadEmbeddingd, PackMatricesd
+
+
+class SlideFit:
+    """Call ``fit`` of a trainer's network with its training slides, one after the other, as they are.
+
+    Args:
+        items: the training slides, as :class:`.table.EmbeddingTable` lists them.
+    """
+
+    def __init__(self, items: Sequence[Mapping[str, Any]]) -> None:
+        self.items = items
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the trainer, behind the handler that standardises; a resumed training fits the same once more."""
+        engine.add_event_handler(Events.STARTED, self._fit)
+
+    def _fit(self, engine: Any) -> None:
+        unwrapped(engine.network).fit(self._slides(engine.state.device))
+
+    def _slides(self, device: Any) -> Iterator[tuple[Tensor, int]]:
+        load, pack = LoadEmbeddingd(), PackMatricesd()
+        for item in self.items:
+            yield pack(load(item))["image"][None].to(device), int(item["label"])

@@ -1,0 +1,109 @@
+"""What every network that DSNet is compared with must do, whatever its method."""
+
+import numpy as np
+import pytest
+import torch
+from dsnet.random_matrices import random_image
+from torch import Tensor
+
+from scripts.baselines.registry import BASELINES
+from scripts.common.errors import RequestError
+from scripts.dsnet.baseline import Baseline
+from scripts.dsnet.heat_map import ATTENTION_MAP, PATCH_MAP, HeatMap
+
+SMALL = {"depth": 18}
+CHANNELS, LEVELS = 16, 2
+UNPADDED = ("NaiveThumbnail", "EmbeddingResNet")
+"""Standard dense networks, to which padding is a part of the picture."""
+
+
+def made(kind: type[Baseline], classes: int = 2) -> Baseline:
+    torch.manual_seed(0)
+    options = SMALL if "ResNet" in kind.__name__ or kind.__name__ == "NaiveThumbnail" else {}
+    return kind(classes, embedding_channels=CHANNELS, thumbnail_levels=LEVELS, **options).eval()  # type: ignore[arg-type, call-arg]
+
+
+def slides() -> tuple[Tensor, Tensor]:
+    """A slide of 9 x 7, and one of 5 x 6 whose patches reach its borders."""
+    first, second = (
+        random_image(*shape, seed=seed, embedding_channels=CHANNELS, levels=LEVELS)[None]
+        for seed, shape in enumerate(((9, 7), (5, 6)))
+    )
+    return first, second
+
+
+def batch() -> Tensor:
+    first, second = slides()
+    images = torch.zeros(2, first.shape[1], 9, 7)
+    images[:1] = first
+    images[1:, :, :5, :6] = second
+    return images
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("kind", BASELINES, ids=lambda kind: kind.__name__)
+def test_logits_of_every_slide(kind: type[Baseline], classes: int) -> None:
+    network = made(kind, classes)
+    logits, stream_score, channel_scores = network.attend(batch())
+    assert logits.shape == (2, classes) and logits.isfinite().all()
+    torch.testing.assert_close(network(batch()), logits)
+    assert set(stream_score.tolist()) == {0.0 if kind.sees_thumbnail else 1.0}
+    assert channel_scores.shape == (2, CHANNELS)
+    network.train()(batch()).sum().backward()
+    assert any(weight.grad is not None for weight in network.parameters())
+    assert network.mask_coverage(batch())[0] > 0
+
+
+@pytest.mark.parametrize("kind", BASELINES, ids=lambda kind: kind.__name__)
+def test_torchscript_says_the_same(kind: type[Baseline]) -> None:
+    network = made(kind)
+    scripted = torch.jit.script(network)
+    for found, expected in zip(scripted.attend(batch()), network.attend(batch()), strict=True):
+        torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(scripted(slides()[0]), network(slides()[0]))
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in BASELINES if kind.__name__ not in UNPADDED], ids=lambda kind: kind.__name__
+)
+def test_padding_changes_nothing(kind: type[Baseline]) -> None:
+    network = made(kind)
+    alone = torch.cat([network(image) for image in slides()])
+    torch.testing.assert_close(network(batch()), alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", BASELINES, ids=lambda kind: kind.__name__)
+def test_the_card_makes_the_same_network(kind: type[Baseline]) -> None:
+    network = made(kind, 3)
+    again = kind(**network.arguments)  # type: ignore[arg-type, call-arg]
+    assert again.arguments == network.arguments
+    assert {name: value.shape for name, value in again.state_dict().items()} == {
+        name: value.shape for name, value in network.state_dict().items()
+    }
+
+
+@pytest.mark.parametrize("kind", BASELINES, ids=lambda kind: kind.__name__)
+def test_thumbnails_are_looked_at_or_not(kind: type[Baseline]) -> None:
+    with pytest.raises(RequestError, match=f"expected {kind.sees_thumbnail}"):
+        kind(2, thumbnail_stream=not kind.sees_thumbnail)  # type: ignore[arg-type, call-arg]
+    network, image = made(kind), slides()[0]
+    changed = image.clone()
+    changed[:, CHANNELS:] = 1 - changed[:, CHANNELS:]
+    assert torch.allclose(network(image), network(changed)) != kind.sees_thumbnail
+
+
+@pytest.mark.parametrize("kind", BASELINES, ids=lambda kind: kind.__name__)
+def test_maps_show_observed_patches(kind: type[Baseline]) -> None:
+    network, image = made(kind), slides()[0]
+    observed = (image[0, :CHANNELS] != 0).any(dim=0).numpy()
+    shown, of_kind = HeatMap()(network.train(), image, 1), HeatMap().kind(network)
+    assert network.training and shown.shape == observed.shape and not shown[~observed].any()
+    assert of_kind in (PATCH_MAP, ATTENTION_MAP, None)
+    assert bool(shown.any()) == (of_kind is not None)
+    if of_kind == ATTENTION_MAP:
+        assert shown.max() == 1 and shown.min() >= 0
+    if of_kind == PATCH_MAP:
+        np.testing.assert_allclose((shown + HeatMap()(network, image, 0))[observed], 1, rtol=1e-5)
+    else:
+        with pytest.raises(RequestError, match="expected map auto"):
+            HeatMap(source="probability").kind(network)
