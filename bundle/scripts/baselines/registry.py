@@ -5,6 +5,8 @@ from .attention_pooling import AttentionPooling
 from .clam import ClamSB
 from .convolutional import EmbeddingResNet, NaiveThumbnail, TellezClassifier
 from .dsmil import Dsmil
+from .graph import GraphPooling
+from .patchwise import DiscriminativePatches, RectifiedPatches
 from .pooled import ColourStatistics, MeanPooling, NearestMean
 from .transmil import TransMil
 
@@ -19,4 +21,7 @@ BASELINES: tuple[type[Baseline], ...] = (
     NaiveThumbnail,
     TellezClassifier,
     EmbeddingResNet,
+    RectifiedPatches,
+    DiscriminativePatches,
+    GraphPooling,
 )
