@@ -24,7 +24,7 @@ TEST_JOBS ?= 2
 BENCH ?= transformation
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint type-check format bench ablations doctor weights package verify-package docs deploy-test label-test clean
+.PHONY: help install demo test lint type-check format bench ablations compare doctor weights package verify-package docs deploy-test label-test clean
 
 help: ## list the targets
 	@echo "make <target>   (VENV=$(VENV) EXTRAS=$(EXTRAS))"
@@ -62,6 +62,9 @@ bench: install ## speed of Transformation against its limits and peers (15 minut
 
 ablations: install ## the paper's Tables III to V: ARGS="--dataset_dir DIR --output_dir OUT --jobs 2"; docs/ablations.md
 	PYTHONPATH=bundle $(PYTHON) -m scripts.ablations $(ARGS)
+
+compare: install ## DSNet and its competitors on one data set: ARGS="--dataset_dir DIR --output_dir OUT --jobs 2"; docs/comparison.md
+	$(PYTHON) -m monai.bundle run comparing_methods --bundle_root bundle --config_file bundle/configs/compare_methods.yaml $(ARGS)
 
 doctor: install ## what this machine can read and encode with
 	$(PYTHON) -m monai.bundle run doctor --bundle_root bundle --config_file bundle/configs/doctor.yaml

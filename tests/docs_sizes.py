@@ -6,6 +6,7 @@ from pathlib import Path
 ALWAYS: Mapping[str, Mapping[str, str]] = {
     "cross_validating": {"max_epochs": "1"},
     "comparing": {"resamples": "50"},
+    "comparing_methods": {"max_epochs": "1", "seeds": "0", "methods": "dsnet,dsmil"},
     "generating": {"train": "6", "val": "4", "test": "4", "cells": "6"},
     "sampling": {"patches_per_slide": "8"},
     "searching": {"training_steps": "2", "measured_patches": "20", "max_steps": "2"},

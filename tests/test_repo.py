@@ -36,6 +36,7 @@ STAGES = [
     "localisation",
     "report",
     "ablations",
+    "comparison",
 ]
 MODULES = sorted(SCRIPTS.rglob("*.py"))
 BOUNDARY = SCRIPTS / "common" / "boundary.py"

@@ -22,15 +22,13 @@ from monai.bundle import ConfigParser
 from monai.bundle.reference_resolver import ReferenceResolver
 
 from ..common.errors import RequestError, SlideError
-from ..common.files import writing_to
 from ..common.option_table import options_of, shown
 from ..common.option_types import is_null
-from ..common.outputs import HeldOutputs
-from ..common.progress import track
 from ..common.request import type_of
 from .datasets import Dataset
-from .rows import CONFIGS, FULL, MIXED, ROWS, Row, rows_that_set
-from .runs import LOG, OF_RUN, Run, execute_all
+from .recipe import CONFIGS
+from .rows import FULL, MIXED, ROWS, Row, rows_that_set
+from .runs import Run, carried_out
 from .summary import TABLES, Result, read_result, summarise, write_table
 
 _LOGGER = logging.getLogger("ablations")
@@ -154,21 +152,7 @@ def _study(asked: argparse.Namespace, options: dict[str, Any]) -> int:
             for index, (dataset, name) in enumerate(zip(used, names, strict=True))
         ]
     everything = [run for of_row in runs.values() for _, run in of_row]
-    outputs = HeldOutputs(
-        asked.output_dir,
-        "ablations",
-        {},  # each run has its own request, see Run.is_done
-        writes=(*TABLES, *(f"{_below(asked, run)}/{name}" for run in everything for name in OF_RUN)),
-        below=True,
-    )
-    todo = [run for run in everything if not run.is_done()]
-    with writing_to(asked.output_dir), outputs:
-        for run in todo:
-            outputs.wrote(f"{_below(asked, run)}/{LOG}")
-        _LOGGER.info("%d runs, %d of them done before", len(everything), len(everything) - len(todo))
-        outcomes = track(execute_all(todo, jobs=asked.jobs), total=len(todo), what="ablations", unit="run")
-        failed = {run.folder for run, succeeded in outcomes if not succeeded}
-
+    with carried_out(everything, asked.output_dir, stage="ablations", tables=TABLES, jobs=asked.jobs) as failed:
         results: dict[str, list[Result]] = {
             name: [
                 read_result(run.folder, dataset=index, seed=run.seed, patients=patients[index])
@@ -185,11 +169,6 @@ def _study(asked: argparse.Namespace, options: dict[str, Any]) -> int:
         write_table(asked.output_dir, records, left_out=left_out, title=title, unit=unit)
         print((asked.output_dir / "ablations.md").read_text(encoding="utf-8"))
         return 1 if failed else 0
-
-
-def _below(asked: argparse.Namespace, run: Run) -> str:
-    """Folder of a run, relative to that of the study."""
-    return run.folder.relative_to(asked.output_dir).as_posix()
 
 
 def _datasets(folders: Sequence[Path], tables: Sequence[Path], options: dict[str, Any]) -> list[Dataset]:

@@ -1,15 +1,12 @@
 """The rows of the paper's Tables III, IV and V, each an overlay of train.yaml, with the AUC that the paper prints."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from monai.bundle import ConfigParser
 
 from ..encoding.encoders import scae_name
+from .recipe import CONFIGS, Recipe
 
-BUNDLE = Path(__file__).resolve().parents[2]
-CONFIGS = BUNDLE / "configs"
 FULL = "full"
 MIXED = "mixed"
 OF_THUMBNAIL = frozenset(
@@ -21,7 +18,7 @@ STRATEGIES = {"foreground": "separated", "background": "separated", MIXED: "mixe
 
 
 @dataclass(frozen=True)
-class Row:
+class Row(Recipe):
     """One row.
 
     Attributes:
@@ -33,7 +30,6 @@ class Row:
         overlays: config files between train.yaml and the row's own, such as recommended.yaml.
     """
 
-    name: str
     table: str
     title: str
     camelyon16: float
@@ -61,13 +57,6 @@ class Row:
         """Name of the encoder that its embeddings must be of; None: of any."""
         strategy = STRATEGIES.get(self.name)
         return None if strategy is None else scae_name(strategy)
-
-    def config(self, **options: Any) -> dict[str, Any]:
-        """Merge its files and ``options``, which may name nested ids."""
-        parser = ConfigParser(ConfigParser.load_config_files(self.files))
-        parser.update(options)
-        content: dict[str, Any] = parser.get()
-        return content
 
 
 ROWS = {

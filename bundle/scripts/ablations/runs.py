@@ -6,10 +6,12 @@ import json
 import logging
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkProcess
@@ -20,10 +22,13 @@ import torch
 from monai.bundle import ConfigWorkflow
 
 from ..common.errors import RequestError
-from ..common.files import write_json
+from ..common.files import write_json, writing_to
 from ..common.json_files import read_json
+from ..common.outputs import HeldOutputs
+from ..common.progress import track
+from ..common.serving import end_with
 from ..training.report import EVALUATION_FILES
-from .rows import BUNDLE, CONFIGS, Row
+from .recipe import BUNDLE, CONFIGS, Recipe
 
 LOG = "log.txt"
 OF_RUN = (*EVALUATION_FILES, "model.pt", "model.json", "log/last.pt", LOG, "run.json")
@@ -47,7 +52,7 @@ class Run:
         options: further options of train.yaml.
     """
 
-    row: Row
+    row: Recipe
     seed: int
     dataset_dir: Path
     dataset_digest: str
@@ -100,8 +105,51 @@ class Run:
         training = {**self.options, **common, "output_dir": str(folder / "log")}
         evaluation = {**self.options, **common, "output_dir": str(folder)}
         _run_stage("training", self.row.files, training)
+        trained_s = time.monotonic()
         _run_stage("evaluating", [*self.row.files, str(CONFIGS / "evaluate.yaml")], evaluation)
-        write_json(self.folder / "run.json", {"request": self.request, "seconds": round(time.monotonic() - start_s, 1)})
+        done_s = time.monotonic()
+        cost = {
+            "seconds": round(done_s - start_s, 1),
+            "training_s": round(trained_s - start_s, 1),
+            "evaluating_s": round(done_s - trained_s, 1),
+            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,  # Linux counts in KiB
+        }
+        write_json(self.folder / "run.json", {"request": self.request, **cost})
+
+
+@contextmanager
+def carried_out(
+    runs: Sequence[Run], output_dir: Path, *, stage: str, tables: Sequence[str], jobs: int
+) -> Iterator[set[Path]]:
+    """Execute what of ``runs`` was not done before, and give the folders of those that failed.
+
+    The folder of the study is held until the block ends, in which its tables are written.
+
+    Args:
+        runs: in folders below ``output_dir``.
+        output_dir: of the study.
+        stage: whose study it is.
+        tables: files that the block writes.
+        jobs: runs at a time.
+
+    Raises:
+        RequestError: another run was finished in the folder of one, or see :class:`..common.outputs.HeldOutputs`.
+    """
+
+    def below(run: Run, name: str) -> str:
+        return f"{run.folder.relative_to(output_dir).as_posix()}/{name}"
+
+    writes = (*tables, *(below(run, name) for run in runs for name in OF_RUN))
+    outputs = HeldOutputs(
+        output_dir, stage, {}, writes=writes, below=True
+    )  # each run has its own request, see Run.is_done
+    todo = [run for run in runs if not run.is_done()]
+    with writing_to(output_dir), outputs:
+        for run in todo:
+            outputs.wrote(below(run, LOG))
+        _LOGGER.info("%d runs, %d of them done before", len(runs), len(runs) - len(todo))
+        outcomes = track(execute_all(todo, jobs=jobs), total=len(todo), what=stage, unit="run")
+        yield {run.folder for run, succeeded in outcomes if not succeeded}
 
 
 def execute_all(runs: Sequence[Run], *, jobs: int) -> Iterator[tuple[Run, bool]]:
@@ -120,7 +168,7 @@ def execute_all(runs: Sequence[Run], *, jobs: int) -> Iterator[tuple[Run, bool]]
         while waiting or under_way:
             while waiting and len(under_way) < jobs:
                 run = waiting.pop()
-                process = fork.Process(target=_execute, args=(run,))
+                process = fork.Process(target=_execute, args=(run, os.getpid()))
                 process.start()
                 under_way[process.sentinel] = (run, process)
             ended = wait(list(under_way))
@@ -137,8 +185,9 @@ def execute_all(runs: Sequence[Run], *, jobs: int) -> Iterator[tuple[Run, bool]]
             process.join()
 
 
-def _execute(run: Run) -> None:
-    """Body of a process."""
+def _execute(run: Run, parent: int) -> None:
+    """Body of a process, which ends with the study, however that ends."""
+    end_with(parent)
     for kind in (signal.SIGTERM, signal.SIGINT):
         signal.signal(kind, signal.SIG_DFL)
     run.folder.mkdir(parents=True, exist_ok=True)

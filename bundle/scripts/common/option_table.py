@@ -170,6 +170,13 @@ OF_STAGE: dict[str, dict[str, OptionType]] = {
     "generating": {name: Whole(least=0) for name in ("train", "val", "test")},
     "cross_validating": {"folds": PathText(), "overlays": _PATHS, "more": Others()},
     "localising": {"map": Word(("cam", "probability"))},
+    "comparing_methods": {
+        "methods": Items(Text("a method"), "names of methods, such as dsnet,dsmil"),
+        "seeds": Items(Whole(least=0, most=2**32 - 1), "whole numbers, such as 0,1,2"),
+        "jobs": _COUNT,
+        "reference": Text("a method"),
+        "more": Others(),
+    },
 }
 """Options that mean something else, or exist, in one stage alone, by the id that the stage is run by."""
 

@@ -51,7 +51,7 @@ def serve(setting: Setting, work: Callable[[Any], Any], prepare: Callable[[], ob
     """
     if setting.parents_end is not None:
         setting.parents_end.close()
-    _end_with(setting.parent)
+    end_with(setting.parent)
     gc.freeze()  # what was inherited is never looked at, and so stays shared
     finished = threading.Event()
     worker = threading.Thread(target=_work, args=(setting, work, prepare, finished), name="apart")
@@ -107,7 +107,7 @@ class _Sender(QueueHandler):
             self.release()
 
 
-def _end_with(parent: int) -> None:
+def end_with(parent: int) -> None:
     """Let this process end with its parent, be the first that is ended where memory runs out, and leave no file of its memory."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     if sys.platform.startswith("linux"):

@@ -81,6 +81,56 @@ def curves(
     )
 
 
+@dataclass(frozen=True)
+class MeanRoc:
+    """The mean ROC curve of several networks on the same slides.
+
+    Attributes:
+        at: false positive rates, (`BAND_POINTS`,).
+        recall: mean recall there.
+        band: pointwise 95 % interval of it: (lower, upper); None where the slides are too few.
+    """
+
+    at: Floats
+    recall: Floats
+    band: tuple[Floats, Floats] | None
+
+
+def mean_roc(
+    is_class: ArrayLike,
+    scores: Sequence[ArrayLike],
+    *,
+    patients: Sequence[str | None] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> MeanRoc | None:
+    """Average the ROC curves of several networks at fixed false positive rates; None where all or no slides are of the class.
+
+    Args:
+        is_class: (N,) whether a slide is of the class.
+        scores: per network its probability of each slide, (N,).
+        patients: as for :func:`curves`.
+        resamples: number of resamples, the same for every network.
+        seed: of the resampling.
+    """
+    positive = np.asarray(is_class, dtype=bool)
+    if positive.all() or not positive.any():
+        return None
+    weights = resample_weights(len(positive), patients=patients, resamples=resamples, seed=seed)
+    weights = weights[(weights @ positive > 0) & (weights @ ~positive > 0)]
+    at = np.linspace(0, 1, BAND_POINTS)
+    total = np.zeros((len(weights) + 1, BAND_POINTS))
+    for score in scores:
+        every = np.concatenate([np.ones((1, len(positive))), weights])
+        fprs, recalls, _ = _rates(positive, np.asarray(score, dtype=np.float64), every)
+        total += np.stack([np.interp(at, *pair) for pair in zip(fprs, recalls, strict=True)])
+    mean, resampled = total[0] / len(scores), total[1:] / len(scores)
+    if drawn_from(len(positive), patients).too_few:
+        return MeanRoc(at, mean, None)
+    lower, upper = np.percentile(resampled, CI95_PERCENTILES, axis=0)
+    return MeanRoc(at, mean, (lower, upper))
+
+
 def _rates(positive: NDArray[np.bool_], score: Floats, weights: Floats) -> tuple[Floats, Floats, Floats]:
     """False positive rate and recall (R, P), and precision (R, P - 1), for R weightings of the slides."""
     order = np.argsort(-score, kind="stable")

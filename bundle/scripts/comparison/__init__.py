@@ -1,0 +1,1 @@
+"""DSNet and what it is compared with on one set of slides: ``make compare``."""

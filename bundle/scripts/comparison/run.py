@@ -1,0 +1,141 @@
+"""The stage ``comparing_methods``: several methods trained and tested on the same slides, and one table of them."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..ablations.datasets import Dataset
+from ..ablations.runs import Run, carried_out
+from ..common.errors import RequestError, SlideError
+from ..evaluation.curves import MeanRoc, mean_roc
+from ..training.card import read_card
+from .cost import cost_of
+from .methods import DSNET, METHODS, PAPER, Method
+from .roc import write_roc
+from .summary import COLUMNS, Outcome, Slides, read_outcome, record_of
+from .table import TABLES, write_table
+
+_LOGGER = logging.getLogger(__name__)
+_OF_RUNS = ("bundle_root", "dataset_dir", "output_dir", "model", "seed", "resume", "replace")
+
+
+def compare_methods(
+    dataset_dir: str | Path,
+    output_dir: str | Path,
+    *,
+    methods: Sequence[str] | None = None,
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    jobs: int = 1,
+    reference: str = DSNET,
+    options: Mapping[str, Any] | None = None,
+) -> list[dict[str, Any]]:
+    """Train and test methods, each once per seed, and write `TABLES`; runs that are done are kept.
+
+    Args:
+        dataset_dir: slides.csv with a column split, and an embedding per slide.
+        output_dir: folder of the tables, and of a folder ``<method>/seed<n>`` per run.
+        methods: names of `METHODS`; None: all.
+        seeds: of the trainings.
+        jobs: trainings at a time, of one thread each.
+        reference: method that the others are compared with.
+        options: of train.yaml, the same for all methods; those that are None keep the method's own.
+
+    Returns:
+        the records of the table.
+
+    Raises:
+        RequestError: no such method, an option that is set by the study itself, a run with another request in a folder of one of
+            these, or see :class:`..common.outputs.HeldOutputs`.
+        SlideError: a run failed; the table of the others is written.
+    """
+    given = {name: value for name, value in (options or {}).items() if value is not None}
+    chosen = _chosen(methods, reference, given)
+    dataset = Dataset(Path(dataset_dir), given)
+    items = dataset.table().items("test")
+    left_out = {method.name: reason for method in chosen if (reason := _reason_to_skip(method, dataset))}
+    output = Path(output_dir)
+    runs = {
+        method.name: [
+            Run(method, seed, dataset.folder.resolve(), dataset.digest, output / method.name / f"seed{seed}", given)
+            for seed in seeds
+        ]
+        for method in chosen
+        if method.name not in left_out
+    }
+    everything = [
+        run for of_seed in zip(*runs.values(), strict=True) for run in of_seed
+    ]  # every method once before the next seed
+    with carried_out(everything, output, stage="comparing_methods", tables=TABLES, jobs=jobs) as failed:
+        slides = Slides.of(items)
+        outcomes = {
+            name: [read_outcome(run, slides) for run in of_method if run.folder not in failed]
+            for name, of_method in runs.items()
+        }
+        for name, of_method in outcomes.items():
+            if not of_method:
+                left_out[name] = f"no training succeeded; {runs[name][0].folder / 'log.txt'} says why"
+        outcomes = {name: of_method for name, of_method in outcomes.items() if of_method}
+        records = [_record(METHODS[name], runs[name], outcomes, slides, items[0], reference) for name in outcomes]
+        write_roc(output / TABLES[2], output / TABLES[3], _curves(outcomes, slides))
+        said = ", ".join(f"{name} {value}" for name, value in given.items()) or "the defaults of the configs"
+        title = f"Dataset: {dataset.name}, {len(items)} test slides. Seeds: {', '.join(map(str, seeds))}. Options of all: {said}."
+        text = write_table(output, records, left_out=left_out, title=title, unit=slides.unit, reference=reference)
+    print(text)
+    if failed:
+        raise SlideError(
+            f"{output}: {len(failed)} of {len(everything)} runs failed; log.txt in their folders says why, and the same command "
+            "tries them again"
+        )
+    return records
+
+
+def _chosen(methods: Sequence[str] | None, reference: str, given: Mapping[str, Any]) -> list[Method]:
+    """The methods asked for, in the order of `METHODS`."""
+    names = list(METHODS) if methods is None else list(methods)
+    unknown = [name for name in (*names, reference) if name not in METHODS]
+    if unknown or not names:
+        raise RequestError(f"methods {', '.join(unknown) or 'none'}: expected some of {', '.join(METHODS)}")
+    if ours := [name for name in given if name in _OF_RUNS]:
+        raise RequestError(f"option {ours[0]}: the comparison sets it for every run: leave it out")
+    return [method for name, method in METHODS.items() if name in names]
+
+
+def _reason_to_skip(method: Method, dataset: Dataset) -> str | None:
+    """Why a method cannot be run on these slides, if so."""
+    if method.needs_thumbnail and not dataset.table().thumbnail_levels:
+        return "it looks at thumbnails, and some slides have none: encode the slides with encode.yaml"
+    return None
+
+
+def _record(
+    method: Method,
+    runs: Sequence[Run],
+    outcomes: Mapping[str, Sequence[Outcome]],
+    slides: Slides,
+    item: Mapping[str, Any],
+    reference: str,
+) -> dict[str, Any]:
+    """The row of one method."""
+    mine = outcomes[method.name]
+    folder = next(run.folder for run in runs if run.seed == mine[0].seed)
+    cost = cost_of(read_card(folder / "model.pt"), item)
+    against = outcomes.get(reference, ()) if method.name != reference else ()
+    found = record_of(mine, slides, cost, against=against)
+    camelyon16, tcga_lusc = PAPER.get(method.name, (None, None))
+    said = {"method": method.name, "title": method.title, "paper_camelyon16": camelyon16, "paper_tcga_lusc": tcga_lusc}
+    return {column: (said | found).get(column) for column in COLUMNS}
+
+
+def _curves(outcomes: Mapping[str, Sequence[Outcome]], slides: Slides) -> dict[str, MeanRoc]:
+    """The mean ROC curve of each method, of two classes."""
+    found = {}
+    for name, of_method in outcomes.items():
+        probabilities = [np.asarray(outcome.run.probabilities) for outcome in of_method]
+        if probabilities[0].shape[1] == 2:
+            curve = mean_roc(slides.labels == 1, [one[:, 1] for one in probabilities], patients=slides.patients)
+            if curve is not None:
+                found[name] = curve
+    return found

@@ -1,0 +1,95 @@
+"""The table of a comparison, as CSV and as a page of Markdown."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..common.files import atomic_path, write_csv
+from ..evaluation.bootstrap import RESAMPLES
+from .summary import COLUMNS
+
+TABLES = ("methods.csv", "methods.md", "roc.csv", "roc.png")
+NOTES = """\
+AUC and balanced accuracy: mean over the trainings, on the test slides, each training with the threshold of its own validation
+slides. Interval: 2.5 to 97.5 percentiles over {resamples} bootstrap resamples, each of {unit}s and of the trainings, so that it
+holds the uncertainty of both. Difference: AUC less that of `{reference}`, training by training of the same seed, on the same
+resamples, with its two-sided p (corrected for nothing); behind it the 95 % t interval of its mean over the trainings.
+Operations: convolutions and matrix products on one test slide, an addition and a multiplication are two. Memory is the largest
+of the process, libraries and slides included; time is that of one process of one thread, from start to weights, and of reading
+and judging the test slides. The paper's AUC are those of its Table II, whose patch-wise methods see raw patches.
+
+![ROC curves](roc.png)
+
+The mean of the trainings' ROC curves at each false positive rate, with its pointwise 95 % interval; `roc.csv` has the numbers."""
+HEAD = (
+    "method", "runs", "AUC (95 % interval)", "sd over seeds", "balanced accuracy", "difference (95 % interval)", "p", "t interval",
+    "validation AUC", "parameters", "GFLOP", "MiB", "training, s", "test, s", "paper: Camelyon16, TCGA-LUSC",
+)  # fmt: skip
+
+
+def write_table(
+    output_dir: Path,
+    records: Sequence[Mapping[str, Any]],
+    *,
+    left_out: Mapping[str, str],
+    title: str,
+    unit: str,
+    reference: str,
+) -> str:
+    """Write ``methods.csv`` and ``methods.md``, and return the text of the second.
+
+    Args:
+        output_dir: their folder.
+        records: one of `COLUMNS` per method.
+        left_out: methods without a row, and why.
+        title: says what was run.
+        unit: what was resampled, "slide" or "patient".
+        reference: what the others differ from.
+    """
+    write_csv(output_dir / TABLES[0], COLUMNS, records)
+    lines = [f"# Comparison of methods\n\n{title}\n", f"| {' | '.join(HEAD)} |", f"|{'---|' * len(HEAD)}"]
+    lines += [f"| {' | '.join(_cells(record))} |" for record in records]
+    if left_out:
+        lines += ["\nWithout a row:\n", *(f"- `{name}`: {reason}" for name, reason in left_out.items())]
+    lines += ["", NOTES.format(resamples=RESAMPLES, unit=unit, reference=reference), ""]
+    text = "\n".join(lines)
+    with atomic_path(output_dir / TABLES[1]) as partial:
+        partial.write_text(text, encoding="utf-8")
+    return text
+
+
+def _cells(record: Mapping[str, Any]) -> list[str]:
+    paper = [_number(record[f"paper_{data}"], "{:.3f}") or "-" for data in ("camelyon16", "tcga_lusc")]
+    return [
+        f"`{record['method']}`: {record['title']}",
+        str(record["runs"]),
+        _figure(record, "auc", "{:.3f}"),
+        _number(record["sd_over_seeds"], "{:.3f}"),
+        _figure(record, "balanced_accuracy", "{:.3f}"),
+        _figure(record, "difference", "{:+.3f}"),
+        _number(record["difference_p"], "{:.3f}"),
+        _range(record, "difference_t", "{:+.3f}"),
+        _number(record["validation_auc"], "{:.3f}"),
+        f"{record['parameters']:,}",
+        _number(record["gflop"], "{:.3f}"),
+        _number(record["peak_mib"], "{:,.0f}"),
+        _number(record["training_s"], "{:.0f}"),
+        _number(record["evaluating_s"], "{:.1f}"),
+        ", ".join(paper) if any(word != "-" for word in paper) else "",
+    ]
+
+
+def _number(value: float | None, pattern: str) -> str:
+    return "" if value is None else pattern.format(value)
+
+
+def _range(record: Mapping[str, Any], name: str, pattern: str) -> str:
+    ends = [record[f"{name}_{end}"] for end in ("low", "high")]
+    return "" if None in ends else " to ".join(map(pattern.format, ends))
+
+
+def _figure(record: Mapping[str, Any], name: str, pattern: str) -> str:
+    """A figure with its interval."""
+    if record[name] is None:
+        return ""
+    return f"{pattern.format(record[name])} ({_range(record, name, pattern) or 'no interval'})"

@@ -1,0 +1,89 @@
+"""The stage on a tiny dataset: killed, gone on with, asked again."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tiny_flow import BUNDLE, CONFIGS
+from training.embedding_files import write_dataset
+
+from scripts.common.errors import RequestError
+from scripts.comparison.run import compare_methods
+from scripts.comparison.table import TABLES
+
+STARTED_WITHIN_S = 120
+UNEQUAL = {"training_s", "evaluating_s", "peak_mib"}
+
+
+def started(dataset: Path, out: Path, methods: str) -> subprocess.Popen[bytes]:
+    words = [
+        "run",
+        "comparing_methods",
+        "--bundle_root",
+        str(BUNDLE),
+        "--config_file",
+        str(CONFIGS / "compare_methods.yaml"),
+    ]
+    words += [
+        "--dataset_dir",
+        str(dataset),
+        "--output_dir",
+        str(out),
+        "--methods",
+        methods,
+        "--seeds",
+        "0,1",
+        "--jobs",
+        "2",
+    ]
+    words += ["--max_epochs", "1", "--batch_size", "2", "--device", "cpu"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "monai.bundle", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def figures(out: Path) -> dict[str, dict[str, str]]:
+    with open(out / "methods.csv", newline="") as file:
+        return {
+            row["method"]: {name: value for name, value in row.items() if name not in UNEQUAL}
+            for row in csv.DictReader(file)
+        }
+
+
+def test_a_comparison_that_is_killed_goes_on_with_equal_figures(tmp_path: Path) -> None:
+    dataset, out = write_dataset(tmp_path / "data"), tmp_path / "out"
+    killed = started(dataset, out, "dsnet,dsmil")
+    deadline = time.monotonic() + STARTED_WITHIN_S
+    while not list(out.glob("dsnet/seed0/run.json")) and time.monotonic() < deadline and killed.poll() is None:
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait(60)
+    assert not (out / "methods.csv").exists()
+
+    assert started(dataset, out, "dsnet,dsmil").wait(240) == 0
+    assert all((out / name).is_file() for name in TABLES)
+    found = figures(out)
+    assert list(found) == ["dsnet", "dsmil"] and found["dsmil"]["difference"] and found["dsmil"]["runs"] == "2"
+    assert set(json.loads((out / "dsmil" / "seed1" / "run.json").read_text())) == {
+        "request", "seconds", "training_s", "evaluating_s", "peak_mib",
+    }  # fmt: skip
+
+    assert started(dataset, tmp_path / "again", "dsnet,dsmil").wait(240) == 0
+    assert figures(tmp_path / "again") == found
+
+
+def test_wrong_requests(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "data")
+    for wrong, message in (
+        ({"methods": ["dsnet", "abc"]}, "methods abc: expected some of dsnet, recommended"),
+        ({"reference": "abc"}, "methods abc"),
+        ({"options": {"seed": 3}}, "option seed: the comparison sets it"),
+    ):
+        with pytest.raises(RequestError, match=message):
+            compare_methods(dataset, tmp_path / "out", **wrong)  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,78 @@
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scripts.comparison.cost import Cost
+from scripts.comparison.methods import METHODS
+from scripts.comparison.summary import COLUMNS, Outcome, Slides, record_of
+from scripts.comparison.table import write_table
+from scripts.evaluation.bootstrap import Run, resampled_metrics
+from scripts.evaluation.curves import curves, mean_roc
+
+LABELS = np.arange(40) % 2
+SLIDES = Slides(LABELS, (None,) * 40, tuple(map(str, range(40))))
+COST = Cost(parameters=1234, gflop=0.5)
+
+
+def outcome(seed: int, noise: float) -> Outcome:
+    p = np.clip(0.5 + 0.2 * (LABELS - 0.5) + np.random.default_rng(seed).normal(0, noise, 40), 0, 1)
+    return Outcome(seed, Run(np.stack([1 - p, p], axis=1), 0.5), 0.9, (10.0 + seed, 1.0), 500.0)
+
+
+def test_methods_are_dsnet_and_the_overlays() -> None:
+    assert list(METHODS)[:2] == ["dsnet", "recommended"] and len(METHODS) > 10
+    assert METHODS["dsmil"].title == "DSMIL (Li et al. 2021)"
+    assert METHODS["naive"].needs_thumbnail and not METHODS["dsmil"].needs_thumbnail
+    assert not METHODS["dsnet"].needs_thumbnail
+    assert [Path(file).name for file in METHODS["recommended"].files] == ["train.yaml", "recommended.yaml"]
+
+
+def test_figures_of_a_method() -> None:
+    good, bad = [outcome(seed, 0.05) for seed in range(3)], [outcome(seed, 0.4) for seed in range(4)]
+    record = record_of(bad, SLIDES, COST, against=good, resamples=200)
+    each = [resampled_metrics(LABELS, [one.run], resamples=1).values for one in bad]
+    assert record["auc"] == pytest.approx(np.mean([values["auc"] for values in each]))
+    balanced = np.mean([(values["recall"] + values["specificity"]) / 2 for values in each])
+    assert record["balanced_accuracy"] == pytest.approx(balanced)
+    assert record["auc_low"] < record["auc"] < record["auc_high"]
+    differences = [
+        each[seed]["auc"] - resampled_metrics(LABELS, [good[seed].run], resamples=1).values["auc"] for seed in range(3)
+    ]
+    assert record["difference"] == pytest.approx(np.mean(differences))
+    assert record["difference_t_low"] < record["difference"] < record["difference_t_high"] < 0
+    assert (record["difference_t_low"] + record["difference_t_high"]) / 2 == pytest.approx(np.mean(differences))
+    assert record["difference_high"] < 0 and record["difference_p"] < 0.05
+    assert (record["training_s"], record["runs"], record["parameters"]) == (11.5, 4, 1234)
+
+
+def test_one_training_has_no_deviation() -> None:
+    record = record_of([outcome(0, 0.1)], SLIDES, COST, against=[outcome(1, 0.1)], resamples=50)
+    assert record["sd_over_seeds"] is None and "difference" not in record  # no seed in common
+
+
+def test_the_page(tmp_path: Path) -> None:
+    found = record_of([outcome(0, 0.1), outcome(1, 0.1)], SLIDES, COST, resamples=50)
+    said = {"method": "dsnet", "title": "DSNet", "paper_camelyon16": 0.76}
+    record = {column: (said | found).get(column) for column in COLUMNS}
+    text = write_table(
+        tmp_path, [record], left_out={"naive": "no T"}, title="Dataset: x.", unit="slide", reference="dsnet"
+    )
+    assert "| `dsnet`: DSNet | 2 |" in text and "- `naive`: no T" in text and "| 0.760, - |" in text
+    with open(tmp_path / "methods.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["auc"]) == pytest.approx(found["auc"]) and row["difference"] == ""
+
+
+def test_the_mean_curve_of_one_network_is_its_own() -> None:
+    scores = np.asarray(outcome(0, 0.2).run.probabilities)[:, 1]
+    mean, own = mean_roc(LABELS, [scores], resamples=100), curves(LABELS, scores, resamples=100)
+    assert mean is not None and own is not None and mean.band is not None and own.band is not None
+    np.testing.assert_allclose(mean.recall, np.interp(mean.at, own.false_positive_rate, own.recall))
+    for found, expected in zip(mean.band, own.band, strict=True):
+        np.testing.assert_allclose(found, expected)
+    twice = mean_roc(LABELS, [scores, scores], resamples=100)
+    assert twice is not None
+    np.testing.assert_allclose(twice.recall, mean.recall)
+    assert mean_roc(np.ones(40), [scores]) is None
