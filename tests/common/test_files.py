@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common.files import atomic_path, remove_partial, sha256_of, write_csv, write_json
+from scripts.common.files import atomic_path, remove_partial, sha256_of, storage_reason, write_csv, write_json
 
 
 def test_failed_write_leaves_the_old_file_and_no_partial_one(tmp_path: Path) -> None:
@@ -72,3 +72,8 @@ def test_a_full_disk_is_said_with_the_name_of_the_file(tmp_path: Path) -> None:
     with pytest.raises(OSError) as caught, atomic_path(tmp_path / "a.csv"):
         raise OSError(errno.EIO, "Input/output error")
     assert caught.value.filename is None, "it may be that of a file that is read"
+
+
+def test_a_file_that_may_not_grow_so_large_is_no_room() -> None:
+    """As on FAT32, or under ulimit -f."""
+    assert storage_reason(OSError(errno.EFBIG, "File too large")) == "File too large"

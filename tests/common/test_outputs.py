@@ -9,6 +9,7 @@ import pytest
 
 from scripts.common.errors import RequestError
 from scripts.common.files import atomic_path, write_json
+from scripts.common.journal import read_journals
 from scripts.common.outputs import HeldOutputs
 
 BUNDLE = Path(__file__).parents[2] / "bundle"
@@ -212,3 +213,10 @@ def test_a_run_that_ended_is_told_from_one_that_was_stopped(tmp_path: Path) -> N
     assert made_before(tmp_path)
     (tmp_path / "out.json").write_text("edited")
     assert not made_before(tmp_path)
+
+
+def test_lines_of_a_record_that_are_none_do_not_count(tmp_path: Path) -> None:
+    text = '{"stage": "a", "request": {}}\n3\n[]\n{"file": "b", "sha256": 5}\n{"file": 3}\n{"file": "c", "sha256": ["0"]}\n'
+    (tmp_path / ".a.outputs.jsonl").write_text(text, encoding="utf-8")
+    (journal,) = read_journals(tmp_path)
+    assert journal.files == {"c": ("0",)}

@@ -82,3 +82,13 @@ def test_weights_that_are_no_numbers(tmp_path: Path, weights: Path, value: float
     torch.save(state, tmp_path / "x.pt")
     with pytest.raises(RequestError, match=rf"x\.pt: weights that are NaN or infinite \(in {name}\)"):
         SCAEEncoder(tmp_path / "x.pt")
+
+
+def test_a_flipped_bit_is_noticed(tmp_path: Path, weights: Path) -> None:
+    """By the archive's checksums, at which torch.load does not look."""
+    content = bytearray((weights / "bare.pt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "x.pt").write_bytes(content)
+    torch.load(tmp_path / "x.pt", weights_only=True)
+    with pytest.raises(RequestError, match=r"x\.pt: damaged \(.* has not its checksum\); expected the weights"):
+        SCAEEncoder(tmp_path / "x.pt")

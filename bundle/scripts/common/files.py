@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from .errors import StorageError
 
-_STORAGE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+_STORAGE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
 _PARTIAL = re.compile(r"\.(?P<stem>.+)\.\d+\.partial(?:\.[^.]*)?", re.DOTALL)
 """A name that :func:`atomic_path` yields."""
 

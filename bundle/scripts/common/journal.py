@@ -150,8 +150,8 @@ def _read(path: Path) -> Journal:
             "name another --output_dir, or move that file away"
         )
     journal = Journal(path, str(head["stage"]), head["request"])
-    for line in lines[1:]:
-        if "file" in line:
+    for line in (one for one in lines[1:] if isinstance(one, dict)):
+        if isinstance(line.get("file"), str) and isinstance(line.get("sha256"), list):
             journal.files[line["file"]] = tuple(line["sha256"])
         journal.finished = journal.finished or "finished" in line
     return journal

@@ -1,6 +1,7 @@
 """What turns patches into vectors, behind one interface."""
 
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -92,10 +93,26 @@ def load_tensors(path: str | Path, *, expected: str) -> Any:
     """
     what = "not a checkpoint of tensors"
     with file_boundary(path, what, expected):
+        require_sums(path, expected=expected)
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:  # its text advises to run what the file holds
             raise RequestError(f"{path}: {what} ({type(error).__name__}); expected {expected}") from error
+
+
+def require_sums(path: str | Path, *, expected: str) -> None:
+    """Refuse an archive of ``torch.save`` of which an entry has another checksum than it states; ``torch.load`` does not look.
+
+    Raises:
+        RequestError: one has.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise RequestError(
+                f"{path}: damaged ({damaged} has not its checksum); expected {expected}: compare the file with its source"
+            )
 
 
 def require_finite(path: str | Path, state: Mapping[str, Tensor]) -> None:
