@@ -134,6 +134,8 @@ OPTIONS: dict[str, OptionType] = {
     "first": _PATHS,
     "second": _PATHS,
     # predictions, heat maps and pages
+    "anonymise": YesNo(),
+    "anonymise_key": PathText(),
     "threshold": _SHARE,
     "heat_maps": YesNo(),
     "target_class": Text("a class name"),

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from ..common.errors import RequestError
 from ..common.files import atomic_path, write_json
 from ..common.outputs import HeldOutputs
+from ..common.pseudonyms import AS_THEY_ARE, Names
 from ..slides.slide_ids import KnownIds
 from ..slides.table import read_slides
 from .bootstrap import RESAMPLES, Run, resampled_metrics
@@ -180,13 +181,14 @@ def _aligned(table: PredictionTable, ids: Sequence[str]) -> Run:
     return Run(np.array([table.predictions[index].probabilities for index in order]), thresholds)
 
 
-def patients_of(slides: str | Path, ids: Sequence[str]) -> list[str | None]:
-    """Return the patient of every slide, from a table.
+def patients_of(slides: str | Path, ids: Sequence[str], names: Names = AS_THEY_ARE) -> list[str | None]:
+    """Return the patient of every slide, from a table; ``ids`` are as the table has them, or as ``names`` calls them.
 
     Raises:
         RequestError: the table lacks a slide.
     """
-    patient_of = {row.slide_id: row.patient for row in read_slides(slides, known=KnownIds(frozenset(ids)))}
+    rows = read_slides(slides, known=KnownIds(frozenset(ids)))
+    patient_of = {name: row.patient for row in rows for name in (row.slide_id, names.slide(row.slide_id))}
     missing = [name for name in ids if name not in patient_of]
     if missing:
         raise RequestError(

@@ -15,6 +15,7 @@ from ..common.boundary import slide_boundary
 from ..common.errors import SlideError
 from ..common.files import writing_to
 from ..common.progress import track
+from ..common.pseudonyms import AS_THEY_ARE, Names
 from ..dsnet.heat_map import HeatMap, MapKind, Network
 from ..encoding.embedding_file import embedding_file
 from ..encoding.store import Embedding
@@ -46,6 +47,7 @@ class HeatMapWriter:
         device: where the network runs.
         target: number of that class; None is class 1 of two, else the class predicted for each slide.
         heat_map: makes the maps.
+        names: what slides and patients are called in them.
     """
 
     network: Network
@@ -54,6 +56,7 @@ class HeatMapWriter:
     device: torch.device | str = "cpu"
     target: int | None = None
     heat_map: HeatMap = field(default_factory=HeatMap)
+    names: Names = AS_THEY_ARE
 
     def write(self, item: Mapping[str, Any], prediction: Prediction) -> None:
         """Write the folder of one slide.
@@ -89,10 +92,12 @@ class HeatMapWriter:
     def _write(
         self, item: Mapping[str, Any], prediction: Prediction, embedding: Embedding, seen_in: str | None
     ) -> None:
-        folder = Path(self.output_dir) / prediction.slide_id
+        folder = Path(self.output_dir) / self.names.slide(prediction.slide_id)
         view = self._view(item, embedding, self.class_shown(prediction))
         write_heat_map(folder, view)
-        write_scores(folder, view, item=item, prediction=prediction, embedding=embedding, seen_in=seen_in)
+        write_scores(
+            folder, view, item=item, prediction=prediction, embedding=embedding, seen_in=seen_in, names=self.names
+        )
 
     def _view(self, item: Mapping[str, Any], embedding: Embedding, shown: int) -> HeatMapView:
         """Make the heat map of class number ``shown``."""
@@ -107,7 +112,7 @@ class HeatMapWriter:
             mpp_x=embedding.attributes.get("mpp_x"),
             mpp_y=embedding.attributes.get("mpp_y"),
             class_name=self.card.class_names[shown],
-            slide=slide,
+            slide=Path() if self.names.anonymise else slide,  # a DICOM map takes the patient from it
             bounds_xy_px=_bounds_xy_px(embedding, slide),
             picture=box_of_slide(slide, embedding.grid, SIDE_PX),
             kind=self.kind,

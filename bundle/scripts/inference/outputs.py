@@ -6,6 +6,7 @@ from typing import Any
 
 from ..common.files import sha256_of
 from ..common.outputs import HeldOutputs
+from ..common.pseudonyms import AS_THEY_ARE, Names
 from .slide_set import listed_slides
 
 OF_RUN = ("predictions.csv", "inference.json")
@@ -26,6 +27,7 @@ def held_predictions(
     split: str | None = None,
     heat_maps: bool = True,
     replace: bool = False,
+    names: Names = AS_THEY_ARE,
 ) -> HeldOutputs:
     """The outputs of inference in ``output_dir``.
 
@@ -40,20 +42,22 @@ def held_predictions(
         split: of the embeddings.
         heat_maps: whether they will be written.
         replace: whether predictions of another request may be replaced.
+        names: what slides are called in them.
 
     Raises:
-        RequestError: the slides cannot be listed.
+        RequestError: the slides cannot be listed, or anonymous outputs would hold what is called by them.
     """
-    request: dict[str, Any] = {"model": sha256_of(model), **options, "split": split}
+    names.require_outside(dataset_dir, "--dataset_dir")
+    request: dict[str, Any] = {"model": sha256_of(model), **options, "split": split, **names.request}
     if slides is None:
-        request["dataset_dir"] = str(Path(dataset_dir).absolute())
+        request["dataset_dir"] = names.place(str(Path(dataset_dir).absolute()))
     else:
-        weights = sha256_of(encoder) if Path(encoder).is_file() else str(encoder)
-        request |= {"slides": str(Path(slides).absolute()), "encoder": weights, **encoding}
-    names = list(OF_RUN)
+        weights = sha256_of(encoder) if Path(encoder).is_file() else names.place(str(encoder))
+        request |= {"slides": names.place(str(Path(slides).absolute())), "encoder": weights, **encoding}
+    writes = list(OF_RUN)
     if slides is None or Path(dataset_dir).absolute() != Path(output_dir).absolute():
-        names.append("manifest.csv")  # else encoding holds it
+        writes.append("manifest.csv")  # else encoding holds it
     if heat_maps:
-        ids = [row.slide_id for row in listed_slides(slides, dataset_dir, split)]
-        names += [f"{slide_id}/{name}" for slide_id in ids for name in OF_SLIDE]
-    return HeldOutputs(output_dir, "inference", request, writes=names, replace=replace)
+        ids = [names.slide(row.slide_id) for row in listed_slides(slides, dataset_dir, split)]
+        writes += [f"{slide_id}/{name}" for slide_id in ids for name in OF_SLIDE]
+    return HeldOutputs(output_dir, "inference", request, writes=writes, replace=replace)

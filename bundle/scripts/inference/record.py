@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..common.files import atomic_path, relative_to, write_json
+from ..common.pseudonyms import AS_THEY_ARE, Names
 from ..common.version import BUNDLE_VERSION
 from ..encoding.store import Embedding
 from ..encoding.tissue_record import TissueRecord
@@ -53,6 +54,7 @@ def write_scores(
     prediction: Prediction,
     embedding: Embedding,
     seen_in: str | None,
+    names: Names = AS_THEY_ARE,
 ) -> None:
     """Write ``scores.json`` and, unless it is white all over, the finest level of T as ``thumbnail.png``.
 
@@ -63,6 +65,7 @@ def write_scores(
         prediction: what was predicted.
         embedding: the slide's embedding.
         seen_in: split in which the model met this slide when it was trained, None if it did not.
+        names: what the patient is called; where slides have other names, nothing is told of the file either.
     """
     attributes, tissue = embedding.attributes, embedding.tissue
     thumbnail = _finest(view.thumbnail)
@@ -72,9 +75,9 @@ def write_scores(
     cell_mm2 = None if mpp_x is None or mpp_y is None else embedding.patch_px_level0**2 * mpp_x * mpp_y / 1e6
     content = {
         "format": SCORES_FORMAT,
-        "slide": relative_to(item["slide"], folder.parent),
-        "slide_print": slide_print(Path(item["slide"])),
-        "patient": item["patient"] or None,
+        "slide": "" if names.anonymise else relative_to(item["slide"], folder.parent),
+        "slide_print": None if names.anonymise else slide_print(Path(item["slide"])),
+        "patient": names.patient(item["patient"]) or None,
         "seen_in": seen_in,
         "class_shown": view.class_name,
         "heat_map": view.kind.title,

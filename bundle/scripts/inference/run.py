@@ -1,17 +1,21 @@
 """The stage ``inference``: what becomes of the classified slides."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..common.errors import RequestError
+from ..common.pseudonyms import Names
 from ..evaluation.calibration import calibrated_predictions
 from ..evaluation.predictions import Prediction, write_predictions
 from ..training.evaluation import PredictionCollector
 from ..training.model_card import ModelCard
 from .record import write_run
 from .slide_set import InferenceSet
+
+PLACES = ("slides", "dataset_dir", "model", "encoder")
+"""Settings that are paths."""
 
 
 def class_index(card: ModelCard, target_class: str | int | None) -> int | None:
@@ -50,9 +54,25 @@ def write_results(
     card, output = slides.card, Path(output_dir)
     chosen = card.threshold if threshold is None else threshold
     calibrated = calibrated_predictions(_finite(slides, collector.predictions), card.temperature)
-    predictions = [replace(one, other_label=slides.other_labels.get(one.slide_id)) for one in calibrated]
+    names = slides.names
+    predictions = [
+        replace(
+            one,
+            slide_id=names.slide(one.slide_id),
+            other_label=None if names.anonymise else slides.other_labels.get(one.slide_id),
+        )
+        for one in calibrated
+    ]
     write_predictions(output / "predictions.csv", predictions, class_names=card.class_names, threshold=chosen)
-    write_run(output / "inference.json", card=card, threshold=chosen, settings=settings or {})
+    write_run(output / "inference.json", card=card, threshold=chosen, settings=told(settings or {}, names))
+
+
+def told(settings: Mapping[str, Any], names: Names) -> dict[str, Any]:
+    """The settings as inference.json states them: of places whatever they may be called."""
+    return {
+        name: names.place(str(value)) if value is not None and name in PLACES else value
+        for name, value in settings.items()
+    }
 
 
 def _finite(slides: InferenceSet, predictions: Sequence[Prediction]) -> list[Prediction]:

@@ -12,6 +12,7 @@ from torch import nn
 from ..common.boundary import file_boundary, slide_boundary
 from ..common.errors import RequestError, SlideError
 from ..common.files import relative_to, write_csv
+from ..common.pseudonyms import AS_THEY_ARE, NOT_TOLD, Names
 from ..encoding.embedding_file import UNKNOWN, header_of
 from ..encoding.job import COLUMNS, ManifestRow
 from ..encoding.named_encoder import identity_of
@@ -38,6 +39,7 @@ class InferenceSet:
         model: weights that the card belongs to.
         encoding: further arguments of :func:`..encoding.run.encode_slides`.
         split: of embeddings with a table, the slides of this split alone; None: all.
+        names: what slides and patients are called in what is written.
     """
 
     def __init__(
@@ -50,8 +52,10 @@ class InferenceSet:
         model: str | Path,
         encoding: dict[str, Any] | None = None,
         split: str | None = None,
+        names: Names = AS_THEY_ARE,
     ) -> None:
         self.slides = slides
+        self.names = names
         self.folder = Path(dataset_dir)
         self.card = card
         self.encoder_def = encoder_def
@@ -231,10 +235,18 @@ class InferenceSet:
             for item, path in ((item, Path(item["embedding"])) for item in self.items)
             if item["slide_id"] not in entered
         ]
+        rows = [*self.manifest, *classified]
+        if self.names.anonymise:
+            return [_without_names(row, self.names) for row in rows]
         return [
-            replace(entry, output=relative_to(self.folder / entry.output, output_dir)) if entry.output else entry
-            for entry in [*self.manifest, *classified]
+            replace(row, output=relative_to(self.folder / row.output, output_dir)) if row.output else row
+            for row in rows
         ]
+
+
+def _without_names(row: ManifestRow, names: Names) -> ManifestRow:
+    """A row of the manifest that tells of a slide by its salted id alone."""
+    return replace(row, slide_id=names.slide(row.slide_id), slide="", output="", error=NOT_TOLD if row.error else "")
 
 
 def listed_slides(slides: str | None, dataset_dir: str | Path, split: str | None = None) -> list[SlideRow]:

@@ -12,6 +12,7 @@ from sklearn.metrics import confusion_matrix
 from ..common.boundary import file_boundary
 from ..common.errors import RequestError
 from ..common.json_files import NONE, NUMBER, Kind, read_json
+from ..common.pseudonyms import AS_THEY_ARE, Names
 from ..evaluation.bootstrap import evaluate
 from ..evaluation.calibration import ReliabilityBin, reliability
 from ..evaluation.compare import patients_of
@@ -77,13 +78,16 @@ class Performance:
         return {"val": "validation", "train": "training"}.get(self.split, "test")
 
 
-def of_evaluation(folder: str | Path, inference: Inference, *, slides: str | Path | None = None) -> Performance:
+def of_evaluation(
+    folder: str | Path, inference: Inference, *, slides: str | Path | None = None, names: Names = AS_THEY_ARE
+) -> Performance:
     """Read what ``evaluating`` wrote about the model that made the predictions.
 
     Args:
         folder: with ``predictions.csv``, ``metrics.json`` and ``calibration.json``.
         inference: the run that is reported.
         slides: table with the column ``patient``, for the curves' bands.
+        names: what slides may be called there.
 
     Raises:
         RequestError: a file is missing or is not what evaluating writes, or is about another model.
@@ -94,6 +98,11 @@ def of_evaluation(folder: str | Path, inference: Inference, *, slides: str | Pat
     calibration = read_json(folder / "calibration.json", expected=expected, fields=CALIBRATION_FIELDS)
     table = read_predictions(folder / "predictions.csv")
     card = inference.card
+    unlabelled = sum(one.label is None for one in table.predictions)
+    if unlabelled or not table.predictions:
+        raise RequestError(
+            f"{folder / 'predictions.csv'}: {unlabelled} of {len(table.predictions)} slides have no label, expected {expected}"
+        )
     for what, found, wanted in (
         ("classes", list(table.class_names), list(inference.class_names)),
         ("temperature", calibration["temperature"], card.temperature),
@@ -104,7 +113,7 @@ def of_evaluation(folder: str | Path, inference: Inference, *, slides: str | Pat
                 f"{folder}: {what} {found}, expected {wanted} as in the card of the model that made the predictions: evaluate "
                 "that model"
             )
-    patients = None if slides is None else patients_of(slides, [one.slide_id for one in table.predictions])
+    patients = None if slides is None else patients_of(slides, [one.slide_id for one in table.predictions], names)
     with file_boundary(folder / "calibration.json", "not a calibration", expected):
         bins = [
             ReliabilityBin(**{**one, "ci95": one["ci95"] and tuple(one["ci95"])})

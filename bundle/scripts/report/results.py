@@ -1,16 +1,18 @@
 """What the report is made of: the files that inference left."""
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..common.boundary import file_boundary
 from ..common.errors import RequestError
 from ..common.json_files import NONE, NUMBER, Kind, read_json
+from ..common.pseudonyms import NOT_TOLD, Names
 from ..evaluation.metrics import predicted_classes
 from ..evaluation.predictions import Prediction, read_predictions
 from ..inference.record import RUN_FORMAT, SCORES_FORMAT
+from ..inference.run import told
 from ..training.model_card import ModelCard
 
 EXPECTED = "what inference writes: run it anew with this version"
@@ -136,6 +138,25 @@ def read_inference(folder: str | Path | None) -> Inference:
     done = {slide.slide_id for slide in slides}
     others = tuple(row for row in _read_manifest(folder / "manifest.csv") if row["slide_id"] not in done)
     return Inference(folder, table.class_names, tuple(slides), others, run, card)
+
+
+def renamed(inference: Inference, names: Names) -> Inference:
+    """Call slides, patients and places by other names, unless inference did so; the files stay where they are."""
+    if not names.anonymise or inference.run["settings"].get("anonymise"):
+        return inference
+    slides = tuple(
+        replace(
+            slide,
+            prediction=replace(slide.prediction, slide_id=names.slide(slide.slide_id), other_label=None),
+            scores=slide.scores and slide.scores | {"patient": slide.patient and names.patient(slide.patient)},
+        )
+        for slide in inference.slides
+    )
+    others = tuple(
+        {**row, "slide_id": names.slide(row["slide_id"]), "slide": "", "error": NOT_TOLD} for row in inference.others
+    )
+    run = inference.run | {"settings": told(inference.run["settings"], names)}
+    return replace(inference, slides=slides, others=others, run=run)
 
 
 def _read_scores(path: Path) -> dict[str, Any]:

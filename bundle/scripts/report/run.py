@@ -8,10 +8,11 @@ from ..common.errors import SlideError
 from ..common.files import atomic_path, writing_to
 from ..common.outputs import HeldOutputs
 from ..common.progress import track
+from ..common.pseudonyms import AS_THEY_ARE, Names
 from .pages import Report, cohort_page, slide_page
 from .performance import is_part_of, of_cohort, of_evaluation
 from .pictures import Picture, slide_pictures
-from .results import read_inference
+from .results import read_inference, renamed
 
 SLIDE_SIDE_PX = 960
 COHORT_SIDE_PX = 480
@@ -31,6 +32,7 @@ def write_reports(
     output_dir: str | Path | None = None,
     seed: int = 0,
     replace: bool = False,
+    names: Names = AS_THEY_ARE,
 ) -> Path:
     """Write ``report.html`` and ``slides/<slide_id>.html``, each a file that needs nothing else.
 
@@ -41,6 +43,7 @@ def write_reports(
         output_dir: folder of the pages; ``predictions_dir`` where it is None.
         seed: of the bootstrap.
         replace: whether a report of another request may be replaced.
+        names: what slides, patients and places are called on the pages; those of an inference that had other names stay.
 
     Returns:
         path of the cohort's page.
@@ -50,18 +53,21 @@ def write_reports(
             :class:`..common.outputs.HeldOutputs`.
         SlideError: the heat maps of some slides cannot be shown; everything else is written.
     """
-    inference = read_inference(predictions_dir)
+    inference = renamed(read_inference(predictions_dir), names)
     output = inference.folder if output_dir is None else Path(output_dir)
     named = {"predictions_dir": inference.folder, "evaluation_dir": evaluation_dir, "slides": slides}
     outputs = HeldOutputs(
         output,
         "reporting",
-        {name: None if path is None else str(Path(path).absolute()) for name, path in named.items()} | {"seed": seed},
+        {name: None if path is None else names.place(str(Path(path).absolute())) for name, path in named.items()}
+        | {"seed": seed, **names.request},
         writes=("report.html", *(f"slides/{slide.slide_id}.html" for slide in inference.slides)),
         replace=replace,
     )
     outputs.check()
-    performances = [] if evaluation_dir is None else [of_evaluation(evaluation_dir, inference, slides=slides)]
+    performances = (
+        [] if evaluation_dir is None else [of_evaluation(evaluation_dir, inference, slides=slides, names=names)]
+    )
     notes = []
     cohort = of_cohort(inference, seed=seed)
     if cohort and performances and is_part_of(cohort, performances[0]):
@@ -84,6 +90,7 @@ def write_reports(
     sides_px = (SLIDE_SIDE_PX, max(LEAST_SIDE_PX, round(shrunk)))
     path = output / "report.html"
     with writing_to(output), outputs:
+        names.keep()
         small: list[Picture | None] = []
         failures: list[SlideError] = []
         for slide in track(inference.slides, total=len(inference.slides), what="reports", unit="slide"):

@@ -1,12 +1,13 @@
 """Files that an evaluation leaves: predictions, metrics, calibration with its plot, and a page that sums them up."""
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from ..common.figure_words import shortened
 from ..common.files import atomic_path, write_json
+from ..common.pseudonyms import AS_THEY_ARE, Names
 from ..common.ranks import is_first
 from ..evaluation.bootstrap import Run, evaluate, resampled_metrics
 from ..evaluation.calibration import calibrated_predictions, reliability
@@ -24,7 +25,13 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def write_evaluation(
-    collector: PredictionCollector, card: ModelCard, output_dir: str | Path, *, split: str = "test", seed: int = 0
+    collector: PredictionCollector,
+    card: ModelCard,
+    output_dir: str | Path,
+    *,
+    split: str = "test",
+    seed: int = 0,
+    names: Names = AS_THEY_ARE,
 ) -> dict[str, Any]:
     """Write what the model of ``card`` says of the slides in ``collector``, and how good that is; of several processes one writes.
 
@@ -37,18 +44,21 @@ def write_evaluation(
         output_dir: folder of the files.
         split: Which slides those are.
         seed: of the bootstrap.
+        names: what slides are called in predictions.csv.
 
     Returns:
         the metrics.
     """
     if not is_first():
         return {}
+    names.keep()
     output = Path(output_dir)
-    temperature, threshold, names = card.temperature, card.threshold, card.class_names
+    temperature, threshold, classes = card.temperature, card.threshold, card.class_names
     labels, raw = collector.labels, collector.probabilities
     predictions = calibrated_predictions(collector.predictions, temperature)
     probabilities = [prediction.probabilities for prediction in predictions]
-    write_predictions(output / "predictions.csv", predictions, class_names=names, threshold=threshold)
+    told = [replace(one, slide_id=names.slide(one.slide_id)) for one in predictions]
+    write_predictions(output / "predictions.csv", told, class_names=classes, threshold=threshold)
     metrics = evaluate(
         labels,
         probabilities,
@@ -71,8 +81,8 @@ def write_evaluation(
     write_reliability_plot(
         output / "reliability.png",
         [(title, bins[when]) for when, title in titles.items() if when == "before" or temperature != 1],
-        probability=f"P({shortened(names[1])})" if len(names) == 2 else "highest probability",
-        event=f"share of {shortened(names[1])}" if len(names) == 2 else "share of right ones",
+        probability=f"P({shortened(classes[1])})" if len(classes) == 2 else "highest probability",
+        event=f"share of {shortened(classes[1])}" if len(classes) == 2 else "share of right ones",
     )
     _write_summary(output / "report.md", metrics, calibration, card, slides=len(predictions))
     _LOGGER.info("%s, %d slides of the split %s", _auc_in_words(metrics), len(predictions), split)
