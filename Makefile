@@ -16,6 +16,7 @@ STAMP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 
 DEPLOY_VENV ?= .venv-deploy
 LABEL_VENV ?= .venv-label
+AUDIT_VENV ?= .venv-audit
 NAME := pathology_wsi_dsnet_classification
 
 TEST_JOBS ?= 2
@@ -24,7 +25,7 @@ TEST_JOBS ?= 2
 BENCH ?= transformation
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint type-check format bench ablations compare doctor weights package verify-package docs deploy-test label-test clean
+.PHONY: help install demo test lint type-check format bench faults audit ablations compare doctor weights package verify-package docs deploy-test label-test clean
 
 help: ## list the targets
 	@echo "make <target>   (VENV=$(VENV) EXTRAS=$(EXTRAS))"
@@ -59,6 +60,13 @@ format: install ## let ruff format and repair what it can
 
 bench: install ## speed of Transformation against its limits and peers (15 minutes); BENCH=<name> ARGS="..." runs another
 	$(PYTHON) benchmarks/$(BENCH).py $(or $(ARGS),--output_dir bench)
+
+faults: install ## a campaign of damaged files, odd commands, kills and full disks (half an hour): ARGS="--seed 1 --scale 0.1"; docs/reliability.md
+	$(PYTHON) benchmarks/campaign.py $(ARGS)
+
+audit: install ## secrets in the files, versions with known holes (pip-audit, in .venv-audit, where it can be had); docs/security.md
+	@test -x $(AUDIT_VENV)/bin/pip-audit || { $(PYTHON3) -m venv $(AUDIT_VENV) && $(AUDIT_VENV)/bin/python -m pip install --quiet pip-audit; } || true
+	$(PYTHON) tools/audit.py --pip_audit $(AUDIT_VENV)/bin/pip-audit
 
 ablations: install ## the paper's Tables III to V: ARGS="--dataset_dir DIR --output_dir OUT --jobs 2"; docs/ablations.md
 	PYTHONPATH=bundle $(PYTHON) -m scripts.ablations $(ARGS)
@@ -104,5 +112,5 @@ $(LABEL_VENV)/.installed: integrations/monailabel/requirements.txt
 	@touch $@
 
 clean: ## remove what make wrote, the virtual environment and bundle/models excepted
-	rm -rf bench build dist demo site .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf bench build dist demo faults site .pytest_cache .mypy_cache .ruff_cache *.egg-info
 	find bundle tests benchmarks integrations -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,215 +1,201 @@
-"""A campaign of damaged slides: encode them beside undamaged ones, and count what became of each.
+"""A campaign of faults over everything that the bundle reads and does, seeded; what became of each case is counted.
 
-    python benchmarks/campaign.py --data ../shared/data --output_dir campaign --slides 1000 --seed 0
+    make faults ARGS="--output_dir faults --seed 0"          # under half an hour on two cores
+    make faults ARGS="--scale 0.1"                           # a tenth of it
+    make faults ARGS="--share slides=500,kills=0"            # other numbers of cases of some kinds
 
-Regions of real slides are written as tiled TIFFs of every kind (benchmarks/campaign_slides.py) and damaged at random, by the seed
-(benchmarks/tiff_mutations.py). The command ``encoding`` runs over folders of them, as a user's does. Counted:
+Kinds: damaged slides of every format (benchmarks/campaign_encoding.py); damaged embeddings, patches, weights, cards, records and tables
+(benchmarks/campaign_files.py); command lines (benchmarks/campaign_options.py); stages that are killed, told to stop, or cannot write
+(benchmarks/campaign_interrupts.py). Whether a result is right is said by the undamaged file and by decoders of other libraries.
 
-    right          the vectors of the undamaged slide
-    clear          failed, with a message
-    unnoticeable   other vectors, and nothing in the file says so: a strict reading of all directories and tiles by other libraries
-                   finds no fault (benchmarks/campaign_oracle.py)
-    wrong          other vectors, or empty, although something in the file said so
-    hang           more than a minute for one slide
-    lost           a slide without a row in the manifest, or an undamaged slide that is not done as it is alone
-    traceback      a run that printed one
-    crash          a run that ended in another way than with the exit codes 0 and 1
+    right          the result of the undamaged file, or of the undisturbed run
+    clear          refused, or failed alone, with a reason
+    unnoticeable   another result, and nothing in the file says that it is not what was written
+    wrong          another result, although something in the file says so; files written by a request that was refused; no reason given
+    hang           no end
+    lost           what should be done is not: a whole slide beside a damaged one, a run that cannot be gone on with
+    traceback      printed
+    crash          an exit code that is none of ours, or a signal
 
-Every one of the last five is a fault: exit code 1. ``campaign.csv`` has a row per slide, ``campaign.json`` the counts.
+The last five are faults: exit code 1. The output folder gets ``campaign-<seed>.json`` and ``.md`` with the counts, the files of each
+fault, and ``found-<seed>.*.jsonl`` with each case: the same command goes on where it was stopped. A case depends on the seed, its kind
+and its number alone.
 """
 
 import argparse
-import csv
 import json
 import os
 import shutil
-import subprocess
 import sys
+import time
 from collections import Counter
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from random import Random
 
 REPO = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(REPO / "bundle"), str(REPO / "benchmarks")]
 
-import h5py
-import numpy as np
-import torch
-from campaign_oracle import complaint
-from campaign_slides import PATCH_PX, TILE_PX, UNREAD_WIDTH, write_slides
-from tiff_bytes import Tiff
-from tiff_mutations import MUTATIONS
+import campaign_encoding
+import campaign_files
+import campaign_interrupts
+import campaign_options
+from campaign_cases import FAULTS, OUTCOMES, Found
+from campaign_commands import get_ready
+from campaign_world import World, make_world
 
-from scripts.scae.network import SCAE
+SHARES = {
+    "slides": 2000, "embeddings": 80, "patches": 20, "weights": 70, "cards": 50, "records": 130, "tables": 120, "options": 240, "kills": 60,
+    "signals": 60, "disk": 60,
+}  # fmt: skip
+"""Cases of each kind."""
 
-FAULTS = ("wrong", "hang", "lost", "traceback", "crash")
-OUTCOMES = ("right", "clear", "unnoticeable", *FAULTS)
-HANG_S = 60.0
-PER_RUN = 50
-ENCODE = [
-    sys.executable, "-m", "monai.bundle", "run", "encoding", "--bundle_root", str(REPO / "bundle"),
-    "--config_file", str(REPO / "bundle/configs/encode.yaml"), "--engine", "torch", "--device", "cpu",
-]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Damaged:
-    """One damaged slide and what became of it."""
-
-    name: str
-    source: str
-    kind: str
-    what: str
-    outcome: str = ""
-    said: str = ""
+MODULES = {
+    **dict.fromkeys(campaign_files.KINDS, campaign_files),
+    **dict.fromkeys(campaign_interrupts.KINDS, campaign_interrupts),
+    "options": campaign_options,
+}
 
 
 def main() -> None:
-    """Run the campaign and print the counts."""
+    """Run the campaign, write and print the counts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of real slides")
-    parser.add_argument("--output_dir", type=Path, required=True)
-    parser.add_argument("--slides", type=int, default=1000)
+    parser.add_argument("--output_dir", type=Path, default=Path("faults"))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--keep", action="store_true", help="keep the slides of every run, not only those with a fault")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the cases")
+    parser.add_argument("--kinds", default="", help="some kinds alone, such as kills,disk")
+    parser.add_argument(
+        "--share", default="", help="cases of some kinds, such as slides=500,kills=0; the scale does not change them"
+    )
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument(
+        "--data", type=Path, help="folder of real slides, whose regions are damaged instead of generated tissue"
+    )
+    parser.add_argument("--keep", action="store_true", help="keep the files of every case, not only of faults")
     arguments = parser.parse_args()
-    found = campaign(arguments.data, arguments.output_dir, arguments.slides, arguments.seed, keep=arguments.keep)
-    counts = Counter(slide.outcome for slide in found)
-    report = {"slides": len(found), "seed": arguments.seed, "counts": {name: counts[name] for name in OUTCOMES}}
-    (arguments.output_dir / "campaign.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(report))
+    shares = {kind: round(count * arguments.scale) for kind, count in SHARES.items()} | _shares(parser, arguments.share)
+    only = set(filter(None, arguments.kinds.split(",")))
+    if only - set(SHARES):
+        parser.error(f"--kinds {arguments.kinds}: expected some of {', '.join(SHARES)}")
+    shares = {kind: count for kind, count in shares.items() if not only or kind in only}
+    output = arguments.output_dir.absolute()
+    start = time.monotonic()
+    output.mkdir(parents=True, exist_ok=True)
+    get_ready()
+    world = make_world(output)
+    campaign_files.prepare(world)
+    campaign_interrupts.prepare(world)
+    campaign_encoding.prepare(world, arguments.data)
+    units = _units(shares, arguments.seed)
+    left = [unit for unit in units if unit[0] not in _done(output, arguments.seed)]
+    workers = [
+        _fork(world, output, arguments, left[number :: arguments.jobs], number) for number in range(arguments.jobs)
+    ]
+    failed = [code for code in (os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]) for worker in workers) if code]
+    if failed:
+        sys.exit(f"the campaign itself failed in {len(failed)} of {arguments.jobs} processes")
+    names = {unit[0] for unit in units}
+    found = [one for unit, cases in _done(output, arguments.seed).items() if unit in names for one in cases]
+    counts = write_report(output, arguments.seed, found, time.monotonic() - start)
     sys.exit(any(counts[name] for name in FAULTS))
 
 
-def campaign(data: Path, output: Path, slides: int, seed: int, *, keep: bool) -> list[Damaged]:
-    """Damage and encode slides in runs of ``PER_RUN``; write the table after every run."""
-    output.mkdir(parents=True, exist_ok=True)
-    weights = output / "scae.pt"
-    torch.manual_seed(0)
-    torch.save(SCAE().state_dict(), weights)
-    whole = write_slides(data, output / "whole")
-    run(output / "whole", output / "whole_encoded", weights)
-    reference = {name: features(output / "whole_encoded" / f"{stem(name)}.h5") for name in whole}
-    rng = Random(seed)
-    found: list[Damaged] = []
-    for number in range(-(-slides // PER_RUN)):
-        folder = output / f"run{number}"
-        made = [damage(whole, folder, rng, index) for index in range(min(PER_RUN, slides - number * PER_RUN))]
-        good = rng.choice(sorted(whole))
-        shutil.copy(whole[good], folder / f"m{good}")  # between the damaged ones, in the order of names
-        found += judge(made, good, folder, weights, reference)
-        with open(output / "campaign.csv", "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, [field.name for field in fields(Damaged)])
-            writer.writeheader()
-            writer.writerows(asdict(slide) for slide in found)
-        print(f"run {number}: {dict(Counter(slide.outcome for slide in found))}", flush=True)
-        clean(folder, found[-len(made) - 1 :], keep=keep)
-    return found
+def write_report(output: Path, seed: int, found: Sequence[Found], seconds: float) -> Mapping[str, int]:
+    """Write and print the counts, as JSON and as a table with the faults below; return those over all kinds."""
+    by_kind = {kind: Counter(one.outcome for one in found if one.kind == kind) for kind in SHARES}
+    counts = Counter(one.outcome for one in found)
+    content = {
+        "seed": seed,
+        "cases": len(found),
+        "minutes": round(seconds / 60, 1),
+        "counts": {name: counts[name] for name in OUTCOMES},
+        "kinds": {kind: {name: of[name] for name in OUTCOMES} for kind, of in by_kind.items() if of},
+    }
+    (output / f"campaign-{seed}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    lines = [f"| kind | cases | {' | '.join(OUTCOMES)} |", "|---" * (2 + len(OUTCOMES)) + "|"]
+    for kind, of in {**{kind: of for kind, of in by_kind.items() if of}, "all": counts}.items():
+        lines.append(f"| {kind} | {of.total()} | {' | '.join(str(of[name]) for name in OUTCOMES)} |")
+    lines += [
+        "",
+        *(
+            f"- {one.outcome}: {one.case}: {one.what}: {one.said}".replace("\n", " ")
+            for one in found
+            if one.outcome in FAULTS
+        ),
+    ]
+    text = "\n".join(lines).rstrip() + "\n"
+    (output / f"campaign-{seed}.md").write_text(text, encoding="utf-8")
+    print(text)
+    return counts
 
 
-def damage(whole: dict[str, Path], folder: Path, rng: Random, index: int) -> Damaged:
-    """Write one damaged slide."""
-    folder.mkdir(exist_ok=True)
-    source = rng.choice(sorted(whole))
-    mutation = rng.choice(MUTATIONS)
-    tiff = Tiff(whole[source].read_bytes())
-    what = mutation(tiff, rng)
-    name = f"{rng.choice('az')}{index:02d}_{mutation.__name__}{source[source.index('.') :]}"
-    (folder / name).write_bytes(tiff.content)
-    return Damaged(f"{folder.name}/{name}", source, mutation.__name__, what)
+def _shares(parser: argparse.ArgumentParser, text: str) -> dict[str, int]:
+    pairs = [part.partition("=") for part in text.split(",") if part]
+    if any(kind not in SHARES or not count.isdecimal() for kind, _, count in pairs):
+        parser.error(f"--share {text}: expected kind=number,... of {', '.join(SHARES)}")
+    return {kind: int(count) for kind, _, count in pairs}
 
 
-def run(slides: Path, output: Path, weights: Path) -> subprocess.CompletedProcess[str]:
-    """Encode a folder as a user does; a run that hangs as a whole ends after a minute per slide."""
-    command = [*ENCODE, "--slides", str(slides), "--output_dir", str(output), "--encoder", str(weights)]
-    limit_s = HANG_S * len(list(slides.iterdir()))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        command, capture_output=True, text=True, errors="replace", timeout=limit_s, env=environment, check=False
-    )
+def _units(shares: Mapping[str, int], seed: int) -> list[tuple[str, str, int]]:
+    """Name, kind and size of each unit of work, mixed, so that each process gets of every kind."""
+    units = []
+    for kind, count in shares.items():
+        size = campaign_encoding.PER_UNIT if kind == "slides" else 1
+        units += [(f"{kind}-{number}", kind, min(size, count - number * size)) for number in range(-(-count // size))]
+    Random(seed).shuffle(units)
+    return units
 
 
-def judge(
-    made: list[Damaged], good: str, folder: Path, weights: Path, reference: dict[str, np.ndarray]
-) -> list[Damaged]:
-    """Encode a folder and say what became of each of its slides."""
-    encoded = folder.with_name(f"{folder.name}_encoded")
-    ended = None
+def _done(output: Path, seed: int) -> dict[str, list[Found]]:
+    """The units that were judged, with their cases; a line that was cut short does not count."""
+    done: dict[str, list[Found]] = {}
+    for path in sorted(output.glob(f"found-{seed}.*.jsonl")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line.endswith("}"):
+                content = json.loads(line)
+                done[content["unit"]] = [Found(**one) for one in content["found"]]
+    return done
+
+
+def _fork(
+    world: World, output: Path, arguments: argparse.Namespace, units: Sequence[tuple[str, str, int]], number: int
+) -> int:
+    """Work on units in a process of its own; return its number."""
+    child = os.fork()
+    if child:
+        return child
+    code = 1
     try:
-        ended = run(folder, encoded, weights)
-        (encoded / "log.txt").write_text(ended.stdout + ended.stderr, encoding="utf-8")
-    except subprocess.TimeoutExpired:
-        pass
-    found = []
-    rows = {Path(row["slide"]).name: row for row in manifest(encoded / "manifest.csv")}
-    for slide in [*made, Damaged(f"{folder.name}/m{good}", good, "whole", "")]:
-        row = rows.get(Path(slide.name).name)
-        outcome = "lost" if row is None else outcome_of(slide, folder, encoded, row, reference[slide.source])
-        found.append(Damaged(slide.name, slide.source, slide.kind, slide.what, outcome, row["error"] if row else ""))
-    run_outcome = "hang" if ended is None else "crash" if ended.returncode not in (0, 1) else ""
-    if ended is not None and "Traceback (most recent call last)" in ended.stdout + ended.stderr:
-        run_outcome = run_outcome or "traceback"
-    if run_outcome:
-        found.append(Damaged(folder.name, "", "run", "", run_outcome, (ended.stderr if ended else "")[-300:]))
-    return found
+        with open(output / f"found-{arguments.seed}.{number}.jsonl", "a", encoding="utf-8") as file:
+            for name, kind, size in units:
+                found = _worked(world, output / "cases" / f"{arguments.seed}-{name}", name, kind, size, arguments)
+                file.write(json.dumps({"unit": name, "found": [asdict(one) for one in found]}) + "\n")
+                file.flush()
+        code = 0
+    finally:
+        if code:
+            sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        sys.stdout.flush()
+        os._exit(code)
 
 
-def outcome_of(slide: Damaged, folder: Path, encoded: Path, row: dict[str, str], wanted: np.ndarray) -> str:
-    """Judge one row of the manifest."""
-    if float(row["seconds"]) > HANG_S:
-        return "hang"
-    if row["status"] == "failed":
-        return "lost" if slide.kind == "whole" else "clear" if row["error"] else "wrong"
-    got = None
-    if row["status"] == "done":
-        got = features(encoded / row["output"])
-        if got.shape == wanted.shape and np.array_equal(got, wanted):
-            return "right"
-    if slide.kind == "whole":
-        return "lost"
-    read = tiles_under(wanted) | (set() if got is None else tiles_under(got))
-    said = complaint(folder / Path(slide.name).name, unread_width=UNREAD_WIDTH, read=read)
-    return "wrong" if said else "unnoticeable"
-
-
-def tiles_under(vectors: np.ndarray) -> set[tuple[int, int]]:
-    """Column and row of the level-0 tiles on which the patches of :func:`features` lie."""
-    ends = (vectors[:, None, :2] + [[0, 0], [PATCH_PX - 1, PATCH_PX - 1]]) // TILE_PX
-    return {tuple(corner) for corner in ends.reshape(-1, 2).astype(int).tolist()}
-
-
-def manifest(path: Path) -> list[dict[str, str]]:
-    """The rows of a manifest, none where there is no such file."""
-    if not path.is_file():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def features(path: Path) -> np.ndarray:
-    """The vectors of an embedding file with their corners: what must not differ."""
-    with h5py.File(path) as file:
-        values: np.ndarray = np.hstack((file["coords"][()].astype(np.float64), file["features"][()].astype(np.float64)))
-    return values
-
-
-def stem(name: str) -> str:
-    """The id of a slide."""
-    return Path(name).stem
-
-
-def clean(folder: Path, found: list[Damaged], *, keep: bool) -> None:
-    """Remove the slides of a run and its embeddings, except what a fault needs."""
-    if keep or any(slide.kind == "run" for slide in found):
-        return
-    wanted = {Path(slide.name).name for slide in found if slide.outcome in FAULTS}
-    for path in folder.iterdir():
-        if path.name not in wanted:
-            path.unlink()
-    if not wanted:
+def _worked(world: World, folder: Path, name: str, kind: str, size: int, arguments: argparse.Namespace) -> list[Found]:
+    """Do one unit; its files are removed unless something is wrong."""
+    rng = Random(f"{arguments.seed} {name} {size}")
+    shutil.rmtree(folder, ignore_errors=True)
+    slides = kind == "slides"
+    found = (
+        campaign_encoding.unit(world, kind, folder, rng, size)
+        if slides
+        else MODULES[kind].case(world, kind, folder, rng)
+    )
+    faults = [one for one in found if one.outcome in FAULTS]
+    for one in faults:
+        print(f"{one.outcome}: {one.case}: {one.what}: {one.said[-400:]}", flush=True)
+    if not faults and not arguments.keep:
         shutil.rmtree(folder)
-        shutil.rmtree(folder.with_name(f"{folder.name}_encoded"))
+    return found
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Whole slides to be damaged: regions of real slides, written in every way that a tiled TIFF is stored."""
+"""Whole slides to be damaged: regions of real slides, or generated tissue, written in every way that a tiled TIFF is stored."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +8,9 @@ import numpy as np
 import openslide
 import tifffile
 from numpy.typing import NDArray
+
+from scripts.slides.synthetic import scan
+from scripts.slides.synthetic_tissue import draw_layout, render_stains
 
 REGIONS = {"cmu-1-small-region.svs": (300, 300), "tcga-cr-7395-01a-01-ts1.svs": (1600, 1400)}
 """Corner of the region of each real slide, in level-0 pixels."""
@@ -22,26 +25,40 @@ APERIO = "Aperio Image Library v12.0.15\r\n{side}x{side} [0,0 {side}x{side}] (25
 Pixels = NDArray[np.uint8]
 
 
-def write_slides(data: Path, folder: Path) -> dict[str, Path]:
+def write_slides(folder: Path, data: Path | None) -> list[Path]:
     """Write the undamaged slides.
 
     Args:
-        data: folder of real slides.
         folder: where they go.
+        data: folder of real slides; None: the pixels are generated.
 
     Returns:
-        the files by name.
+        the files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    written = {}
-    for number, (source, corner) in enumerate(REGIONS.items()):
-        with openslide.OpenSlide(data / "slides" / source) as slide:
-            pixels = np.asarray(slide.read_region(corner, 0, (SIDE, SIDE)).convert("RGB"))
+    written = []
+    for number, pixels in enumerate(_generated() if data is None else _real(data)):
         for name, (suffix, write) in WRITERS.items():
-            path = folder / f"{name}{number}{suffix}"
-            write(path, [_smaller(pixels, factor) for factor in FACTORS])
-            written[path.name] = path
+            written.append(folder / f"{name}{number}{suffix}")
+            write(written[-1], [_smaller(pixels, factor) for factor in FACTORS])
     return written
+
+
+def _real(data: Path) -> list[Pixels]:
+    found = []
+    for source, corner in REGIONS.items():
+        with openslide.OpenSlide(data / "slides" / source) as slide:
+            found.append(np.asarray(slide.read_region(corner, 0, (SIDE, SIDE)).convert("RGB")))
+    return found
+
+
+def _generated() -> list[Pixels]:
+    found = []
+    for seed in (0, 1):
+        rng = np.random.default_rng(seed)
+        layout = draw_layout(rng, cells=SIDE // PATCH_PX, lesion_share=0.2 * seed)
+        found.append(scan(rng, *render_stains(rng, layout, mpp=MPP, bank_seed=0), ink=None))
+    return found
 
 
 def _smaller(pixels: Pixels, factor: int) -> Pixels:

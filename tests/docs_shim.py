@@ -13,7 +13,7 @@ from pathlib import Path
 
 from docs_sizes import program, smaller
 
-ALONE = ("kills.py", "transformation.py", "training_memory.py")  # they measure their process, or kill it
+ALONE = ("transformation.py", "training_memory.py")  # they measure their process
 FORKED = ("monai.bundle", "scripts.ablations")
 
 

@@ -13,9 +13,7 @@ ALWAYS: Mapping[str, Mapping[str, str]] = {
     "training": {"max_epochs": "2"},  # the first epoch says how much time is left
     "pip": {"no-deps": ""},
     "scripts.ablations": {"max_epochs": "1", "seeds": "0", "rows": "full mixed"},
-    "campaign.py": {"slides": "4"},
     "heat_maps.py": {"methods": "gradcam", "layers": "head"},
-    "kills.py": {"kills": "2", "slides": "3"},
     "mosaics.py": {"train": "6", "val": "4", "test": "4", "cells": "10"},
     "nuclei.py": {"max_epochs": "1", "patches_per_image": "4"},
     "pen_rule.py": {"slides": "1", "pens": "0"},
@@ -42,8 +40,8 @@ TESTS = "tests/cohort/test_folder.py"  # instead of all of them
 def smaller(words: Sequence[str]) -> list[str]:
     """Replace the sizes in the arguments of ``python`` or ``torchrun``.
 
-    >>> smaller(["benchmarks/kills.py", "--output_dir", "kills", "--kills", "200"])
-    ['benchmarks/kills.py', '--output_dir', 'kills', '--kills', '2', '--slides', '3']
+    >>> smaller(["benchmarks/pen_rule.py", "--out", "pens", "--slides", "200"])
+    ['benchmarks/pen_rule.py', '--out', 'pens', '--slides', '1', '--pens', '0']
     """
     words, name = list(words), program(words)
     for option, value in WHERE_GIVEN.get(name, {}).items():

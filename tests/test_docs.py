@@ -192,7 +192,7 @@ def test_blocks_are_found() -> None:
         ("-m monai.bundle run splitting --slides a", "-m monai.bundle run splitting --slides a"),
         ("-m monai.bundle run splitting --folds 5", "-m monai.bundle run splitting --folds 2"),
         ("-m scripts.ablations --seeds 0 1 2 --rows full --x 1", "-m scripts.ablations --seeds 0 --rows full mixed --x 1 --max_epochs 1"),
-        ("benchmarks/kills.py --kills 200", "benchmarks/kills.py --kills 2 --slides 3"),
+        ("benchmarks/pen_rule.py --slides 200", "benchmarks/pen_rule.py --slides 1 --pens 0"),
         ("tools/package.py --url a", "tools/package.py --url a"),
     ],
 )  # fmt: skip

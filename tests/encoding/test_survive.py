@@ -186,7 +186,7 @@ def test_a_flipped_byte_is_found_and_encoded_anew(tmp_path: Path) -> None:
 
 
 def test_kills_at_any_moment_change_no_byte(tmp_path: Path) -> None:
-    """`benchmarks/kills.py` does this hundreds of times."""
+    """`make faults` does this to every stage (benchmarks/campaign_interrupts.py)."""
     for name in ("a", "b", "c"):
         write_painted_slide(tmp_path / "scans" / f"{name}.tif", seed=ord(name))
     encode(tmp_path / "scans", tmp_path / "whole", batch_size=2)
