@@ -29,6 +29,8 @@ import yaml
 
 REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO / "bundle"))
+from sbom import bill  # noqa: E402
+
 from scripts.common.files import atomic_path, sha256_of  # noqa: E402
 from scripts.training.card import NETWORKS  # noqa: E402
 
@@ -101,6 +103,7 @@ def fill(folder: Path, models: Path, url: str | None) -> None:
     complete_metadata(folder)
     add_licence_headers(folder)
     export_torchscript(folder)
+    write_bill(folder)
     if url is not None:
         entries = [
             {
@@ -164,6 +167,13 @@ def export_torchscript(folder: Path) -> None:
     )
     if result.returncode != 0:
         sys.exit(f"ckpt_export failed:\n{result.stdout}\n{result.stderr}")
+
+
+def write_bill(folder: Path) -> None:
+    """Write ``docs/sbom.cdx.json``: what the package is made of; without ``model.ts``, which holds the time."""
+    version = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))["version"]
+    content = bill(folder.name, version, {name: sha256_of(folder / "models" / name) for name in WEIGHTS})
+    (folder / "docs" / "sbom.cdx.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def write_zip(folder: Path, target: Path) -> int:
