@@ -29,8 +29,8 @@ class Names:
         output_dir: folder of the outputs, in which the key must not lie.
 
     Raises:
-        RequestError: (when a name is first asked for) there is no key file named, it is none of ours, others may read it, it lies among
-            the outputs, or it is missing although outputs that it made are there.
+        RequestError: (when a name is first asked for) there is no key file named, it is none of ours, others may read it, it lies
+            among the outputs, or it is missing although outputs that it made are there.
     """
 
     def __init__(
@@ -65,8 +65,8 @@ class Names:
         """
         if self.anonymise and self._output is not None and _lies_in(Path(folder), self._output):
             raise RequestError(
-                f"{folder}: lies in the folder of the outputs, and its files are called by the slides; expected another folder with "
-                f"--anonymise true: name one with {option}"
+                f"{folder}: lies in the folder of the outputs, and its files are called by the slides; expected another folder "
+                f"with --anonymise true: name one with {option}"
             )
 
     def keep(self) -> None:
@@ -93,20 +93,20 @@ class Names:
     def _key(self) -> bytes:
         if self._file is None:
             raise RequestError(
-                "anonymise is true and no key is named; expected --anonymise_key with a file of your own, which is made where it is "
-                "missing, and is not passed on with the outputs"
+                "anonymise is true and no key is named; expected --anonymise_key with a file of your own, which is made where "
+                "it is missing, and is not passed on with the outputs"
             )
         if self._output is not None and _lies_in(self._file, self._output):
             raise RequestError(
-                f"{self._file}: lies in the folder of the outputs, with which it would be passed on; expected a file elsewhere: name "
-                "another --anonymise_key"
+                f"{self._file}: lies in the folder of the outputs, with which it would be passed on; expected a file elsewhere: "
+                "name another --anonymise_key"
             )
         if self._file.exists():
             return _read(self._file)
         if self._output is not None and any(OF_REQUEST in one.request for one in read_journals(self._output)):
             raise RequestError(
-                f"{self._file}: no such file, and {self._output} holds outputs that are anonymous by a key; expected that key, so that "
-                "a slide keeps its id: name its file, or another --output_dir"
+                f"{self._file}: no such file, and {self._output} holds outputs that are anonymous by a key; expected that key, so "
+                "that a slide keeps its id: name its file, or another --output_dir"
             )
         return secrets.token_bytes(KEY_BYTES)
 
@@ -127,8 +127,8 @@ def _read(path: Path) -> bytes:
         if isinstance(error, RequestError):
             raise
         raise RequestError(
-            f"{path}: no key ({type(error).__name__}), expected {2 * KEY_BYTES} hexadecimal digits, as --anonymise_key makes them: name "
-            "that file, or one that is not there yet"
+            f"{path}: no key ({type(error).__name__}), expected {2 * KEY_BYTES} hexadecimal digits, as --anonymise_key makes them: "
+            "name that file, or one that is not there yet"
         ) from error
     if len(key) != KEY_BYTES:
         raise RequestError(
