@@ -32,7 +32,14 @@ from scripts.slides.lesion_mask import lesion_cells
 
 PATCH_UM = 200
 BLOCK = 4  # patches along a side
-TRAINING = {"max_epochs": 40, "learning_rate": 1e-3, "step_epochs": 30, "warmup_epochs": 2, "seed": 0, "device": "cpu"}
+TRAINING = {
+    "max_epochs": 40,
+    "learning_rate": 1e-3,
+    "decay#step_size": 30,
+    "warmup#total_iters": 2,
+    "seed": 0,
+    "device": "cpu",
+}
 
 
 def stage(run_id: str, files: list[str], **options: object) -> None:

@@ -20,4 +20,4 @@ stage "encode the slides" encoding "$CONFIGS/encode.yaml" \
 stage "train DSNet from the slide labels" training \
     "['$CONFIGS/train.yaml','$CONFIGS/recommended.yaml']" --dataset_dir "$DEMO/embeddings" \
     --output_dir "$DEMO/log" --model "$MODELS/model.pt" --replace true \
-    --intended_use "demonstration only: trained on 60 generated slides; not a medical device and not for diagnosis"
+    --write_card#intended_use "demonstration only: trained on 60 generated slides; not a medical device and not for diagnosis"

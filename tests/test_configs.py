@@ -163,8 +163,8 @@ def test_common_options_are_at_the_top(name: str) -> None:
 
 def test_defaults_of_the_paper() -> None:
     train = parsed("train.yaml").config
-    assert (train["max_epochs"], train["learning_rate"], train["weight_decay"]) == (200, 1e-4, 1e-5)
-    assert (train["network_def"]["head"], train["average"]) == ("slide", None)
+    assert (train["max_epochs"], train["learning_rate"], train["optimizer"]["weight_decay"]) == (200, 1e-4, 1e-5)
+    assert (train["network_def"]["head"], train["evaluated"]["share"]) == ("slide", None)
     scae = parsed("train_scae.yaml")
     scae_of_paper = [
         scae.get_parsed_content(name) for name in ("objective", "max_epochs", "batch_size", "learning_rate")

@@ -17,7 +17,7 @@ sys.path.insert(0, str(SCRIPTS.parent))
 
 from scripts.common.config_files import bases_of, merged  # noqa: E402
 from scripts.common.config_help import read_head, read_options  # noqa: E402
-from scripts.common.option_table import options_of  # noqa: E402
+from scripts.common.option_table import named, options_of  # noqa: E402
 
 FLOW = (
     "doctor",
@@ -133,7 +133,8 @@ def _options_of(path: Path, level: int = 2) -> Iterator[str]:
             .removeprefix("$")
             .replace("|", "\\|")
         )
-        may_be = types[name].expected if name in types else ""
+        type_ = named(name, types)
+        may_be = type_.expected if type_ else ""
         yield f"| `--{name}` | `{shown}` | {meaning.replace('|', chr(92) + '|')} | {may_be.replace('|', chr(92) + '|')} |"
     yield ""
 

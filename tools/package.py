@@ -126,15 +126,19 @@ def write_json_configs(folder: Path) -> None:
     card = json.loads((folder / "models" / "model.json").read_text(encoding="utf-8"))
     trained = {
         "classes": card["class_names"],
-        "thumbnail_levels": card["network"]["thumbnail_levels"] if card["network"]["thumbnail_stream"] else None,
-        "channel_range": card["channel_range"],
         "network_def": {
             "_target_": f"{NETWORKS[card['architecture']].__module__}.{card['architecture']}",
             **card["network"],
         },
     }
+    of_table = {
+        "levels": card["network"]["thumbnail_levels"] if card["network"]["thumbnail_stream"] else None,
+        "channel_range": card["channel_range"],
+    }
     for name, changes in (("inference", {}), ("train", trained)):
         recipe = yaml.safe_load((folder / f"configs/{name}.yaml").read_text(encoding="utf-8")) | changes
+        if name == "train":
+            recipe["table"] |= of_table
         recipe["imports"] = [*recipe.get("imports", []), "$import inspect", "$import sys", FIND_WORKFLOW]
         recipe["initialize"] = [FIND_CODE, *recipe["initialize"]]
         (folder / f"configs/{name}.json").write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")

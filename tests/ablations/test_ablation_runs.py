@@ -69,7 +69,7 @@ def test_a_study_that_is_stopped_and_goes_on(
     assert [message.split()[1] for message in left_out] == ["levels_4", "background", "mixed"]
     assert "4 thumbnail levels asked for" in left_out[0]
 
-    assert main([*words, "--weight_decay", "0"]) == 2
+    assert main([*words, "--optimizer#weight_decay", "0"]) == 2
     assert "a finished run with other options, recipe_sha256" in capsys.readouterr().err
     write_embedding(dataset / "test_0.h5", seed=99)
     assert main(words) == 2
@@ -86,14 +86,14 @@ def test_a_run_that_fails(tmp_path: Path) -> None:
 
 
 def test_options_of_train_yaml() -> None:
-    words = ["--max_epochs", "3", "--learning_rate", "1e-3", "--standardise", "false", "--loss_def#balance", "true"]
+    words = ["--max_epochs", "3", "--learning_rate", "1e-3", "--standardise#enabled", "false", "--loss#balance", "true"]
     assert train_options(words) == {
-        "max_epochs": 3, "learning_rate": 0.001, "standardise": False, "loss_def#balance": True,
+        "max_epochs": 3, "learning_rate": 0.001, "standardise#enabled": False, "loss#balance": True,
     }  # fmt: skip
     for wrong in (
         ["--max_epoch", "3"],
         ["--seed", "1"],
-        ["--table#levels", "2"],
+        ["--table#slides", "2"],
         ["--max_epochs"],
         ["max_epochs", "3"],
     ):
@@ -101,12 +101,12 @@ def test_options_of_train_yaml() -> None:
             train_options(wrong)
     with pytest.raises(RequestError, match="--max_epochs 'ten': expected a whole number, 1 or more"):
         train_options(["--max_epochs", "ten"])
-    assert train_options(["--average", "null"]) == {"average": None}
+    assert train_options(["--evaluated#share", "null"]) == {"evaluated#share": None}
 
 
 @pytest.mark.parametrize(
     ("name", "rows"),
-    [("network_def#sparse", "no_sparsity"), ("thumbnail_levels", "full, levels_1"), ("channel_range", "foreground")],
+    [("network_def#sparse", "no_sparsity"), ("table#levels", "full, levels_1"), ("table#channel_range", "foreground")],
 )
 def test_options_that_would_undo_a_row(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, rows: str
@@ -135,7 +135,7 @@ def test_tables_of_folds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         .replace("val_3.tif,1,val", "val_3.tif,1,test")
         .replace("val_2.tif,0,val", "val_2.tif,0,test")
     )
-    words += ["--allow_missing", "true", "--classes", "['1', '0']"]
+    words += ["--table#allow_missing", "true", "--classes", "['1', '0']"]
     assert started(words).wait(240) == 0
     assert sorted(path.parent.relative_to(out / "data") for path in out.rglob("run.json")) == [
         Path("fold0/full/seed0"), Path("fold1/full/seed0"),

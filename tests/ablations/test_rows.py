@@ -106,8 +106,8 @@ def test_what_rows_repeat_without_t(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "rows"),
     [
-        ("channel_range", ["foreground", "background", "mixed"]),
-        ("channel_range#0", ["foreground", "background", "mixed"]),
+        ("table#channel_range", ["foreground", "background", "mixed"]),
+        ("table#channel_range#0", ["foreground", "background", "mixed"]),
         ("network_def#stream_attention", ["no_attention", "no_stream_attention"]),
         ("network_def#_target_", []),
         ("max_epochs", []),
@@ -122,7 +122,11 @@ def test_an_overlay_lies_under_every_row() -> None:
     """The row still changes what it says, on another recipe."""
     row = replace(ROWS["no_sparsity"], overlays=(str(CONFIGS / "recommended.yaml"),))
     config = row.config()
-    assert (config["average"], config["network_def"]["head"], config["network_def"]["sparse"]) == (0.05, "patch", False)
+    assert (config["evaluated"]["share"], config["network_def"]["head"], config["network_def"]["sparse"]) == (
+        0.05,
+        "patch",
+        False,
+    )
     assert ROWS["no_sparsity"].config()["network_def"]["head"] == "slide"
     assert [Path(name).name for name in row.files] == [
         "train.yaml",

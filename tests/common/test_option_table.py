@@ -44,7 +44,7 @@ def test_every_option_of_every_config_has_a_type_that_its_default_is_of(path: Pa
 
 def test_the_table_has_no_option_that_is_in_no_config() -> None:
     known = {name for path in ALL for name in read_options([str(path)])}
-    assert set(OPTIONS) <= known
+    assert set(OPTIONS) <= known | {name.rpartition("#")[2] for name in known}
     assert {name for own in OF_STAGE.values() for name in own} <= known
 
 
@@ -107,13 +107,13 @@ def test_a_component_under_the_name_of_an_option_is_a_component() -> None:
 
 def test_options_of_another_stage() -> None:
     more = Others().read(
-        "{'balance': off, 'learning_rate': 1e-3, max_epochs: 7, classes: [a, b], average: null, 'x#y': 3}"
+        "{'loss#balance': off, 'learning_rate': 1e-3, max_epochs: 7, classes: [a, b], 'evaluated#share': null, 'x#y': 3}"
     )
     assert more == {
-        "balance": False, "learning_rate": 0.001, "max_epochs": 7, "classes": ["a", "b"], "average": None, "x#y": 3
+        "loss#balance": False, "learning_rate": 0.001, "max_epochs": 7, "classes": ["a", "b"], "evaluated#share": None, "x#y": 3
     }  # fmt: skip
     for text, said in (
-        ("{'balance': 'maybe'}", "balance 'maybe': expected true or false"),
+        ("{'loss#balance': 'maybe'}", "loss#balance 'maybe': expected true or false"),
         ("balance", "expected options of train.yaml"),
         ("{", "expected options of train.yaml"),
     ):

@@ -69,7 +69,7 @@ def test_what_is_kept_is_the_average(trained: Path) -> None:
     assert (card.architecture, card.network["head"]) == ("DSNet", "patch")
 
 
-@pytest.mark.parametrize("options", [{}, {"checkpointing": True}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"checkpointing#enabled": True}], ids=str)
 def test_resuming_gives_the_same_bits(dataset: Path, trained: Path, tmp_path: Path, options: dict[str, Any]) -> None:
     train(dataset, tmp_path, max_epochs=1, **options)
     train(dataset, tmp_path, max_epochs=2, resume=True, **options)

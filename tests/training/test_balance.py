@@ -42,8 +42,8 @@ def test_the_option(tmp_path: Path) -> None:
         output_dir=tmp_path / "log",
         model=tmp_path / "model.pt",
         max_epochs=1,
-        balance=True,
         **ON_CPU,
+        **{"loss#balance": True},
     )
     weights = stage.parser.get_parsed_content("train#trainer").loss_function.weight
     assert weights.tolist() == pytest.approx([3 / 4, 3 / 2])

@@ -15,8 +15,8 @@ from scripts.dsnet.network import DSNet
 from scripts.evaluation.calibration import calibrated
 from scripts.evaluation.predictions import Prediction
 from scripts.training.card import load_model, network_from_card, read_card, write_card
-from scripts.training.evaluation import PredictionCollector
 from scripts.training.model_card import FORMAT, ModelCard, card_path
+from scripts.training.outputs import TrainingOutputs
 
 
 def trained(folder: Path, **arguments: object) -> Path:
@@ -71,21 +71,35 @@ def test_embeddings_of_another_encoder_are_refused(tmp_path: Path) -> None:
         load_model(network_from_card(card), model, card, encoder="B sha256:2")
 
 
+class Judge:
+    """Stands in for an evaluator: whoever collects from it gets these predictions."""
+
+    def __init__(self, predictions: list[Prediction]) -> None:
+        self.network = DSNet(embedding_channels=6)
+        self.predictions = predictions
+        self.collector: Any = None
+
+    def add_event_handler(self, event: Any, handler: Any) -> None:
+        self.collector = handler.__self__
+
+    def run(self) -> None:
+        self.collector.predictions = self.predictions
+        self.collector.patients = [None] * len(self.predictions)
+
+
 def written(folder: Path, scores: list[float], *, best_epoch: int = 1, calibrate: bool = True) -> ModelCard:
     """Card of a network whose validation slides (labels 0, 1, 0, 1) have these probabilities of class 1."""
     model = trained(folder)
-    collector = PredictionCollector()
-    collector.predictions = [Prediction(str(i), i % 2, (1 - p, p), 0.5) for i, p in enumerate(scores)]
-    collector.patients = [None] * len(scores)
-    table = SimpleNamespace(class_names=["0", "1"], encoder="A sha256:1", channel_range=None, rows=[])
-    trainer = SimpleNamespace(
+    predictions = [Prediction(str(i), i % 2, (1 - p, p), 0.5) for i, p in enumerate(scores)]
+    table: Any = SimpleNamespace(class_names=["0", "1"], encoder="A sha256:1", channel_range=None, rows=[])
+    trainer: Any = SimpleNamespace(
         state=SimpleNamespace(epoch=4, max_epochs=2), data_loader=SimpleNamespace(dataset=[{}] * 3)
     )
-    evaluator = SimpleNamespace(state=SimpleNamespace(best_metric_epoch=best_epoch))
-    chosen = SimpleNamespace(network=DSNet(embedding_channels=6), run=lambda: None)
-    return write_card(
-        model, table, trainer, evaluator, chosen, collector, seed=0, intended_use="a test", calibrate=calibrate
-    )
+    validated = SimpleNamespace(best_metric_epoch=best_epoch, key_metric_name="val_auc")
+    trainer.validation = SimpleNamespace(validator=SimpleNamespace(state=validated))
+    judge: Any = Judge(predictions)
+    outputs = TrainingOutputs(folder, model, {"seed": 0}, max_epochs=2)
+    return write_card(table, trainer, judge, outputs, intended_use="a test", calibrate=calibrate)
 
 
 def test_the_card_says_what_was_done(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -20,6 +20,7 @@ from scripts.patches.draw import SlideSample
 from scripts.patches.store import patch_writer
 from scripts.training import checkpoint
 from scripts.training.checkpoint import TrainingState
+from scripts.training.outputs import TrainingOutputs
 
 
 class KillError(Exception):
@@ -188,7 +189,7 @@ def test_another_recipe_or_other_patches_are_refused(patches: Path, tmp_path: Pa
 
 
 def small_state(folder: Path, **options: Any) -> TrainingState:
-    return TrainingState(folder, folder / "model.pt", **options)
+    return TrainingState(TrainingOutputs(folder, folder / "model.pt", {}, max_epochs=4, **options))
 
 
 def small_engine(scaler: Any = None) -> Any:
@@ -215,7 +216,7 @@ def test_no_state_yet(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
 
 def test_a_state_of_another_version(tmp_path: Path) -> None:
     torch.save({"epoch": 1}, tmp_path / "last.pt")
-    with pytest.raises(RequestError, match="format None, expected 'dsnet-training/2'"):
+    with pytest.raises(RequestError, match="format None, expected 'dsnet-training/3'"):
         small_state(tmp_path, resume=True)._start(small_engine())
 
 
@@ -246,7 +247,12 @@ def test_accumulated_batches_make_one_step(dataset: Path, tmp_path: Path) -> Non
     """Two batches of two slides give the step and the gradients of one batch of four."""
     gradients = []
     for batch_size, accumulate in ((2, 2), (4, 1)):
-        options = {"max_epochs": 1, "batch_size": batch_size, "accumulate": accumulate, "train#inferer": FrozenNorms()}
+        options = {
+            "max_epochs": 1,
+            "batch_size": batch_size,
+            "train#trainer#accumulation_steps": accumulate,
+            "train#inferer": FrozenNorms(),
+        }
         stage = train("train.yaml", dataset, tmp_path / str(batch_size), **options)
         state = torch.load(tmp_path / str(batch_size) / "log" / "last.pt", weights_only=True)
         assert state["optimizer"]["state"][0]["step"] == 1
@@ -293,4 +299,4 @@ def test_a_training_that_diverges_ends_and_keeps_what_was_good(dataset: Path, tm
     state["network"][next(iter(state["network"]))].fill_(float("inf"))
     torch.save(state, tmp_path / "log" / "last.pt")
     with pytest.raises(RequestError, match=r"last\.pt: weights that are NaN or infinite"):
-        TrainingState(tmp_path / "log", tmp_path / "model.pt", resume=True)._start(small_engine())
+        small_state(tmp_path / "log", resume=True)._start(small_engine())

@@ -160,7 +160,7 @@ def test_another_request_is_refused(dataset: Path, run: Path) -> None:
     for options, what in (
         ({"max_epochs": 2}, "options"),
         ({"seed": 1}, "seed"),
-        ({"more": {"balance": True}}, "options"),
+        ({"more": {"loss#balance": True}}, "options"),
     ):
         with pytest.raises(RuntimeError) as caught:
             cross_validate(dataset, run, **options)
@@ -209,7 +209,7 @@ def test_the_command_of_a_fold_is_checked_like_any_other(dataset: Path, run: Pat
     }
     result = run_command("cross_validating", "kfold.yaml", cwd=tmp_path, options=options)
     assert result.returncode == 2, result.stderr
-    assert "error: unknown option --ballance, the nearest known one is --balance" in result.stderr
+    assert "error: unknown option --ballance, the nearest known one is --loss#balance" in result.stderr
     assert result.stderr.splitlines()[-1].startswith(
         f"error: {run / 'splits' / 'fold0.csv'}: training ended with code 2"
     )

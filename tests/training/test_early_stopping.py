@@ -39,7 +39,7 @@ def test_a_training_that_no_longer_gets_better_ends(
 ) -> None:
     """After two validations no better than the first; resumed, it has nothing left to do, and the card says what was done."""
     caplog.set_level(logging.INFO, logger="scripts")
-    options = {"patience": 2, "train#trainer#max_epochs": 9}  # by its id, which the card must see, too
+    options = {"early_stopping#patience": 2, "train#trainer#max_epochs": 9}  # by its id, which the card must see, too
     train(dataset, tmp_path, **options)
     training = json.loads((tmp_path / "model.json").read_text())["training"]
     assert (training["epochs"], training["epoch"], training["max_epochs"]) == (3, 3, 9)
@@ -59,7 +59,7 @@ def test_a_stopped_training_keeps_the_count(dataset: Path, tmp_path: Path) -> No
     """Its two epochs without a rise are two of the three that end it."""
     state = {}
     for max_epochs in (3, 9):
-        train(dataset, tmp_path, patience=3, max_epochs=max_epochs, resume=True)
+        train(dataset, tmp_path, max_epochs=max_epochs, resume=True, **{"early_stopping#patience": 3})
         state = torch.load(tmp_path / "last.pt", weights_only=True)
         assert state["epoch"] == min(max_epochs, 4)
     assert state["early_stopping"]["counter"] == 3
@@ -78,4 +78,4 @@ def causes(error: BaseException | None) -> list[BaseException]:
 
 def test_no_patience_at_all_is_refused() -> None:
     with pytest.raises(RequestError, match="patience 0: expected validations, 1 or more"):
-        EarlyStopping(None, 0)
+        EarlyStopping(0)

@@ -44,9 +44,11 @@ def trainer_of(clock: Clock, evaluator: SimpleNamespace | None = None, *, valida
             evaluator.state.metrics = {"val_auc": 0.75 if best else 0.5, "val_dice": 0.25, "matrix": torch.zeros(2, 2)}
             evaluator.state.best_metric_epoch = validated[0]
 
-    trainer = Engine(step)
+    trainer: Any = Engine(step)
     trainer.add_event_handler(Events.EPOCH_COMPLETED, validate)
-    Progress(evaluator).attach(trainer)
+    if evaluator is not None:
+        trainer.validation = SimpleNamespace(validator=evaluator)
+    Progress().attach(trainer)
     return trainer
 
 

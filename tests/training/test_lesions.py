@@ -140,7 +140,7 @@ def test_a_classifier_that_does_not_belong(
 
 
 def test_what_is_refused(dataset: Path) -> None:
-    with pytest.raises(RequestError, match=re.escape("seed_cold 0.5 and seed_hot 0.5")):
+    with pytest.raises(RequestError, match=re.escape("targets#cold 0.5 and targets#hot 0.5")):
         LesionTargets(EmbeddingTable(dataset), hot=0.5, cold=0.5)
     with pytest.raises(RequestError, match=re.escape("3 classes, expected 2")):
         LesionTargets(EmbeddingTable(dataset, classes=["0", "1", "2"]))

@@ -69,7 +69,7 @@ def test_what_is_refused(dataset: Path, masks: Path) -> None:
     (masks / "train_3.png").rename(masks / "train_2.png")
     with pytest.raises(RequestError, match="no training slide of class 1 has a mask"):
         LoadLesiond(EmbeddingTable(dataset), masks=masks)
-    with pytest.raises(RequestError, match=r"mask_weight.*-1\.0.*0 or more"):
+    with pytest.raises(RequestError, match=r"mask_loss#weight.*-1\.0.*0 or more"):
         LesionLoss(nn.CrossEntropyLoss(), -1.0)
 
 

@@ -69,7 +69,7 @@ def test_masks_teach_and_the_card_is_that_of_any_patch_head(dataset: Path, train
     network = DSNet(**card.network)
     network.load_state_dict(torch.load(trained / "model.pt", weights_only=True))
     assert network.standardise.deviation.unique().numel() == CHANNELS
-    train(dataset, tmp_path / "weightless", mask_weight=0.0)
+    train(dataset, tmp_path / "weightless", **{"mask_loss#weight": 0.0})
     train(dataset, tmp_path / "without", *FILES[:2], mask_px=None)
     masked, weightless, without = (state_of(at) for at in (trained, tmp_path / "weightless", tmp_path / "without"))
     assert all(torch.equal(weightless[name], without[name]) for name in without), "all else is as without masks"
@@ -80,7 +80,7 @@ def test_resuming_gives_the_same_bits_and_memory_saved_changes_nothing(
     dataset: Path, trained: Path, tmp_path: Path
 ) -> None:
     train(dataset, tmp_path / "stopped", max_epochs=1)
-    train(dataset, tmp_path / "stopped", max_epochs=2, resume=True, checkpointing=True)
+    train(dataset, tmp_path / "stopped", max_epochs=2, resume=True, **{"checkpointing#enabled": True})
     first, resumed = state_of(trained), state_of(tmp_path / "stopped")
     assert all(torch.equal(first[name], resumed[name]) for name in first)
     for name in ("model.pt", "model.json"):
@@ -88,7 +88,7 @@ def test_resuming_gives_the_same_bits_and_memory_saved_changes_nothing(
 
 
 @pytest.mark.parametrize(
-    ("changes", "name"), [({"mask_px": STEP_PX + 1}, "mask_px"), ({"mask_weight": 2.0}, "mask_weight")]
+    ("changes", "name"), [({"mask_px": STEP_PX + 1}, "mask_px"), ({"mask_loss#weight": 2.0}, "mask_loss#weight")]
 )
 def test_resuming_with_other_masks_is_refused(
     dataset: Path, trained: Path, changes: dict[str, float], name: str

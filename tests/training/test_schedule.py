@@ -43,7 +43,9 @@ def test_the_paper_by_hand() -> None:
 
 
 def test_no_warmup() -> None:
-    assert rates(5, warmup_epochs=0, step_epochs=2) == pytest.approx([1e-4, 1e-4, 2e-5, 2e-5, 4e-6], rel=1e-12)
+    assert rates(5, **{"warmup#total_iters": 0, "decay#step_size": 2}) == pytest.approx(
+        [1e-4, 1e-4, 2e-5, 2e-5, 4e-6], rel=1e-12
+    )
 
 
 def test_a_rate_below_that_of_the_warm_up_needs_none() -> None:

@@ -87,7 +87,7 @@ def test_resuming_with_other_targets_is_refused(dataset: Path, trained: Path) ->
 
 
 def test_memory_saved_changes_nothing(dataset: Path, trained: Path, tmp_path: Path) -> None:
-    segment(dataset, tmp_path, checkpointing=True)
+    segment(dataset, tmp_path, **{"checkpointing#enabled": True})
     plain, saving = state_of(trained), state_of(tmp_path)
     assert all(torch.equal(plain[name], saving[name]) for name in plain)
 
@@ -136,7 +136,7 @@ def test_slide_labels_alone_and_a_classifier(tmp_path: Path) -> None:
     )
     segment(dataset, tmp_path / "a", seeds=classifier)
     segment(dataset, tmp_path / "b", seeds=classifier)
-    segment(dataset, tmp_path / "c", seeds=classifier, seed_hot=0.9)
+    segment(dataset, tmp_path / "c", seeds=classifier, **{"targets#hot": 0.9})
     first, again, other = (state_of(tmp_path / name)["head.lesion.weight"] for name in "abc")
     assert torch.equal(first, again) and not torch.equal(first, other)
 

@@ -22,12 +22,12 @@ from scripts.common import ranks
 SAME_ORDER = {
     "max_epochs": 3,
     "learning_rate": 2e-3,
-    "warmup_epochs": 0,
+    "warmup#total_iters": 0,
     "network_def#head": "patch",
-    "average": 0.2,
+    "evaluated#share": 0.2,
     # Adam would turn the rounding of a gradient that is zero into a step
     "optimizer#_target_": "torch.optim.SGD",
-    "train#preprocessing#transforms": "$@train#deterministic_transforms + @train#random_transforms[-1:]",
+    "train#preprocessing#transforms": "$@train#deterministic_transforms + [@packed]",
     **ON_CPU,
 }
 
@@ -61,7 +61,16 @@ def pair(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("pair")
     both = ("train.yaml", "multi_gpu_train.yaml")
     given = folders(dataset, output)
-    torchrun("training", *both, processes=2, cwd=output, batch_size=2, checkpointing=True, **given, **SAME_ORDER)
+    torchrun(
+        "training",
+        *both,
+        processes=2,
+        cwd=output,
+        batch_size=2,
+        **given,
+        **SAME_ORDER,
+        **{"checkpointing#enabled": True},
+    )
     given["output_dir"] = output / "eval"
     torchrun("evaluating", *both, "evaluate.yaml", processes=2, cwd=output, **given, **ON_CPU)
     return output
@@ -94,7 +103,7 @@ def test_two_processes_equal_one_with_twice_the_batch(dataset: Path, pair: Path,
 def test_one_process_goes_on_where_two_stopped(dataset: Path, pair: Path, tmp_path: Path) -> None:
     """Its first epoch, their fourth, begins with their weights."""
     shutil.copytree(pair / "log", tmp_path / "log")
-    given = {**SAME_ORDER, "max_epochs": 4, "batch_size": 2, "checkpointing": True, "resume": True}
+    given = {**SAME_ORDER, "max_epochs": 4, "batch_size": 2, "checkpointing#enabled": True, "resume": True}
     stage = workflow("train.yaml", run_id="training", **given, **folders(dataset, tmp_path))
     began: list[dict[str, torch.Tensor]] = []
     try:

@@ -7,8 +7,8 @@ import torch
 
 from scripts.common.errors import RequestError
 from scripts.common.files import atomic_path
-from scripts.training.checkpoint import FORMAT
 from scripts.training.outputs import TrainingOutputs
+from scripts.training.saved_state import FORMAT
 from scripts.training.tracking import EventLog
 
 

@@ -232,7 +232,7 @@ def test_selection_never_reads_the_test_slides(trained: Path, tmp_path: Path) ->
     for index in range(2):
         (gone / f"test_{index}.h5").unlink()
         write_embedding(noise / f"test_{index}.h5", shape_yx=(9, 9), mean=1e6, seed=100 + index)
-    train(gone, tmp_path / "a", allow_missing=True)
+    train(gone, tmp_path / "a", **{"table#allow_missing": True})
     train(noise, tmp_path / "b")
     for output in (tmp_path / "a", tmp_path / "b"):
         for name in ("model.pt", "model.json"):
@@ -318,7 +318,7 @@ def test_fewer_levels_and_channels_from_training_to_inference(tmp_path: Path) ->
     dataset = write_dataset(tmp_path / "data")
     for index, path in enumerate(sorted(dataset.glob("*.h5"))):
         write_embedding(path, levels=5, seed=index)
-    train(dataset, tmp_path, thumbnail_levels=1, channel_range=[2, 7])
+    train(dataset, tmp_path, **{"table#levels": 1, "table#channel_range": [2, 7]})
     card = read_card(tmp_path / "model.pt")
     assert (card.network["embedding_channels"], card.network["thumbnail_levels"]) == (5, 1)
     assert card.channel_range == (2, 7)

@@ -44,7 +44,7 @@ def test_no_table(tmp_path: Path) -> None:
 def test_missing_embeddings_are_named_and_may_be_left_out(pair: Path, caplog: pytest.LogCaptureFixture) -> None:
     (pair / "b.h5").unlink()
     with pytest.raises(
-        RequestError, match=r"1 of 2 slides have no embedding.*the first is b\.h5.*--allow_missing true"
+        RequestError, match=r"1 of 2 slides have no embedding.*the first is b\.h5.*--table#allow_missing true"
     ):
         EmbeddingTable(pair)
     with caplog.at_level(logging.WARNING):

@@ -31,10 +31,11 @@ QUARTERS = {(0, 0): 1.0, (0, 1): 2.0, (1, 0): 3.0, (1, 1): 4.0}
 
 
 def augmentations() -> Compose:
-    """The random transforms of train.yaml up to the packing."""
+    """The random transforms of train.yaml, which come before the packing."""
     config = ConfigParser.load_config_file(str(CONFIGS / "train.yaml"))
-    *random, packing = ConfigParser(config).get_parsed_content("train#random_transforms")
-    assert isinstance(packing, PackMatricesd)
+    *_, last, packing = ConfigParser(config).get_parsed_content("train#preprocessing").transforms
+    random = ConfigParser(config).get_parsed_content("train#random_transforms")
+    assert isinstance(packing, PackMatricesd) and type(last) is type(random[-1])
     return Compose(random)
 
 

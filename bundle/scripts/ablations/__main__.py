@@ -24,6 +24,7 @@ from monai.bundle.reference_resolver import ReferenceResolver
 from ..common.errors import RequestError, SlideError
 from ..common.option_table import options_of, shown
 from ..common.option_types import is_null
+from ..common.renamed_options import new_name
 from ..common.request import type_of
 from .datasets import Dataset
 from .recipe import CONFIGS
@@ -32,7 +33,17 @@ from .runs import Run, carried_out
 from .summary import TABLES, Result, read_result, summarise, write_table
 
 _LOGGER = logging.getLogger("ablations")
-_OURS = ("bundle_root", "dataset_dir", "slides", "table", "output_dir", "model", "seed", "resume")
+_OURS = (
+    "bundle_root",
+    "dataset_dir",
+    "slides",
+    "table#dataset_dir",
+    "table#slides",
+    "output_dir",
+    "model",
+    "seed",
+    "resume",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,10 +99,13 @@ def train_options(words: Sequence[str]) -> dict[str, Any]:
     """
     names, values = words[::2], words[1::2]
     known = ROWS[FULL].config()
+    config = ConfigParser(known)
     for name in names:
         key = name.removeprefix("--")
         root = key.split("#")[0]
-        if len(names) != len(values) or not name.startswith("--") or root not in known or root in _OURS:
+        if new := new_name(key, config):
+            raise RequestError(f"{name} was renamed: use --{new}")
+        if len(names) != len(values) or not name.startswith("--") or root not in known or {root, key} & set(_OURS):
             raise RequestError(
                 f"{name}: expected options of the study (see --help) and, as --name value, of train.yaml except {', '.join(_OURS)}"
             )
@@ -100,7 +114,6 @@ def train_options(words: Sequence[str]) -> dict[str, Any]:
                 f"{name}: rows {', '.join(rows)} set it, and the option would undo them; expected options that are the same for "
                 "every row: leave it out, or train that network by hand with the overlay of a row"
             )
-    config = ConfigParser(known)
     return {name.removeprefix("--"): _value(name, text, config) for name, text in zip(names, values, strict=True)}
 
 

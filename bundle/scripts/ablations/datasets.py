@@ -9,7 +9,7 @@ from ..common.errors import RequestError
 from ..training.table import EmbeddingTable
 from .rows import STRATEGIES, Row
 
-_OF_TABLE = ("slides", "classes", "allow_missing")
+_OF_TABLE = {"slides": "slides", "classes": "classes", "table#allow_missing": "allow_missing"}
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,8 @@ class Dataset:
 
     def table(self, **used: Any) -> EmbeddingTable:
         """The slides as a training reads them; ``used``: how many levels of T and which channels of v."""
-        return EmbeddingTable(
-            self.folder, **{name: self.options[name] for name in _OF_TABLE if name in self.options}, **used
-        )
+        given = {name: self.options[option] for option, name in _OF_TABLE.items() if option in self.options}
+        return EmbeddingTable(self.folder, **given, **used)
 
     @cached_property
     def digest(self) -> str:
@@ -47,8 +46,8 @@ class Dataset:
 
     def reason_to_skip(self, row: Row) -> str | None:
         """Why a row cannot be run here or would repeat another one, if so."""
-        config = row.config()
-        table = self.table(levels=config["thumbnail_levels"], channel_range=config["channel_range"])
+        of_table = row.config()["table"]
+        table = self.table(levels=of_table["levels"], channel_range=of_table["channel_range"])
         made_by = table.encoder.split()[0]
         if row.encoder not in (None, made_by):
             return (

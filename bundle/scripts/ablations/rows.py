@@ -4,13 +4,14 @@ from dataclasses import dataclass
 
 from monai.bundle import ConfigParser
 
+from ..common.config_check import nested, spelled
 from ..encoding.encoders import scae_name
 from .recipe import CONFIGS, Recipe
 
 FULL = "full"
 MIXED = "mixed"
 OF_THUMBNAIL = frozenset(
-    {"thumbnail_levels", *(f"network_def#{name}" for name in ("thumbnail_stream", "multi_scale", "stream_attention"))}
+    {"table#levels", *(f"network_def#{name}" for name in ("thumbnail_stream", "multi_scale", "stream_attention"))}
 )
 """Ids without effect on a network that runs on V alone."""
 STRATEGIES = {"foreground": "separated", "background": "separated", MIXED: "mixed"}
@@ -44,8 +45,9 @@ class Row(Recipe):
 
     @property
     def sets(self) -> frozenset[str]:
-        """Ids that its own overlay sets."""
-        return frozenset(ConfigParser.load_config_file(self.files[-1]))
+        """Ids that its own overlay sets, those in a component singly."""
+        own = ConfigParser.load_config_file(self.files[-1])
+        return frozenset(spelled(name.lstrip("+")) for name, value in nested(own) if not isinstance(value, dict))
 
     @property
     def is_of_thumbnail(self) -> bool:

@@ -36,7 +36,16 @@ _LOGGER = logging.getLogger(__name__)
 
 # what a training imports on its way, some of it only when it is under way: imported once, before the first fork
 _IMPORTED_BEFORE = ("monai.engines", "monai.handlers", "monai.transforms", "torch._dynamo", "torch.utils.tensorboard")
-_STAGE_MODULES = ("checkpoint", "evaluation", "handlers", "report", "standardise", "tracking", "transforms")
+_STAGE_MODULES = (
+    "checkpoint",
+    "evaluation",
+    "handlers",
+    "report",
+    "standardise",
+    "tracking",
+    "transforms",
+    "validation",
+)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from .set_config import resolver_in_use
 
 WITHOUT_EFFECT = frozenset(
     {
-        "allow_missing", "amp", "cache_rate", "checkpointing", "classes", "data", "dataset_dir", "device", "handlers", "masks",
-        "max_epochs", "network", "num_workers", "path", "sampler", "seeds", "shuffle", "slides", "thumbnail_levels",
+        "allow_missing", "amp", "cache_rate", "checkpointing", "classes", "data", "dataset_dir", "device", "handlers", "levels",
+        "masks", "max_epochs", "network", "num_workers", "path", "sampler", "seeds", "shuffle", "slides", "thumbnail_levels",
         "train_handlers", "val_handlers",
     }
 )  # fmt: skip

@@ -1,6 +1,7 @@
 """The options of every stage with their types: what is checked, how a text is read and what ``--help`` says follow from this table.
 
-Defaults and comments stand in the configs. An option is null where its config, or what lies under it, says null.
+Defaults and comments stand in the configs, most of them in the component that they belong to: ``weight_decay`` is set as
+``--optimizer#weight_decay``. An option is null where its config, or what lies under it, says null.
 """
 
 from collections.abc import Mapping
@@ -39,8 +40,6 @@ OPTIONS: dict[str, OptionType] = {
     "slides": PathText(),
     "dataset_dir": PathText(),
     "output_dir": PathText(),
-    "log_dir": PathText(),
-    "models_dir": PathText(),
     "model": PathText(),
     "encoder": PathText(),
     "device": Device(),
@@ -106,30 +105,36 @@ OPTIONS: dict[str, OptionType] = {
     "threads": _COUNT,
     "split_patches": _COUNT,
     # training and evaluation of DSNet
-    "accumulate": _COUNT,
+    "accumulation_steps": _COUNT,
     "weight_decay": Number(least=0),
-    "warmup_epochs": Whole(least=0),
-    "step_epochs": _COUNT,
+    "warmup#total_iters": Whole(least=0),
+    "decay#step_size": _COUNT,
+    "decay#gamma": Number(over=0, most=1),
+    "evaluated#share": Number(over=0, most=1),
+    "outputs#folder": PathText(),
+    "head": Word(("slide", "patch")),
+    "top_share": Number(over=0, most=1),
+    "dropout": Number(least=0, under=1),
+    "table#levels": _COUNT,
     "cache_rate": _SHARE,
     "classes": Items(Text(), "class names, such as normal,tumor"),
     "allow_missing": YesNo(),
     "channel_range": Items(Whole(least=0), "two whole numbers, the first smaller, such as 0,64", count=2, rising=True),
-    "standardise": YesNo(),
+    "standardise#enabled": YesNo(),
+    "checkpointing#enabled": YesNo(),
     "balance": YesNo(),
     "calibrate": YesNo(),
-    "average": Number(over=0, most=1),
     "patience": _COUNT,
-    "checkpointing": YesNo(),
     "intended_use": Text(),
     "graph": YesNo(),
     "val_interval": _COUNT,
     "masks": PathText(),
     "mask_px": _COUNT,
     "lesion_from": Whole(least=0),
-    "mask_weight": Number(least=0),
+    "mask_loss#weight": Number(least=0),
     "seeds": PathText(),
-    "seed_hot": _SHARE,
-    "seed_cold": _SHARE,
+    "targets#hot": _SHARE,
+    "targets#cold": _SHARE,
     "folds": Whole(least=2),
     "first": _PATHS,
     "second": _PATHS,
@@ -147,14 +152,17 @@ OPTIONS: dict[str, OptionType] = {
     "lowest": Number(least=0, under=1),
     "nms_cells": _COUNT,
 }
-"""Options by name; a name means the same in every stage, but for those of `OF_STAGE`."""
+"""Options by name; a name means the same in every stage and every component, but for those of `OF_STAGE`.
+
+What would mean something else elsewhere stands with its id.
+"""
 
 
 @dataclass(frozen=True)
 class Others:
     """Options of the stage that this one runs."""
 
-    expected: str = "options of train.yaml, such as {'balance': true}"
+    expected: str = "options of train.yaml, such as {'loss#balance': true}"
 
     def read(self, value: Any) -> dict[str, Any]:
         """Take a mapping, or the text of one, and read each option in it."""
@@ -162,8 +170,9 @@ class Others:
         return {str(name): self._read(str(name), part) for name, part in content.items()}
 
     def _read(self, name: str, part: Any) -> Any:
+        type_ = named(name, OPTIONS)
         try:
-            return OPTIONS[name].read(part) if name in OPTIONS and not is_null(part) else part
+            return part if type_ is None or is_null(part) else type_.read(part)
         except ValueError as error:
             raise ValueError(f"{name} {shown(part)}: {error}") from error
 
@@ -190,6 +199,11 @@ def options_of(config: Mapping[str, Any]) -> dict[str, OptionType]:
         if stage in config:
             found |= own
     return found
+
+
+def named(name: str, known: Mapping[str, OptionType]) -> OptionType | None:
+    """Return the type of an option, or of what is set by an id (``a#b``): that of the id, else that of its last part."""
+    return known.get(name) or known.get(name.rpartition("#")[2])
 
 
 def checked(name: str, value: Any) -> Any:

@@ -18,9 +18,11 @@ from monai.utils import ensure_tuple
 from .command_line import CommandLine, Given
 from .config_check import nested, require_sound, spelled
 from .config_files import lay, merged, read_config
+from .config_help import read_options
 from .errors import RequestError
-from .option_table import options_of, shown
+from .option_table import named, options_of, shown
 from .option_types import MARKS, Items, OptionType, PathText, Section, YesNo, is_null, type_like
+from .renamed_options import refuse_renamed
 
 _PROCESSES = "WORLD_SIZE"  # torchrun says so how many there are
 _CHECK = "$@options()"  # begins what can be run
@@ -48,9 +50,9 @@ def read_request(line: CommandLine) -> Request:
     """Check a request.
 
     Raises:
-        RequestError: a word belongs to no option, an option is unknown (the message names the nearest known one), is given twice,
-            has the wrong type or lies outside its range; there is no such id to run; there are several processes and nothing that
-            shares the work among them; or the config cannot work (:func:`.config_check.require_sound`).
+        RequestError: a word belongs to no option, an option is unknown (the message names the nearest known one), was renamed, is
+            given twice, has the wrong type or lies outside its range; there is no such id to run; there are several processes and
+            nothing that shares the work among them; or the config cannot work (:func:`.config_check.require_sound`).
     """
     line.require_once()
     given = line.given
@@ -61,6 +63,7 @@ def read_request(line: CommandLine) -> Request:
     _require_ids(config, given, files)
     own = {name: option for name, option in given.items() if name not in monai_parameters()}
     own = dict(_with_negated(own, config))
+    refuse_renamed(own, files)
     refuse_unknown(own, config, given, files)
     _require_one_process(config)
     reader = _Reader(config, files)
@@ -78,7 +81,9 @@ class _Reader:
     def __init__(self, config: ConfigParser, files: Sequence[str]) -> None:
         self.files = files
         self.types = options_of(config[""])
-        self.nullable = {name for file in files for name, value in read_config(file).items() if value is None}
+        self.nullable = {
+            spelled(name.lstrip("+")) for file in files for name, value in nested(read_config(file)) if value is None
+        }
         self.computed: dict[str, OptionType] = {}
         self.faults: list[str] = []
 
@@ -139,9 +144,8 @@ class _Reader:
             return None
 
     def _may_be_null(self, name: str, default: Any) -> bool:
-        if ID_SEP_KEY not in name:
-            return name in self.nullable
-        return isinstance(default, str) and default[len(ID_REF_KEY) :] in self.nullable
+        referred = default[len(ID_REF_KEY) :] if isinstance(default, str) and default.startswith(ID_REF_KEY) else ""
+        return spelled(name) in self.nullable or referred in self.nullable
 
 
 def type_of(name: str, default: Any, known: Mapping[str, OptionType]) -> OptionType | None:
@@ -157,11 +161,21 @@ def type_of(name: str, default: Any, known: Mapping[str, OptionType]) -> OptionT
     if ID_SEP_KEY not in name:
         return known[name] if name in known else type_like(default)
     if isinstance(default, str) and default.startswith(ID_REF_KEY):
-        return known.get(default[len(ID_REF_KEY) :])
-    last = name.rpartition(ID_SEP_KEY)[2]
-    if isinstance(known.get(last), PathText) or last in _PATH_ARGUMENTS:
-        return PathText()
-    return type_like(default)
+        return named(default[len(ID_REF_KEY) :], known)
+    found = named(spelled(name), known)
+    if found is not None and _admits(found, default):
+        return found
+    return PathText() if name.rpartition(ID_SEP_KEY)[2] in _PATH_ARGUMENTS else type_like(default)
+
+
+def _admits(type_: OptionType, default: Any) -> bool:
+    """Whether a default is of a type, so that an argument is what the option of its name is."""
+    if default is None or (isinstance(default, str) and default.startswith(MARKS)):
+        return True
+    try:
+        return bool(type_.read(default) == default)
+    except ValueError:
+        return False
 
 
 def is_component(value: Any) -> bool:
@@ -185,8 +199,13 @@ def refuse_unknown(
         if name in known or name in config:
             continue
         spelling = spelled(name)
-        candidates = {spelled(id) for id, _ in nested(config[""])} if "#" in spelling else known
-        hints.append(f"unknown option --{spelling}, the nearest known one is --{nearest(spelling, candidates)}")
+        if "#" in spelling:
+            near = nearest(spelling, {spelled(id) for id, _ in nested(config[""])})
+        else:  # a value of a component is found by its last part, too
+            ids = {option.rpartition("#")[2]: option for option in read_options(files)}
+            near = nearest(spelling, known | set(ids))
+            near = near if near in known else ids[near]
+        hints.append(f"unknown option --{spelling}, the nearest known one is --{near}")
     if hints:
         raise RequestError(f"{'; '.join(hints)} (options are the names in {', '.join(files)})")
 

@@ -62,7 +62,7 @@ def search_sparsity(
 
     def try_rate(rate: float) -> Measured:
         folder = output / f"rho_{rate:.2f}"
-        own: dict[str, Any] = {"sparsity_rate": rate, "output_dir": str(folder), "replace": True}
+        own: dict[str, Any] = {"network_def#sparsity_rate": rate, "output_dir": str(folder), "replace": True}
         training = ConfigWorkflow(
             config_file=str(config_file), logging_file=False, run_id="training", workflow_type="train", **options, **own
         )

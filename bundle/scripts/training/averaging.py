@@ -30,7 +30,7 @@ def averaged_network(network: nn.Module, optimizer: Optimizer, *, share: float |
     core: nn.Module = unwrapped(network)
     if share is None:
         return core
-    share = checked("average", share)
+    share = checked("evaluated#share", share)
     fitted = [
         part for part in core.modules() if isinstance(part, Standardise | Fitted)
     ]  # when the training begins, for both

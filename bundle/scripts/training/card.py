@@ -26,7 +26,9 @@ from ..evaluation.metrics import choose_threshold
 from .evaluation import PredictionCollector
 from .leakage import fingerprints
 from .model_card import EXPECTED, FORMAT, ModelCard, card_path
+from .outputs import TrainingOutputs
 from .table import EmbeddingTable
+from .validation import evaluator_of
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -34,36 +36,29 @@ Trained = TypeVar("Trained", bound=Network)
 
 NETWORKS = {network.__name__: network for network in (DSNet, DSNetSegmentation, *BASELINES)}
 UNKNOWN_ENCODER = (None, UNKNOWN)
+_SELECTED_BY = {"val_auc": "validation AUC", "val_dice": "validation Dice"}
 
 
 def write_card(
-    model: str | Path,
     table: EmbeddingTable,
     trainer: SupervisedTrainer,
-    evaluator: SupervisedEvaluator,
     chosen: SupervisedEvaluator,
-    collector: PredictionCollector,
+    outputs: TrainingOutputs,
     *,
-    seed: int,
     intended_use: str,
     calibrate: bool = True,
-    selection: str = "validation AUC",
 ) -> ModelCard:
     """Load the best weights, fit the temperature and choose the threshold on the validation slides, and write the card.
 
     The threshold is one on the calibrated probabilities.
 
     Args:
-        model: The weights that training wrote, those of the epoch of highest validation AUC.
         table: The dataset.
-        trainer: What has trained; it knows how many epochs that were.
-        evaluator: Validated while it trained; it knows which epoch was the best.
+        trainer: What has trained; it knows how many epochs that were, and its evaluator which of them was the best.
         chosen: Runs the chosen weights over the validation slides; nothing of it is logged as another validation.
-        collector: Collects the predictions of ``chosen``.
-        seed: That of the training.
+        outputs: Where the training wrote its weights, those of the best epoch; the seed is among its settings.
         intended_use: A sentence for whoever finds the weights.
         calibrate: Whether to fit a temperature; otherwise it is 1.
-        selection: What the epoch was chosen by.
 
     Returns:
         the card.
@@ -71,13 +66,16 @@ def write_card(
     Raises:
         RequestError: No epoch was validated.
     """
-    epoch, epochs = evaluator.state.best_metric_epoch, trainer.state.epoch
+    validated, model, seed = evaluator_of(trainer).state, outputs.model, int(outputs.settings["seed"])
+    epoch, epochs = validated.best_metric_epoch, trainer.state.epoch
     if epoch < 1:
         raise RequestError(
             f"{model}: no epoch of this training was validated, so nothing was chosen; expected val_interval of at most max_epochs"
         )
     network: Any = chosen.network  # one of NETWORKS
     network.load_state_dict(read_weights(model, network=network, made_by="train.yaml"))
+    collector = PredictionCollector()
+    collector.attach(chosen)
     chosen.run()
     labels, raw = collector.labels, collector.probabilities
     temperature = fit_temperature(labels, raw) if calibrate else 1.0
@@ -89,7 +87,7 @@ def write_card(
     )
     # where no threshold separates the validation slides better than chance, choose_threshold falls back to 0.5
     separates = not two_classes or validation["recall"]["value"] + validation["specificity"]["value"] > 1
-    span = table.channel_range
+    span, name = table.channel_range, validated.key_metric_name
     card = ModelCard(
         class_names=tuple(table.class_names),
         threshold=threshold,
@@ -112,7 +110,7 @@ def write_card(
             "max_epochs": max(epochs, trainer.state.max_epochs),  # a resumed training may ask for fewer than it has had
             "epochs": epochs,
             "epoch": epoch,
-            "selection": f"epoch of highest {selection}, the later one of equals",
+            "selection": f"epoch of highest {_SELECTED_BY.get(name, name)}, the later one of equals",
         },
         seen={split: " ".join(fingerprints(table, split)) for split in ("train", "val")},  # a test slide must not be
         versions={"bundle": BUNDLE_VERSION, "monai": monai.__version__, "torch": str(torch.__version__)},

@@ -10,46 +10,16 @@ import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
-from ..common.errors import RequestError, TrainingError, first_of
+from ..common.errors import TrainingError
 from ..common.files import atomic_path
 from ..common.ranks import is_first, wait_for_all
-from ..encoding.encoders import first_not_finite, load_tensors, require_finite
+from ..encoding.encoders import first_not_finite
 from .evaluation import unwrapped
+from .outputs import TrainingOutputs
+from .saved_state import FORMAT, read_state
+from .validation import evaluator_of
 
 _LOGGER = logging.getLogger(__name__)
-
-FORMAT = "dsnet-training/2"
-STATE_NAME = "last.pt"
-
-
-def read_state(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Read ``last.pt``, and compare the settings in it.
-
-    Args:
-        path: the file.
-        settings: what the training that goes on must have in common with its beginning, by id.
-
-    Raises:
-        RequestError: it is of another version or of other settings, or its weights are no numbers.
-    """
-    state = load_tensors(path, expected="the state of a training: leave --resume out to train anew")
-    found = state.get("format") if isinstance(state, dict) else type(state).__name__
-    if found != FORMAT:
-        raise RequestError(f"{path}: format {found!r}, expected {FORMAT!r}: leave --resume out to train anew")
-    for weights in (state["network"], state["best"] or {}):
-        require_finite(path, weights)
-    before = state["settings"]
-    changed = [
-        f"{name} {before.get(name)!r}, now {settings.get(name)!r}"
-        for name in sorted(before.keys() | settings.keys())
-        if before.get(name) != settings.get(name)
-    ]
-    if changed:
-        raise RequestError(
-            f"{path}: the training began with {first_of(changed, '; with ')}; expected the same: give the former, or train anew "
-            "without --resume (--max_epochs may change)"
-        )
-    return state
 
 
 class TrainingState:
@@ -60,38 +30,24 @@ class TrainingState:
     that it does not matter which of the two files a kill left behind. Both are written beside and renamed, by the first of
     several processes; all processes read.
 
-    Network, optimizer and loss are those of the trainer. The weights that are validated and kept are those of the evaluator's
-    network.
+    Network, optimizer and loss are those of the trainer. The weights that are validated and kept are those of the network of its
+    evaluator, from the epoch that this found best (``best_metric_epoch``). Where nothing is validated they are those of the last
+    epoch, written when the training is complete.
 
     Args:
-        folder: where ``last.pt`` lies.
-        model: file of the weights: those of the epoch that ``evaluator`` found best, else those of the last epoch, written when
-            the training is complete.
-        settings: what a resumed training must have in common with its beginning, by id.
-        resume: load ``last.pt``, where there is one, before the first epoch: one command starts a job and starts it again.
-        evaluator: validates; its ``best_metric_epoch`` says which epoch is best.
+        outputs: the files; with ``resume`` ``last.pt`` is loaded, where there is one, before the first epoch: one command starts a
+            job and starts it again.
         objects: what else has a state, by name, such as the schedule of the learning rate.
 
     Raises:
-        RequestError: (at the start of the training) see :func:`read_state`.
+        RequestError: (at the start of the training) see :func:`.saved_state.read_state`.
         TrainingError: (while training) the weights are no numbers any more; nothing of them is written.
     """
 
-    def __init__(
-        self,
-        folder: str | Path,
-        model: str | Path,
-        *,
-        settings: Mapping[str, Any] | None = None,
-        resume: bool = False,
-        evaluator: Any = None,
-        objects: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.path = Path(folder) / STATE_NAME
-        self.model = Path(model)
-        self.settings = dict(settings or {})
-        self.resume = resume
-        self.evaluator = evaluator
+    def __init__(self, outputs: TrainingOutputs, *, objects: Mapping[str, Any] | None = None) -> None:
+        self.path, self.model = outputs.state, outputs.model
+        self.settings = dict(outputs.settings)
+        self.resume = outputs.resume
         self.objects = dict(objects or {})
         self.best: dict[str, Tensor] | None = None
 
@@ -105,8 +61,9 @@ class TrainingState:
     def _objects(self, engine: Any) -> dict[str, Any]:
         """What is saved beside the trainer itself, by name."""
         objects = {"network": unwrapped(engine.network), "loss": engine.loss_function, "optimizer": engine.optimizer}
-        if self.evaluator is not None:
-            objects["averaged"] = unwrapped(self.evaluator.network)
+        evaluator = evaluator_of(engine)
+        if evaluator is not None:
+            objects["averaged"] = unwrapped(evaluator.network)
         return objects | self.objects
 
     def _require_finite(self, engine: Any) -> None:
@@ -136,9 +93,10 @@ class TrainingState:
             value.load_state_dict(state[name])
         if getattr(engine, "scaler", None) is not None and state["scaler"] is not None:
             engine.scaler.load_state_dict(state["scaler"])
-        if self.evaluator is not None:
-            self.evaluator.state.best_metric = state["best_metric"]
-            self.evaluator.state.best_metric_epoch = state["best_metric_epoch"]
+        evaluator = evaluator_of(engine)
+        if evaluator is not None:
+            evaluator.state.best_metric = state["best_metric"]
+            evaluator.state.best_metric_epoch = state["best_metric_epoch"]
         self.best = state["best"]
         if self.best is not None:
             self._write_weights(self.best)
@@ -154,7 +112,8 @@ class TrainingState:
             )
 
     def _save(self, engine: Any) -> None:
-        validated = self.evaluator.state if self.evaluator is not None else None
+        evaluator = evaluator_of(engine)
+        validated = None if evaluator is None else evaluator.state
         if validated is not None and validated.best_metric_epoch == engine.state.epoch:
             self.best = {name: value.detach().cpu().clone() for name, value in self._weights(engine).items()}
             self._write_weights(self.best)
@@ -174,7 +133,7 @@ class TrainingState:
         _write(self.path, state)
 
     def _finish(self, engine: Engine) -> None:
-        if self.evaluator is None:
+        if evaluator_of(engine) is None:
             self._write_weights(self._weights(engine))
             _LOGGER.info(
                 "trained: %s, the weights after epoch %d; next: encoding with them (encode.yaml --encoder %s)",
@@ -186,7 +145,8 @@ class TrainingState:
 
     def _weights(self, engine: Any) -> dict[str, Tensor]:
         """Those that are validated and kept."""
-        network = engine.network if self.evaluator is None else self.evaluator.network
+        evaluator = evaluator_of(engine)
+        network = engine.network if evaluator is None else evaluator.network
         weights: dict[str, Tensor] = unwrapped(network).state_dict()
         return weights
 

@@ -8,6 +8,7 @@ from ignite import handlers
 from ignite.engine import Engine, Events
 
 from ..common.errors import RequestError
+from .validation import validation_of
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -15,38 +16,39 @@ _LOGGER = logging.getLogger(__name__)
 class EarlyStopping:
     """End a training whose key metric no longer rises (ignite's ``EarlyStopping``); ``last.pt`` keeps the count of validations.
 
-    A training that would end before its first validation is refused: no epoch of it could be chosen.
+    The key metric is that of what validates the training. A training that would end before its first validation is refused: no
+    epoch of it could be chosen.
 
     Args:
-        evaluator: Validates; its key metric is watched.
         patience: Validations in a row without a higher key metric, after which the training ends; None lets it come to its last
             epoch.
-        interval: Epochs from one validation to the next.
 
     Raises:
         RequestError: ``patience`` is less than 1, or (on attaching) no epoch would be validated.
     """
 
-    def __init__(self, evaluator: Any, patience: int | None = None, *, interval: int = 1) -> None:
+    def __init__(self, patience: int | None = None) -> None:
         if patience is not None and patience < 1:
             raise RequestError(f"patience {patience}: expected validations, 1 or more, or null to train all epochs")
-        self.evaluator = evaluator
         self.patience = patience
-        self.interval = interval
         self._stopper: handlers.EarlyStopping | None = None
 
     def attach(self, engine: Engine) -> None:
-        """Register with the trainer, behind the handler that resumes, and with the evaluator."""
-        if self.interval > (engine.state.max_epochs or 0):
+        """Register with the trainer, behind the handlers that validate and resume, and with its evaluator."""
+        validation = validation_of(engine)
+        if validation is None:
+            return
+        if validation.interval > (engine.state.max_epochs or 0):
             raise RequestError(
-                f"val_interval {self.interval}: over max_epochs {engine.state.max_epochs}, so no epoch would be validated and none "
-                "chosen; expected at most max_epochs: give a smaller --val_interval, or more --max_epochs"
+                f"val_interval {validation.interval}: over max_epochs {engine.state.max_epochs}, so no epoch would be validated "
+                "and none chosen; expected at most max_epochs: give a smaller --val_interval, or more --max_epochs"
             )
         if self.patience is None:
             return
         self._stopper = handlers.EarlyStopping(self.patience, self._score, engine)
         self._stopper.logger.setLevel(logging.WARNING)  # its words in another format; ours follow
-        self.evaluator.add_event_handler(Events.COMPLETED, self._judge)
+        evaluator: Any = validation.validator
+        evaluator.add_event_handler(Events.COMPLETED, self._judge)
         engine.add_event_handler(Events.STARTED, self._require_unfinished)
 
     def state_dict(self) -> dict[str, Any]:
@@ -79,7 +81,7 @@ class EarlyStopping:
         if self.is_over:
             _LOGGER.warning(
                 "nothing left to train: early stopping ended this training after epoch %d; to train on, begin anew with a larger "
-                "--patience",
+                "--early_stopping#patience",
                 engine.state.epoch,
             )
             engine.terminate()

@@ -13,8 +13,8 @@ from ..common.options import EXIT_WRONG_REQUEST
 from ..common.outputs import HeldOutputs
 from ..evaluation.folds import SUMMARY, summarise_folds
 from ..slides.table import SlideRow, read_slides
-from .checkpoint import STATE_NAME
 from .report import EVALUATION_FILES
+from .saved_state import STATE_NAME
 
 OF_FOLD = (*EVALUATION_FILES, "model.pt", "model.json", f"log/{STATE_NAME}")
 

@@ -17,6 +17,7 @@ from ..common.progress import clock, track
 from ..common.ranks import is_first, join_shares, rank
 from ..dsnet.checkpointing import checkpoint_blocks
 from .evaluation import unwrapped
+from .validation import evaluator_of
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -92,13 +93,9 @@ class Progress:
     """Say how a training goes: per epoch one line with mean loss, metrics of the validation, time taken and time left.
 
     Between these lines a bar on a terminal, and elsewhere a line every ten seconds, shows how far the training is.
-
-    Args:
-        evaluator: Validates; the metrics of each validation stand in the line of its epoch. None: nothing is validated.
     """
 
-    def __init__(self, evaluator: Any = None) -> None:
-        self.evaluator = evaluator
+    def __init__(self) -> None:
         self._steps: Iterator[int] | None = None
         self._losses: list[float] = []
 
@@ -134,23 +131,13 @@ class Progress:
         epoch, last, now_s = engine.state.epoch, engine.state.max_epochs or 0, time.monotonic()
         words = [
             f"loss {sum(losses) / len(losses):.4f}",
-            *self._metrics(epoch),
+            *_metrics(evaluator_of(engine), epoch),
             f"took {clock(now_s - self._epoch_start_s)}",
         ]
         if epoch < last:
             left_s = (last - epoch) * (now_s - self._start_s) / (epoch - self._first_epoch + 1)
             words.append(f"{clock(left_s)} left")
         _LOGGER.info("epoch %d of %d: %s", epoch, last, ", ".join(words))
-
-    def _metrics(self, epoch: int) -> list[str]:
-        """Metrics of this epoch's validation, if there was one."""
-        if self.evaluator is None or self.evaluator.state.epoch != epoch:
-            return []
-        state = self.evaluator.state
-        words = [f"{name} {float(value):.3f}" for name, value in state.metrics.items() if is_scalar(value)]
-        if state.best_metric_epoch == epoch:
-            words[0] += " (best so far)"
-        return words
 
     def _finish(self, engine: Engine) -> None:
         if self._steps is None:
@@ -160,6 +147,17 @@ class Progress:
             return
         for _ in self._steps:
             pass
+
+
+def _metrics(evaluator: Any, epoch: int) -> list[str]:
+    """Metrics of an epoch's validation, if there was one."""
+    if evaluator is None or evaluator.state.epoch != epoch:
+        return []
+    state = evaluator.state
+    words = [f"{name} {float(value):.3f}" for name, value in state.metrics.items() if is_scalar(value)]
+    if state.best_metric_epoch == epoch:
+        words[0] += " (best so far)"
+    return words
 
 
 def _steps_of(engine: Engine) -> int:

@@ -62,7 +62,7 @@ class LesionTargets:
         if len(table.class_names) != 2:
             raise RequestError(f"{table.source}: {len(table.class_names)} classes, expected 2: without and with lesion")
         if not 0 <= cold < hot <= 1:
-            raise RequestError(f"seed_cold {cold} and seed_hot {hot}: expected 0 <= cold < hot <= 1")
+            raise RequestError(f"targets#cold {cold} and targets#hot {hot}: expected 0 <= cold < hot <= 1")
         self.table = table
         self.mask_of = find_masks(table.rows, table.source, masks)
         self.mask_px = mask_px
@@ -133,7 +133,7 @@ class Seeds:
         if (network["embedding_channels"], span, levels) != wanted:
             raise RequestError(
                 f"{model}: trained on {network['embedding_channels']} channels (range {span}) and {levels} thumbnail "
-                f"levels, expected {wanted[0]} (range {wanted[1]}) and {wanted[2]}: give --channel_range and --thumbnail_levels "
+                f"levels, expected {wanted[0]} (range {wanted[1]}) and {wanted[2]}: give --table#channel_range and --table#levels "
                 "as then"
             )
         refuse_seen(card, table)

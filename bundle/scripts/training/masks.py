@@ -144,7 +144,7 @@ class LesionLoss(nn.Module):
     def __init__(self, of_slides: nn.Module, weight: float) -> None:
         super().__init__()
         self.of_slides = of_slides
-        self.weight = checked("mask_weight", weight)
+        self.weight = checked("mask_loss#weight", weight)
         self.of_cells = DiceCELoss(sigmoid=True)
 
     def forward(self, logits: tuple[Tensor, Tensor], targets: tuple[Tensor, Tensor]) -> Tensor:

@@ -11,7 +11,7 @@ from ..common.errors import RequestError
 from ..common.journal import read_journals
 from ..common.outputs import HeldOutputs
 from ..common.ranks import is_first
-from .checkpoint import STATE_NAME, read_state
+from .saved_state import STATE_NAME, read_state
 
 
 class TrainingOutputs:
@@ -42,6 +42,7 @@ class TrainingOutputs:
         card: bool = True,
     ) -> None:
         self.folder, self.model = Path(folder), Path(model)
+        self.state = self.folder / STATE_NAME
         self.settings = settings
         self.max_epochs = max_epochs
         self.resume = resume
@@ -54,7 +55,7 @@ class TrainingOutputs:
         Of several processes the first one looks, holds and writes.
 
         Raises:
-            RequestError: see :class:`..common.outputs.HeldOutputs` and :func:`.checkpoint.read_state`, and a stopped training that
+            RequestError: see :class:`..common.outputs.HeldOutputs` and :func:`.saved_state.read_state`, and a stopped training that
                 is neither gone on with nor to be replaced.
         """
         with ExitStack() as stack:
@@ -65,7 +66,7 @@ class TrainingOutputs:
 
     def _checked(self) -> list[HeldOutputs]:
         """The folders, after a look at what lies there; nothing is written."""
-        state = self.folder / STATE_NAME
+        state = self.state
         resume = self.resume and state.is_file()
         weights = [self.model.name, *([self.model.with_suffix(".json").name] if self.card else [])]
         together = self.folder.absolute() == self.model.parent.absolute()

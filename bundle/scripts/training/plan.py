@@ -12,21 +12,18 @@ from monai.engines import SupervisedTrainer
 from ..common.ranks import is_first
 from ..encoding.embedding_file import embedding_file
 from .table import EmbeddingTable
+from .validation import validation_of
 
 TIMED_STEPS = 3
 GIB = 2**30
 
 
-def print_plan(
-    table: EmbeddingTable, trainer: SupervisedTrainer, *, val_interval: int = 1, cache_rate: float = 1.0
-) -> None:
+def print_plan(table: EmbeddingTable, trainer: SupervisedTrainer) -> None:
     """Print the plan of a training, with some steps timed on a batch of its slides; of several processes the first one prints.
 
     Args:
         table: the dataset.
         trainer: would train; its network computes, and its running statistics change.
-        val_interval: epochs from one validation to the next.
-        cache_rate: share of the slides kept in memory.
 
     Raises:
         RequestError: a split has no slides.
@@ -45,12 +42,13 @@ def print_plan(
     loader: Any = trainer.data_loader
     epochs, steps, batch_size = state.max_epochs, state.epoch_length, loader.batch_size
     seconds = _step_s(trainer)
+    validation = validation_of(trainer)
     validation_s = seconds / 3 / batch_size * len(items["val"])  # a step is about one forward and two more backward
-    total_s = epochs * (steps * seconds + validation_s / val_interval)
+    total_s = epochs * (steps * seconds + (validation_s / validation.interval if validation else 0))
     parameters = sum(p.numel() for p in trainer.network.parameters() if p.requires_grad)
     lines += [
         f"grids: {median(cells):,.0f} cells (median), {max(cells):,} (largest)",
-        f"memory for the slides: {cache_rate * 4 * channels * sum(cells) / GIB:.2f} GiB",
+        f"memory for the slides: {loader.dataset.set_rate * 4 * channels * sum(cells) / GIB:.2f} GiB",
         f"network: {parameters:,} trainable parameters on {state.device}",
         f"steps: {epochs} epochs of {steps} with {batch_size} slides each",
         f"time: about {total_s / 60:,.1f} minutes at {seconds:.2f} s a step (timed now on {TIMED_STEPS} steps)",

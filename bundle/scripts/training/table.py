@@ -61,7 +61,7 @@ class EmbeddingTable:
             raise RequestError(
                 f"{self.source}: {len(missing)} of {len(rows)} slides have no embedding in {self.folder} (the first is "
                 f"{missing[0]}.h5){self._hint(missing)}; encode them, see manifest.csv for slides that failed or hold no tissue, "
-                "or leave them out with --allow_missing true"
+                "or leave them out with --table#allow_missing true"
             )
         if missing:
             _LOGGER.warning("%d of %d slides have no embedding and are left out", len(missing), len(rows))
@@ -181,7 +181,7 @@ class EmbeddingTable:
         if not 0 <= first < last <= width:
             raise RequestError(
                 f"{self.folder}: channels [{first}, {last}) asked for, the embeddings have [0, {width}); expected a range inside "
-                "it: correct --channel_range"
+                "it: correct --table#channel_range"
             )
         return last - first
 
@@ -205,7 +205,7 @@ class EmbeddingTable:
         if self.levels is None and len(levels) > 1:
             raise RequestError(
                 f"{self.folder}: thumbnails of {sorted(levels)} levels, expected one number: encode all slides anew, or name a "
-                "number that all have with --thumbnail_levels"
+                "number that all have with --table#levels"
             )
         if self.levels is not None and not 1 <= self.levels <= min(levels):
             raise RequestError(

@@ -21,6 +21,7 @@ from ..dsnet.heat_map import HeatMap
 from ..dsnet.packing import unpack
 from ..scae.panels import evenly_spaced, panels
 from .evaluation import unwrapped
+from .validation import evaluator_of
 
 LARGEST_PICTURE_PX = 512
 
@@ -67,14 +68,12 @@ class RunDescription:
     Args:
         log: the run's log.
         settings: hyper-parameters by id, see :func:`..common.config_settings.settings_of`.
-        metric: scalar that runs are to be compared by.
         graph: whether the graph of the trainer's network, in evaluation, is drawn.
     """
 
-    def __init__(self, log: EventLog, settings: Mapping[str, Any], metric: str, *, graph: bool = True) -> None:
+    def __init__(self, log: EventLog, settings: Mapping[str, Any], *, graph: bool = True) -> None:
         self.log = log
         self.settings = dict(settings)
-        self.metric = metric
         self.graph = graph
 
     def attach(self, engine: Engine) -> None:
@@ -88,7 +87,11 @@ class RunDescription:
         self.log.go_on_from(engine.state.iteration + 1)
 
     def _describe(self, engine: Any) -> None:
-        for summary in hparams(self.settings, {self.metric: 0.0}):  # the metric is declared, its values are the scalars
+        evaluator = evaluator_of(engine)
+        metric = (
+            "train_loss" if evaluator is None else evaluator.state.key_metric_name
+        )  # that runs are to be compared by
+        for summary in hparams(self.settings, {metric: 0.0}):  # the metric is declared, its values are the scalars
             self.log.file_writer.add_summary(summary)
         if not self.graph:
             return
@@ -137,20 +140,22 @@ class SlidePicture:
 
     Args:
         log: the run's log.
-        evaluator: runs DSNet, for labels or lesions, over the validation slides, items with ``image`` and ``label``.
     """
 
-    def __init__(self, log: EventLog, evaluator: Any) -> None:
+    def __init__(self, log: EventLog) -> None:
         self.log = log
-        self.evaluator = evaluator
 
     def attach(self, engine: Engine) -> None:
-        """Register with the trainer, behind the handler that validates."""
+        """Register with the trainer, behind the handler that validates.
+
+        Its evaluator runs DSNet, for labels or lesions, over items with ``image`` and ``label``.
+        """
         if is_first():
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._draw)
 
     def _draw(self, engine: Any) -> None:
-        network, dataset = unwrapped(self.evaluator.network), self.evaluator.data_loader.dataset
+        evaluator = evaluator_of(engine)
+        network, dataset = unwrapped(evaluator.network), evaluator.data_loader.dataset
         labels = [item["label"] for item in dataset.data]
         item = dataset[labels.index(max(labels))]
         image = torch.as_tensor(item["image"])[None].to(engine.state.device)

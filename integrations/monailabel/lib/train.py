@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from datetime import datetime, timezone
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,15 @@ from monailabel.interfaces.tasks.train import TrainTask
 from lib.bundle import Bundle, device_option
 
 COLUMNS = ("slide", "label", "patient", "split", "mpp")
-OPTIONS = ("max_epochs", "learning_rate", "batch_size", "seed", "balance", "allow_missing")
+OPTIONS = {
+    "max_epochs": "max_epochs",
+    "learning_rate": "learning_rate",
+    "batch_size": "batch_size",
+    "seed": "seed",
+    "balance": "loss#balance",
+    "allow_missing": "table#allow_missing",
+}
+"""Ids of train.yaml by the names that a client has for them."""
 
 
 class SlideTrainTask(TrainTask):
@@ -36,7 +45,8 @@ class SlideTrainTask(TrainTask):
         train, split = (
             yaml.safe_load((configs / name).read_text(encoding="utf-8")) for name in ("train.yaml", "split.yaml")
         )
-        return {**{name: train[name] for name in OPTIONS}, "classes": [], "val_split": split["val_share"]}
+        defaults = {name: reduce(dict.__getitem__, id_.split("#"), train) for name, id_ in OPTIONS.items()}
+        return {**defaults, "classes": [], "val_split": split["val_share"]}
 
     def stats(self) -> dict[str, Any]:
         """How the model that serves was trained, from its card."""
@@ -84,7 +94,7 @@ class SlideTrainTask(TrainTask):
             output_dir=folder / "log",
             replace=True,  # the log of the last training
             model=fresh / "model.pt",
-            **options,
+            **{OPTIONS.get(name, name): value for name, value in options.items()},
             **device,
         )
         fresh.rename(self.bundle.trained / datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ"))
