@@ -19,6 +19,15 @@ fold: null
 options:
   _target_: scripts.common.options.check_options
 seed_of: 3 # no option
+optimizer:
+  _target_: torch.optim.AdamW
+  weight_decay: 1.0e-5 # paper
+  betas: [0.9, 0.99] # of the means
+  fused: true
+  lr: "@max_epochs"
+decay: { _target_: x, gamma: 0.2, step_size: 30 } # epochs
+handlers:
+  - { _target_: y, rate: 1 } # no name that one would type
 """
 
 
@@ -41,6 +50,15 @@ def test_options_stand_with_default_and_comment(config: str) -> None:
         "  --device $torch.device('cpu')",
         "                              [cpu, cuda or cuda:N]",
         "  --fold null",
+        "",
+        "Values of components, set by their ids:",
+        "",
+        "  --optimizer#weight_decay 1.0e-5",
+        "                              paper [a number, 0 or more]",
+        "  --optimizer#betas [0.9, 0.99]",
+        "                              of the means",
+        "  --decay#gamma 0.2           [a number over 0 and at most 1]",
+        "  --decay#step_size 30        epochs [a whole number, 1 or more]",
     ]
 
 
@@ -53,7 +71,17 @@ def test_an_overlay_replaces_defaults_and_keeps_comments(config: str, tmp_path: 
     assert "More." in text
     assert "  --max_epochs 3              paper, section IV [" in text
     assert "  --fold 1                    of five" in text
-    assert "size" not in text and "lies_on" not in text
+    assert "#size" not in text and "lies_on" not in text
+
+
+def test_an_overlay_sets_values_of_components(config: str, tmp_path: Path) -> None:
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text(
+        "# More.\n+optimizer: { weight_decay: 0.1 }\ndecay: { _target_: z, rate: 2 } # another\n", encoding="utf-8"
+    )
+    text = describe([config, str(overlay)])
+    assert "  --optimizer#weight_decay 0.1\n                              paper [" in text
+    assert "  --decay#rate 2              another" in text and "step_size" not in text
 
 
 @pytest.mark.parametrize("path", sorted((BUNDLE / "configs").glob("*.yaml")), ids=lambda path: path.name)

@@ -323,3 +323,31 @@ def test_every_stage_checks_its_options_before_anything_else(path: Path) -> None
     before = str(begin[:2])
     paths = [name for name in read_options([str(path)]) if f"@{name}" in before]
     assert paths in ([], ["bundle_root"]), "a path would be evaluated before it is checked"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--optimizer#weight_decay", "-1"], "--optimizer#weight_decay '-1': expected a number, 0 or more"),
+        (["--loss#balance", "maybe"], "--loss#balance 'maybe': expected true or false"),
+        (["--table#channel_range", "4"], "--table#channel_range '4': expected two whole numbers"),
+        (["--train#dataset#cache_rate", "1.5"], "--train#dataset#cache_rate '1.5': expected a number from 0 to 1"),
+        (["--loss#balance", "null"], "--loss#balance 'null': expected true or false"),
+        (
+            ["--weight_decey", "1e-4"],
+            "unknown option --weight_decey, the nearest known one is --optimizer#weight_decay",
+        ),
+        (
+            ["--optimizer#weight_decey", "1"],
+            "unknown option --optimizer#weight_decey, the nearest known one is --optimizer#w",
+        ),
+    ],
+)
+def test_values_of_components_are_options(words: list[str], said: str) -> None:
+    assert refusal(str(CONFIGS / "train.yaml"), *words).startswith(said)
+
+
+def test_values_of_components_may_be_null_where_the_config_says_so() -> None:
+    words = ["--early_stopping#patience", "null", "--table#levels", "2", "--evaluated#share", "1"]
+    changed = request(str(CONFIGS / "train.yaml"), *words).changed
+    assert changed == {f"early_stopping{ID_SEP_KEY}patience": None, f"evaluated{ID_SEP_KEY}share": 1.0}
