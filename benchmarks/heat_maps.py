@@ -34,9 +34,10 @@ from scripts.localisation.inputs import MappedSlide
 from scripts.localisation.run import summarise
 from scripts.localisation.scores import SlideScores, score_slide
 from scripts.slides.lesion_mask import find_masks, lesion_cells
+from scripts.training.batches import image_of
 from scripts.training.card import load_model, network_from_card, read_card
 from scripts.training.table import EmbeddingTable
-from scripts.training.transforms import LoadEmbeddingd, PackMatricesd
+from scripts.training.transforms import LoadEmbeddingd
 
 RESAMPLES = 2000
 FIGURES = ("froc", "cell_auc", "dice_pooled")
@@ -56,11 +57,11 @@ def score_maps(model: Path, dataset: Path, masks: Path, split: str, *, methods: 
     of_patches = HeatMap().kind(network).is_probability
     keys = [PATCH_MAP] if of_patches else [(method, layer) for method in methods for layer in layers]
     scores: Maps = {key: [] for key in keys}
-    load, pack = LoadEmbeddingd(), PackMatricesd()
+    load = LoadEmbeddingd()
     items = table.items(split)
     for item in track(items, total=len(items), what=model.parent.name, unit="slide"):
         name, positive = item["slide_id"], item["label"] == 1
-        image = pack(load(item))["image"][None]
+        image = image_of(load(item))
         observed = (image[0, : network.embedding_channels] != 0).any(dim=0).numpy()
         lesion = np.zeros_like(observed)
         if positive:

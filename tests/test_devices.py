@@ -10,6 +10,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from scripts.dsnet.network import DSNet
+from scripts.dsnet.packing import pack_observed
 from scripts.scae.network import SCAE
 from scripts.slides.geometry import resize_patches
 
@@ -55,3 +56,13 @@ def test_scae(strategy: str, training: bool) -> None:
     with OneDevice():
         assert network(patches).device.type == "meta"
         assert network.encode(patches).device.type == "meta"
+
+
+def test_the_input_of_observed_patches() -> None:
+    vectors, cells = (
+        torch.empty(7, 4, dtype=torch.float16, device="meta"),
+        torch.empty(7, dtype=torch.long, device="meta"),
+    )
+    t = torch.empty(2, 9, 10, 8, dtype=torch.uint8, device="meta")
+    with OneDevice():
+        assert pack_observed(vectors, cells, t).shape == (2, 4 + 36, 5, 4)

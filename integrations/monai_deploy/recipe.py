@@ -32,7 +32,7 @@ class Recipe:
         metadata: ``metadata.json``.
         device: where encoder and network run.
         make_slide_set: :class:`InferenceSet` with the arguments of ``inference.yaml``; wants ``slides`` and ``dataset_dir``.
-        preprocessing: from an item of such a set to ``image``.
+        preprocessing: from an item of such a set to what `image_of` makes the network's input of.
         network: the weights of ``model.ts`` in a network that Grad-CAM can look into.
     """
 

@@ -2,8 +2,12 @@
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pixel_unshuffle
 
-from scripts.dsnet.packing import pack
+
+def pack(v: Tensor, t: Tensor) -> Tensor:
+    """``image`` (..., C + 12L, H, W) of V (..., C, H, W) and T (..., 3L, 2H, 2W), white as 0."""
+    return torch.cat([v, pixel_unshuffle(t, 2)], dim=-3)
 
 
 def random_mask(batch: int, height: int, width: int, *, seed: int = 0, share: float = 0.4) -> Tensor:

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from random_matrices import pack
 from torch import Tensor
 
 from scripts.dsnet.grad_cam import LAYERS, METHODS, align_to_patches, grad_cam
 from scripts.dsnet.network import DSNet
-from scripts.dsnet.packing import pack
 
 CHANNELS = 8
 

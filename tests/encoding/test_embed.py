@@ -5,6 +5,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from encoding.on_grid import matrix_of
 from encoding.painted import (
     PATCH_PX,
     CountingSlide,
@@ -75,8 +76,8 @@ def test_features_are_those_of_each_patch_by_itself(tmp_path: Path) -> None:
         for row, col in embedding.grid_yx
     ]
     np.testing.assert_allclose(embedding.features, np.array(expected) / 255, atol=1e-5)
-    assert embedding.matrix().shape == (6, 3, 4)
-    np.testing.assert_allclose(embedding.matrix()[3:, 2, 1] * 255, colours[4, 2], atol=1e-3)
+    assert matrix_of(embedding).shape == (6, 3, 4)
+    np.testing.assert_allclose(matrix_of(embedding)[3:, 2, 1] * 255, colours[4, 2], atol=1e-3)
 
 
 def test_features_do_not_depend_on_the_batch(tmp_path: Path) -> None:
@@ -127,7 +128,7 @@ def test_unobserved_patches_of_the_box_are_zero(tmp_path: Path) -> None:
     pixels[PATCH_PX : 2 * PATCH_PX, PATCH_PX : 2 * PATCH_PX] = 244
     slide = write_tiff(tmp_path / "case.tif", [pixels])
     assert embed(slide, tmp_path / "case.h5") == 15
-    matrix = read_embedding(tmp_path / "case.h5").matrix()
+    matrix = matrix_of(read_embedding(tmp_path / "case.h5"))
     observed = np.ones((4, 4), dtype=bool)
     observed[1, 1] = False
     np.testing.assert_array_equal((matrix != 0).any(axis=0), observed)

@@ -3,6 +3,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from encoding.on_grid import matrix_of
 from encoding.other_tools import features_of, write_clam, write_trident
 
 from scripts.common.errors import SlideError
@@ -23,10 +24,10 @@ def test_features_of_any_encoder(tmp_path: Path, channels: int, dtype: str) -> N
     assert embedding.patch_px_level0 == 512
     assert embedding.origin_xy_px == (7 * 512, 3 * 512)
     np.testing.assert_array_equal(embedding.grid_yx, GRID_YX - np.array([3, 7]))
-    matrix = embedding.matrix()
-    assert (matrix.dtype, matrix.shape) == (np.dtype("float32"), (channels, *embedding.shape_yx))
+    matrix = matrix_of(embedding)
+    assert matrix.shape == (channels, *embedding.shape_yx)
     row, column = embedding.grid_yx[5]
-    np.testing.assert_array_equal(matrix[:, row, column], features[5].astype(np.float32))
+    np.testing.assert_array_equal(matrix[:, row, column], features[5])
 
 
 def test_what_is_not_stated(tmp_path: Path) -> None:

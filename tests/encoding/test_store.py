@@ -5,6 +5,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from encoding.on_grid import matrix_of
 from training.embedding_files import write_embedding as write_random_embedding
 from training.embedding_files import write_foreign as write_foreign_features
 
@@ -53,8 +54,8 @@ def test_foreign_file(tmp_path: Path, leading_axis: bool, patch_px: int | None, 
     assert embedding.shape_yx == (3, 3)
     assert embedding.patch_px_level0 == STEP_PX
     assert embedding.thumbnail is None
-    matrix = embedding.matrix()
-    assert (matrix.dtype, matrix.shape) == (np.dtype("float32"), (7, 3, 3))
+    matrix = matrix_of(embedding)
+    assert matrix.shape == (7, 3, 3)
     np.testing.assert_array_equal(matrix[:, 2, 2], np.arange(1, 8))
     assert (matrix != 0).any(axis=0).sum() == 5
     assert (header_of(path).channels, header_of(path).levels) == (7, None)
@@ -63,8 +64,8 @@ def test_foreign_file(tmp_path: Path, leading_axis: bool, patch_px: int | None, 
 def test_half_precision_features(tmp_path: Path) -> None:
     features = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float16)
     embedding = read_embedding(write_foreign(tmp_path / "a.h5", coords_of(GRID_YX), features=features))
-    assert embedding.matrix().dtype == np.float32
-    np.testing.assert_array_equal(embedding.matrix()[:, 0, 1], features[0].astype(np.float32))
+    assert embedding.features.dtype == np.float16
+    np.testing.assert_array_equal(matrix_of(embedding)[:, 0, 1], features[0])
 
 
 def test_contours_with_a_grid_each_are_put_on_one(tmp_path: Path) -> None:
@@ -82,7 +83,7 @@ def test_of_two_patches_in_a_cell_the_first_is_kept(tmp_path: Path) -> None:
     coords = np.concatenate([coords_of(grid_yx), coords_of(grid_yx[7:8]) + 20])
     embedding = read_embedding(write_foreign(tmp_path / "a.h5", coords, patch_px=STEP_PX))
     assert len(embedding.features) == len(embedding.coords_xy_px) == len(embedding.grid_yx) == 25
-    np.testing.assert_array_equal(embedding.matrix()[:, 1, 2], np.arange(7 * 7, 7 * 8) + 1)
+    np.testing.assert_array_equal(matrix_of(embedding)[:, 1, 2], np.arange(7 * 7, 7 * 8) + 1)
 
 
 def test_overlapping_patches_are_refused(tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ from scripts.inference import boundary, heat_maps
 from scripts.inference.boundary import SparingDataset, SparingIteration
 from scripts.inference.heat_map_view import HeatMapView
 from scripts.inference.slide_set import InferenceSet
+from scripts.training.batches import PadCollate, image_of
 from scripts.training.evaluation import PredictionCollector
-from scripts.training.transforms import LoadEmbeddingd, PackMatricesd, PadCollate
+from scripts.training.transforms import LoadEmbeddingd
 
 NAMES = ("a", "b", "c")
 
@@ -67,7 +68,7 @@ def test_the_file_of_another_encoder(folder: Path) -> None:
 
 def steps(slides: InferenceSet, network: Any) -> list[Any]:
     """What the iteration gives for each slide."""
-    dataset = SparingDataset(slides.items, lambda item: PackMatricesd()(LoadEmbeddingd()(item)))
+    dataset = SparingDataset(slides.items, LoadEmbeddingd())
     iteration, collate = SparingIteration(slides), PadCollate()
     state = SimpleNamespace(device="cpu", output=None)
     engine = SimpleNamespace(network=network, state=state, non_blocking=False, fire_event=lambda event: None)
@@ -84,7 +85,7 @@ def test_a_file_that_changes_and_a_network_that_fails(folder: Path, monkeypatch:
             raise MemoryError("too large")
         return {"pred": torch.zeros(1, 2)}
 
-    slides_image = PackMatricesd()(LoadEmbeddingd()(slides.items[1]))["image"][0, 0, 0]
+    slides_image = image_of(LoadEmbeddingd()(slides.items[1]))[0, 0, 0, 0]
     monkeypatch.setattr(boundary.SparingIteration, "outputs", outputs)
     first, second, third = steps(slides, DSNet(embedding_channels=6))
     assert first == second == [] and third["pred"].shape == (1, 2)

@@ -27,9 +27,10 @@ from scripts.inference.heat_map_view import HeatMapView
 from scripts.inference.heat_maps import HeatMapWriter
 from scripts.inference.run import class_index, write_results
 from scripts.inference.slide_set import InferenceSet
+from scripts.training.batches import image_of
 from scripts.training.evaluation import PredictionCollector
 from scripts.training.model_card import ModelCard
-from scripts.training.transforms import LoadEmbeddingd, PackMatricesd
+from scripts.training.transforms import LoadEmbeddingd
 
 CARD = ModelCard(
     class_names=("normal", "tumour"),
@@ -165,7 +166,7 @@ def test_slides_without_thumbnail_are_announced(tmp_path: Path, caplog: pytest.L
     slides = slide_set(None, tmp_path)
     assert "1 slides have no thumbnail" in caplog.text
     assert "case" not in caplog.text
-    image = PackMatricesd()(LoadEmbeddingd()(slides.items[0]))["image"][None]
+    image = image_of(LoadEmbeddingd()(slides.items[0]))
     assert DSNet(embedding_channels=6).eval().attend(image)[1].item() == 1
 
 
@@ -319,7 +320,7 @@ def test_a_thumbnail_that_ends_its_reader_fails_its_slide_alone(
     crash_at(monkeypatch, "scripts.training.transforms", "bad.tif")
     dataset = SparingDataset(slide_set(None, tmp_path).items, LoadEmbeddingd())
     assert "bad.tif: the process that read it was ended by SIGSEGV" in dataset[0]["error"]
-    assert dataset[1]["error"] == "" and dataset[1]["t"].any()
+    assert dataset[1]["error"] == "" and (dataset[1]["t"] < 255).any()
 
 
 def test_how_often_the_embedding_of_a_slide_is_opened(

@@ -40,10 +40,12 @@ def write_embedding(
     return path
 
 
-def write_foreign(path: Path, grid_yx: np.ndarray, *, channels: int = CHANNELS, seed: int = 0) -> Path:
+def write_foreign(
+    path: Path, grid_yx: np.ndarray, *, channels: int = CHANNELS, seed: int = 0, dtype: str = "float32"
+) -> Path:
     """Write a feature file of another tool: no grid, no thumbnail."""
     with h5py.File(path, "w") as file:
-        file["features"] = np.random.default_rng(seed).normal(size=(len(grid_yx), channels)).astype(np.float32)
+        file["features"] = np.random.default_rng(seed).normal(size=(len(grid_yx), channels)).astype(dtype)
         file["coords"] = grid_yx[:, ::-1] * STEP_PX
         file["coords"].attrs["patch_size_level0"] = STEP_PX
     return path

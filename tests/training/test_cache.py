@@ -6,11 +6,13 @@ import threading
 from pathlib import Path
 
 import pytest
+from monai.transforms import Compose
+from opened_files import count_opens
 from tiny_flow import BUNDLE
 from training.embedding_files import write_embedding
 
 from scripts.common.errors import SlideError
-from scripts.training.cache import SlideCache
+from scripts.training.cache import GIB, CacheMemory, SlideCache, bytes_of
 from scripts.training.transforms import LoadEmbeddingd
 
 FILL = """
@@ -43,7 +45,27 @@ def test_a_share_is_kept(tmp_path: Path, rate: float, kept: int) -> None:
     cache.fill()
     assert [item["number"] for item in cache._cache] == list(range(kept))
     assert [item["number"] for item in cache] == [0, 1, 2]
-    assert cache[0]["v"].shape == (8, 6, 5)
+    assert cache[0]["vectors"].shape == (30, 8) and cache[0]["places"].shape == (1, 6, 5)
+
+
+def test_slides_that_do_not_fit_are_read_every_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two sets share the memory of two and a half slides: of the first both are kept, of the second none, not even without `fill`."""
+    items = items_of(tmp_path)
+    size = bytes_of(LoadEmbeddingd()(items[0]))
+    memory = CacheMemory(2.5 * size / GIB)
+    first, second = (SlideCache(part, Compose([LoadEmbeddingd()]), memory=memory) for part in (items[:2], items[2:]))
+    opened = count_opens(monkeypatch, tmp_path / "opened.txt")
+    with caplog.at_level("INFO"):
+        first.fill()
+        assert not caplog.messages
+        for _ in range(3):
+            assert [item["number"] for item in [*first, *second]] == [0, 1, 2]
+        second.fill()
+    assert opened() == {"0.h5": 1, "1.h5": 1, "2.h5": 3}
+    (told,) = caplog.messages
+    assert told.startswith("0 of 1 slides are kept in memory, which cache_memory#gib")
 
 
 def test_no_thread_is_left_behind_a_file_that_cannot_be_read(tmp_path: Path) -> None:

@@ -10,17 +10,18 @@ from monai.losses import DiceCELoss
 from monai.transforms import Compose, RandFlipd, RandRotate90d
 from PIL import Image
 from training.embedding_files import CHANNELS, STEP_PX, write_dataset
+from training.observed_slides import slide_of
 
 from scripts.common.errors import RequestError
 from scripts.common.files import sha256_of, write_json
 from scripts.dsnet.heat_map import HeatMap
 from scripts.dsnet.network import DSNet
-from scripts.dsnet.packing import pack
+from scripts.training.batches import PadCollate, image_of
 from scripts.training.lesions import IGNORED, LesionLoss, LesionTargets
 from scripts.training.model_card import FORMAT
 from scripts.training.segmenting import CellDice
 from scripts.training.table import EmbeddingTable
-from scripts.training.transforms import LoadEmbeddingd, PadCollate, RandTrimd
+from scripts.training.transforms import LoadEmbeddingd, RandTrimd
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def test_unobserved_cells_are_ignored(tmp_path: Path) -> None:
         EmbeddingTable(dataset), masks=write_masks(tmp_path / "masks", ["train_1"]), mask_px=STEP_PX
     )
     item = LoadEmbeddingd()(targets.items("train")[1])
-    item["v"][:, 1, 2] = 0
+    item["places"][0, 1, 2] = 0
     lesion = targets.transform()(item)["lesion"]
     assert lesion[0, 1, 2] == IGNORED and (lesion == IGNORED).sum() == 1
 
@@ -104,7 +105,7 @@ def test_seeds_stand_in_where_there_is_no_mask(dataset: Path, tmp_path: Path) ->
     item = LoadEmbeddingd()(targets.items("train")[3])
     network = DSNet(embedding_channels=CHANNELS)
     network.load_state_dict(torch.load(classifier, weights_only=True))
-    heat = HeatMap()(network, pack(item["v"], item["t"])[None], 1)
+    heat = HeatMap()(network, image_of(item), 1)
     expected = np.full(heat.shape, IGNORED)
     expected[heat <= 0.2], expected[heat >= 0.6] = 0, 1
     assert len(np.unique(expected)) == 3
@@ -164,8 +165,8 @@ def test_the_digest_knows_masks_and_seeds(dataset: Path, tmp_path: Path) -> None
 
 
 def test_augmentation_moves_all_maps_together() -> None:
-    """A target that repeats channel 0 of V, and the thumbnail that repeats it twice as large, still do."""
-    keys = ["v", "t", "lesion"]
+    """A target that repeats the places, and the thumbnail that repeats it twice as large, still do."""
+    keys = ["places", "t", "lesion"]
     augment = Compose(
         [
             RandFlipd(keys=keys, prob=0.5, spatial_axis=0),
@@ -175,23 +176,25 @@ def test_augmentation_moves_all_maps_together() -> None:
         ]
     )
     augment.set_random_state(seed=0)
-    v = 1 + torch.arange(9 * 13).reshape(1, 9, 13).float()
+    places = 1 + torch.arange(9 * 13, dtype=torch.int32).reshape(1, 9, 13)
     shapes = set()
     for _ in range(10):
-        item = augment({"v": v, "t": v.repeat_interleave(2, 1).repeat_interleave(2, 2), "lesion": v.short()})
-        moved = torch.as_tensor(item["v"])
-        torch.testing.assert_close(torch.as_tensor(item["lesion"]).float(), moved)
+        twice = places.repeat_interleave(2, 1).repeat_interleave(2, 2)
+        item = augment({"places": places, "t": twice, "lesion": places.short()})
+        moved = torch.as_tensor(item["places"])
+        torch.testing.assert_close(torch.as_tensor(item["lesion"]).int(), moved)
         torch.testing.assert_close(torch.as_tensor(item["t"])[:, ::2, ::2], moved)
         shapes.add(tuple(moved.shape))
     assert len(shapes) > 3
 
 
 def test_a_batch_is_filled_up_with_ignored_cells() -> None:
-    items = [{"image": torch.ones(2, 3, 4), "lesion": torch.ones(1, 3, 4, dtype=torch.int8)}]
-    items.append({"image": torch.ones(2, 5, 2), "lesion": torch.zeros(1, 5, 2, dtype=torch.int8)})
-    batch = PadCollate({"image": 0, "lesion": IGNORED})(items)
-    assert batch["image"].shape == (2, 2, 5, 4) and batch["lesion"].shape == (2, 1, 5, 4)
-    assert not batch["image"][0, :, 3:].any() and not batch["image"][1, :, :, 2:].any()
+    items = [
+        slide_of(3, 4, lesion=torch.ones(1, 3, 4, dtype=torch.int8)),
+        slide_of(5, 2, lesion=torch.zeros(1, 5, 2, dtype=torch.int8)),
+    ]
+    batch = PadCollate({"lesion": IGNORED})(items)
+    assert batch["lesion"].shape == (2, 1, 5, 4)
     assert (batch["lesion"][0, :, 3:] == IGNORED).all() and (batch["lesion"][1, :, :, 2:] == IGNORED).all()
     assert items[0]["lesion"].shape == (1, 3, 4)
 

@@ -9,13 +9,15 @@ from monai.transforms import Compose, RandFlipd, RandRotate90d
 from PIL import Image
 from torch import nn
 from training.embedding_files import STEP_PX, write_dataset
+from training.observed_slides import slide_of
 
 from scripts.common.errors import RequestError
 from scripts.dsnet.network import DSNet
 from scripts.training.averaging import averaged_network
+from scripts.training.batches import PadCollate
 from scripts.training.masks import LESION, NO_LESION, UNKNOWN, LesionLoss, LoadLesiond, with_patches
 from scripts.training.table import EmbeddingTable
-from scripts.training.transforms import LoadEmbeddingd, PadCollate, RandDropPatchesd, RandTrimd
+from scripts.training.transforms import LoadEmbeddingd, RandDropPatchesd, RandTrimd
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def target_of(
     (item,) = (item for item in table.items("train") if item["slide_id"] == slide_id)
     item = LoadEmbeddingd()(item)
     if unobserved is not None:
-        item["v"][:, unobserved[0], unobserved[1]] = 0
+        item["places"][0, unobserved[0], unobserved[1]] = 0
     found = load(item)["lesion"]
     assert isinstance(found, torch.Tensor) and found.shape[0] == 1 and found.dtype == torch.uint8
     return found[0]
@@ -83,24 +85,25 @@ def test_the_digest_knows_the_masks(dataset: Path, masks: Path) -> None:
 
 
 def test_augmentation_moves_all_maps_together() -> None:
-    """A target that repeats channel 0 of V, and the thumbnail that repeats it twice as large, still do; left out patches are zero."""
-    keys = ["v", "t", "lesion"]
+    """A target that repeats the places, and the thumbnail that repeats it twice as large, still do; left out patches are zero."""
+    keys = ["places", "t", "lesion"]
     augment = Compose(
         [
             RandFlipd(keys=keys, prob=0.5, spatial_axis=0),
             RandFlipd(keys=keys, prob=0.5, spatial_axis=1),
             RandRotate90d(keys=keys, prob=0.75, max_k=3),
             RandTrimd(keys=keys),
-            RandDropPatchesd(keys=["v", "lesion"]),
+            RandDropPatchesd(keys=["places", "lesion"]),
         ]
     )
     augment.set_random_state(seed=0)
-    v = 1 + torch.arange(9 * 13).reshape(1, 9, 13).float()
+    places = 1 + torch.arange(9 * 13, dtype=torch.int32).reshape(1, 9, 13)
     shapes, dropped = set(), 0
     for _ in range(10):
-        item = augment({"v": v, "t": v.repeat_interleave(2, 1).repeat_interleave(2, 2), "lesion": v.short()})
-        moved = torch.as_tensor(item["v"])
-        torch.testing.assert_close(torch.as_tensor(item["lesion"]).float(), moved)
+        twice = places.repeat_interleave(2, 1).repeat_interleave(2, 2)
+        item = augment({"places": places, "t": twice, "lesion": places.short()})
+        moved = torch.as_tensor(item["places"])
+        torch.testing.assert_close(torch.as_tensor(item["lesion"]).int(), moved)
         torch.testing.assert_close(torch.as_tensor(item["t"])[:, ::2, ::2] * (moved != 0), moved)
         shapes.add(tuple(moved.shape))
         dropped += int((moved == 0).sum())
@@ -108,11 +111,12 @@ def test_augmentation_moves_all_maps_together() -> None:
 
 
 def test_a_batch_is_filled_up_with_unknown_cells() -> None:
-    items = [{"image": torch.ones(2, 3, 4), "lesion": torch.ones(1, 3, 4, dtype=torch.uint8)}]
-    items.append({"image": torch.ones(2, 5, 2), "lesion": torch.ones(1, 5, 2, dtype=torch.uint8)})
-    batch = PadCollate({"image": 0, "lesion": UNKNOWN})(items)
-    assert batch["image"].shape == (2, 2, 5, 4) and batch["lesion"].shape == (2, 1, 5, 4)
-    assert not batch["image"][0, :, 3:].any() and not batch["image"][1, :, :, 2:].any()
+    items = [
+        slide_of(3, 4, lesion=torch.ones(1, 3, 4, dtype=torch.uint8)),
+        slide_of(5, 2, lesion=torch.ones(1, 5, 2, dtype=torch.uint8)),
+    ]
+    batch = PadCollate({"lesion": UNKNOWN})(items)
+    assert batch["lesion"].shape == (2, 1, 5, 4)
     assert (batch["lesion"][0, :, 3:] == UNKNOWN).all() and (batch["lesion"][1, :, :, 2:] == UNKNOWN).all()
     assert items[0]["lesion"].shape == (1, 3, 4)
 

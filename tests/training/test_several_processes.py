@@ -27,7 +27,7 @@ SAME_ORDER = {
     "evaluated#share": 0.2,
     # Adam would turn the rounding of a gradient that is zero into a step
     "optimizer#_target_": "torch.optim.SGD",
-    "train#preprocessing#transforms": "$@train#deterministic_transforms + [@packed]",
+    "train#preprocessing#transforms": "@train#deterministic_transforms",
     **ON_CPU,
 }
 

@@ -186,6 +186,17 @@ def test_of_equal_epochs_the_later_is_kept(dataset: Path, tmp_path: Path) -> Non
     assert all(torch.equal(kept[name], value) for name, value in state["network"].items())
 
 
+def test_without_memory_for_the_slides_each_is_read_once_an_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once more to be checked; those of the validation for the chosen epoch, too, and one of them for its picture."""
+    opened = count_opens(monkeypatch, tmp_path / "opened.txt")
+    train(write_dataset(tmp_path / "data", test=0), tmp_path, max_epochs=3, **{"cache_memory#gib": 0})
+    counts = opened()
+    assert {counts[f"train_{index}.h5"] for index in range(4)} == {1 + 3}
+    assert sorted(counts[f"val_{index}.h5"] for index in range(4)) == [1 + 3 + 1] * 3 + [1 + 3 + 1 + 1]
+
+
 def test_an_embedding_is_opened_at_most_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """To be checked and to be cached, however many epochs follow; in inference for its header, and for prediction and heat map."""
     dataset = write_dataset(tmp_path / "data")

@@ -10,6 +10,7 @@ from monai.transforms import Compose, RandFlipd
 from tiny_flow import CONFIGS
 from training.embedding_files import CHANNELS as CHANNELS_OF_FILE
 from training.embedding_files import STEP_PX, write_embedding, write_foreign
+from training.observed_slides import LEVELS, item_of, slide_of, v_of
 
 from scripts.common.errors import RequestError, SlideError
 from scripts.dsnet.packing import unpack
@@ -17,36 +18,28 @@ from scripts.encoding.embed import embed_slide
 from scripts.encoding.named_encoder import NamedEncoder
 from scripts.encoding.settings import EncodingSettings
 from scripts.slides.table import SlideRow
-from scripts.training.transforms import (
-    LoadEmbeddingd,
-    PackMatricesd,
-    PadCollate,
-    RandDropPatchesd,
-    RandJitterd,
-    RandTrimd,
-)
+from scripts.training.batches import PadCollate, dense_image, image_of
+from scripts.training.cache import bytes_of
+from scripts.training.transforms import LoadEmbeddingd, RandDropPatchesd, RandJitterd, RandTrimd
 
-HEIGHT, WIDTH, CHANNELS, LEVELS = 30, 20, 5, 3
-QUARTERS = {(0, 0): 1.0, (0, 1): 2.0, (1, 0): 3.0, (1, 1): 4.0}
+HEIGHT, WIDTH, CHANNELS = 30, 20, 5
+QUARTERS = {(0, 0): 1, (0, 1): 2, (1, 0): 3, (1, 1): 4}
 
 
 def augmentations() -> Compose:
-    """The random transforms of train.yaml, which come before the packing."""
+    """The random transforms of train.yaml."""
     config = ConfigParser.load_config_file(str(CONFIGS / "train.yaml"))
-    *_, last, packing = ConfigParser(config).get_parsed_content("train#preprocessing").transforms
-    random = ConfigParser(config).get_parsed_content("train#random_transforms")
-    assert isinstance(packing, PackMatricesd) and type(last) is type(random[-1])
-    return Compose(random)
+    return Compose(ConfigParser(config).get_parsed_content("train#random_transforms"))
 
 
 def marked(row: int, column: int) -> dict[str, torch.Tensor]:
-    """All patches are observed (1); the marked one is 9, and its 2x2 pixels of T are 1 to 4, all others 0."""
+    """All patches are observed (1); the marked one is 9, and its 2x2 pixels of T are 1 to 4 below white, all others white."""
     v = torch.ones(CHANNELS, HEIGHT, WIDTH)
     v[:, row, column] = 9
-    t = torch.zeros(3 * LEVELS, 2 * HEIGHT, 2 * WIDTH)
+    t = torch.full((3 * LEVELS, 2 * HEIGHT, 2 * WIDTH), 255)
     for (y, x), value in QUARTERS.items():
-        t[:, 2 * row + y, 2 * column + x] = value
-    return {"v": v, "t": t}
+        t[:, 2 * row + y, 2 * column + x] -= value
+    return item_of(v, t)
 
 
 def test_v_o_and_t_stay_aligned() -> None:
@@ -56,7 +49,8 @@ def test_v_o_and_t_stay_aligned() -> None:
     for turn in range(200):
         row, column = turn % HEIGHT, turn % WIDTH
         moved = augment(marked(row, column))
-        v, o, t = unpack(PackMatricesd()(moved)["image"][None], CHANNELS)
+        v, o, t = unpack(image_of(moved), CHANNELS)
+        t = (255 * t).round()
         height, width = v.shape[-2:]
         shapes.add((height, width))
         assert o.shape == (1, 1, height, width)
@@ -86,8 +80,8 @@ def test_each_transform_of_the_training_is_drawn() -> None:
     for transform in augmentations().transforms:
         alone = Compose([transform]).set_random_state(seed=0)
         found = [alone(marked(HEIGHT // 2, WIDTH // 2)) for _ in range(60)]
-        orders = {tuple(item["t"][0][item["t"][0] > 0].tolist()) for item in found}
-        seen.append((orders, len({item["v"].shape[-2:] for item in found}) > 2))
+        orders = {tuple((255 - item["t"][0][item["t"][0] < 255]).tolist()) for item in found}
+        seen.append((orders, len({item["places"].shape[-2:] for item in found}) > 2))
     assert seen == [
         ({upright, (3, 4, 1, 2)}, False),
         ({upright, (2, 1, 4, 3)}, False),
@@ -102,8 +96,8 @@ def test_the_mask_moves_with_v() -> None:
     observed = torch.rand(HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0)) > 0.5
     for _ in range(20):
         t = observed.float().repeat_interleave(2, dim=0).repeat_interleave(2, dim=1)
-        item = {"v": observed.float().expand(CHANNELS, -1, -1), "t": t.expand(3 * LEVELS, -1, -1)}
-        _, o, t = unpack(PackMatricesd()(augment(item))["image"][None], CHANNELS)
+        item = item_of(observed.float().expand(CHANNELS, -1, -1), 255 - 255 * t.expand(3 * LEVELS, -1, -1))
+        _, o, t = unpack(image_of(augment(item)), CHANNELS)
         assert torch.equal(t[:, :1, ::2, ::2], o)
         assert torch.equal(t[:, :1, 1::2, 1::2], o)
 
@@ -112,12 +106,12 @@ def test_at_most_seven_rows_and_columns_are_discarded() -> None:
     trim = RandTrimd().set_random_state(seed=0)
     discarded, first = set(), set()
     for _ in range(400):
-        v = torch.arange(1.0, 41)[:, None].expand(40, 50)[None]
-        found = trim({"v": v, "t": torch.zeros(9, 80, 100)})
-        height, width = found["v"].shape[-2:]
+        places = torch.arange(1, 41)[:, None].expand(40, 50)[None]
+        found = trim({"places": places, "t": torch.zeros(9, 80, 100)})
+        height, width = found["places"].shape[-2:]
         assert found["t"].shape[-2:] == (2 * height, 2 * width)
         discarded.add((40 - height, 50 - width))
-        first.add(int(found["v"][0, 0, 0]))
+        first.add(int(found["places"][0, 0, 0]))
     for axis in (0, 1):
         assert {pair[axis] for pair in discarded} == set(range(8))
     assert first == set(range(1, 9)), "from 0 to 7 rows are discarded at the top"
@@ -125,7 +119,9 @@ def test_at_most_seven_rows_and_columns_are_discarded() -> None:
 
 def test_a_small_slide_loses_a_quarter_of_a_side_at_most() -> None:
     trim = RandTrimd().set_random_state(seed=0)
-    sizes = {tuple(trim({"v": torch.ones(1, 8, 3), "t": torch.ones(1, 16, 6)})["v"].shape[-2:]) for _ in range(100)}
+    sizes = {
+        tuple(trim({"places": torch.ones(1, 8, 3), "t": torch.ones(1, 16, 6)})["places"].shape[-2:]) for _ in range(100)
+    }
     assert sizes == {(8, 3), (7, 3), (6, 3)}
 
 
@@ -134,19 +130,19 @@ def test_a_trim_never_loses_every_patch() -> None:
     trim = RandTrimd().set_random_state(seed=0)
     whole = 0
     for _ in range(200):
-        v = torch.zeros(1, 20, 20)
-        v[0, 0, 19] = 1
-        found = trim({"v": v, "t": torch.zeros(9, 40, 40)})
-        assert (found["v"] != 0).any()
-        assert found["t"].shape[-2:] == (2 * found["v"].shape[-2], 2 * found["v"].shape[-1])
-        whole += found["v"].shape[-2:] == (20, 20)
+        places = torch.zeros(1, 20, 20)
+        places[0, 0, 19] = 1
+        found = trim({"places": places, "t": torch.zeros(9, 40, 40)})
+        assert (found["places"] != 0).any()
+        assert found["t"].shape[-2:] == (2 * found["places"].shape[-2], 2 * found["places"].shape[-1])
+        whole += found["places"].shape[-2:] == (20, 20)
     assert 0 < whole < 200
 
 
 def test_probability_of_a_trim() -> None:
     trim = RandTrimd(prob=0.0).set_random_state(seed=0)
     for _ in range(20):
-        assert trim({"v": torch.ones(1, 40, 40), "t": torch.ones(1, 80, 80)})["v"].shape == (1, 40, 40)
+        assert trim({"places": torch.ones(1, 40, 40), "t": torch.ones(1, 80, 80)})["places"].shape == (1, 40, 40)
 
 
 @pytest.fixture
@@ -168,40 +164,58 @@ def load(
 def test_fewer_levels_and_channels(painted: Path) -> None:
     whole, part = load(painted), load(painted, levels=1, channel_range=(2, 5))
     assert torch.equal(part["t"], whole["t"][:3])
-    assert torch.equal(part["v"], whole["v"][2:5])
+    assert torch.equal(part["vectors"], whole["vectors"][:, 2:5])
 
 
-def test_batches_are_padded_and_plain() -> None:
-    """Zeros on the right and at the bottom; no MetaTensor, which the augmentations make, reaches the network."""
-    augment = Compose([RandFlipd(keys=["v", "t"], prob=1.0, spatial_axis=0), PackMatricesd()])
-    items = [
-        augment({"v": torch.ones(2, *size), "t": torch.ones(3, 2 * size[0], 2 * size[1])}) for size in ((3, 4), (5, 2))
-    ]
-    batch = PadCollate()([{**item, "label": index} for index, item in enumerate(items)])
-    image = batch["image"]
-    assert type(image) is torch.Tensor
+def test_a_batch_is_dense_on_the_device_alone() -> None:
+    """Vectors side by side, in the type of the file; the image has zeros on the right and at the bottom. All are plain tensors."""
+    augment = Compose([RandFlipd(keys=["places", "t"], prob=1.0, spatial_axis=0)])
+    items = [augment(slide_of(3, 4, label=0)), augment(slide_of(5, 2, label=1))]
+    for item in items:
+        item["vectors"] = item["vectors"].half()
+    batch = PadCollate()(items)
+    assert batch["vectors"].shape == (3 * 4 + 5 * 2, 2) and batch["vectors"].dtype == torch.float16
+    assert type(batch["t"]) is torch.Tensor and "places" not in batch
+    image = dense_image(batch, "cpu")
+    assert type(image) is torch.Tensor and dense_image(batch, "cpu") is image is batch["image"]
     assert image.is_contiguous(memory_format=torch.channels_last)
-    expected = torch.zeros(2, 14, 5, 4)
+    expected = torch.zeros(2, 2 + 12 * LEVELS, 5, 4)
     expected[0, :, :3, :4] = expected[1, :, :5, :2] = 1
     assert torch.equal(image, expected)
-    assert batch["label"].tolist() == [0, 1]
+    assert batch["label"].tolist() == [0, 1] and not {"vectors", "cells", "t"} & set(batch)
+
+
+def test_a_map_that_was_moved_alone_is_refused() -> None:
+    item = slide_of(3, 4)
+    item["t"] = item["t"][:, 1:]
+    with pytest.raises(ValueError, match=r"T must be 6 x 8, twice V's grid of 3 x 4; got \(5, 8\)"):
+        PadCollate()([item])
+
+
+def test_a_slide_takes_the_memory_of_its_observed_patches(tmp_path: Path) -> None:
+    """Two patches in opposite corners of a wide box, of another tool's many channels in half precision."""
+    write_foreign(tmp_path / "s.h5", np.array([(0, 0), (99, 119)]), channels=1536, dtype="float16")
+    item = load(tmp_path, "s", channel_range=(0, 1536))
+    assert item["vectors"].shape == (2, 1536) and item["vectors"].dtype == torch.float16
+    assert bytes_of(item) == 2 * 1536 * 2 + 100 * 120 * (4 + 12 * 3)
+    assert v_of(item).shape == (1536, 100, 120)
 
 
 def test_a_slide_without_a_patch_in_the_range(tmp_path: Path) -> None:
     write_embedding(tmp_path / "case.h5", last=0.0)
-    assert load(tmp_path, channel_range=(6, CHANNELS_OF_FILE))["v"].shape[0] == 2
+    assert load(tmp_path, channel_range=(6, CHANNELS_OF_FILE))["vectors"].shape[1] == 2
     with pytest.raises(SlideError, match=r"case\.h5: no observed patch in the channels \[7, 8\]"):
         load(tmp_path, channel_range=(7, CHANNELS_OF_FILE))
 
 
 def test_loading(painted: Path) -> None:
-    """T is 1 - intensity, channels first; V agrees with it: MeanEncoder gives the mean of a patch's quarters."""
+    """T is channels first; V agrees with it: MeanEncoder gives the mean of a patch's quarters."""
     item = load(painted)
     colours = torch.from_numpy(quarter_colours(3, 4)).permute(2, 0, 1).float() / 255
-    torch.testing.assert_close(item["t"][:3], 1 - colours)
+    torch.testing.assert_close(item["t"][:3].float() / 255, colours)
     assert item["t"].shape == (9, 6, 8)
     quarters = torch.nn.functional.avg_pool2d(colours, 2)
-    torch.testing.assert_close(item["v"][:3], quarters, atol=1e-4, rtol=0)
+    torch.testing.assert_close(v_of(item)[:3], quarters, atol=1e-4, rtol=0)
 
 
 def test_a_missing_thumbnail_is_made_from_the_slide(painted: Path) -> None:
@@ -211,7 +225,7 @@ def test_a_missing_thumbnail_is_made_from_the_slide(painted: Path) -> None:
     write_foreign(painted / "foreign.h5", grid_yx)
     item = load(painted, "foreign", slide=str(painted / "case.tif"))
     colours = torch.from_numpy(quarter_colours(3, 4)).permute(2, 0, 1).float() / 255
-    torch.testing.assert_close(item["t"][:3], 1 - colours[:, 2:, 2:])
+    torch.testing.assert_close(item["t"][:3].float() / 255, colours[:, 2:, 2:])
 
 
 def test_without_a_slide_the_thumbnail_is_white(painted: Path) -> None:
@@ -219,14 +233,7 @@ def test_without_a_slide_the_thumbnail_is_white(painted: Path) -> None:
     for slide in ("", str(painted / "gone.tif")):
         item = load(painted, "foreign", slide=slide)
         assert item["t"].shape == (9, 4, 6)
-        assert (item["t"] == 0).all()
-
-
-def test_packing_drops_the_matrices() -> None:
-    packed = PackMatricesd()({**marked(0, 0), "label": 1})
-    assert set(packed) == {"image", "label"}
-    assert packed["image"].shape == (CHANNELS + 12 * LEVELS, HEIGHT, WIDTH)
-    assert packed["image"].is_contiguous()
+        assert (item["t"] == 255).all()
 
 
 def test_a_slide_that_ends_its_reader_is_that_slides_failure(painted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,23 +248,23 @@ def test_dropped_patches_are_as_if_unobserved() -> None:
     drop = RandDropPatchesd(most=0.3).set_random_state(seed=0)
     v = torch.rand(CHANNELS, HEIGHT, WIDTH) + 0.1
     v[:, : HEIGHT // 2] = 0
-    observed, t, parts = HEIGHT * WIDTH // 2, torch.ones(3, 2 * HEIGHT, 2 * WIDTH), set()
-    before = v.clone()
+    observed, parts = HEIGHT * WIDTH // 2, set()
+    item = item_of(v, torch.ones(3, 2 * HEIGHT, 2 * WIDTH))
     for _ in range(50):
-        item = drop({"v": v, "t": t})
-        left = (item["v"] != 0).any(dim=0)
-        assert torch.equal(item["v"], v * left) and torch.equal(item["t"], t)
+        found = drop(item)
+        left = found["places"][0] != 0
+        assert torch.equal(v_of(found), v * left) and torch.equal(found["t"], item["t"])
         assert not left[: HEIGHT // 2].any()
         parts.add(1 - int(left.sum()) / observed)
-    assert torch.equal(v, before), "the cached item is left alone"
+    assert torch.equal(v_of(item), v), "the cached item is left alone"
     assert len(parts) > 30 and 0 <= min(parts) < 0.1 and 0.2 < max(parts) <= 0.3
 
 
 def test_the_last_patch_stays() -> None:
-    v = torch.zeros(CHANNELS, 3, 3)
-    v[:, 1, 2] = 1
+    places = torch.zeros(1, 3, 3, dtype=torch.int32)
+    places[0, 1, 2] = 1
     drop = RandDropPatchesd(most=1.0).set_random_state(seed=0)
-    assert all(torch.equal(drop({"v": v})["v"], v) for _ in range(20))
+    assert all(torch.equal(drop({"places": places})["places"], places) for _ in range(20))
 
 
 def test_more_than_all_patches_are_refused() -> None:
@@ -270,9 +277,9 @@ def test_jitter_moves_each_channel_as_a_whole() -> None:
     jitter = RandJitterd(gain=0.1, shift=0.3).set_random_state(seed=0)
     v = torch.randn(CHANNELS, HEIGHT, WIDTH) * torch.arange(1, CHANNELS + 1).view(-1, 1, 1) + 5
     v[:, : HEIGHT // 2] = 0
-    before, shifts, gains = v.clone(), [], []
+    item, shifts, gains = item_of(v, torch.zeros(3, 2 * HEIGHT, 2 * WIDTH)), [], []
     for _ in range(200):
-        moved = jitter({"v": v})["v"]
+        moved = v_of(jitter(item))
         assert torch.equal((moved != 0).any(dim=0), (v != 0).any(dim=0))
         old, new = (x[:, HEIGHT // 2 :].flatten(1) for x in (v, moved))
         gain = new.std(dim=1) / old.std(dim=1)
@@ -281,9 +288,20 @@ def test_jitter_moves_each_channel_as_a_whole() -> None:
         )
         gains.append(gain)
         shifts.append((new.mean(dim=1) - old.mean(dim=1)) / old.std(dim=1, correction=0))
-    assert torch.equal(v, before), "the cached item is left alone"
+    assert torch.equal(v_of(item), v), "the cached item is left alone"
     assert torch.stack(gains).std() == pytest.approx(0.1, rel=0.1)
     assert torch.stack(shifts).std() == pytest.approx(0.3, rel=0.1)
+
+
+def test_jitter_looks_at_the_patches_that_have_a_place() -> None:
+    """Those that a trim has discarded neither count nor come back."""
+    v = torch.randn(CHANNELS, HEIGHT, WIDTH) + 5
+    item = item_of(v, torch.zeros(3, 2 * HEIGHT, 2 * WIDTH))
+    part = {key: item[key][..., -16:] for key in ("places", "t")}
+    part["places"] = item["places"][..., -8:]
+    cut = item_of(v[..., -8:], part["t"])
+    jitters = [RandJitterd().set_random_state(seed=3) for _ in range(2)]
+    assert torch.equal(v_of(jitters[0]({**item, **part})), v_of(jitters[1](cut)))
 
 
 @pytest.mark.parametrize("wrong", [{"gain": -0.1}, {"shift": -1.0}])

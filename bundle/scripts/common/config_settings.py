@@ -13,9 +13,9 @@ from .set_config import resolver_in_use
 
 WITHOUT_EFFECT = frozenset(
     {
-        "allow_missing", "amp", "cache_rate", "checkpointing", "classes", "data", "dataset_dir", "device", "handlers", "levels",
-        "masks", "max_epochs", "network", "num_workers", "path", "sampler", "seeds", "shuffle", "slides", "thumbnail_levels",
-        "train_handlers", "val_handlers",
+        "allow_missing", "amp", "cache_rate", "checkpointing", "classes", "data", "dataset_dir", "device", "gib", "handlers",
+        "levels", "masks", "max_epochs", "memory", "network", "num_workers", "path", "sampler", "seeds", "shuffle", "slides",
+        "thumbnail_levels", "train_handlers", "val_handlers",
     }
 )  # fmt: skip
 """Names of options and arguments that may differ between a training and its resumption.

@@ -117,6 +117,7 @@ OPTIONS: dict[str, OptionType] = {
     "dropout": Number(least=0, under=1),
     "table#levels": _COUNT,
     "cache_rate": _SHARE,
+    "gib": Number(least=0, noun="a number of GiB"),
     "classes": Items(Text(), "class names, such as normal,tumor"),
     "allow_missing": YesNo(),
     "channel_range": Items(Whole(least=0), "two whole numbers, the first smaller, such as 0,64", count=2, rising=True),

@@ -9,7 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..training.card import network_from_card
 from ..training.model_card import ModelCard
-from ..training.transforms import LoadEmbeddingd, PackMatricesd
+from ..training.batches import image_of
+from ..training.transforms import LoadEmbeddingd
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ def cost_of(card: ModelCard, item: Mapping[str, Any]) -> Cost:
         "thumbnail_levels": card.thumbnail_levels or item["thumbnail_levels"],
         "channel_range": list(card.channels),
     }
-    image = PackMatricesd()(LoadEmbeddingd()({**item, **levels}))["image"][None]
+    image = image_of(LoadEmbeddingd()({**item, **levels}))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(image)
     parameters = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)

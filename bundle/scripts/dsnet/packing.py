@@ -5,22 +5,30 @@ from torch import Tensor
 from torch.nn import functional as F
 
 T_PIXELS_PER_PATCH = 2  # the finest thumbnail has 2x2 pixels per patch, so that T's grid is exactly twice V's
+WHITE = 255
 
 
-def pack(v: Tensor, t: Tensor) -> Tensor:
-    """Join V (..., C, H, W) and T (..., 3L, 2H, 2W) into ``image`` (..., C + 12L, H, W).
+def pack_observed(vectors: Tensor, cells: Tensor, t: Tensor) -> Tensor:
+    """Make the network's input of the patches that were observed, on their device.
 
-    T is absorbance-like, 1 - intensity, so that white glass is zero and padding with zeros is padding with empty glass.
+    T becomes absorbance-like, 1 - intensity, so that white glass is zero and a batch filled up with white is filled up with zeros.
 
-    Raises:
-        ValueError: T's grid is not exactly twice V's.
+    Args:
+        vectors: v of each patch, (n, C), of any floating type.
+        cells: where each lies in the B H W cells of the batch, in row-major order, (n,).
+        t: T, uint8 intensities (B, 3L, 2H, 2W).
+
+    Returns:
+        ``image`` (B, C + 12L, H, W), float32, channels last (the order in which convolutions are fastest); V is zero where no patch
+        was observed.
     """
-    height, width = v.shape[-2:]
-    if tuple(t.shape[-2:]) != (2 * height, 2 * width):
-        raise ValueError(
-            f"T must be {2 * height} x {2 * width}, twice V's grid of {height} x {width}; got {tuple(t.shape[-2:])}"
-        )
-    return torch.cat([v, F.pixel_unshuffle(t, T_PIXELS_PER_PATCH)], dim=-3)
+    batch, planes, height, width = t.shape
+    k, channels = T_PIXELS_PER_PATCH, vectors.shape[1]
+    shape = (batch, height // k, width // k, channels + k * k * planes)
+    image = torch.zeros(shape, device=vectors.device)
+    image.view(-1, shape[-1])[cells, :channels] = vectors.float()
+    image[..., channels:] = F.pixel_unshuffle(1 - t.float() / WHITE, k).permute(0, 2, 3, 1)
+    return image.permute(0, 3, 1, 2)
 
 
 def unpack(image: Tensor, embedding_channels: int) -> tuple[Tensor, Tensor, Tensor]:

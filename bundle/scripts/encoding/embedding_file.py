@@ -39,6 +39,7 @@ class EmbeddingHeader:
             does not tell the slide's or patient's name.
         attributes: the root attributes.
         state: of the file when it was read.
+        bytes_a_number: of the features as they are kept in memory.
     """
 
     patches: int
@@ -48,6 +49,7 @@ class EmbeddingHeader:
     fingerprint: str
     attributes: Mapping[str, Any]
     state: FileState = ()
+    bytes_a_number: int = 4
 
 
 class EmbeddingFile:
@@ -185,6 +187,7 @@ def header_in(file: h5py.File, path: Path, state: FileState = ()) -> EmbeddingHe
         fingerprint=str(file.attrs["checksum"]).removeprefix("sha256:")[:DIGITS] if ours else _digest(file),
         attributes=dict(file.attrs),
         state=state,
+        bytes_a_number=min(features.dtype.itemsize, 4),
     )
 
 

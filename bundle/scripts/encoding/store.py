@@ -65,12 +65,13 @@ class Embedding:
         """Where the cells of V lie."""
         return PatchGrid(self.patch_px_level0, self.origin_xy_px, self.shape_yx)
 
-    def matrix(self, channel_range: Sequence[int | None] = (0, None)) -> NDArray[np.float32]:
-        """V, float32 (C, rows, columns), of the channels [first, last): zero where nothing was observed."""
-        features = self.features[:, slice(*channel_range)]
-        v = np.zeros((features.shape[1], *self.shape_yx), dtype=np.float32)
-        v[:, self.grid_yx[:, 0], self.grid_yx[:, 1]] = features.T
-        return v
+    def places(self, channel_range: Sequence[int | None] = (0, None)) -> NDArray[np.int32]:
+        """Number of the vector in each cell of V, (rows, columns), from 1; 0 where the channels [first, last) were not observed."""
+        observed = self.features[:, slice(*channel_range)].any(axis=1)
+        numbers = np.arange(1, 1 + len(self.features))
+        places = np.zeros(self.shape_yx, dtype=np.int32)
+        places[self.grid_yx[:, 0], self.grid_yx[:, 1]] = np.where(observed, numbers, 0)
+        return places
 
 
 def read_ours(file: h5py.File, path: Path, *, verify: bool) -> Embedding:

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
+from torch import Tensor
 
 from ..common.boundary import slide_boundary
 from ..common.errors import SlideError
 from ..encoding.embedding_file import embedding_file
+from ..training.batches import OBSERVED
 from ..training.evaluation import AttendingIteration
 from .slide_set import InferenceSet
 
@@ -19,7 +21,7 @@ ERROR = "error"
 
 
 class SparingDataset(Dataset):
-    """MONAI's ``Dataset``; an item that cannot be made has its reason in ``error``, which is empty otherwise, and no image.
+    """MONAI's ``Dataset``; an item that cannot be made has its reason in ``error``, which is empty otherwise, and no patch.
 
     Args:
         data: items.
@@ -41,7 +43,13 @@ class SparingDataset(Dataset):
             with slide_boundary(item["embedding"]):
                 return {**super()._transform(index), ERROR: ""}
         except SlideError as error:
-            return {**item, "image": torch.full((1, 1, 1), torch.nan), ERROR: str(error)}
+            return {**item, **_nothing(), ERROR: str(error)}
+
+
+def _nothing() -> dict[str, Tensor]:
+    """What a slide without any patch would be, so that a batch can be made."""
+    parts = (torch.zeros(0, 1), torch.zeros(1, 1, 1, dtype=torch.int32), torch.zeros(3, 2, 2, dtype=torch.uint8))
+    return dict(zip(OBSERVED, parts, strict=True))
 
 
 class SlideEvaluator(SupervisedEvaluator):

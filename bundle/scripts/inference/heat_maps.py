@@ -23,10 +23,11 @@ from ..evaluation.calibration import calibrated_predictions
 from ..evaluation.predictions import Prediction
 from ..slides.box import box_of_slide
 from ..slides.opening import open_slide
+from ..training.batches import image_of
 from ..training.evaluation import PredictionCollector
 from ..training.leakage import seen_splits
 from ..training.model_card import ModelCard
-from ..training.transforms import LoadEmbeddingd, PackMatricesd
+from ..training.transforms import LoadEmbeddingd
 from .exports import write_heat_map
 from .heat_map_view import HeatMapView
 from .overlay import SIDE_PX
@@ -103,11 +104,11 @@ class HeatMapWriter:
         """Make the heat map of class number ``shown``."""
         assert self.kind is not None  # else nothing is written
         self.network.eval()
-        slide, matrices = Path(item["slide"]), LoadEmbeddingd()(item)
+        slide, loaded = Path(item["slide"]), LoadEmbeddingd()(item)
         return HeatMapView(
-            cam=self.heat_map(self.network, PackMatricesd()(matrices)["image"][None].to(self.device), shown),
-            observed=(matrices["v"] != 0).any(dim=0).numpy(),
-            thumbnail=(255 * (1 - matrices["t"][:3])).round().to(torch.uint8).permute(1, 2, 0).numpy(),
+            cam=self.heat_map(self.network, image_of(loaded, self.device), shown),
+            observed=(loaded["places"][0] != 0).numpy(),
+            thumbnail=loaded["t"][:3].permute(1, 2, 0).numpy(),
             grid=embedding.grid,
             mpp_x=embedding.attributes.get("mpp_x"),
             mpp_y=embedding.attributes.get("mpp_y"),

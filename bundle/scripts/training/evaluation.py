@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ..common.errors import RequestError
 from ..common.ranks import join_shares
 from ..evaluation.predictions import Prediction, require_finite
+from .batches import dense_image
 
 
 def unwrapped(network: Any) -> Any:
@@ -30,7 +31,7 @@ class AttendingIteration:
         network = unwrapped(engine.network)
         network.eval()
         with torch.no_grad():
-            image = batch["image"].to(engine.state.device, non_blocking=engine.non_blocking)
+            image = dense_image(batch, engine.state.device, engine.non_blocking)
             engine.state.output = {"image": image, "label": batch["label"], **self.outputs(network, image)}
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)  # MONAI decollates and postprocesses here

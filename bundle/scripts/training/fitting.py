@@ -6,8 +6,9 @@ from typing import Any
 from ignite.engine import Engine, Events
 from torch import Tensor
 
+from .batches import image_of
 from .evaluation import unwrapped
-from .transforms import LoadEmbeddingd, PackMatricesd
+from .transforms import LoadEmbeddingd
 
 
 class SlideFit:
@@ -28,6 +29,6 @@ class SlideFit:
         unwrapped(engine.network).fit(self._slides(engine.state.device))
 
     def _slides(self, device: Any) -> Iterator[tuple[Tensor, int]]:
-        load, pack = LoadEmbeddingd(), PackMatricesd()
+        load = LoadEmbeddingd()
         for item in self.items:
-            yield pack(load(item))["image"][None].to(device), int(item["label"])
+            yield image_of(load(item), device), int(item["label"])

@@ -16,6 +16,7 @@ from monai.utils import is_scalar
 from ..common.progress import clock, track
 from ..common.ranks import is_first, join_shares, rank
 from ..dsnet.checkpointing import checkpoint_blocks
+from .batches import dense_image
 from .evaluation import unwrapped
 from .validation import evaluator_of
 
@@ -78,7 +79,7 @@ class MaskCoverage:
 
     def _log(self, engine: Any) -> None:
         core = unwrapped(engine.network)
-        image = engine.state.batch["image"].to(next(core.parameters()).device)
+        image = dense_image(engine.state.batch, next(core.parameters()).device)
         was_training = core.training
         core.eval()
         with torch.no_grad():

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from ..common.errors import RequestError
 from ..dsnet.heat_map import HeatMap
 from ..dsnet.network import DSNet
-from ..dsnet.packing import pack
 from ..encoding.embedding_file import embedding_file
 from ..slides.lesion_mask import find_masks, lesion_cells
+from .batches import OBSERVED, image_of
 from .card import load_model, network_from_card, read_card
 from .leakage import refuse_seen
 from .table import EmbeddingTable
@@ -138,9 +138,9 @@ class Seeds:
             )
         refuse_seen(card, table)
 
-    def __call__(self, v: Tensor, t: Tensor) -> Tensor:
-        """Return the target (H, W), int8, of a positive slide; a slide without any heat is ignored."""
-        heat = torch.from_numpy(self.heat_map(self.network, pack(v, t)[None], 1))
+    def __call__(self, image: Tensor) -> Tensor:
+        """Return the target (H, W), int8, of ``image`` (1, C + 12L, H, W), a positive slide; one without any heat is ignored."""
+        heat = torch.from_numpy(self.heat_map(self.network, image, 1))
         target = torch.full(heat.shape, IGNORED, dtype=torch.int8)
         if heat.max() > 0:
             target[heat <= self.cold] = 0
@@ -151,11 +151,11 @@ class Seeds:
 class LoadLesiond(MapTransform):
     """Set ``lesion`` (1, H, W), int8: 1 lesion, 0 none, `IGNORED` otherwise; see :class:`LesionTargets`.
 
-    Keys: ``v`` and ``t``, which must be there, as ``embedding``, ``slide``, ``label`` and ``mask`` of the item.
+    Keys: `.batches.OBSERVED`, which must be there, as ``embedding``, ``slide``, ``label`` and ``mask`` of the item.
     """
 
     def __init__(
-        self, keys: KeysCollection = ("v", "t"), *, seeding: Seeds | None, mask_px: int | None, lesion_from: int
+        self, keys: KeysCollection = OBSERVED, *, seeding: Seeds | None, mask_px: int | None, lesion_from: int
     ) -> None:
         super().__init__(keys)
         self.seeding = seeding
@@ -169,7 +169,7 @@ class LoadLesiond(MapTransform):
             SlideError: the mask cannot be read or does not fit the slide.
         """
         item = dict(data)
-        v, t = (item[key] for key in self.keys)
+        observed = item["places"][0] != 0
         if item["label"] == 1 and item["mask"]:
             grid = embedding_file(Path(item["embedding"])).grid
             cells = lesion_cells(
@@ -177,10 +177,10 @@ class LoadLesiond(MapTransform):
             )
             target = torch.from_numpy(cells.astype(np.int8))
         elif item["label"] == 1 and self.seeding is not None:
-            target = self.seeding(v, t)
+            target = self.seeding(image_of(item))
         else:
-            target = torch.zeros(v.shape[1:], dtype=torch.int8)
-        target[~(v != 0).any(dim=0)] = IGNORED
+            target = torch.zeros(observed.shape, dtype=torch.int8)
+        target[~observed] = IGNORED
         item["lesion"] = target[None]
         return item
 

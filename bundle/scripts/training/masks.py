@@ -18,6 +18,7 @@ from ..dsnet.heat_map import Network
 from ..dsnet.network import DSNet
 from ..encoding.embedding_file import embedding_file
 from ..slides.lesion_mask import find_masks, lesion_cells
+from .batches import prepare_batch
 from .table import EmbeddingTable
 
 _LOGGER = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ class LoadLesiond(MapTransform):
         masks: folder of masks named by slide id; None takes the table's column ``mask``.
         mask_px: level-0 pixels along a pixel of the masks; None: from the slides' sizes.
         lesion_from: lowest value of a mask's pixel that is lesion.
-        keys: V, with ``embedding``, ``slide``, ``slide_id`` and ``label`` beside it.
+        keys: the places, with ``embedding``, ``slide``, ``slide_id`` and ``label`` beside it.
 
     Raises:
         RequestError: there are not two classes, or no training slide of class 1 has a mask.
@@ -50,7 +51,7 @@ class LoadLesiond(MapTransform):
         masks: str | Path | None = None,
         mask_px: int | None = None,
         lesion_from: int = 1,
-        keys: KeysCollection = "v",
+        keys: KeysCollection = "places",
     ) -> None:
         super().__init__(keys)
         if len(table.class_names) != 2:
@@ -80,7 +81,7 @@ class LoadLesiond(MapTransform):
             _LOGGER.info("%s", self._to_tell)
             self._to_tell = ""
         item = dict(data)
-        observed = (item[self.keys[0]] != 0).any(dim=0)
+        observed = item[self.keys[0]][0] != 0
         mask = self.mask_of.get(item["slide_id"])
         target = torch.full(observed.shape, UNKNOWN if item["label"] else NO_LESION, dtype=torch.uint8)
         if mask is not None:
@@ -121,11 +122,8 @@ def lesion_batch(
     batch: dict[str, Any], device: str | torch.device | None = None, non_blocking: bool = False, **kwargs: Any
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """``prepare_batch`` of a trainer: ``image``, and ``label`` with ``lesion``."""
-    image, label, lesion = (
-        torch.as_tensor(batch[key]).to(device=device, non_blocking=non_blocking, **kwargs)
-        for key in ("image", "label", "lesion")
-    )
-    return image, (label, lesion)
+    image, label = prepare_batch(batch, device, non_blocking, **kwargs)
+    return image, (label, batch["lesion"].to(device=device, non_blocking=non_blocking, **kwargs))
 
 
 class LesionLoss(nn.Module):

@@ -10,7 +10,7 @@ import torch
 from monai.engines import SupervisedTrainer
 
 from ..common.ranks import is_first
-from ..encoding.embedding_file import embedding_file
+from ..encoding.embedding_file import EmbeddingFile, embedding_file
 from .table import EmbeddingTable
 from .validation import validation_of
 
@@ -35,11 +35,15 @@ def print_plan(table: EmbeddingTable, trainer: SupervisedTrainer) -> None:
         lines.append(
             f"{split}: {len(found)} slides ({', '.join(f'{count} of class {name}' for name, count in sorted(counts.items()))})"
         )
-    shapes = [embedding_file(Path(item["embedding"])).grid.shape_yx for item in items["train"] + items["val"]]
-    cells = [rows * columns for rows, columns in shapes]
-    channels = table.channels + 12 * table.thumbnail_levels
+    files = [embedding_file(Path(item["embedding"])) for item in items["train"] + items["val"]]
+    cells = [file.grid.shape_yx[0] * file.grid.shape_yx[1] for file in files]
     state: Any = trainer.state
     loader: Any = trainer.data_loader
+    wanted_gib = loader.dataset.set_rate * sum(_kept_bytes(file, table) for file in files) / GIB
+    most_gib = loader.dataset.memory.gib
+    kept = f"{min(wanted_gib, most_gib):.2f} GiB" + (
+        f" of {wanted_gib:.2f}, see --cache_memory#gib" if wanted_gib > most_gib else ""
+    )
     epochs, steps, batch_size = state.max_epochs, state.epoch_length, loader.batch_size
     seconds = _step_s(trainer)
     validation = validation_of(trainer)
@@ -48,13 +52,20 @@ def print_plan(table: EmbeddingTable, trainer: SupervisedTrainer) -> None:
     parameters = sum(p.numel() for p in trainer.network.parameters() if p.requires_grad)
     lines += [
         f"grids: {median(cells):,.0f} cells (median), {max(cells):,} (largest)",
-        f"memory for the slides: {loader.dataset.set_rate * 4 * channels * sum(cells) / GIB:.2f} GiB",
+        f"memory for the slides: {kept}",
         f"network: {parameters:,} trainable parameters on {state.device}",
         f"steps: {epochs} epochs of {steps} with {batch_size} slides each",
         f"time: about {total_s / 60:,.1f} minutes at {seconds:.2f} s a step (timed now on {TIMED_STEPS} steps)",
     ]
     if is_first():
         print("\n".join(lines))
+
+
+def _kept_bytes(file: EmbeddingFile, table: EmbeddingTable) -> int:
+    """Memory of a slide: the vectors of its patches, and a number and the pixels of T in each cell."""
+    rows, columns = file.grid.shape_yx
+    vectors = file.header.patches * table.channels * file.header.bytes_a_number
+    return vectors + rows * columns * (4 + 12 * table.thumbnail_levels)
 
 
 def _step_s(trainer: SupervisedTrainer) -> float:

@@ -8,6 +8,7 @@ from monai.metrics import compute_dice
 from torch import Tensor
 
 from ..common.ranks import join_shares
+from .batches import dense_image
 from .evaluation import AttendingIteration
 from .lesions import IGNORED
 
@@ -16,8 +17,8 @@ def lesion_batch(
     batch: dict[str, Any], device: str | torch.device | None = None, non_blocking: bool = False, **kwargs: Any
 ) -> tuple[Tensor, Tensor]:
     """``prepare_batch`` of a trainer: ``image`` and ``lesion``."""
-    image, lesion = (batch[key].to(device=device, non_blocking=non_blocking, **kwargs) for key in ("image", "lesion"))
-    return image, lesion
+    lesion = batch["lesion"].to(device=device, non_blocking=non_blocking, **kwargs)
+    return dense_image(batch, device, non_blocking), lesion
 
 
 class SegmentingIteration(AttendingIteration):

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from ..dsnet.heat_map import Network
 from .evaluation import unwrapped
 
+CHANNELS_AT_ONCE = 256  # in float64, so that large embeddings do not need several times their memory
+
 
 @dataclass(frozen=True)
 class ChannelStatistics:
@@ -30,10 +32,13 @@ class ChannelStatistics:
 
 def channel_statistics(features: NDArray[np.floating[Any]]) -> ChannelStatistics:
     """Take the statistics of one slide from v of its patches (N, C), in float64; a patch of zeros is not observed."""
-    observed = features.astype(np.float64)
-    observed = observed[observed.any(axis=1)]
-    mean = observed.mean(axis=0)
-    return ChannelStatistics(len(observed), mean, ((observed - mean) ** 2).sum(axis=0))
+    observed = features.any(axis=1)
+    means, squares = [], []
+    for channels in np.array_split(np.arange(features.shape[1]), -(-features.shape[1] // CHANNELS_AT_ONCE)):
+        values = features[:, channels[0] : channels[-1] + 1].astype(np.float64)[observed]
+        means.append(values.mean(axis=0))
+        squares.append(((values - means[-1]) ** 2).sum(axis=0))
+    return ChannelStatistics(int(observed.sum()), np.concatenate(means), np.concatenate(squares))
 
 
 class Standardisation:

@@ -20,6 +20,7 @@ from ..common.ranks import is_first
 from ..dsnet.heat_map import HeatMap
 from ..dsnet.packing import unpack
 from ..scae.panels import evenly_spaced, panels
+from .batches import dense_image, image_of
 from .evaluation import unwrapped
 from .validation import evaluator_of
 
@@ -96,7 +97,7 @@ class RunDescription:
         if not self.graph:
             return
         network = unwrapped(engine.network)
-        image = engine.state.batch["image"][:1].to(engine.state.device)
+        image = dense_image(engine.state.batch, engine.state.device)[:1]
         was_training = network.training
         network.eval()
         with warnings.catch_warnings(), torch.no_grad():
@@ -144,6 +145,7 @@ class SlidePicture:
 
     def __init__(self, log: EventLog) -> None:
         self.log = log
+        self._item: Mapping[str, Any] | None = None
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer, behind the handler that validates.
@@ -156,9 +158,11 @@ class SlidePicture:
     def _draw(self, engine: Any) -> None:
         evaluator = evaluator_of(engine)
         network, dataset = unwrapped(evaluator.network), evaluator.data_loader.dataset
-        labels = [item["label"] for item in dataset.data]
-        item = dataset[labels.index(max(labels))]
-        image = torch.as_tensor(item["image"])[None].to(engine.state.device)
+        if self._item is None:  # read once, as it may not be kept elsewhere
+            labels = [item["label"] for item in dataset.data]
+            self._item = dataset[labels.index(max(labels))]
+        item = self._item
+        image = image_of(item, engine.state.device)
         evidence = torch.from_numpy(HeatMap()(network, image, int(item["label"])))[None, None].to(image.device)
         _, observed, thumbnail = unpack(image, network.embedding_channels)
         columns = [

@@ -11,6 +11,7 @@ from recipe import Recipe
 
 from scripts.common.files import write_csv
 from scripts.encoding.job import COLUMNS, ManifestRow
+from scripts.training.batches import image_of
 
 from .slide_reader import Case
 
@@ -90,4 +91,4 @@ class TransformationOperator(Operator):
         for item in slides.items:
             item["slide_id"] = row.slide_id  # unique in the request, the file's own name need not be
             op_output.emit(EncodedSlide(item, case.series), "slide")
-            op_output.emit(self._recipe.preprocessing(item)["image"], "image")
+            op_output.emit(image_of(self._recipe.preprocessing(item))[0], "image")
