@@ -2,6 +2,7 @@
 
     python benchmarks/training_memory.py --rows 400 --columns 350
     python benchmarks/training_memory.py --rows 400 --columns 350 --checkpointing
+    python benchmarks/training_memory.py --rows 400 --columns 350 --channels 1536 --projection 128
     python benchmarks/training_memory.py --rows 24 --columns 24 --batch_size 8 --steps 30 --head patch
 
 The default is the paper's mean Camelyon16 slide: 140,000 patches, all observed. Network, loss and optimizer are those of train.yaml,
@@ -40,10 +41,16 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=1)
     parser.add_argument("--head", choices=HEADS, default="slide")
     parser.add_argument("--checkpointing", action="store_true")
+    parser.add_argument("--projection", type=int, help="channels that a 1x1 convolution leaves of V")
     arguments = parser.parse_args()
 
     torch.manual_seed(0)
-    network = DSNet(embedding_channels=arguments.channels, thumbnail_levels=arguments.levels, head=arguments.head)
+    network = DSNet(
+        embedding_channels=arguments.channels,
+        thumbnail_levels=arguments.levels,
+        head=arguments.head,
+        projection=arguments.projection,
+    )
     network = checkpoint_blocks(network, enabled=arguments.checkpointing).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
     image = torch.rand(
@@ -60,7 +67,7 @@ def main() -> None:
         seconds.append(time.perf_counter() - start)
     print(
         f"{arguments.batch_size} x V {arguments.rows} x {arguments.columns} x {arguments.channels}, head {arguments.head}, "
-        f"checkpointing {arguments.checkpointing}: "
+        f"checkpointing {arguments.checkpointing}, projection {arguments.projection}: "
         f"peak {peak_gib():.2f} GiB ({before:.2f} before the first step), fastest step {min(seconds):.3g} s, "
         f"{torch.get_num_threads()} threads, torch {torch.__version__}"
     )

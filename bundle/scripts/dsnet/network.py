@@ -75,9 +75,9 @@ class DSNet(DualStream):
             return
         self.arguments |= {"top_share": top_share, "attention_branch": attention_branch, "dropout": dropout}
         outputs = 1 if self.of_lesions else num_classes
-        self.decoder = PatchDecoder(HEAD_CHANNELS, self.embedding_channels, outputs, dropout=dropout)
+        self.decoder = PatchDecoder(HEAD_CHANNELS, self.local_channels, outputs, dropout=dropout)
         if attention_branch:
-            self.attention = GatedAttention(self.embedding_channels, outputs, dropout=dropout)
+            self.attention = GatedAttention(self.local_channels, outputs, dropout=dropout)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits (B, num_classes)."""

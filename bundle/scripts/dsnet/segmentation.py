@@ -32,7 +32,7 @@ class DSNetSegmentation(DualStream):
         if num_classes != 2:
             raise ValueError(f"{num_classes} classes, expected 2: a lesion map tells lesion from no lesion")
         super().__init__(num_classes, **options, keeps_skips=True)
-        self.head = PatchDecoder(STREAM_CHANNELS, self.embedding_channels)
+        self.head = PatchDecoder(STREAM_CHANNELS, self.local_channels)
         self.no_tissue_logit = NO_TISSUE_LOGIT  # TorchScript sees no globals
 
     def forward(self, image: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..common.errors import RequestError
 from .blocks import ChannelAttention, ConcurrentBottleneck, DenseUnit, MultiScaleBlock, StreamAttention
 from .packing import unpack
 from .sparse import SparseUnit, Standardise, slide_extent
@@ -33,7 +34,12 @@ class DualStream(nn.Module):
         spatial_bottleneck: False removes the pooling and unpooling only.
         stream_attention: False adds both streams with equal weight; the stream score is then 0.5.
         channel_attention: False leaves the channels as they are; the channel scores are then 1.
+        projection: channels that a sparse 1x1 convolution, norm and leaky ReLU leave of V before anything spatial, for features of
+            many channels; None takes V as it is, as in the paper.
         keeps_skips: whether the head needs what enters the blocks of stride 2; not an option of the user's.
+
+    Raises:
+        RequestError: ``projection`` is not a number of channels.
     """
 
     def __init__(
@@ -49,8 +55,13 @@ class DualStream(nn.Module):
         spatial_bottleneck: bool = True,
         stream_attention: bool = True,
         channel_attention: bool = True,
+        projection: int | None = None,
         keeps_skips: bool = False,
     ) -> None:
+        if projection is not None and projection < 1:
+            raise RequestError(
+                f"network_def: projection {projection}; expected 1 or more channels, or null for V as it is"
+            )
         super().__init__()
         self.arguments: dict[str, Any] = {
             "num_classes": num_classes,
@@ -63,13 +74,18 @@ class DualStream(nn.Module):
             "spatial_bottleneck": spatial_bottleneck,
             "stream_attention": stream_attention,
             "channel_attention": channel_attention,
+            "projection": projection,
         }
         self.embedding_channels = embedding_channels
         self.sparse = sparse
         self.keeps_skips = keeps_skips
         self.strides = [stride for _, stride in EMBEDDING_BLOCKS]
         self.standardise = Standardise(embedding_channels)
-        channels = embedding_channels
+        self.projection: nn.Module | None = None
+        if projection is not None:
+            self.projection = SparseUnit(embedding_channels, projection)
+        self.local_channels = projection or embedding_channels
+        channels = self.local_channels
         embedding_blocks: list[nn.Module] = []
         for out_channels, stride in EMBEDDING_BLOCKS:
             if concurrent_bottleneck:
@@ -109,6 +125,8 @@ class DualStream(nn.Module):
         thumbnail_extent = torch.repeat_interleave(torch.repeat_interleave(extent, 2, dim=2), 2, dim=3)
         if not self.sparse:
             o = extent
+        if self.projection is not None:
+            local, o, extent = self.projection(local, o, extent)
         skips: list[Tensor] = []
         for index, block in enumerate(self.embedding_blocks):
             if self.keeps_skips and self.strides[index] > 1:
@@ -142,6 +160,8 @@ class DualStream(nn.Module):
         local, o, _ = unpack(image, self.embedding_channels)
         extent = slide_extent(o)
         o = o if self.sparse else extent
+        if self.projection is not None:
+            local, o, extent = self.projection(local, o, extent)
         shares = [float(o.sum() / extent.sum())]
         for block in self.embedding_blocks:
             local, o, extent = block(local, o, extent)
