@@ -25,7 +25,7 @@ TEST_JOBS ?= 2
 BENCH ?= transformation
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint type-check format bench faults audit ablations compare doctor weights package verify-package docs deploy-test label-test clean
+.PHONY: help install demo test lint type-check format bench gpu-check faults audit ablations compare doctor weights package verify-package docs deploy-test label-test clean
 
 help: ## list the targets
 	@echo "make <target>   (VENV=$(VENV) EXTRAS=$(EXTRAS))"
@@ -67,6 +67,9 @@ faults: install ## a campaign of damaged files, odd commands, kills and full dis
 audit: install ## secrets in the files, versions with known holes (pip-audit, in .venv-audit, where it can be had); docs/security.md
 	@test -x $(AUDIT_VENV)/bin/pip-audit || { $(PYTHON3) -m venv $(AUDIT_VENV) && $(AUDIT_VENV)/bin/python -m pip install --quiet pip-audit; } || true
 	$(PYTHON) tools/audit.py --pip_audit $(AUDIT_VENV)/bin/pip-audit
+
+gpu-check: install ## what needs a GPU, measured in under 6 minutes on one card (docs/gpu.md); ARGS="--output_dir DIR --device cpu --small"
+	$(PYTHON) benchmarks/gpu_check.py $(or $(ARGS),--output_dir gpu)
 
 ablations: install ## the paper's Tables III to V: ARGS="--dataset_dir DIR --output_dir OUT --jobs 2"; docs/ablations.md
 	PYTHONPATH=bundle $(PYTHON) -m scripts.ablations $(ARGS)
@@ -112,5 +115,5 @@ $(LABEL_VENV)/.installed: integrations/monailabel/requirements.txt
 	@touch $@
 
 clean: ## remove what make wrote, the virtual environment and bundle/models excepted
-	rm -rf bench build dist demo faults site .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf bench build dist demo faults gpu site .pytest_cache .mypy_cache .ruff_cache *.egg-info
 	find bundle tests benchmarks integrations -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -9,6 +9,7 @@ picture is half of the one before.
 import argparse
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import imagecodecs
@@ -30,6 +31,7 @@ TISSUE_SHARE = 0.5
 SIDES_PX = {"1e8": 9984, "1e9": 31744, "1e10": 99840}  # of squares of about so many pixels
 
 
+@lru_cache
 def motif(seed: int = 0) -> NDArray[np.uint8]:
     """Paint a square of tissue without glass, (MOTIF_PX, MOTIF_PX, 3)."""
     rng = np.random.default_rng(seed)

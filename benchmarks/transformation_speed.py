@@ -107,19 +107,26 @@ class Case:
             )
             return seconds(lambda: exhaust(batches))
 
-    def in_memory(self, count: int) -> list[np.ndarray]:
+    def in_memory(self, count: int, batch_size: int = BATCH) -> list[np.ndarray]:
         """Batches to encode again and again."""
         with open_slide(self.row.path, num_workers=self.threads) as reader:
             coords = self.prepared.coords_xy_px
             batches = reader.iter_patches(
-                coords, size_xy_px=self.size, level=self.prepared.plan.level, batch_size=BATCH
+                coords, size_xy_px=self.size, level=self.prepared.plan.level, batch_size=batch_size
             )
             return [batch.copy() for batch in islice(batches, count)]
 
-    def end_to_end(self, encoder: NamedEncoder, folder: Path) -> Path:
+    def end_to_end(self, encoder: NamedEncoder, folder: Path, *, decode_device: str = "cpu") -> Path:
         """Write the embedding file."""
         path = folder / f"{self.row.slide_id}.h5"
-        patches = embed_slide(self.row, path, encoder=encoder, settings=self.settings, num_workers=self.threads)
+        patches = embed_slide(
+            self.row,
+            path,
+            encoder=encoder,
+            settings=self.settings,
+            num_workers=self.threads,
+            decode_device=decode_device,
+        )
         if patches != self.patches:
             raise RuntimeError(f"{patches} patches were written, {self.patches} expected")
         return path

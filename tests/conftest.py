@@ -15,3 +15,17 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip("no real slides: set DSNET_DATA to a folder that holds them")
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked ``cuda`` are skipped where torch sees no GPU."""
+    marked = [item for item in items if item.get_closest_marker("cuda")]
+    if marked and not _gpu_is_there():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="needs a GPU: make gpu-check runs it on a machine that has one"))
+
+
+def _gpu_is_there() -> bool:
+    import torch
+
+    return torch.cuda.is_available()

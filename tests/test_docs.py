@@ -36,6 +36,7 @@ AFTER_START = (
     "docs/report.md",
     "docs/training.md",
     "docs/comparison.md",
+    "docs/gpu.md",
 )
 ON_PUBLISHED_DATA = (  # in this order: a page goes on with what those before it left
     "docs/results.md",
