@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..training.batches import image_of
 from ..training.card import network_from_card
 from ..training.model_card import ModelCard
-from ..training.batches import image_of
 from ..training.transforms import LoadEmbeddingd
 
 
