@@ -7,7 +7,9 @@ option means is said by its type (:mod:`.option_table`), so the text is kept as 
 import re
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any, NamedTuple
 
 from fire.parser import CreateParser, DefaultParseValue, SeparateFlagArgs
@@ -68,7 +70,11 @@ class CommandLine:
 
 
 def parse_command_line(arguments: Sequence[str]) -> CommandLine:
-    """Take apart ``arguments``, the words that follow ``python -m monai.bundle``; nothing is found in those of other commands."""
+    """Take apart ``arguments``, the words that follow ``python -m monai.bundle``; nothing is found in those of other commands.
+
+    Raises:
+        RequestError: Fire takes no such word behind "--".
+    """
     words, flags = SeparateFlagArgs(list(arguments))
     if not words or words[0] not in _FIRST_WORD:
         return CommandLine((), ())
@@ -86,8 +92,7 @@ def parse_command_line(arguments: Sequence[str]) -> CommandLine:
     first = _FIRST_WORD[words[0]]
     if loose and first not in dict(typed):
         typed.insert(0, (first, loose.pop(0)))
-    _, unknown_flags = CreateParser().parse_known_args(flags)
-    return CommandLine(tuple(typed), (*loose, *unknown_flags))
+    return CommandLine(tuple(typed), (*loose, *_not_of_fire(flags)))
 
 
 def literal(text: str) -> Any:
@@ -96,6 +101,18 @@ def literal(text: str) -> Any:
         return DefaultParseValue(text)
     except (TypeError, MemoryError, RecursionError):  # Fire itself ends here
         return text
+
+
+def _not_of_fire(flags: list[str]) -> list[str]:
+    """Return the words behind "--" that are no options of Fire's own."""
+    try:
+        with redirect_stderr(StringIO()):  # argparse prints how it is used, and ends
+            return CreateParser().parse_known_args(flags)[1]
+    except SystemExit as error:
+        words = " ".join(map(repr, flags[:3])) + (" ..." if len(flags) > 3 else "")
+        raise RequestError(
+            f"behind --: {words}; expected options of the stage, which go before it: leave out the --"
+        ) from error
 
 
 def _id_of(name: str) -> str:

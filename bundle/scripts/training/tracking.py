@@ -102,7 +102,10 @@ class RunDescription:
         network.eval()
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # of the tracer: shapes become constants, which a drawing may have
-            self.log.add_graph(torch.jit.trace(network, image, check_trace=False), image)
+            alone = torch.nn.Sequential(
+                network
+            )  # of the network itself, the tracer would compile its other methods, too
+            self.log.add_graph(torch.jit.trace(alone, image, check_trace=False), image)
         network.train(was_training)
 
     def _flush(self, engine: Engine) -> None:
