@@ -71,6 +71,18 @@ def test_embeddings_of_another_encoder_are_refused(tmp_path: Path) -> None:
         load_model(network_from_card(card), model, card, encoder="B sha256:2")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("sparse", "abc"), ("multi_scale", 1), ("num_classes", True), ("head", None)]
+)
+def test_an_argument_of_another_type_is_refused(tmp_path: Path, name: str, value: object) -> None:
+    """A text would pass for a switch that is on, and the network for another."""
+    model = trained(tmp_path)
+    content = json.loads(card_path(model).read_text(encoding="utf-8"))
+    write_json(card_path(model), {**content, "network": {**content["network"], name: value}})
+    with pytest.raises(RequestError, match="describes no network of this version"):
+        network_from_card(read_card(model))
+
+
 class Judge:
     """Stands in for an evaluator: whoever collects from it gets these predictions."""
 

@@ -1,12 +1,14 @@
 """What is done with a model card: written at the end of a training, read, and held against weights and encoder."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import monai
 import torch
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from torch import nn
 
 from ..baselines.registry import BASELINES
 from ..common.boundary import file_boundary
@@ -171,7 +173,24 @@ def network_from_card(card: ModelCard) -> Network:
         RequestError: it describes none.
     """
     with file_boundary("model card", "describes no network of this version", EXPECTED):
-        return NETWORKS[card.architecture](**card.network)
+        network = NETWORKS[card.architecture]
+        _require_types(network, card.network)
+        return network(**card.network)
+
+
+def _require_types(network: type[nn.Module], arguments: Mapping[str, Any]) -> None:
+    """Refuse an argument of another type than the network's constructors name: a text would pass for a switch that is on.
+
+    Raises:
+        TypeError: names it.
+    """
+    named: dict[str, Any] = {}
+    for own in (vars(one).get("__init__") for one in reversed(network.__mro__)):
+        named |= get_type_hints(own) if own else {}
+    for name, value in arguments.items():
+        kinds = get_args(named.get(name)) or (named.get(name, Any),)
+        if Any not in kinds and type(value) not in kinds and not (float in kinds and type(value) is int):
+            raise TypeError(f"{name} is {value!r}")
 
 
 def load_model(network: Trained, model: str | Path, card: ModelCard, *, encoder: str | None = None) -> Trained:
