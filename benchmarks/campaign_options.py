@@ -136,7 +136,7 @@ def _value(words: list[str], options: Mapping[str, Any], rng: Random) -> tuple[s
     text = rng.choice([text for text in ODD_TEXTS if name not in HEAVY or text not in COSTLY])
     default = options[name]
     number = isinstance(default, int | float) and not isinstance(default, bool)
-    if name in ("output_dir", "log_dir", "models_dir", "model", "encoder") and text in ("~", "~nobody/x"):
+    if name in ("output_dir", "model", "encoder") and text in ("~", "~nobody/x"):
         text = "abc"
     _set(words, name, text, assigned=rng.random() < 0.3)
     return f"--{name} {text[:30]!r}", number and text in NO_NUMBERS

@@ -79,7 +79,7 @@ def one_process_group(device: torch.device, sizes: Sizes, folder: Path) -> Itera
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "1"]
     command += ["-m", "monai.bundle", "run", "training", "--bundle_root", str(BUNDLE), "--config_file", str(files)]
     command += ["--dataset_dir", str(cohort), "--output_dir", str(folder / "group"), "--max_epochs", "2"]
-    command += ["--warmup_epochs", "0", "--graph", "false"]
+    command += ["--warmup#total_iters", "0", "--graph", "false"]
     command += [] if device.type == "cuda" else ["--device", str(device)]
     backend = "NCCL" if device.type == "cuda" else "gloo"
     start = time.perf_counter()

@@ -247,7 +247,8 @@ def main() -> None:
         folder = arguments.output_dir / f"{objective}_{arguments.sparsity_rate:g}_seed{arguments.seed}"
         if not (folder / "scae.pt").is_file():
             options = {"objective": objective, "dataset_dir": arguments.output_dir, "output_dir": folder}
-            options |= {name: getattr(arguments, name) for name in ("sparsity_rate", "max_epochs", "seed")}
+            options |= {"network_def#sparsity_rate": arguments.sparsity_rate}
+            options |= {name: getattr(arguments, name) for name in ("max_epochs", "seed")}
             train({**options, "encoder": folder / "scae.pt"})
         for sign in (1, -1):
             detector = DetectionMap(folder / "scae.pt", sign=sign)

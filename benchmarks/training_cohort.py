@@ -176,10 +176,9 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     shape = {name: getattr(given, name) for name in ("patches", "channels", "density")}
     cohort = given.folder / f"{given.patches}x{given.channels}"
     write_cohort(cohort, slides=given.slides, distinct=given.distinct, **shape)
-    options = {
-        name: getattr(given, name) for name in ("batch_size", "cache_rate", "cache_gib", "num_workers", "device")
-    }
-    options |= {"max_epochs": given.epochs, "warmup_epochs": 0, "network_def#projection": given.projection}
+    options = {name: getattr(given, name) for name in ("batch_size", "num_workers", "device")}
+    options |= {"train#dataset#cache_rate": given.cache_rate, "cache_memory#gib": given.cache_gib}
+    options |= {"max_epochs": given.epochs, "warmup#total_iters": 0, "network_def#projection": given.projection}
     if given.steps:
         options["train#trainer#epoch_length"] = given.steps
     made_before = peak_gib()

@@ -98,6 +98,7 @@ def test_card_names_encoder_and_weights(flow: TinyFlow) -> None:
         "spatial_bottleneck": True,
         "stream_attention": True,
         "channel_attention": True,
+        "projection": None,
         "head": "slide",
     }
     assert card["training"]["slides"] == 4
