@@ -40,6 +40,7 @@ AFTER_START = (
 )
 ON_PUBLISHED_DATA = (  # in this order: a page goes on with what those before it left
     "docs/results.md",
+    "docs/parts.md",
     "docs/encoder.md",
     "docs/localisation.md",
     "docs/tissue.md",

@@ -54,8 +54,10 @@ def test_a_difference_within_the_luck_of_trainings_is_open(
     assert "| Mixed | -0.100 (-0.200 to -0.050)" in out and "- S-CAE: open: 1 of 1" in out
 
 
-def test_the_results_show_the_studies(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    page = (REPO / "docs" / "results.md").read_text(encoding="utf-8")
+def test_the_page_of_the_parts_shows_the_studies(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (REPO / "docs" / "parts.md").read_text(encoding="utf-8")
     commands = re.findall(r"    python benchmarks/studies\.py ((?:.*\\\n)*.*)", page)
     assert len(commands) == 2
     monkeypatch.chdir(REPO)
