@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from scripts.common.process import send_no_telemetry
+
+send_no_telemetry()  # this process is ours
+
 REPO = Path(__file__).resolve().parents[1]
 
 

@@ -16,7 +16,7 @@ from pydicom.uid import generate_uid
 from recipe import Recipe, read_recipe
 
 from scripts.common.errors import RequestError, SlideError, StorageError
-from scripts.common.options import EXIT_FAILED, EXIT_WRONG_REQUEST
+from scripts.common.exit_codes import EXIT_FAILED, EXIT_WRONG_REQUEST
 from scripts.encoding.job import ManifestRow
 from scripts.encoding.run import require_complete
 

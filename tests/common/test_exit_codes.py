@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common.options import how_to_go_on, install_exit_codes
+from scripts.common.options import how_to_go_on
+from scripts.common.process import install_exit_codes
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from monai.bundle import ConfigWorkflow
 
 from scripts.common.command_line import parse_command_line
 from scripts.common.errors import RequestError, SlideError
-from scripts.common.options import check_options, install_exit_codes, resolve_bundle_root
+from scripts.common.options import check_options, resolve_bundle_root
+from scripts.common.process import install_exit_codes
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 

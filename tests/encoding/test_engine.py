@@ -156,7 +156,9 @@ import sys
 sys.path[:0] = sys.argv[1:]
 import torch
 from encoding.test_engine import NormAfterActivation
+from scripts.common.process import send_no_telemetry
 from scripts.encoding.engine_choice import make_engine
+send_no_telemetry()
 make_engine(NormAfterActivation(), device=torch.device("cpu"), engine="openvino")
 loaded = [name for name, module in sys.modules.items() if module and name.startswith("openvino_telemetry")]
 assert "openvino" in sys.modules and not loaded, loaded

@@ -1,11 +1,11 @@
-import logging
 import os
+import threading
 
 import numpy as np
 import pytest
 
 from scripts.common.errors import SlideError
-from scripts.slides.backends.cucim_reader import DECODING_FAILED, _native_messages, read_options
+from scripts.slides.backends.cucim_reader import NOISE, read_options
 from scripts.slides.opening import open_slide
 
 pytest.importorskip("cucim")
@@ -57,14 +57,52 @@ def test_deflate_is_refused(make_tiff, pixels):
         assert reader.backend == "tifffile"
 
 
-def test_native_messages_go_to_the_debug_log_and_others_where_they_were_meant_to_go(capfd, caplog):
-    with caplog.at_level(logging.DEBUG), _native_messages() as messages:
-        os.write(2, b"nvJPEG is not here\n")
-        os.write(2, b"a progress bar\n")
-        assert not messages.match(DECODING_FAILED)
-        os.write(2, b"ERROR in line 183 while reading JPEG header:\n")
-        assert messages.match(DECODING_FAILED)
-        assert not messages.match(DECODING_FAILED), "it is new only once"
-    os.write(2, b"after\n")
-    assert "nvJPEG is not here" in caplog.text
-    assert capfd.readouterr().err == "a progress bar\nafter\n"
+LINES = (
+    "[Error] Failed to read region with libjpeg!",
+    "ERROR in line 183 while reading JPEG header:",
+    "Corrupt JPEG data: premature end of data segment",
+    "JPEGLib: Bogus Huffman table definition.",
+    "TIFFReadDirectory: Warning, Unknown field with tag 34712 (0x8798) encountered.",
+    "slide.tif: Can not read TIFF directory count.",
+    "[Error] Tile part length size inconsistent with stream length\n",
+    "Failed to load nvJPEG library or retrieve version. Decoders and encoders will not be registered.",
+)
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_lines_of_native_code_are_known(line):
+    assert NOISE.sub(b"", f"{line}\n".encode()) == b""
+
+
+@pytest.mark.parametrize("line", ["TIFF 7", "slide 3 of 9: a TIFF", "a JPEG failed to open", "[INFO] TIFF: read", ""])
+def test_lines_of_other_threads_are_no_noise(line):
+    assert NOISE.sub(b"", f"{line}\n".encode()) == f"{line}\n".encode()
+
+
+def test_a_thread_that_prints_while_slides_are_read_loses_no_line(make_tiff, pixels, capfd):
+    stop, counted = threading.Event(), 0
+
+    def chat():
+        nonlocal counted
+        while not stop.is_set():
+            os.write(1, b"line %d of a TIFF\n" % counted)
+            counted += 1
+
+    path = make_tiff(pixels)
+    thread = threading.Thread(target=chat)
+    thread.start()
+    for _ in range(10):
+        with open_slide(path, backend="cucim") as reader:
+            reader.read_patches(np.zeros((40, 2), dtype=int), size_xy_px=(64, 64), level=0)
+    stop.set()
+    thread.join()
+    assert capfd.readouterr().out.splitlines() == [f"line {number} of a TIFF" for number in range(counted)]
+
+
+def test_many_regions_are_decoded_in_several_calls(make_tiff, pixels, monkeypatch):
+    monkeypatch.setattr("scripts.slides.backends.cucim_reader.CALL_BYTES", 1)
+    corners = np.stack(np.meshgrid(np.arange(0, 280, 7), np.arange(0, 180, 9)), axis=-1).reshape(-1, 2)
+    with open_slide(make_tiff(pixels, compression=None), backend="cucim") as reader:
+        patches = reader.read_patches(corners, size_xy_px=(8, 8), level=0)
+    for patch, (x, y) in zip(patches, corners, strict=True):
+        np.testing.assert_array_equal(patch, pixels[y : y + 8, x : x + 8])

@@ -7,8 +7,6 @@ import logging
 import multiprocessing
 import os
 import resource
-import signal
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,15 +16,14 @@ from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
-import torch
 from monai.bundle import ConfigWorkflow
 
 from ..common.errors import RequestError
 from ..common.files import write_json, writing_to
 from ..common.json_files import read_json
 from ..common.outputs import HeldOutputs
+from ..common.process import compute_with, end_at_once, end_with, write_all_to
 from ..common.progress import track
-from ..common.serving import end_with
 from ..training.report import EVALUATION_FILES
 from .recipe import BUNDLE, CONFIGS, Recipe
 
@@ -170,7 +167,7 @@ def execute_all(runs: Sequence[Run], *, jobs: int) -> Iterator[tuple[Run, bool]]
         return
     for name in (*_IMPORTED_BEFORE, *(f"{__package__.rpartition('.')[0]}.training.{name}" for name in _STAGE_MODULES)):
         importlib.import_module(name)
-    torch.set_num_threads(1)  # before any operator: a pool of threads does not survive a fork
+    compute_with(1)  # before any operator: a pool of threads does not survive a fork
     fork = multiprocessing.get_context("fork")
     waiting, under_way = list(reversed(runs)), dict[int, tuple[Run, ForkProcess]]()
     try:
@@ -197,12 +194,9 @@ def execute_all(runs: Sequence[Run], *, jobs: int) -> Iterator[tuple[Run, bool]]
 def _execute(run: Run, parent: int) -> None:
     """Body of a process, which ends with the study, however that ends."""
     end_with(parent)
-    for kind in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(kind, signal.SIG_DFL)
+    end_at_once()
     run.folder.mkdir(parents=True, exist_ok=True)
-    with open(run.folder / LOG, "w", encoding="utf-8") as log:
-        for stream in (sys.stdout, sys.stderr):
-            os.dup2(log.fileno(), stream.fileno())
+    write_all_to(run.folder / LOG)
     run.execute()
 
 

@@ -19,6 +19,7 @@ import torch
 
 from .errors import RequestError, SlideError
 from .option_table import checked
+from .process import deaf_to_signals
 from .serving import Answer, Setting, serve
 from .watch import Mark
 
@@ -27,7 +28,6 @@ DECODE_TIMEOUT_S = 30.0
 
 POLL_S = 0.5
 LEAVE_S = 5.0  # for the system to end a killed process
-NOT_OURS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # sent to a whole group of processes; the parent decides
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -129,16 +129,15 @@ class Apart(Generic[Item, Result]):
         me = current_process()
         daemon = me.daemon
         me.daemon = False  # a worker of a DataLoader may have no children, although this one would end with it
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, NOT_OURS)
         try:
-            process.start()
+            with deaf_to_signals():
+                process.start()
             self._process = process
         except OSError as error:
             raise _LostError(f"could not be started ({error.strerror or error})") from error
         finally:
             me.daemon = daemon
             theirs.close()
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         return self._answer(None).result
 
     def _answer(self, item: tuple[str | Path, Item] | None) -> Answer:

@@ -7,15 +7,10 @@ stage config starts its run list with ``$@options()``, where ``options`` is
 refuses after it, such as an id that cannot be run, ends in one line as well.
 """
 
-import logging
-import re
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any, NoReturn
+from typing import Any
 from weakref import WeakSet
 
 import monai.bundle
@@ -24,22 +19,12 @@ from .command_line import parse_command_line
 from .config_check import spelled
 from .config_files import merged, refuse_misplaced
 from .config_help import describe
-from .errors import RequestError, SlideError, StorageError, TrainingError
-from .files import storage_reason
+from .errors import RequestError
 from .option_table import shown
 from .option_types import OptionType
+from .process import install_exit_codes, send_no_telemetry
 from .request import config_files, read_request
 from .set_config import resolvers_in_use, set_in_config
-
-EXIT_FAILED = 1
-EXIT_INTERRUPTED = 128 + signal.SIGINT
-EXIT_TERMINATED = 128 + signal.SIGTERM
-EXIT_WRONG_REQUEST = 2
-
-_LOADER_DIED = re.compile(
-    r"DataLoader worker .*(killed by signal: Bus error|exited unexpectedly)|unable to (write to|open|mmap).*shm|No space left",
-    re.IGNORECASE | re.DOTALL,
-)
 
 _CHECKED: WeakSet[Any] = WeakSet()
 """Resolvers of the configs that were checked: every list that can be run begins with the check."""
@@ -65,6 +50,7 @@ def check_options() -> None:
     line = parse_command_line(sys.argv[1:])
     files = config_files(line.given)
     install_exit_codes(how_to_go_on(files))
+    send_no_telemetry()
     refuse_misplaced(files)
     if "help" in line.given:
         print(describe(files))
@@ -121,93 +107,3 @@ def how_to_go_on(files: Sequence[str]) -> str:
     if config["resume"] is True:
         return "the same command goes on: what is finished is kept (--resume true, the default)"
     return "the same command with --resume true goes on"
-
-
-def install_exit_codes(go_on: str = "the same command begins anew") -> None:
-    """Let what ends the process say so in one line, with an exit code of its own.
-
-    An uncaught `RequestError` has code 2. A `SlideError`, `StorageError` or `TrainingError` has 1, and so have errors of the
-    system that writing meets (disk full, read-only, no permission) and loader processes without shared memory. Ctrl-C has 130 and
-    SIGTERM 143; both leave through every ``finally``. MONAI raises the errors of components again inside a ``RuntimeError`` that
-    quotes the whole component, so the chain of causes is searched. Any other error keeps its traceback and Python's code 1.
-
-    Args:
-        go_on: what an interrupted user is told.
-    """
-    previous, previous_unraisable = sys.excepthook, sys.unraisablehook
-
-    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if _is_of_finalizer(trace):  # the run goes on: to leave here would skip every ``finally``
-            if storage_reason(error) is None:
-                previous(kind, error, trace)
-            return
-        if issubclass(kind, KeyboardInterrupt):
-            _end(f"interrupted: {go_on}", EXIT_INTERRUPTED)
-        for expected, code in (
-            (RequestError, EXIT_WRONG_REQUEST),
-            (SlideError, EXIT_FAILED),
-            (StorageError, EXIT_FAILED),
-            (TrainingError, EXIT_FAILED),
-        ):
-            found = next((cause for cause in _causes(error) if isinstance(cause, expected)), None)
-            if found is not None:
-                _end(f"error: {found}", code)
-        reason = next(filter(None, map(_of_system, _causes(error))), None)
-        if reason is not None:
-            _end(f"error: {reason}", EXIT_FAILED)
-        previous(kind, error, trace)
-
-    def hush(ignored: "sys.UnraisableHookArgs") -> None:
-        if ignored.exc_value is None or storage_reason(ignored.exc_value) is None:
-            previous_unraisable(ignored)
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        logging.disable(logging.CRITICAL)  # the engines log the trace of what ends them
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt
-        print(f"terminated: {go_on}", file=sys.__stderr__, flush=True)
-        raise SystemExit(EXIT_TERMINATED)
-
-    sys.excepthook = hook
-    sys.unraisablehook = hush  # h5py says it once for each object of a file that cannot be written
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, stop)
-
-
-def _is_of_finalizer(trace: TracebackType | None) -> bool:
-    """Whether an error begins in Cython: that of a finalizer, which ends nothing, is shown to the hook too."""
-    return trace is not None and trace.tb_frame.f_code.co_filename.endswith(".pyx")
-
-
-def _end(line: str, code: int) -> NoReturn:
-    """Print a line and end the process.
-
-    Not to sys.stderr: torch.distributed replaces it by a buffer while it calls the hook, and drops that when the hook raises.
-    """
-    print(line, file=sys.__stderr__, flush=True)
-    raise SystemExit(code)  # from a hook the interpreter honours it, and finalises as after sys.exit
-
-
-def _of_system(error: BaseException) -> str | None:
-    """Say in a line what the system refused, where that is why an error ended the run; None for any other."""
-    file = getattr(error, "filename", None) or "outputs"
-    reason = storage_reason(error)
-    if reason is not None:
-        expected = "expected room, and a folder that may be written"
-        return f"{file}: cannot be written ({reason}); {expected}: make room, or name another --output_dir"
-    if isinstance(error, PermissionError):
-        return f"{file}: {error.strerror or error}; expected a file that this user may read or a folder that this user may write"
-    if isinstance(error, RuntimeError) and _LOADER_DIED.search(str(error)):
-        return (
-            "a process that loads data died, as where /dev/shm is too small; expected room for some batches there: give "
-            "--num_workers 0, or make it larger (docker run --shm-size 2g)"
-        )
-    return None
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield ``error`` and what a traceback would show above it."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)

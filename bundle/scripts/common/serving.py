@@ -1,28 +1,18 @@
 """The process in which :mod:`.apart` lets work be done: what it does from its start to its end."""
 
-import ctypes
 import gc
 import logging
-import os
-import resource
-import signal
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from logging.handlers import QueueHandler
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
 from .boundary import OWN_ERRORS, slide_boundary
+from .process import compute_with, end_with, prepare_to_read_slides
 from .watch import Mark, show
-
-OOM_SCORE = "500"
-PR_SET_PDEATHSIG = 1
 
 
 class Answer(NamedTuple):
@@ -52,6 +42,7 @@ def serve(setting: Setting, work: Callable[[Any], Any], prepare: Callable[[], ob
     if setting.parents_end is not None:
         setting.parents_end.close()
     end_with(setting.parent)
+    prepare_to_read_slides()
     gc.freeze()  # what was inherited is never looked at, and so stays shared
     finished = threading.Event()
     worker = threading.Thread(target=_work, args=(setting, work, prepare, finished), name="apart")
@@ -64,7 +55,7 @@ def serve(setting: Setting, work: Callable[[Any], Any], prepare: Callable[[], ob
 def _work(
     setting: Setting, work: Callable[[Any], Any], prepare: Callable[[], object] | None, finished: threading.Event
 ) -> None:
-    torch.set_num_threads(setting.threads)
+    compute_with(setting.threads)
     show(setting.mark)
     sender = _Sender(setting.line)
     logging.getLogger().handlers[:] = [sender]
@@ -105,14 +96,3 @@ class _Sender(QueueHandler):
             self._line.send_bytes(message)
         finally:
             self.release()
-
-
-def end_with(parent: int) -> None:
-    """Let this process end with its parent, be the first that is ended where memory runs out, and leave no file of its memory."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        with suppress(OSError):
-            Path("/proc/self/oom_score_adj").write_text(OOM_SCORE, encoding="ascii")
-    if os.getppid() != parent:  # it ended before
-        raise SystemExit(1)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from ..common.process import compute_with
 from ..slides.geometry import resize_patches
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -64,7 +65,7 @@ class TorchEngine:
     def __call__(self, patches: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Encode patches."""
         if threading.current_thread() is not threading.main_thread():
-            torch.set_num_threads(1)  # of this thread alone
+            compute_with(threads=1)
         count = len(patches)
         batch = network_input(torch.from_numpy(patches), self._input_px)
         if missing := -count % BATCH_MULTIPLE:

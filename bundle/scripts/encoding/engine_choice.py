@@ -4,7 +4,6 @@ import torch
 from torch import nn
 
 from ..common.errors import RequestError
-from ..common.memory import keep_freed_memory
 from ..common.option_table import checked
 from .engine import CudaEngine, PatchEngine, TorchEngine, fold_batch_norm
 
@@ -33,8 +32,6 @@ def make_engine(
             f"engine is 'openvino', which runs on a CPU alone, and the device is {device}: expected torch"
         )
     folded = fold_batch_norm(network)
-    if on_cpu:
-        keep_freed_memory()
     if on_cpu and engine != "torch":
         try:
             from .openvino_engine import OpenVINOEngine

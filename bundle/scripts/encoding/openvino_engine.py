@@ -1,18 +1,15 @@
 """A patch encoder in OpenVINO, which is installed on demand."""
 
-import sys
 import threading
 
 import numpy as np
+import openvino
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ..common.process import compute_with
 from .engine import network_input
-
-# OpenVINO reports its use to a server as soon as it is imported, unless the package that does so is not there
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-import openvino  # noqa: E402
 
 PRECISION_HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
@@ -49,6 +46,6 @@ class OpenVINOEngine:
         if not hasattr(self._of_thread, "request"):
             self._of_thread.request = self._compiled.create_infer_request()
             if threading.current_thread() is not threading.main_thread():
-                torch.set_num_threads(1)  # of this thread alone
+                compute_with(threads=1)
         batch = network_input(torch.from_numpy(patches), self._input_px).contiguous().numpy()
         return np.array(self._of_thread.request.infer([batch])[0], dtype=np.float32)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import RequestError, SlideError
+from ..common.exit_codes import EXIT_WRONG_REQUEST
 from ..common.files import sha256_of, writing_to
-from ..common.options import EXIT_WRONG_REQUEST
 from ..common.outputs import HeldOutputs
 from ..evaluation.folds import SUMMARY, summarise_folds
 from ..slides.table import SlideRow, read_slides

@@ -1,13 +1,8 @@
 """Slides read by cuCIM: tiled TIFF, Aperio SVS and Philips TIFF, many patches a call."""
 
-import ctypes
 import logging
-import os
 import re
-import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +11,30 @@ import torch
 from numpy.typing import NDArray
 
 from ...common.errors import SlideError
-from ...common.memory import keep_freed_memory
+from ...common.process import native_output
 from ..reader import Decoded, SlideReader
 from ..tiff_slide import TiffSlide
 
 MAX_BATCH = 16
 """Patches that cuCIM decodes ahead; bounds its memory whatever the number asked for."""
 
+CALL_BYTES = 24 << 20
+"""Pixels decoded in one call of cuCIM, in which what the process prints is caught: 128 tiles of 256 pixels."""
+
 DECODING_FAILED = re.compile(
     rb"ERROR in line|\[Error\]|[Cc]orrupt|Stream does not end|Premature end|Not enough data|Bogus encoding|Wrong length of decoded"
     rb"|Using code not yet in table|not terminated with EOI|[Ff]ailed to decode|Tile part length"
 )
 DIRECTORY_LOST = re.compile(rb"Failed to read directory|Can not read TIFF directory")
-NATIVE = re.compile(
-    rb"ERROR in line|\[(Error|Warning|warning|error)\]|JPEG|TIFF|compression support is not configured|nvImageCodec|libnv"
-    rb"|[Ff]ailed to (load|open)|Bogus|premature|^\s*$|" + DECODING_FAILED.pattern
+NOISE = re.compile(
+    rb"^(?:\[(?:Error|Warning|error|warning)\][^\n]*\n\n?"  # cuCIM; OpenJPEG's words end their line themselves
+    rb"|(?:ERROR in line \d+ while |(?:_?TIFF|O?JPEG|LZW|Fax|Zip|PackBits)\w*: |Corrupt JPEG data|Premature end of |\[cuslide"
+    rb"|nvImageCodec |libnv|(?:\[(?:ERROR|WARNING)\] )?(?:Failed to load |Could not load |dlopen lib))[^\n]*\n"
+    rb"|[^\n]*: (?:Can not read TIFF directory|Failed to read directory|Not enough data |Sanity check on )[^\n]*\n)",
+    re.MULTILINE,
 )
-"""Lines of cuCIM, its codecs and libtiff; the first two are those it writes beside any pixels, or on a file cut off."""
+"""Lines of cuCIM, of its codecs and of libtiff; other lines are those of other threads, whatever words stand in them."""
 
-_PRINTING = threading.Lock()
-_C_LIBRARY = ctypes.CDLL(None)
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -61,11 +60,10 @@ class CucimReader(SlideReader):
             from cucim.clara import CuImage
         except ImportError as error:
             raise SlideError(f"cuCIM is not installed ({error})") from error
-        keep_freed_memory()
         try:
-            with _native_messages() as messages:
+            with native_output(NOISE) as printed:
                 image = CuImage(str(path))
-                if messages.match(DIRECTORY_LOST):
+                if printed.says(DIRECTORY_LOST):
                     raise SlideError("a directory of the TIFF is missing: the file was cut off")
                 listed = tuple((int(w), int(h)) for w, h in image.resolutions["level_dimensions"])
                 native = tiff.native_levels(listed)
@@ -87,19 +85,26 @@ class CucimReader(SlideReader):
         if not whole.all():
             yield from self._one_by_one(corners_xy, whole, size_xy_px=size_xy_px, level=level)
             return
-        done = 0
+        regions = max(MAX_BATCH, CALL_BYTES // (3 * size_xy_px[0] * size_xy_px[1]))
+        for start in range(0, len(corners_xy), regions):
+            corners, readable = corners_xy[start : start + regions], whole[start : start + regions]
+            batches = self._in_one_call(corners, size_xy_px=size_xy_px, level=level)
+            if batches is None:  # something is wrong with a tile of these: find out which
+                yield from self._one_by_one(corners, readable, size_xy_px=size_xy_px, level=level)
+            else:
+                yield from ((batch, np.ones(len(batch), dtype=bool)) for batch in batches)
+
+    def _in_one_call(
+        self, corners_xy: NDArray[np.int64], *, size_xy_px: tuple[int, int], level: int
+    ) -> list[NDArray[np.uint8]] | None:
+        """Decode regions, in batches (M, height, width, 3); None where some of them cannot be decoded."""
         try:
-            with _native_messages() as messages:
-                for batch in self._batches(corners_xy, size_xy_px=size_xy_px, level=level):
-                    if messages.match(DECODING_FAILED):
-                        break
-                    yield batch, np.ones(len(batch), dtype=bool)
-                    done += len(batch)
+            with native_output(NOISE) as printed:
+                batches = list(self._batches(corners_xy, size_xy_px=size_xy_px, level=level))
+                return None if printed.says(DECODING_FAILED) else batches
         except (RuntimeError, ValueError) as error:
             _LOGGER.debug("%s: level %d: %s", self.path, level, error)
-        left = corners_xy[done:]
-        if len(left):  # something is wrong with a tile of the batch at hand: find out which
-            yield from self._one_by_one(left, np.ones(len(left), dtype=bool), size_xy_px=size_xy_px, level=level)
+            return None
 
     def _batches(
         self, corners_xy: NDArray[np.int64], *, size_xy_px: tuple[int, int], level: int
@@ -118,7 +123,7 @@ class CucimReader(SlideReader):
         )
         left = len(locations)
         for batch in batches:
-            pixels = _to_host(batch).reshape(-1, height, width, 3)[:left]
+            pixels = _to_host(batch).reshape(-1, height, width, 3)[:left].copy()  # the next batch takes its memory
             left -= len(pixels)
             yield pixels
 
@@ -131,12 +136,9 @@ class CucimReader(SlideReader):
         for corner, may_be_read in zip(corners_xy, allowed, strict=True):
             pixels, readable = blank, False
             if may_be_read:
-                try:
-                    with _native_messages() as messages:
-                        pixels = next(self._batches(corner[None], size_xy_px=size_xy_px, level=level)).copy()
-                        readable = not messages.match(DECODING_FAILED)
-                except (RuntimeError, ValueError) as error:
-                    _LOGGER.debug("%s: level %d: %s", self.path, level, error)
+                decoded = self._in_one_call(corner[None], size_xy_px=size_xy_px, level=level)
+                readable = decoded is not None
+                pixels = blank if decoded is None else decoded[0]
             yield pixels, np.array([readable])
 
     def close(self) -> None:
@@ -156,72 +158,3 @@ def _to_host(batch: Any) -> NDArray[np.uint8]:
     if hasattr(batch, "__cuda_array_interface__"):
         return torch.as_tensor(batch, device="cuda").cpu().numpy()
     return np.asarray(batch)
-
-
-def _flush_native() -> None:
-    """Let the streams of the C library give out what they hold back."""
-    _C_LIBRARY.fflush(None)
-
-
-class _Messages:
-    """What native code has printed since the block was entered."""
-
-    def __init__(self, capture: int) -> None:
-        self._capture = capture
-        self._seen = 0
-
-    def match(self, pattern: re.Pattern[bytes]) -> bool:
-        """Whether ``pattern`` is found in what is new since the last question."""
-        _flush_native()
-        return bool(pattern.search(self._new()))
-
-    def _new(self) -> bytes:
-        content = os.pread(self._capture, os.fstat(self._capture).st_size - self._seen, self._seen)
-        self._seen += len(content)
-        return content
-
-    def all(self) -> bytes:
-        """Return everything that was printed."""
-        self._seen = 0
-        return self._new()
-
-
-@contextmanager
-def _native_messages() -> Iterator[_Messages]:
-    """Catch what is printed: cuCIM tells of a tile that it cannot decode only there, and returns any memory as its pixels.
-
-    It is kept in memory, since what cannot be written to a full or missing temporary folder would not be missed. Some of it goes to
-    stdout, some to stderr. What cuCIM says goes to the debug log, all else to stderr. One thread at a time.
-    """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    with _PRINTING, _descriptor_of_memory() as capture:
-        _flush_native()
-        kept = [os.dup(descriptor) for descriptor in (1, 2)]
-        messages = _Messages(capture)
-        try:
-            os.dup2(capture, 1)
-            os.dup2(capture, 2)
-            yield messages
-        finally:
-            _flush_native()
-            for descriptor, original in zip((1, 2), kept, strict=True):
-                os.dup2(original, descriptor)
-                os.close(original)
-            lines = messages.all().splitlines(keepends=True)
-            said = b"".join(line for line in lines if NATIVE.search(line))
-            if said.strip():
-                _LOGGER.debug("cuCIM: %s", said.decode(errors="replace").strip())
-            for line in lines:
-                if not NATIVE.search(line):
-                    os.write(2, line)
-
-
-@contextmanager
-def _descriptor_of_memory() -> Iterator[int]:
-    """Open a file that lies in memory alone; Linux has them, and cuCIM exists for Linux alone."""
-    descriptor = os.memfd_create("messages")
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
