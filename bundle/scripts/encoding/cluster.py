@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from ..common.boundary import slide_boundary
 from ..common.errors import RequestError, SlideError
 from ..common.option_table import checked
+from ..common.process import prepare_to_read_slides
 from ..slides.opening import open_slide
 from ..slides.table import SlideRow
 from .embed import EncodedBatch, embed_slide, encoded_batches, write_embedding
-from .job import EncodingJob, ManifestRow
+from .job import EncodingJob, ManifestRow, Task
 from .prepared import PreparedSlide, plan_of, prepare_slide
 from .scan import scan_slide, serves_all
 from .settings import parameters_of
@@ -151,6 +152,7 @@ class DaskCluster:
 @lru_cache(maxsize=1)
 def _job(pickled: bytes) -> EncodingJob:
     """The job of this request, one in a process, so that its encoder is made once."""
+    prepare_to_read_slides()
     return pickle.loads(pickled)
 
 
@@ -158,7 +160,7 @@ def _begin(pickled: bytes, row: SlideRow, split_patches: int) -> ManifestRow | S
     """Encode a slide; of a large one, only find the tissue."""
     job = _job(pickled)
     with job.accounted(row) as account:
-        found = job.found(row)
+        found = job.found(Task(row))
         if found == "current":
             account.skipped()
             return account.entry

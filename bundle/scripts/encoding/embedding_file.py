@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ class EmbeddingHeader:
         attributes: the root attributes.
         state: of the file when it was read.
         bytes_a_number: of the features as they are kept in memory.
+        verified: whether all values were then compared with the checksums.
     """
 
     patches: int
@@ -50,6 +51,7 @@ class EmbeddingHeader:
     attributes: Mapping[str, Any]
     state: FileState = ()
     bytes_a_number: int = 4
+    verified: bool = False
 
 
 class EmbeddingFile:
@@ -65,7 +67,6 @@ class EmbeddingFile:
         self.path = path
         self._header: EmbeddingHeader | None = None
         self._grid: tuple[FileState, PatchGrid] | None = None
-        self._verified: FileState = ()
         self._holds = False
         self._held: tuple[FileState, Embedding] | None = None
 
@@ -101,10 +102,10 @@ class EmbeddingFile:
             SlideError: the file cannot be read, does not say that it is complete, or a checksum differs.
         """
         state = state_of(self.path)
-        if self._header is None or not state or self._verified != state:
+        if self._header is None or not self._is_verified(state):
             with opened_embedding(self.path) as file:
                 require_sealed(file, self.path)
-                self._header, self._verified = header_in(file, self.path, state), state
+                self._header = replace(header_in(file, self.path, state), verified=True)
         return self._header
 
     def read(self) -> Embedding:
@@ -118,13 +119,12 @@ class EmbeddingFile:
         if self._held is not None and state and self._held[0] == state:
             return self._held[1]
         with opened_embedding(self.path) as file:
-            if is_ours(file):
-                embedding = read_ours(file, self.path, verify=not state or self._verified != state)
-                self._verified = state
-            else:
-                embedding = read_foreign(file, self.path)
+            ours = is_ours(file)
+            verify = not self._is_verified(state)
+            embedding = read_ours(file, self.path, verify=verify) if ours else read_foreign(file, self.path)
             if self._header is None or self._header.state != state:
                 self._header = header_in(file, self.path, state)
+        self._header = replace(self._header, verified=ours)
         self._grid = state, embedding.grid
         if self._holds:
             self._held = state, embedding
@@ -141,9 +141,17 @@ class EmbeddingFile:
             if not before:
                 self._held = None
 
-    def know(self, header: EmbeddingHeader) -> None:
-        """Take the header that whoever wrote or verified the file, maybe in another process, has seen."""
-        self._header = header
+    @property
+    def known(self) -> EmbeddingHeader | None:
+        """The header as far as somebody has asked for it, for :meth:`know` in another process; the file is not opened."""
+        return self._header
+
+    def know(self, header: EmbeddingHeader | None) -> None:
+        """Take the header that whoever wrote, read or verified the file, maybe in another process, has seen."""
+        self._header = header or self._header
+
+    def _is_verified(self, state: FileState) -> bool:
+        return bool(state) and self._header is not None and self._header.verified and self._header.state == state
 
 
 @lru_cache(maxsize=KEPT_FILES)

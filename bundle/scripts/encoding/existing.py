@@ -4,14 +4,17 @@ import csv
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..common.errors import RequestError, SlideError
 from ..common.journal import is_our_hdf5
+from ..common.progress import track
 from ..slides.table import SlideRow
-from .embedding_file import header_of
+from .embedding_file import EmbeddingFile, EmbeddingHeader, embedding_file
+from .job import EncodingJob
 from .settings import EncodingSettings, is_content_of
 from .store import FORMAT
 
@@ -22,26 +25,34 @@ def request_of(encoder: str, settings: EncodingSettings) -> dict[str, Any]:
 
 
 def require_same_origin(
-    rows: Sequence[SlideRow], output: Path, request: dict[str, Any], *, replace: bool, elsewhere: str
+    rows: Sequence[SlideRow],
+    job: EncodingJob,
+    request: dict[str, Any],
+    *,
+    replace: bool,
+    elsewhere: str,
+    verify: bool,
 ) -> list[str]:
     """Refuse to replace embeddings of another request or of other slides; return the names of those that are ours.
 
     Args:
         rows: the slides that will be encoded.
-        output: folder of the embeddings.
+        job: how they will be encoded.
         request: of :func:`request_of`.
         replace: whether they may be replaced.
         elsewhere: the remedy that names another folder.
+        verify: compare their values with the checksums by the way, so that nobody has to open them for that again.
 
     Raises:
         RequestError: names the first embedding that is of another request, or that came from another slide.
     """
-    paths = _slides_before(output)
+    paths = _slides_before(job.output)
     ours = []
-    for row in rows:
-        path = output / f"{row.slide_id}.h5"
-        stated = _parameters(path) if path.is_file() else None
-        if stated is None and not (path.is_file() and is_our_hdf5(path)):
+    there = [row for row in rows if job.path_of(row).is_file()]
+    for row in track(there, total=len(there), what="checking", unit="embedding") if there else ():
+        path = job.path_of(row)
+        stated = _parameters(path, verify=verify)
+        if stated is None and not is_our_hdf5(path):
             continue
         ours.append(path.name)
         if replace or stated is None:
@@ -87,11 +98,19 @@ def _same_place(before: str, path: Path) -> bool:
     return os.path.abspath(before) == os.path.abspath(path)
 
 
-def _parameters(path: Path) -> dict[str, Any] | None:
+def _parameters(path: Path, *, verify: bool) -> dict[str, Any] | None:
     """What an embedding of ours was made with; None where it is not ours, or is damaged and will be made anew."""
     try:
-        attributes = header_of(path).attributes
+        attributes = _seen(embedding_file(path), verify=verify).attributes
         stated = json.loads(attributes["parameters"]) if attributes["format"] == FORMAT else None
     except (SlideError, KeyError, ValueError):
         return None
     return stated if isinstance(stated, dict) else None
+
+
+def _seen(file: EmbeddingFile, *, verify: bool) -> EmbeddingHeader:
+    """The header, with the values compared with the checksums where that is asked for and they agree."""
+    with suppress(SlideError):
+        if verify:
+            return file.verified()
+    return file.header

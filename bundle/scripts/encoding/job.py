@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -51,6 +51,13 @@ class ManifestRow:
     def cells(self) -> dict[str, Any]:
         """The row as it stands in ``manifest.csv``."""
         return {name: getattr(self, name) for name in COLUMNS}
+
+
+class Task(NamedTuple):
+    """A slide to encode, and what the process that asks has seen of the embedding that lies under its name, if any."""
+
+    row: SlideRow
+    known: EmbeddingHeader | None = None
 
 
 @dataclass(frozen=True)
@@ -104,14 +111,19 @@ class EncodingJob:
         """Where the embedding of a slide goes."""
         return self.output / f"{row.slide_id}.h5"
 
-    def encode(self, row: SlideRow) -> ManifestRow:
+    def task(self, row: SlideRow) -> Task:
+        """What a process that encodes the slide is sent."""
+        return Task(row, embedding_file(self.path_of(row)).known)
+
+    def encode(self, task: Task) -> ManifestRow:
         """Encode one slide, unless that is done; whatever is wrong with the slide stands in the row.
 
         Raises:
             StorageError: nothing more can be written.
         """
+        row = task.row
         with self.accounted(row) as account:
-            found = self.found(row)
+            found = self.found(task)
             if found == "current":
                 account.skipped()
             else:
@@ -121,7 +133,7 @@ class EncodingJob:
                 account.done()
         return account.entry
 
-    def encode_in(self, apart: Apart[SlideRow, ManifestRow], row: SlideRow) -> ManifestRow:
+    def encode_in(self, apart: Apart[Task, ManifestRow], row: SlideRow) -> ManifestRow:
         """Let one slide be encoded in another process, by :meth:`encode`; if that ends, the slide has failed, and leaves nothing.
 
         Raises:
@@ -129,13 +141,13 @@ class EncodingJob:
         """
         try:
             with self.accounted(row) as account:
-                return apart.run(row.path, row)
+                return apart.run(row.path, self.task(row))
         finally:
             if not apart.alive:
                 remove_partial(self.output, {row.slide_id})
         return account.entry
 
-    def found(self, row: SlideRow) -> Found:
+    def found(self, task: Task) -> Found:
         """Say what lies under the name of the slide's embedding.
 
         Returns:
@@ -146,12 +158,14 @@ class EncodingJob:
             SlideError: the slide is not there, or cannot be opened.
             OSError: it cannot be read.
         """
-        path = self.path_of(row)
+        row, known = task
+        file = embedding_file(self.path_of(row))
         require_file(row.path)
-        if not path.is_file():
+        if not file.path.is_file():
             return "other"
+        file.know(known)
         try:
-            attributes = (embedding_file(path).verified() if self.resume else header_of(path)).attributes
+            attributes = (file.verified() if self.resume else file.header).attributes
         except SlideError as error:
             _LOGGER.debug("encoded anew: %s", error)
             return "other"

@@ -16,7 +16,7 @@ from ..common.progress import track
 from ..slides.opening import open_slide
 from ..slides.table import SlideRow
 from .embed import EncodedBatch, encoded_batches
-from .job import EncodingJob
+from .job import EncodingJob, Task
 from .named_encoder import NamedEncoder
 from .prepared import plan_of, prepare_slide
 from .scan import serves_all
@@ -70,7 +70,7 @@ def plan_encoding(rows: Sequence[SlideRow], job: EncodingJob) -> str:
         engine, _ = apart.start(job.prepare)
         for row in track(rows, total=len(rows), what="planning", unit="slide"):
             try:
-                plan = apart.run(row.path, (row, frozenset(rates)))
+                plan = apart.run(row.path, (job.task(row), frozenset(rates)))
             except NoTissueError:
                 plan = SlidePlan("empty")
             except SlideError as error:
@@ -88,10 +88,11 @@ def plan_encoding(rows: Sequence[SlideRow], job: EncodingJob) -> str:
     return "\n".join(lines)
 
 
-def _plan(job: EncodingJob, item: tuple[SlideRow, frozenset[str]]) -> SlidePlan:
+def _plan(job: EncodingJob, item: tuple[Task, frozenset[str]]) -> SlidePlan:
     """Look at one slide, and time the encoder on it unless slides of its kind, or better ones, have been: their status is given."""
-    row, timed = item
-    if job.found(row) == "current":
+    task, timed = item
+    row = task.row
+    if job.found(task) == "current":
         return SlidePlan("current")
     with open_slide(
         row.path, num_workers=job.num_workers, device=job.decode_device, unreadable_tiles=job.unreadable_tiles

@@ -126,7 +126,14 @@ def encode_slides(
             request,
             writes=[*(job.path_of(row).name for row in mine), manifest, *(["slides.csv"] if copied else [])],
             replace=replace,
-            adopted=require_same_origin(mine, job.output, request, replace=replace, elsewhere=elsewhere),
+            adopted=require_same_origin(
+                mine,
+                job,
+                request,
+                replace=replace,
+                elsewhere=elsewhere,
+                verify=resume and cluster is None,  # those who encode elsewhere verify side by side
+            ),
             shard=part,
             elsewhere=elsewhere,
         )
