@@ -108,6 +108,23 @@ def test_a_file_cut_off_is_refused_or_masked(tmp_path, backend):
         assert 3 < len(read("mask")) < 15
 
 
+def test_a_tile_with_a_place_but_no_bytes_is_damaged_and_its_level_stays(tmp_path):
+    """Left out as a level with holes, the next one would decide on the tissue: other patches, and nothing said."""
+    path = tmp_path / "slide.tif"
+    write(path)
+    with tifffile.TiffFile(path) as file:
+        counts = file.pages[1].tags["TileByteCounts"]
+    with open(path, "r+b") as content:
+        content.seek(counts.valueoffset)
+        content.write(bytes(4 if counts.dtype == 4 else 2))
+    with open_slide(path) as reader, pytest.raises(SlideError, match="level 1 cannot be decoded at x 0, y 0"):
+        reader.read_patches(np.array([(0, 0)]), size_xy_px=(32, 32), level=1)
+    with open_slide(path, unreadable_tiles="mask") as reader:
+        assert len(reader.level_sizes_xy_px) == 2
+        reader.read_patches(np.array([(0, 0)]), size_xy_px=(32, 32), level=1)
+        assert reader.unreadable_regions == [Region(1, 0, 0, TILE_PX, TILE_PX)]
+
+
 def test_a_pyramid_that_lost_its_lower_levels_is_refused(tmp_path):
     """cuCIM would take it for a slide of one level."""
     pytest.importorskip("cucim")

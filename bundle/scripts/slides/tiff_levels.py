@@ -143,15 +143,18 @@ def _without_holes(levels: list[TiffLevel]) -> tuple[TiffLevel, ...]:
 
 
 def _has_holes(level: TiffLevel, base: TiffLevel) -> bool:
-    """Whether a tile of ``level`` is not recorded although ``base`` has recorded something there."""
+    """Whether a tile of ``level`` is not recorded although ``base`` has recorded something there.
+
+    A tile that has a place but no bytes is none of these: it is damaged.
+    """
     rows, columns = level.page.grid_yx
-    if (level.page.counts > 0).all() or len(level.page.counts) < rows * columns:
+    if level.page.recorded.all() or len(level.page.recorded) < rows * columns:
         return False
-    empty = np.argwhere(level.page.counts[: rows * columns].reshape(rows, columns) == 0)
+    empty = np.argwhere(~level.page.recorded[: rows * columns].reshape(rows, columns))
     base_rows, base_columns = base.page.grid_yx
     recorded = np.zeros((base_rows + 1, base_columns + 1), dtype=np.int64)
     recorded[1:, 1:] = (
-        (base.page.counts[: base_rows * base_columns] > 0).reshape(base_rows, base_columns).cumsum(0).cumsum(1)
+        base.page.recorded[: base_rows * base_columns].reshape(base_rows, base_columns).cumsum(0).cumsum(1)
     )
     factor = np.array((base.height / level.height, base.width / level.width))
     tile_yx, base_tile_yx = np.array(level.tile_xy_px[::-1]), np.array(base.tile_xy_px[::-1])

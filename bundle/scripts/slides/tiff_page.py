@@ -69,6 +69,11 @@ class TiffPage:
         width, height = self.tile_xy_px or (self.width, self.height)
         return -(-self.height // height), -(-self.width // width)
 
+    @property
+    def recorded(self) -> NDArray[np.bool_]:
+        """Which tiles (tiles,) the file claims to hold: those of offset 0 and 0 bytes are left out, as where there is glass."""
+        return (self.offsets != 0) | (self.counts != 0)
+
 
 @dataclass(frozen=True)
 class TiffDirectories:
