@@ -137,6 +137,9 @@ def _become(words: Sequence[str], folder: Path, output: int, file_bytes: int | N
             setattr(sys, name, stream)
             setattr(sys, f"__{name}__", stream)
         os.chdir(folder)
+        signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        )  # until the bundle's own code is asked, Python alone would show its trace
         if file_bytes is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
         warnings.simplefilter("ignore")

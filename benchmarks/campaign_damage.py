@@ -357,18 +357,35 @@ def table_part(path: Path, rng: Random) -> str:
     return f"other {how}" + (f" {rows[row][column][:20]!r}" if how == "cell" else "")
 
 
-def table_notices(whole: Path, damaged: Path) -> bool:
-    """Whether a table has other columns, another number of lines or cells of another kind than the whole one."""
+def table_notices(whole: Path, damaged: Path, *, free: str | None = None) -> bool:
+    """Whether a table has other columns, another number of lines or cells of another kind than the whole one.
+
+    Args:
+        whole: the whole one.
+        damaged: the other.
+        free: a column that may hold any text.
+    """
 
     def shape(path: Path) -> list[Any]:
         with open(path, newline="", encoding="utf-8") as file:
             header, *lines = csv.reader(file, strict=True)
-        return [header, *([_is_number(cell) for cell in line] for line in lines)]
+        return [
+            header,
+            *(
+                ["\0" in cell if name == free else _is_number(cell) for name, cell in zip(header, line, strict=True)]
+                for line in lines
+            ),
+        ]
 
     try:
         return shape(whole) != shape(damaged)
     except (ValueError, OSError, csv.Error):
         return True
+
+
+def predictions_notice(whole: Path, damaged: Path) -> bool:
+    """Of the predictions of inference: a slide's label may be one that the model does not know."""
+    return table_notices(whole, damaged, free="label")
 
 
 def always(whole: Path, damaged: Path) -> bool:

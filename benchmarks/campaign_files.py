@@ -19,6 +19,7 @@ from campaign_damage import (
     json_part,
     json_text,
     lines_part,
+    predictions_notice,
     table_notices,
     table_part,
     weights_notice,
@@ -195,7 +196,7 @@ SCENES: tuple[Scene, ...] = (
     Scene("tables", ("slides",), "slides/slides.csv", _split, (table_part,) * 20, always, "splits"),
     Scene("tables", ("data",), "data/slides.csv", _evaluate, (table_part,) * 20, always),
     Scene("tables", ("data",), "data/manifest.csv", _classify, (table_part,) * 8, table_notices),
-    Scene("tables", REPORTED, "predictions/predictions.csv", _report, (table_part,) * 8, table_notices),
+    Scene("tables", REPORTED, "predictions/predictions.csv", _report, (table_part,) * 8, predictions_notice),
     Scene("tables", REPORTED, "evaluation/predictions.csv", _report, (table_part,) * 8, table_notices),
 )
 KINDS = tuple(dict.fromkeys(scene.kind for scene in SCENES))

@@ -2,7 +2,7 @@
 
 Left out is what MONAI refuses by itself before it comes to anything of ours, with its own trace:
 a config that is not there or is none, a part of
-an id that there is not (``--nothing#part``), a macro (``%...``).
+an id that there is not (``--nothing#part``) or that has no parts (``--seed#part``), a macro (``%...``).
 """
 
 import shutil
@@ -153,8 +153,6 @@ def _misspelt(words: list[str], options: Mapping[str, Any], rng: Random) -> tupl
             name[:place] + "q" + name[place:],
             f"no_{name}s",
             "lr",
-            "x#y",
-            f"{name}#x",
         )
     )
     words += [f"--{wrong}", "1"]

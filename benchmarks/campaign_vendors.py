@@ -147,6 +147,8 @@ def complaint_of_parts(whole: Path, damaged: Path) -> str | None:
         parts_of(whole), (_counterpart(whole, part, damaged) for part in parts_of(whole)), strict=True
     ):
         if not other.is_file():
+            if one.suffix == ".dcm" and one != whole:
+                continue  # no instance of a series names the others
             return f"{one.name} is missing"
         if other.stat().st_size < one.stat().st_size and other.suffix not in (".ini", ".vms"):
             return f"{one.name} is cut"

@@ -71,6 +71,14 @@ def test_damage_is_seeded_and_a_whole_file_is_not_complained_of(
         assert notices(tmp_path / "whole", path)
 
 
+def test_labels_of_predictions_may_be_any_text(tmp_path: Path) -> None:
+    whole, other = tmp_path / "whole", tmp_path / "other"
+    whole.write_text("slide_id,label,p_0\na,1,0.5\n")
+    for text, noticed in (("a,x,0.5", False), ("a,x\0,0.5", True), ("a,1,x", True), ("a,1", True)):
+        other.write_text(f"slide_id,label,p_0\n{text}\n")
+        assert campaign_damage.predictions_notice(whole, other) == noticed
+
+
 @pytest.mark.parametrize("damage", dict.fromkeys(BYTES), ids=lambda damage: damage.__name__)
 def test_damaged_bytes(damage: Damage, tmp_path: Path) -> None:
     content = bytes(range(256)) * 20

@@ -53,6 +53,7 @@ def test_ctrl_c_is_130_in_one_line(installed: None, capfd: pytest.CaptureFixture
         (OSError(errno.EROFS, "Read-only file system", "out"), "cannot be written (Read-only file system)"),
         (PermissionError(errno.EACCES, "Permission denied", "out"), "out: Permission denied"),
         (RuntimeError("can't flush (file write failed: errno = 28, error message = 'x')"), "No space left on device"),
+        (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp', '/home']"), "'/tmp', '/home' takes"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible"), "--num_workers 0"),
     ],
 )  # fmt: skip

@@ -62,6 +62,10 @@ def test_a_label_that_is_no_class_is_kept_where_it_may_be_one(tmp_path: Path) ->
     assert read_predictions(tmp_path / "p.csv", other_labels=True).predictions == rows
     with pytest.raises(RequestError, match=r"line 2: label 'Normal'; expected .*normal, tumour"):
         read_predictions(tmp_path / "p.csv")
+    text = (tmp_path / "p.csv").read_text()
+    (tmp_path / "p.csv").write_text(text.replace("Normal", "Nor\0al"))
+    with pytest.raises(RequestError, match=r"line 2: label 'Nor\\x00al'"):
+        read_predictions(tmp_path / "p.csv", other_labels=True)
 
 
 def test_a_table_saved_by_a_spreadsheet(tmp_path: Path) -> None:

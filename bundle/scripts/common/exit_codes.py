@@ -23,6 +23,9 @@ _LOADER_DIED = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 
+_NO_TEMPORARY = re.compile(r"No usable temporary directory found in \[(.*)\]")
+"""What Python says where none of its temporary folders can be written."""
+
 
 def outcome_of(error: BaseException) -> tuple[str, int] | None:
     """Return the line and the exit code of an error; None for one that keeps its traceback, and Python's code 1.
@@ -46,6 +49,8 @@ def _of_system(error: BaseException) -> str | None:
     if reason is not None:
         expected = "expected room, and a folder that may be written"
         return f"{file}: cannot be written ({reason}); {expected}: make room, or name another --output_dir"
+    if isinstance(error, FileNotFoundError) and (tried := _NO_TEMPORARY.search(str(error))):
+        return f"none of the folders {tried[1]} takes a temporary file, which torch needs; expected room in one: name it by TMPDIR"
     if isinstance(error, PermissionError):
         return f"{file}: {error.strerror or error}; expected a file that this user may read or a folder that this user may write"
     if isinstance(error, RuntimeError) and _LOADER_DIED.search(str(error)):
