@@ -3,22 +3,34 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny_flow import CONFIGS, ON_CPU, read_rows, run_config
-from training.embedding_files import write_dataset
+from training.embedding_files import STEP_PX, write_dataset
 
 from scripts.baselines.registry import BASELINES
 from scripts.training.card import network_from_card, read_card
 
 OVERLAYS = sorted(path.stem for path in (CONFIGS / "baselines").glob("*.yaml"))
 SMALLER = {"naive": 18, "tellez_resnet": 18}
-MAPS = {"transmil": "Attention", "naive": None}
+MAPS = {"transmil": "Attention", "naive": None, "wang": "Patch map"}
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_dataset(tmp_path_factory.mktemp("dataset"))
+
+
+@pytest.fixture(scope="module")
+def masks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("masks")
+    for index in range(4):  # a pixel per patch
+        pixels = np.zeros((6, 5 + index), dtype=np.uint8)
+        pixels[2:4, 1:4] = 255
+        Image.fromarray(pixels).save(folder / f"train_{index}.png")
+    return folder
 
 
 def train(dataset: Path, output: Path, overlay: str, **options: Any) -> None:
@@ -38,8 +50,10 @@ def test_every_network_has_an_overlay_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_an_overlay_is_trained_and_its_card_names_the_method(dataset: Path, tmp_path: Path, overlay: str) -> None:
-    train(dataset, tmp_path, overlay)
+def test_an_overlay_is_trained_and_its_card_names_the_method(
+    dataset: Path, masks: Path, tmp_path: Path, overlay: str
+) -> None:
+    train(dataset, tmp_path, overlay, **({"masks": masks, "mask_px": STEP_PX} if overlay == "wang" else {}))
     card = read_card(tmp_path / "model.pt")
     assert f".{card.architecture}\n" in (CONFIGS / "baselines" / f"{overlay}.yaml").read_text()
     network = network_from_card(card)

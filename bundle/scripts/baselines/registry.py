@@ -8,6 +8,7 @@ from .dsmil import Dsmil
 from .graph import GraphPooling
 from .patchwise import DiscriminativePatches, RectifiedPatches
 from .pooled import ColourStatistics, MeanPooling, NearestMean
+from .supervised import HeatMapForest
 from .transmil import TransMil
 
 BASELINES: tuple[type[Baseline], ...] = (
@@ -24,4 +25,5 @@ BASELINES: tuple[type[Baseline], ...] = (
     RectifiedPatches,
     DiscriminativePatches,
     GraphPooling,
+    HeatMapForest,
 )

@@ -1,4 +1,4 @@
-"""What a network takes from the training slides before its first step, beside the statistics of V."""
+"""What a network takes from the training slides by other means than steps, beside the statistics of V."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -16,14 +16,17 @@ class SlideFit:
 
     Args:
         items: the training slides, as :class:`.table.EmbeddingTable` lists them.
+        every_epoch: do so after the last step of every epoch, before anything is validated; otherwise once, before the first step.
     """
 
-    def __init__(self, items: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, items: Sequence[Mapping[str, Any]], *, every_epoch: bool = False) -> None:
         self.items = items
+        self.every_epoch = every_epoch
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer, behind the handler that standardises; a resumed training fits the same once more."""
-        engine.add_event_handler(Events.STARTED, self._fit)
+        event = Events.ITERATION_COMPLETED(event_filter=_is_last_of_epoch) if self.every_epoch else Events.STARTED
+        engine.add_event_handler(event, self._fit)
 
     def _fit(self, engine: Any) -> None:
         unwrapped(engine.network).fit(self._slides(engine.state.device))
@@ -32,3 +35,7 @@ class SlideFit:
         load = LoadEmbeddingd()
         for item in self.items:
             yield image_of(load(item), device), int(item["label"])
+
+
+def _is_last_of_epoch(engine: Any, iteration: int) -> bool:
+    return iteration % engine.state.epoch_length == 0

@@ -11,6 +11,7 @@ from monai.config import KeysCollection
 from monai.losses import DiceCELoss
 from monai.transforms import MapTransform
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..common.errors import RequestError
 from ..common.option_table import checked
@@ -154,4 +155,16 @@ class LesionLoss(nn.Module):
         if known.any():
             found = (patches[:, 1:] - patches[:, :1])[known].float()
             loss = loss + self.weight * self.of_cells(found[None, None], (lesion[known] == LESION).float()[None, None])
+        return loss
+
+
+class PatchLoss(nn.Module):
+    """Cross-entropy of the patches that masks or class 0 tell of: a lesion has the class of its slide, all else the first."""
+
+    def forward(self, patches: Tensor, targets: tuple[Tensor, Tensor]) -> Tensor:
+        """Loss of logits (B, K, H, W), and of labels (B,) and lesions (B, 1, H, W); the mean over the patches of the batch."""
+        labels, lesion = targets
+        classes = torch.where(lesion[:, 0] == LESION, labels.view(-1, 1, 1), 0)
+        known = lesion[:, 0] != UNKNOWN
+        loss: Tensor = (F.cross_entropy(patches, classes, reduction="none") * known).sum() / known.sum().clamp(min=1)
         return loss
