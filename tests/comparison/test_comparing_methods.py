@@ -12,8 +12,10 @@ import pytest
 from tiny_flow import BUNDLE, CONFIGS
 from training.embedding_files import write_dataset
 
+from scripts.ablations.datasets import Dataset
 from scripts.common.errors import RequestError
-from scripts.comparison.run import compare_methods
+from scripts.comparison.methods import METHODS
+from scripts.comparison.run import _reason_to_skip, compare_methods
 from scripts.comparison.table import TABLES
 
 STARTED_WITHIN_S = 120
@@ -75,6 +77,16 @@ def test_a_comparison_that_is_killed_goes_on_with_equal_figures(tmp_path: Path) 
 
     assert started(dataset, tmp_path / "again", "dsnet,dsmil").wait(240) == 0
     assert figures(tmp_path / "again") == found
+
+
+def test_a_method_of_masks_needs_a_column_of_them(tmp_path: Path) -> None:
+    dataset = Dataset(write_dataset(tmp_path), {})
+    assert "column mask" in (_reason_to_skip(METHODS["wang"], dataset) or "")
+    assert _reason_to_skip(METHODS["dsmil"], dataset) is None
+    table = (tmp_path / "slides.csv").read_text().splitlines()
+    masked = [f"{table[0]},mask", *(f"{line},{'a.png' if line.startswith('train_1') else ''}" for line in table[1:])]
+    (tmp_path / "slides.csv").write_text("\n".join(masked) + "\n")
+    assert _reason_to_skip(METHODS["wang"], dataset) is None
 
 
 def test_wrong_requests(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ def test_methods_are_dsnet_and_the_overlays() -> None:
     assert METHODS["dsmil"].title == "DSMIL (Li et al. 2021)"
     assert METHODS["naive"].needs_thumbnail and not METHODS["dsmil"].needs_thumbnail
     assert not METHODS["dsnet"].needs_thumbnail
+    assert [name for name, method in METHODS.items() if method.needs_masks] == ["wang"]
     assert [Path(file).name for file in METHODS["recommended"].files] == ["train.yaml", "recommended.yaml"]
 
 

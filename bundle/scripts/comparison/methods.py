@@ -49,6 +49,11 @@ class Method(Recipe):
         network = locate(self.config()["network_def"]["_target_"])
         return isinstance(network, type) and issubclass(network, Baseline) and network.sees_thumbnail
 
+    @property
+    def needs_masks(self) -> bool:
+        """Whether it learns from lesion masks, which its overlay then has an option for."""
+        return "masks" in self.config()
+
 
 def _title(name: str) -> str:
     """What the first comment of an overlay says, up to what it says of all of them."""

@@ -11,6 +11,7 @@ from ..ablations.datasets import Dataset
 from ..ablations.runs import Run, carried_out
 from ..common.errors import RequestError, SlideError
 from ..evaluation.curves import MeanRoc, mean_roc
+from ..slides.lesion_mask import MASK_COLUMN
 from ..training.card import read_card
 from .cost import cost_of
 from .methods import DSNET, METHODS, PAPER, Method
@@ -107,6 +108,10 @@ def _reason_to_skip(method: Method, dataset: Dataset) -> str | None:
     """Why a method cannot be run on these slides, if so."""
     if method.needs_thumbnail and not dataset.table().thumbnail_levels:
         return "it looks at thumbnails, and some slides have none: encode the slides with encode.yaml"
+    if method.needs_masks and not any(
+        row.split == "train" and row.extra.get(MASK_COLUMN) for row in dataset.table().rows
+    ):
+        return "it learns from lesion masks, and no training slide has one: name them in a column mask of slides.csv"
     return None
 
 
