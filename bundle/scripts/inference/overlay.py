@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from PIL import Image
 
 from ..common.figure_words import plain_text, shortened
 from ..common.files import atomic_path
@@ -17,6 +18,7 @@ LONG_SIDE_IN = 8.0
 DPI = 150
 COLOR_MAP = "viridis"  # keeps apart from pink and purple tissue, and is safe for colour-blind readers
 OPACITY = 0.55
+COMPRESSION = 4  # of 0 to 9: a third of the time of 6, the usual one, for a file 3 % larger
 SIDE_PX = round(LONG_SIDE_IN * DPI)  # of the slide, no more is seen
 SCALE_BAR_SHARE = 0.25  # of the picture's width, at most
 
@@ -56,8 +58,10 @@ def write_overlay(path: Path, view: HeatMapView) -> None:
     axes.set_axis_off()
     label, options = plain_text(f"{view.kind.title}, {shortened(view.class_name)} ({view.kind.unit})")
     figure.colorbar(heat, ax=axes, shrink=0.8).set_label(label, **options)
+    canvas.draw()
+    drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())[:, :, :3])
     with atomic_path(path) as partial:
-        canvas.print_png(partial, metadata={"Software": None})
+        drawn.save(partial, format="PNG", dpi=(DPI, DPI), compress_level=COMPRESSION)
 
 
 def nice_length(most: float) -> float:
