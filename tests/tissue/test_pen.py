@@ -5,7 +5,7 @@ import pytest
 from tissue.array_slide import ArraySlide
 
 from scripts.slides.geometry import PatchGrid
-from scripts.tissue.mask import find_tissue
+from scripts.tissue.mask import find_tissue, tissue_mask
 from scripts.tissue.pen import pen_colour_scores
 
 HAEMATOXYLIN, EOSIN = np.array([0.65, 0.70, 0.29]), np.array([0.07, 0.99, 0.11])  # Ruifrok and Johnston 2001
@@ -77,6 +77,18 @@ def test_a_stroke_over_tissue_goes_and_costs_nothing_else():
     assert with_pen.mask[stroke].any() and not with_pen.pen.any()
     np.testing.assert_array_equal(without_pen.mask, with_pen.mask & ~stroke)
     np.testing.assert_array_equal(without_pen.pen, with_pen.mask & stroke)
+
+
+def test_what_a_stroke_cuts_off_is_no_speck():
+    scores = {"rle": np.ones((6, 8)), "otsu": np.full((6, 8), 0.3), "pen": np.zeros((6, 8))}
+    scores["rle"][:, 6:] = 0
+    scores["pen"][:, 1] = 1
+    scores["rle"][2:, 0] = 0  # left of the stroke lie two patches, under the three of a speck
+    scores["rle"][5, 7] = 1  # dust on the glass
+    found = tissue_mask({name: values.astype(np.float32) for name, values in scores.items()})
+    assert found.mask[:2, 0].all()
+    assert not found.mask[:, 1].any() and not found.mask[5, 7]
+    assert found.mask.sum() == 2 + 4 * 6
 
 
 def test_a_slide_of_pen_alone_is_empty_and_says_so():

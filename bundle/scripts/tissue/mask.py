@@ -86,8 +86,8 @@ def tissue_mask(
         pen = judged & (by_name["pen"] >= INK_SHARE)
     glass, threshold = _thresholds(scores[judged], method)
     textured = judged & (scores >= threshold)
-    mask = without_specks(textured & ~pen, min_patches=min_speck_patches)
     with_pen = without_specks(textured, min_patches=min_speck_patches)
+    mask = with_pen & ~pen  # specks are judged without pen: what a stroke cuts off a section is none
     reason = ""
     if not with_pen.any():
         reason = "no patch has the texture of tissue" if method == "rle" else "no patch is darker than the glass"
