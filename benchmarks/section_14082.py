@@ -6,8 +6,8 @@ The section is breast tissue at 4 um/px with a tumour label a square of 200 um (
 no nucleus is left, and no encoder here was made for that. So a patch is one labelled square, 50 px, and V is what the published NIC
 multitask encoder (made for 0.5 um/px) says of it: a bank of colour and texture filters. One half is cut into blocks of 4 x 4 patches, the
 "slides", every fourth of either label for validation; the other half is the test slide. Learners: a linear probe on single patches (labels
-of patches); the segmentation with those labels as masks; a classifier from the label of whole blocks alone, and its heat map; the
-segmentation from that heat map. One section of one patient: a test of the tools on real labels, no figure of merit of the method.
+of patches); the segmentation with those labels as masks; the paper's and the recommended DSNet from the label of whole blocks alone, and
+their heat maps. One section of one patient: a test of the tools on real labels, no figure of merit of the method.
 """
 
 import argparse
@@ -136,20 +136,18 @@ def main() -> None:
         write_halves(section, tumour, kept, label, dataset, learn_left=learn_left)
         auc, dice = probe(section, tumour, kept, learn_left=learn_left)
         print(f"| {side} | linear probe | {auc:.3f} | {dice:.3f} | | |")
-        models = {name: output / side / f"{name}.pt" for name in ("classifier", "masks", "seeds")}
-        targets: dict[str, dict[str, object]] = {
-            "classifier": {},
-            "masks": {"lesion_from": 2, "mask_px": 1},
-            "seeds": {"masks": output / side / "none", "seeds": models["classifier"]},
+        learners: dict[str, tuple[list[str], dict[str, object]]] = {
+            "paper": ([], {}),
+            "recommended": (["recommended.yaml"], {}),
+            "masks": (["segment_train.yaml"], {"lesion_from": 2, "mask_px": 1}),
         }
-        (output / side / "none").mkdir(exist_ok=True)
-        for name, options in targets.items():
-            files = ["train.yaml"] if name == "classifier" else ["train.yaml", "segment_train.yaml"]
-            common = {"dataset_dir": dataset, "model": models[name]}
+        for name, (overlays, options) in learners.items():
+            files = ["train.yaml", *overlays]
+            common = {"dataset_dir": dataset, "model": output / side / f"{name}.pt"}
             stage("training", files, output_dir=output / side / f"log_{name}", **common, **options, **TRAINING)
             maps, scored = output / side / f"maps_{name}", output / side / f"score_{name}"
             stage("inference", ["inference.yaml"], split="test", output_dir=maps, device="cpu", **common)
-            kind = "cam" if name == "classifier" else "probability"
+            kind = "cam" if name == "paper" else "probability"
             stage(
                 "localising", ["localise.yaml"], predictions_dir=maps, dataset_dir=dataset, output_dir=scored, split="test",
                 map=kind, lesion_from=2, mask_px=1,

@@ -9,16 +9,12 @@ from ignite.engine import Engine
 from monai.losses import DiceCELoss
 from monai.transforms import Compose, RandFlipd, RandRotate90d
 from PIL import Image
-from training.embedding_files import CHANNELS, STEP_PX, write_dataset
+from training.embedding_files import STEP_PX, write_dataset
 from training.observed_slides import slide_of
 
 from scripts.common.errors import RequestError
-from scripts.common.files import sha256_of, write_json
-from scripts.dsnet.heat_map import HeatMap
-from scripts.dsnet.network import DSNet
-from scripts.training.batches import PadCollate, image_of
+from scripts.training.batches import PadCollate
 from scripts.training.lesions import IGNORED, LesionLoss, LesionTargets
-from scripts.training.model_card import FORMAT
 from scripts.training.segmenting import CellDice
 from scripts.training.table import EmbeddingTable
 from scripts.training.transforms import LoadEmbeddingd, RandTrimd
@@ -37,26 +33,6 @@ def write_masks(folder: Path, names: list[str]) -> Path:
         pixels[:2] = 255
         Image.fromarray(pixels).save(folder / f"{name}.png")
     return folder
-
-
-def write_classifier(path: Path, dataset: Path, **changes: Any) -> Path:
-    """An untrained classifier with its card."""
-    torch.manual_seed(0)
-    network = DSNet(embedding_channels=CHANNELS)
-    torch.save(network.state_dict(), path)
-    card = {
-        "format": FORMAT,
-        "class_names": ["0", "1"],
-        "threshold": 0.5,
-        "threshold_from": "val",
-        "encoder": EmbeddingTable(dataset).encoder,
-        "architecture": "DSNet",
-        "network": network.arguments,
-        "channel_range": None,
-        "weights_sha256": sha256_of(path),
-    }
-    write_json(path.with_suffix(".json"), card | changes)
-    return path
 
 
 def target_of(targets: LesionTargets, slide_id: str, split: str = "train") -> torch.Tensor:
@@ -92,71 +68,22 @@ def test_positive_slides_without_a_mask_are_left_out(
     targets = LesionTargets(EmbeddingTable(dataset), masks=masks, mask_px=STEP_PX)
     assert [item["slide_id"] for item in targets.items("train")] == ["train_0", "train_1", "train_2"]
     assert "1 of 2 positive slides have no mask and are left out of train" in caplog.text
-    with pytest.raises(RequestError, match=r"no slide of class 1 in split 'val' has a mask.*--masks.*--seeds"):
+    with pytest.raises(RequestError, match=r"no slide of class 1 in split 'val' has a mask.*--masks"):
         targets.items("val")
 
 
-def test_seeds_stand_in_where_there_is_no_mask(dataset: Path, tmp_path: Path) -> None:
-    classifier = write_classifier(tmp_path / "model.pt", dataset)
-    masks = write_masks(tmp_path / "masks", ["train_1"])
-    targets = LesionTargets(EmbeddingTable(dataset), masks=masks, seeds=classifier, hot=0.6, cold=0.2, mask_px=STEP_PX)
-    assert (target_of(targets, "train_1")[:, :2] == 1).all()
-    assert (target_of(targets, "train_2") == 0).all()
-    item = LoadEmbeddingd()(targets.items("train")[3])
-    network = DSNet(embedding_channels=CHANNELS)
-    network.load_state_dict(torch.load(classifier, weights_only=True))
-    heat = HeatMap()(network, image_of(item), 1)
-    expected = np.full(heat.shape, IGNORED)
-    expected[heat <= 0.2], expected[heat >= 0.6] = 0, 1
-    assert len(np.unique(expected)) == 3
-    np.testing.assert_array_equal(target_of(targets, "train_3")[0], expected)
-
-
-def test_a_positive_slide_without_heat_teaches_nothing(dataset: Path, tmp_path: Path) -> None:
-    targets = LesionTargets(EmbeddingTable(dataset), seeds=write_classifier(tmp_path / "model.pt", dataset))
-    assert targets.seeding is not None
-    with torch.no_grad():
-        targets.seeding.network.classifier[2].weight.zero_()
-    assert (target_of(targets, "train_1") == IGNORED).all()
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"architecture": "DSNetSegmentation"}, "a DSNetSegmentation, expected a classifier"),
-        ({"class_names": ["1", "0"]}, r"classes \['1', '0'\], expected those of"),
-        (
-            {"channel_range": [0, 8]},
-            r"8 channels \(range \[0, 8\]\) and 3 thumbnail levels, expected 8 \(range None\) and 3",
-        ),
-        ({"encoder": "Other sha256:1"}, "trained on embeddings of Other"),
-    ],
-)
-def test_a_classifier_that_does_not_belong(
-    dataset: Path, tmp_path: Path, changes: dict[str, Any], message: str
-) -> None:
-    classifier = write_classifier(tmp_path / "model.pt", dataset, **changes)
-    with pytest.raises(RequestError, match=message):
-        LesionTargets(EmbeddingTable(dataset), seeds=classifier)
-
-
 def test_what_is_refused(dataset: Path) -> None:
-    with pytest.raises(RequestError, match=re.escape("targets#cold 0.5 and targets#hot 0.5")):
-        LesionTargets(EmbeddingTable(dataset), hot=0.5, cold=0.5)
     with pytest.raises(RequestError, match=re.escape("3 classes, expected 2")):
         LesionTargets(EmbeddingTable(dataset, classes=["0", "1", "2"]))
 
 
-def test_the_digest_knows_masks_and_seeds(dataset: Path, tmp_path: Path) -> None:
+def test_the_digest_knows_the_masks_of_a_segmentation(dataset: Path, tmp_path: Path) -> None:
     table = EmbeddingTable(dataset)
     masks = write_masks(tmp_path / "masks", ["train_1"])
-    classifier = write_classifier(tmp_path / "model.pt", dataset)
     digests = [
         LesionTargets(table).digest(),
         LesionTargets(table, masks=masks).digest(),
         LesionTargets(table, masks=masks, lesion_from=2).digest(),
-        LesionTargets(table, seeds=classifier).digest(),
-        LesionTargets(table, seeds=classifier, hot=0.6).digest(),
     ]
     Image.fromarray(np.ones((6, 6), dtype=np.uint8)).save(masks / "train_1.png")
     digests.append(LesionTargets(table, masks=masks).digest())

@@ -1,4 +1,4 @@
-"""The stages from a lesion mask, or a trained classifier, to the score of a segmentation's maps."""
+"""The stages from a lesion mask to the score of a segmentation's maps."""
 
 import json
 from pathlib import Path
@@ -118,27 +118,6 @@ def test_from_the_trained_network_to_the_score_of_its_maps(dataset: Path, traine
     report = json.loads((tmp_path / "score" / "localisation.json").read_text())
     assert (report["slides"], report["lesions"], report["map"]) == (2, 1, "probability")
     assert 0 <= report["cell_auc"]["value"] <= 1
-
-
-def test_slide_labels_alone_and_a_classifier(tmp_path: Path) -> None:
-    """No mask anywhere: the heat maps of a classifier of the same slides are learnt from."""
-    dataset = write_dataset(tmp_path / "data")
-    classifier = tmp_path / "model.pt"
-    run_config(
-        "train.yaml",
-        run_id="training",
-        dataset_dir=dataset,
-        output_dir=tmp_path / "classifier",
-        model=classifier,
-        max_epochs=1,
-        batch_size=2,
-        **ON_CPU,
-    )
-    segment(dataset, tmp_path / "a", seeds=classifier)
-    segment(dataset, tmp_path / "b", seeds=classifier)
-    segment(dataset, tmp_path / "c", seeds=classifier, **{"targets#hot": 0.9})
-    first, again, other = (state_of(tmp_path / name)["head.lesion.weight"] for name in "abc")
-    assert torch.equal(first, again) and not torch.equal(first, other)
 
 
 def test_a_wrong_request_writes_nothing(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The fully supervised method of the paper's Table II (Wang et al. 2016): patches learn from lesion masks, a forest judges the slide."""
+"""The fully supervised method of Table II (Wang et al. 2016): patches learn from lesion masks, a forest judges the slide."""
 
 from typing import Any
 
