@@ -10,6 +10,10 @@ from pathlib import Path
 NAMED_BY_HAMAMATSU = re.compile(r"^\s*(?:ImageFile[^=]*|MapFile|OptimisationFile|MacroImage)=(.+?)\s*$", re.MULTILINE)
 """Keys of a VMS or VMU file whose values are names of files beside it."""
 
+IMAGE_OF_VMS = re.compile(r"^\s*ImageFile[^=]*=(.+?)\s*$", re.MULTILINE)
+MAP_OF_VMS = re.compile(r"^\s*MapFile=(.+?)\s*$", re.MULTILINE)
+"""Those that OpenSlide makes the levels of."""
+
 DICOM_HEAD_BYTES = 16384
 SERIES_UID = re.compile(rb"\x20\x00\x0e\x00(?:UI..|..\x00\x00)([0-9.]+)", re.DOTALL)
 """Tag (0020,000E), with its type written or implied, and its value."""

@@ -168,6 +168,7 @@ class SlideReader(abc.ABC):
     ) -> Iterator[NDArray[np.uint8]]:
         """Decode regions as :meth:`_decode` does, and do what ``unreadable_tiles`` says with those that cannot be."""
         done = 0
+        self._require_sound(level)
         for pixels, readable in _watched(self._decode(corners_xy, size_xy_px=size_xy_px, level=level)):
             if not readable.all():
                 pixels = pixels.copy()
@@ -204,6 +205,13 @@ class SlideReader(abc.ABC):
             low, high = np.maximum(start, corner_xy), np.minimum(start + tile_xy_px, stop)
             part[_box(low - corner_xy, high - corner_xy)] = pixels[0][_box(low - start, high - start)]
         return part
+
+    def _require_sound(self, level: int) -> None:  # noqa: B027 (most decoders say themselves what they cannot decode)
+        """Refuse a level whose damage :meth:`_decode` would not tell.
+
+        Raises:
+            SlideError: It is damaged.
+        """
 
     @abc.abstractmethod
     def _decode(self, corners_xy: NDArray[np.int64], *, size_xy_px: tuple[int, int], level: int) -> Iterator[Decoded]:

@@ -9,7 +9,7 @@ from .tiff_directories import read_directories
 from .tiff_levels import TiffLevel, ome_pyramid, plain_pyramid
 from .tiff_page import TiffDirectories, TiffPage
 from .tiff_resolution import mpp_xy_of
-from .tiff_vendors import followed_by_openslide_alone, is_philips
+from .tiff_vendors import followed_by_openslide_alone, is_philips, placed_levels
 from .tile_heads import is_jpeg_tables
 from .tile_table import APERIO_JPEG2000, JPEG, UNCOMPRESSED, TileTable
 
@@ -45,6 +45,7 @@ class TiffSlide:
         reason: Why others may not.
         is_padded: Whether a native reader works out the sizes of the levels itself, within a pixel of ours.
         vendor: OpenSlide's word for it, where OpenSlide alone knows where the pixels lie.
+        placed: Then, the pages of each level, finest first, as far as known.
     """
 
     levels: tuple[TiffLevel, ...]
@@ -54,6 +55,7 @@ class TiffSlide:
     reason: str
     is_padded: bool = False
     vendor: str | None = None
+    placed: tuple[tuple[TiffPage, ...], ...] = ()
 
     def native_levels(self, sizes_xy_px: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
         """Return the number of each level among those that a native reader lists.
@@ -95,7 +97,7 @@ def examine_tiff(path: Path) -> TiffSlide | None:
     if placed:
         _require_tiles_that_agree(path, directories)
         reason = f"{placed[0]}, whose pixels are placed by what OpenSlide alone follows"
-        return TiffSlide((), None, None, ("openslide",), reason, vendor=placed[1])
+        return TiffSlide((), None, None, ("openslide",), reason, vendor=placed[1], placed=placed_levels(directories))
     first = directories.pages[0]
     is_an_ome = is_ome(first)
     pyramid = ome_pyramid(directories, read_ome(directories.pages)) if is_an_ome else plain_pyramid(directories)

@@ -1,5 +1,7 @@
 """What the directories of some vendors' TIFFs do not tell: a reader that goes by them alone would shift every patch."""
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isfinite
 from xml.etree import ElementTree
@@ -8,6 +10,11 @@ from ..common.errors import SlideError
 from .tiff_page import TiffDirectories, TiffPage
 
 PHILIPS_LEVEL = ".//DataObject[@ObjectType='PixelDataRepresentation']/Attribute[@Name='DICOM_PIXEL_SPACING']"
+VENTANA_LEVEL = re.compile(r"^level=(\d{1,2}) ")
+LEICA = "{*}"
+"""Of any version of Leica's schema."""
+
+MOST_LEVELS = 99
 ROUNDING = 1e-3
 """Part of a pixel that the decimals of Philips' spacings may cost."""
 
@@ -34,6 +41,38 @@ def followed_by_openslide_alone(directories: TiffDirectories) -> tuple[str, str]
     if "<scn" in first.description[:4096] and "leica" in first.description[:4096].lower():
         return "a Leica SCN", "leica"
     return ("a Trestle TIFF", "trestle") if first.software.startswith("MedScan") else None
+
+
+def placed_levels(directories: TiffDirectories) -> tuple[tuple[TiffPage, ...], ...]:
+    """Return the pages of each level of a Ventana BIF or a Leica SCN; none where the text that tells them is not understood.
+
+    SCN's macro image is left out: the image that fills the glass.
+    """
+    found: dict[int, list[TiffPage]] = {}
+    for level, number in _numbered(directories):
+        if number < len(directories.pages):
+            found.setdefault(level, []).append(directories.pages[number])
+    return tuple(tuple(found.get(level, ())) for level in range(max(found, default=-1) + 1))
+
+
+def _numbered(directories: TiffDirectories) -> Iterator[tuple[int, int]]:
+    """Yield level and number of the directories that are parts of levels."""
+    for page in directories.pages:
+        if match := VENTANA_LEVEL.search(page.description):
+            yield int(match[1]), page.number
+    try:
+        scn = ElementTree.fromstring(directories.pages[0].description)
+    except ElementTree.ParseError:
+        return
+    for glass in scn.iterfind(f".//{LEICA}collection"):
+        for image in glass.iterfind(f"{LEICA}image"):
+            view = image.find(f"{LEICA}view")
+            if view is None or all(view.get(side) == glass.get(side) for side in ("sizeX", "sizeY")):
+                continue
+            for scaled in image.iterfind(f".//{LEICA}dimension"):
+                level, directory = scaled.get("r", ""), scaled.get("ifd", "")
+                if level.isdecimal() and directory.isdecimal() and scaled.get("z", "0") == "0":
+                    yield min(int(level), MOST_LEVELS), int(directory)
 
 
 def is_philips(first: TiffPage) -> bool:

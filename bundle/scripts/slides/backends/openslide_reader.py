@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ...common.errors import SlideError
 from ..reader import DEFAULT_TILE_XY_PX, WHITE, Decoded, SlideReader
 from ..tiff_slide import TiffSlide
+from .sound_jpeg import SoundJpegs
 
 BATCH = 32
 THIN_PX, READ_PX = 32, 256
@@ -75,7 +76,11 @@ class OpenSlideReader(SlideReader):
         self._native = native
         self._tiles = tiff.tiles if tiff else None
         self._slide = slide
+        self._jpegs = SoundJpegs(path, tiff)
         self._pool = ThreadPoolExecutor(max(1, num_workers), thread_name_prefix="openslide")
+
+    def _require_sound(self, level: int) -> None:
+        self._jpegs.require(self._native[level], downsample=self.level_downsamples[level], pool=self._pool)
 
     def _decode(self, corners_xy: NDArray[np.int64], *, size_xy_px: tuple[int, int], level: int) -> Iterator[Decoded]:
         locations = np.rint(corners_xy * self.level_downsamples[level]).astype(np.int64).tolist()

@@ -1,0 +1,88 @@
+"""Damage inside the JPEGs of slides that OpenSlide alone places is an error, also where codes end before the bytes do."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import openslide
+import pytest
+import simplejpeg
+import tifffile
+from slides.bif_file import write_bif
+from slides.scn_file import write_scn
+from slides.tiff_tiles import blocks
+from slides.vms_file import write_vms
+
+from scripts.common.errors import SlideError
+from scripts.slides.opening import open_slide
+from scripts.slides.tiff_slide import examine_tiff
+
+PIXELS = blocks(5 * 56 + 8, 6 * 56 + 8)
+SLIDES = {".scn": "a.scn", ".bif": "a.bif", ".jpg": "a.vms"}
+CORNER = np.array([(0, 0)])
+
+
+def scn(folder: Path) -> Path:
+    return write_scn(folder / "a.scn", blocks(384, 576), [(144, 48, 256, 192)])
+
+
+def bif(folder: Path) -> Path:
+    return write_bif(folder / "a.bif", PIXELS)
+
+
+def spoil(path: Path, start: int, length: int) -> None:
+    """Flip a bit of a JPEG so that its codes end before its bytes: the one damage that OpenSlide passes over."""
+    content = path.read_bytes()
+    for place in range(start + length * 2 // 3, start + length):
+        changed = bytearray(content)
+        changed[place] ^= 16
+        with suppress(ValueError):
+            simplejpeg.decode_jpeg(changed[start : start + length], strict=True)
+            continue
+        path.write_bytes(changed)
+        with suppress(openslide.OpenSlideError), openslide.OpenSlide(path.parent / SLIDES[path.suffix]) as slide:
+            slide.read_region((0, 0), 0, slide.dimensions)
+            slide.read_region((0, 0), 4 % slide.level_count, (64, 64))
+            return
+    raise AssertionError("OpenSlide tells of all")
+
+
+@pytest.mark.parametrize(("write", "directory"), [(scn, 1), (bif, 1)])
+def test_a_damaged_tile_fails_the_level_that_holds_it(
+    write: Callable[[Path], Path], directory: int, tmp_path: Path
+) -> None:
+    path = write(tmp_path)
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[directory]
+        spoil(path, page.dataoffsets[2], page.databytecounts[2])
+    for policy in ("fail", "mask"):
+        with open_slide(path, unreadable_tiles=policy) as reader:
+            reader.read_patches(CORNER, size_xy_px=(16, 16), level=1)
+            for _ in range(2):
+                with pytest.raises(
+                    SlideError, match=rf"tile 2 of directory {directory} is damaged .*compare it with its source"
+                ):
+                    reader.read_patches(CORNER, size_xy_px=(16, 16), level=0)
+
+
+def test_the_macro_image_of_an_scn_is_no_part_of_its_levels(tmp_path: Path) -> None:
+    tiff = examine_tiff(scn(tmp_path))
+    assert tiff is not None
+    assert [[page.number for page in pages] for pages in tiff.placed] == [[1], [2]]
+
+
+def test_pages_of_a_bif_by_level(tmp_path: Path) -> None:
+    tiff = examine_tiff(bif(tmp_path))
+    assert tiff is not None
+    assert [[page.number for page in pages] for pages in tiff.placed] == [[1], [2]]
+
+
+@pytest.mark.parametrize(("part", "bad", "good"), [("a_0_1.jpg", 0, 4), ("a_0_1.jpg", 2, 4), ("a_map.jpg", 4, 0)])
+def test_a_damaged_image_of_a_vms_fails_what_is_made_of_it(part: str, bad: int, good: int, tmp_path: Path) -> None:
+    path = write_vms(tmp_path / "a.vms", blocks(512, 1024))
+    spoil(tmp_path / part, 0, (tmp_path / part).stat().st_size)
+    with open_slide(path) as reader:
+        reader.read_patches(CORNER, size_xy_px=(8, 8), level=good)
+        with pytest.raises(SlideError, match=f"{part} is damaged"):
+            reader.read_patches(CORNER, size_xy_px=(8, 8), level=bad)
