@@ -1,8 +1,8 @@
 """JPEGs that OpenSlide alone can place, decoded strictly before their level is read.
 
-OpenSlide goes on where the codes of a JPEG end before its bytes do, as behind a flipped bit: with other pixels from there on. The JPEGs
-are the tiles of a Leica SCN and a Ventana BIF, and the images of a Hamamatsu VMS. All of a level is decoded, since where its tiles lie on
-the slide OpenSlide alone knows.
+OpenSlide goes on where the codes of a JPEG end before its bytes do, as behind a flipped bit: with other pixels from there on. The
+JPEGs are the tiles of a Leica SCN and a Ventana BIF, and the images of a Hamamatsu VMS. All of a level is decoded, since where its
+tiles lie on the slide OpenSlide alone knows.
 """
 
 import mmap
