@@ -3,13 +3,16 @@ from typing import BinaryIO
 
 import numpy as np
 import pytest
+from slides.dicom_file import write_dicom_slide
 from slides.dicom_head import OTHER, SERIES, write_dicom
 from slides.mirax_file import write_mirax
 from slides.tiff_tiles import blocks
 from slides.vms_file import write_vms
 
+from scripts.common.errors import SlideError
 from scripts.slides import companions
-from scripts.slides.companions import companions_of
+from scripts.slides.companions import companions_of, passed_over
+from scripts.slides.opening import open_slide
 
 
 def names(path: Path) -> list[str]:
@@ -66,3 +69,41 @@ def test_each_dicom_head_is_read_once_until_it_changes(tmp_path: Path, monkeypat
     write_dicom(slides[3], OTHER)
     assert len(companions_of(slides[0])) == 18
     assert len(opened) == 21
+
+
+LEVELS = [(256, 192), (128, 96)]
+
+
+@pytest.fixture
+def series(tmp_path: Path) -> list[Path]:
+    return write_dicom_slide(tmp_path, [blocks(192, 256), blocks(96, 128)])
+
+
+def test_a_whole_series_has_nothing_that_is_passed_over(series: list[Path], tmp_path: Path) -> None:
+    write_dicom(tmp_path / "other.dcm", OTHER)
+    (tmp_path / "note.txt").touch()
+    with open_slide(series[0]) as reader:
+        assert list(reader.level_sizes_xy_px) == LEVELS
+    assert passed_over(tmp_path / "note.txt", LEVELS) is None
+
+
+@pytest.mark.parametrize(
+    ("start", "content"), [(0, b""), (0, b"no DICOM at all"), (128, b"dicm"), (150, b"\xff\xff\xff\xff")]
+)
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_level_of_a_dicom_slide_that_is_damaged_fails_the_slide(
+    series: list[Path], number: int, start: int, content: bytes
+) -> None:
+    """OpenSlide takes the other one for the whole slide."""
+    damaged, other = series[number], series[1 - number]
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:start] + content + whole[start + len(content) :] if start else content)
+    with pytest.raises(SlideError, match=rf"{damaged.name} beside it should be a level of it.*move it away"):
+        open_slide(other)
+
+
+def test_a_file_that_is_no_dicom_may_belong_to_any_of_several_series(series: list[Path], tmp_path: Path) -> None:
+    write_dicom(tmp_path / "other.dcm", OTHER)
+    (tmp_path / "broken.dcm").touch()
+    with open_slide(series[0]) as reader:
+        assert list(reader.level_sizes_xy_px) == LEVELS

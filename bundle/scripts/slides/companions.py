@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -79,6 +80,39 @@ def dicom_head(path: Path) -> DicomHead | None:
         return _head(path, status.st_size, status.st_mtime_ns)
     except OSError:
         return None
+
+
+def passed_over(path: Path, level_sizes_xy_px: Sequence[tuple[int, int]]) -> Path | None:
+    """Find a file beside a DICOM slide that should be one of its levels, and that OpenSlide has passed over as if it were not there.
+
+    That is a file of the series with tissue whose size no level has. One named ``.dcm`` that is none may have been a level, too, where
+    the folder holds no other series.
+
+    Args:
+        path: a file of the slide.
+        level_sizes_xy_px: of the levels that OpenSlide lists.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    own = dicom_head(path)
+    if own is None:
+        return None
+    with os.scandir(path.parent) as entries:
+        beside = sorted(Path(entry.path) for entry in entries if entry.name != path.name and entry.is_file())
+    heads = {other: dicom_head(other) for other in beside}
+    known = {other: head for other, head in heads.items() if head is not None}
+    of_slide = [other for other, head in known.items() if not own.series or not head.series or own.series & head.series]
+    volumes = [other for other in of_slide if known[other].is_volume]
+    sizes = {width * height for width, height in level_sizes_xy_px}
+    if len(volumes) < len(level_sizes_xy_px):
+        sizes.add(0)  # one that does not tell its size may be any of them
+    lost = [other for other in volumes if known[other].pixels not in sizes]
+    if not lost and len(of_slide) == len(known):
+        lost = [
+            other for other in beside if other.suffix.lower() == ".dcm" and other not in known and other.name[0] != "."
+        ]
+    return lost[0] if lost else None
 
 
 def _same_series(path: Path) -> list[Path]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...common.errors import SlideError
+from ..companions import passed_over
 from ..reader import DEFAULT_TILE_XY_PX, WHITE, Decoded, SlideReader
 from ..tiff_slide import TiffSlide
 from .sound_jpeg import SoundJpegs
@@ -61,6 +62,11 @@ class OpenSlideReader(SlideReader):
         try:
             if tiff and tiff.vendor and slide.properties.get("openslide.vendor") != tiff.vendor:
                 raise SlideError(f"OpenSlide does not take it for what its directories say, {tiff.reason}")
+            if tiff is None and (lost := passed_over(path, listed)):
+                raise SlideError(
+                    f"{lost.name} beside it should be a level of it, and is damaged or no DICOM: compare it with its source, or move "
+                    "it away if it belongs to another slide"
+                )
             native = tiff.native_levels(listed) if tiff and follows_directories else _reduced_levels(listed)
         except SlideError:
             slide.close()
