@@ -1,6 +1,6 @@
 """DSMIL and TransMIL of this project beside those of torchmil: the same features, order of slides, optimizer and steps.
 
-    pip install -e ".[torchmil]"
+    pip install torchmil==1.0.2
     python benchmarks/torchmil_peer.py --dataset_dir nic --output_dir peer --seeds 0 1 2
 
 Each network sees one slide per step, its observed patches alone, since torchmil's take bags of one size; V is standardised by the training

@@ -17,6 +17,7 @@ from test_configs import ENTRIES, files_of
 from tiny_flow import BUNDLE, CONFIGS, ON_CPU, read_rows, workflow
 from training.embedding_files import write_dataset, write_embedding
 
+from scripts.common.config_files import bases_of
 from scripts.common.files import sha256_of, write_json
 from scripts.dsnet.network import DSNet
 from scripts.patches.draw import SlideSample
@@ -31,7 +32,7 @@ STAGES = [
     *(files_of(name) for name in sorted(ENTRIES)),
     ("train.yaml", "multi_gpu_train.yaml", "evaluate.yaml"),
     ("train.yaml", "recommended.yaml", "evaluate.yaml"),
-    *(("train.yaml", f"{path.parent.name}/{path.name}") for path in sorted(CONFIGS.glob("*/*.yaml"))),
+    *((bases_of(str(path))[0], f"{path.parent.name}/{path.name}") for path in sorted(CONFIGS.glob("*/*.yaml"))),
 ]
 
 

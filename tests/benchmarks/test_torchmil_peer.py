@@ -36,7 +36,7 @@ def test_of_epochs_of_equal_validation_auc_the_later_counts(table: EmbeddingTabl
 
 
 def test_equal_weights_give_the_logits_and_the_loss_of_torchmil(table: EmbeddingTable) -> None:
-    pytest.importorskip("torchmil", reason="the extra torchmil")
+    pytest.importorskip("torchmil", reason="pip install torchmil")
     own, theirs = (torchmil_peer.dsmil(by, table) for by in ("ours", "torchmil"))
     fit_standardisation(own.network, table.train_statistics())
     names = {"query": "q_nn", "instance": "inst_classifier", "bag": "bag_classifier"}

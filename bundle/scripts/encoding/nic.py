@@ -1,56 +1,60 @@
-"""The published patch encoders of neural image compression, as another source of V.
+"""The patch encoders of neural image compression, published or trained here, as another source of V.
 
 The method is Tellez et al., IEEE TPAMI 43(2), 2021 (online 2019); the multitask encoder is after Tellez et al., MIDL 2020.
 """
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..common.boundary import file_boundary
 from ..common.errors import RequestError
 from ..common.hdf5 import dataset_of, open_hdf5
-from .encoders import require_finite
+from ..scae.compression import CHANNELS, LAYERS, NICLayers
+from .encoders import read_state, require_finite, require_fit
 
-CHANNELS = 128
-LAYERS = 4
+KERAS = "the Keras HDF5 weights of an NIC encoder"
+PREFIX = "encoder."
+"""Of the encoder's weights in the networks of :mod:`..scae.compression`."""
 
 
-class NICEncoder(nn.Module):
+class NICEncoder(NICLayers):
     """Four strided 3x3 convolutions and a dense layer: 64x64 px to 128 figures.
 
     The patch footprint is 128 px at 0.5 um/px, 64 um per side, the same as S-CAE's.
 
     Args:
-        weights: Keras HDF5 file of the encoder, as published by the Diagnostic Image Analysis Group.
+        weights: Keras HDF5 file of the encoder, as published by the Diagnostic Image Analysis Group; or what an overlay of
+            configs/nic on train_scae.yaml wrote, by PyTorch.
 
     Raises:
         RequestError: the file is missing, is not such an encoder, or leads to other files.
     """
 
-    input_px = 64
-    channels = CHANNELS
-
     def __init__(self, weights: str | Path) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for index in range(LAYERS):
-            layers += [
-                nn.Conv2d(CHANNELS if index else 3, CHANNELS, 3, stride=2),
-                nn.LeakyReLU(0.2),
-                nn.BatchNorm2d(CHANNELS, eps=1e-3),
-            ]
-        self.convolutions = nn.Sequential(*layers)
-        self.dense = nn.Linear(3 * 3 * CHANNELS, CHANNELS)
-        self._load(Path(weights))
+        path = Path(weights)
+        if zipfile.is_zipfile(path):
+            self._load_own(path)
+        else:
+            self._load(path)
         self.eval()
 
+    def _load_own(self, path: Path) -> None:
+        state = read_state(
+            path, expected=f"the weights that train_scae.yaml with an overlay of configs/nic writes, or {KERAS}"
+        )
+        own = {name.removeprefix(PREFIX): value for name, value in state.items() if name.startswith(PREFIX)}
+        require_fit(path, own, network=self, expected="the weights of an encoder of configs/nic")
+        self.load_state_dict(own)
+
     def _load(self, path: Path) -> None:
-        what = "the Keras HDF5 weights of an NIC encoder"
+        what = KERAS
         if not path.is_file():
             raise RequestError(f"{path}: no such file; expected {what}")
         with (
@@ -75,10 +79,6 @@ class NICEncoder(nn.Module):
             self.dense.weight.copy_(kernel.reshape(CHANNELS, -1))
             self.dense.bias.copy_(_tensor(dense, "bias"))
         require_finite(path, self.state_dict())
-
-    def forward(self, patches: Tensor) -> Tensor:
-        """Encode patches (B, 3, 64, 64) in [0, 1] to (B, 128)."""
-        return self.dense(self.convolutions(patches * 2 - 1).flatten(1))
 
 
 def _layers_of(weights: h5py.Group) -> dict[str, list[h5py.Group]]:
