@@ -1,8 +1,8 @@
 """The encoders of neural image compression (Tellez et al., IEEE TPAMI 43(2), 2021) and how they learn from patches alone.
 
 A variational autoencoder, a contrastive encoder and a BiGAN share the encoder, which the stage ``encoding`` takes from their
-weights. Each is an overlay on train_scae.yaml. The losses hold what serves the training alone: it is trained with the network, and is
-no part of its weights.
+weights. Each is an overlay on train_scae.yaml. The losses hold what serves the training alone: it is trained with the network, and
+is no part of its weights.
 """
 
 from itertools import pairwise

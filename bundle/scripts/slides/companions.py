@@ -83,10 +83,10 @@ def dicom_head(path: Path) -> DicomHead | None:
 
 
 def passed_over(path: Path, level_sizes_xy_px: Sequence[tuple[int, int]]) -> Path | None:
-    """Find a file beside a DICOM slide that should be one of its levels, and that OpenSlide has passed over as if it were not there.
+    """Find a file beside a DICOM slide that should be one of its levels, and that OpenSlide has passed over.
 
-    That is a file of the series with tissue whose size no level has. One named ``.dcm`` that is none may have been a level, too, where
-    the folder holds no other series.
+    That is a file of the series with tissue whose size no level has. One named ``.dcm`` that is none may have been a level, too,
+    where the folder holds no other series.
 
     Args:
         path: a file of the slide.

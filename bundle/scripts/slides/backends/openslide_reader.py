@@ -64,8 +64,8 @@ class OpenSlideReader(SlideReader):
                 raise SlideError(f"OpenSlide does not take it for what its directories say, {tiff.reason}")
             if tiff is None and (lost := passed_over(path, listed)):
                 raise SlideError(
-                    f"{lost.name} beside it should be a level of it, and is damaged or no DICOM: compare it with its source, or move "
-                    "it away if it belongs to another slide"
+                    f"{lost.name} beside it should be a level of it, and is damaged or no DICOM: compare it with its source, or "
+                    "move it away if it belongs to another slide"
                 )
             native = tiff.native_levels(listed) if tiff and follows_directories else _reduced_levels(listed)
         except SlideError:
