@@ -29,6 +29,8 @@ import torch.utils.tensorboard
 REPO = Path(__file__).resolve().parents[1]
 CONFIGS = REPO / "bundle" / "configs"
 LIMIT_S = 120.0
+"""A command hangs that says nothing for so long, or has not ended after ten times as long."""
+
 POLL_S = 0.01
 LOG = ".campaign.log"
 """What a command said, in its folder."""
@@ -95,17 +97,18 @@ def run(
         _become(words, folder, theirs, happens.file_bytes)
     os.close(theirs)
     os.set_blocking(ours, False)
-    said, code, is_open, pending = bytearray(), None, True, happens.signal
+    said, code, is_open, pending, heard = bytearray(), None, True, happens.signal, 0.0
     while True:
         passed = time.monotonic() - start
         if pending is not None and passed >= happens.after_s:
             os.kill(child, pending)
             pending = None
-        if passed > limit_s:
+        if passed - heard > limit_s or passed > 10 * limit_s:
             os.killpg(child, signal.SIGKILL)
             os.waitpid(child, 0)
             break
         ready = select.select([ours] if is_open else [], [], [], POLL_S)[0]
+        heard = passed if ready else heard
         is_open = is_open and (not ready or _drained(ours, said))
         found, status = os.waitpid(child, os.WNOHANG)
         if found:

@@ -197,7 +197,7 @@ def _left_out(words: list[str], options: Mapping[str, Any], rng: Random) -> tupl
 
 def _other_words(words: list[str], options: Mapping[str, Any], rng: Random) -> tuple[str, bool]:
     """Change what stands before the options: the stage, the config, the bundle's folder."""
-    how = rng.choice(("stage", "config", "root", "no config", "help", "inside"))
+    how = rng.choice(("stage", "config", "root", "help", "inside"))
     if how == "stage":
         words[1] = rng.choice(("trainng", "run", "options", "seed", "", "initialize"))
         return f"stage {words[1]!r}", words[1] == "trainng"
@@ -210,8 +210,6 @@ def _other_words(words: list[str], options: Mapping[str, Any], rng: Random) -> t
         return "other config", True
     if how == "root":
         _set(words, "bundle_root", rng.choice(("nowhere", "slides.csv", "")))
-    elif how == "no config":
-        _remove(words, "config_file")
     elif how == "inside":
         words += [
             rng.choice(("--options#x", "--initialize#0")),
