@@ -7,7 +7,7 @@ import pytest
 from scripts.comparison.cost import Cost
 from scripts.comparison.methods import METHODS
 from scripts.comparison.summary import COLUMNS, Outcome, Slides, record_of
-from scripts.comparison.table import write_table
+from scripts.comparison.table import Comparison, write_page, write_table
 from scripts.evaluation.bootstrap import Run, resampled_metrics
 from scripts.evaluation.curves import curves, mean_roc
 
@@ -57,13 +57,22 @@ def test_the_page(tmp_path: Path) -> None:
     found = record_of([outcome(0, 0.1), outcome(1, 0.1)], SLIDES, COST, resamples=50)
     said = {"method": "dsnet", "title": "DSNet", "paper_camelyon16": 0.76}
     record = {column: (said | found).get(column) for column in COLUMNS}
-    text = write_table(
-        tmp_path, [record], left_out={"naive": "no T"}, title="Dataset: x.", unit="slide", reference="dsnet"
-    )
-    assert "| `dsnet`: DSNet | 2 |" in text and "- `naive`: no T" in text and "| 0.760, - |" in text
+    comparison = Comparison("Dataset: x.", [record], {"naive": "no <T>"}, "slide", "dsnet")
+    text = write_table(tmp_path, comparison)
+    assert "| `dsnet`: DSNet | 2 |" in text and "- `naive`: no <T>" in text and "| 0.760, - |" in text
     with open(tmp_path / "methods.csv", newline="") as file:
         (row,) = csv.DictReader(file)
     assert float(row["auc"]) == pytest.approx(found["auc"]) and row["difference"] == ""
+    scores = [np.asarray(outcome(seed, 0.1).run.probabilities)[:, 1] for seed in range(2)]
+    curve = mean_roc(LABELS, scores, resamples=50)
+    assert curve is not None
+    write_page(tmp_path, comparison, {f"method{index}": curve for index in range(7)})
+    page = (tmp_path / "methods.html").read_text()
+    for cell in ('<th scope="row">dsnet</th>', f"{found['auc']:.3f} (", "0.760, -", "no &lt;T&gt;", "method6", "<svg"):
+        assert cell in page, cell
+    assert "default-src 'none'" in page and 'src="roc' not in page
+    write_page(tmp_path, comparison, {})
+    assert "<svg" not in (tmp_path / "methods.html").read_text()
 
 
 def test_the_mean_curve_of_one_network_is_its_own() -> None:

@@ -17,7 +17,7 @@ from .cost import cost_of
 from .methods import DSNET, METHODS, PAPER, Method
 from .roc import write_roc
 from .summary import COLUMNS, Outcome, Slides, read_outcome, record_of
-from .table import TABLES, write_table
+from .table import TABLES, Comparison, write_page, write_table
 
 _LOGGER = logging.getLogger(__name__)
 _OF_RUNS = ("bundle_root", "dataset_dir", "output_dir", "model", "seed", "resume", "replace")
@@ -80,10 +80,13 @@ def compare_methods(
                 left_out[name] = f"no training succeeded; {runs[name][0].folder / 'log.txt'} says why"
         outcomes = {name: of_method for name, of_method in outcomes.items() if of_method}
         records = [_record(METHODS[name], runs[name], outcomes, slides, items[0], reference) for name in outcomes]
-        write_roc(output / TABLES[2], output / TABLES[3], _curves(outcomes, slides))
+        curves = _curves(outcomes, slides)
+        write_roc(output / "roc.csv", output / "roc.png", curves)
         said = ", ".join(f"{name} {value}" for name, value in given.items()) or "the defaults of the configs"
         title = f"Dataset: {dataset.name}, {len(items)} test slides. Seeds: {', '.join(map(str, seeds))}. Options of all: {said}."
-        text = write_table(output, records, left_out=left_out, title=title, unit=slides.unit, reference=reference)
+        comparison = Comparison(title, records, left_out, slides.unit, reference)
+        write_page(output, comparison, curves)
+        text = write_table(output, comparison)
     print(text)
     if failed:
         raise SlideError(

@@ -1,14 +1,18 @@
-"""The table of a comparison, as CSV and as a page of Markdown."""
+"""The table of a comparison: as CSV, as a page of Markdown, and as a page of the report."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..common.files import atomic_path, write_csv
 from ..evaluation.bootstrap import RESAMPLES
+from ..evaluation.curves import MeanRoc
+from ..report.figures import mean_roc_plot
+from ..report.pages import frame, templates
 from .summary import COLUMNS
 
-TABLES = ("methods.csv", "methods.md", "roc.csv", "roc.png")
+TABLES = ("methods.csv", "methods.md", "methods.html", "roc.csv", "roc.png")
 NOTES = """\
 AUC and balanced accuracy: mean over the trainings, on the test slides, each training with the threshold of its own validation
 slides. Interval: 2.5 to 97.5 percentiles over {resamples} bootstrap resamples, each of {unit}s and of the trainings, so that it
@@ -16,52 +20,75 @@ holds the uncertainty of both. Difference: AUC less that of `{reference}`, train
 resamples, with its two-sided p (corrected for nothing); behind it the 95 % t interval of its mean over the trainings.
 Operations: convolutions and matrix products on one test slide, an addition and a multiplication are two. Memory is the largest
 of the process, libraries and slides included; time is that of one process of one thread, from start to weights, and of reading
-and judging the test slides. The paper's AUC are those of its Table II, whose patch-wise methods see raw patches.
-
-![ROC curves](roc.png)
-
-The mean of the trainings' ROC curves at each false positive rate, with its pointwise 95 % interval; `roc.csv` has the numbers."""
+and judging the test slides. The paper's AUC are those of its Table II, whose patch-wise methods see raw patches."""
+OF_CURVES = "The mean of the trainings' ROC curves at each false positive rate, with its pointwise 95 % interval; roc.csv has the numbers."
 HEAD = (
     "method", "runs", "AUC (95 % interval)", "sd over seeds", "balanced accuracy", "difference (95 % interval)", "p", "t interval",
     "validation AUC", "parameters", "GFLOP", "MiB", "training, s", "test, s", "paper: Camelyon16, TCGA-LUSC",
 )  # fmt: skip
 
 
-def write_table(
-    output_dir: Path,
-    records: Sequence[Mapping[str, Any]],
-    *,
-    left_out: Mapping[str, str],
-    title: str,
-    unit: str,
-    reference: str,
-) -> str:
-    """Write ``methods.csv`` and ``methods.md``, and return the text of the second.
+@dataclass(frozen=True)
+class Comparison:
+    """What the tables show.
 
-    Args:
-        output_dir: their folder.
+    Attributes:
+        title: says what was run.
         records: one of `COLUMNS` per method.
         left_out: methods without a row, and why.
-        title: says what was run.
         unit: what was resampled, "slide" or "patient".
         reference: what the others differ from.
     """
-    write_csv(output_dir / TABLES[0], COLUMNS, records)
-    lines = [f"# Comparison of methods\n\n{title}\n", f"| {' | '.join(HEAD)} |", f"|{'---|' * len(HEAD)}"]
-    lines += [f"| {' | '.join(_cells(record))} |" for record in records]
-    if left_out:
-        lines += ["\nWithout a row:\n", *(f"- `{name}`: {reason}" for name, reason in left_out.items())]
-    lines += ["", NOTES.format(resamples=RESAMPLES, unit=unit, reference=reference), ""]
+
+    title: str
+    records: Sequence[Mapping[str, Any]]
+    left_out: Mapping[str, str]
+    unit: str
+    reference: str
+
+    @property
+    def notes(self) -> str:
+        """What the figures are."""
+        return NOTES.format(resamples=RESAMPLES, unit=self.unit, reference=self.reference)
+
+
+def write_table(output_dir: Path, comparison: Comparison) -> str:
+    """Write ``methods.csv`` and ``methods.md`` into a folder, and return the text of the second."""
+    write_csv(output_dir / TABLES[0], COLUMNS, comparison.records)
+    lines = [f"# Comparison of methods\n\n{comparison.title}\n", f"| {' | '.join(HEAD)} |", f"|{'---|' * len(HEAD)}"]
+    for record in comparison.records:
+        lines.append(f"| `{record['method']}`: {record['title']} | {' | '.join(_cells(record))} |")
+    if comparison.left_out:
+        lines += ["\nWithout a row:\n", *(f"- `{name}`: {reason}" for name, reason in comparison.left_out.items())]
+    lines += ["", comparison.notes, "\n![ROC curves](roc.png)\n", OF_CURVES, ""]
     text = "\n".join(lines)
     with atomic_path(output_dir / TABLES[1]) as partial:
         partial.write_text(text, encoding="utf-8")
     return text
 
 
+def write_page(output_dir: Path, comparison: Comparison, curves: Mapping[str, MeanRoc]) -> None:
+    """Write ``methods.html`` into a folder: table and ROC curves by method, in one file that needs nothing else."""
+    rows = [(record["method"], record["title"], _cells(record)) for record in comparison.records]
+    page = (
+        templates()
+        .get_template("comparison.html")
+        .render(
+            **frame(),
+            comparison=comparison,
+            head=HEAD,
+            rows=rows,
+            plot=mean_roc_plot(curves) if curves else None,
+            of_curves=OF_CURVES,
+        )
+    )
+    with atomic_path(output_dir / TABLES[2]) as partial:
+        partial.write_text(page, encoding="utf-8")
+
+
 def _cells(record: Mapping[str, Any]) -> list[str]:
     paper = [_number(record[f"paper_{data}"], "{:.3f}") or "-" for data in ("camelyon16", "tcga_lusc")]
     return [
-        f"`{record['method']}`: {record['title']}",
         str(record["runs"]),
         _figure(record, "auc", "{:.3f}"),
         _number(record["sd_over_seeds"], "{:.3f}"),

@@ -1,6 +1,6 @@
 """The report's plots, as SVG inside the page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,15 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike
 
 from ..common.figure_words import shortened
+from ..evaluation.curves import MeanRoc
 from .performance import Performance
 from .svg import CLASSES, INK, MUTED, SERIES, inline_svg, page_style
 from .words import class_label
 
 SQUARE_IN = (3.7, 3.5)
 WIDE_IN = (4.2, 3.3)
+TALL_IN = (5.6, 6.4)
+DASHES = ("-", "--", "-.", ":")
 MARKERS = "os^Dvp"
 SCORE_BINS = np.linspace(0, 1, 21)
 BAND_OPACITY = 0.18
@@ -42,6 +45,22 @@ def roc_plot(performance: Performance) -> Markup:
         _unit_square(axes, "false positive rate (1 - specificity)", "recall (sensitivity)")
         _legend(axes, len(performance.curves), loc="lower right")
         return inline_svg(figure, name=f"{performance.name}-roc", title="ROC curve")
+
+
+def mean_roc_plot(curves: Mapping[str, MeanRoc]) -> Markup:
+    """Mean ROC curves of several methods, each with its band; lines after the first `CLASSES` are dashed."""
+    with page_style():
+        figure, axes = _figure(TALL_IN)
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
+        for index, (name, curve) in enumerate(curves.items()):
+            if curve.band is not None:
+                axes.fill_between(curve.at, *curve.band, color=_colour(index), alpha=BAND_OPACITY / 3, linewidth=0)
+            dashes = DASHES[index // CLASSES % len(DASHES)]
+            axes.plot(curve.at, curve.recall, color=_colour(index), linewidth=1.6, linestyle=dashes, label=_shown(name))
+        _unit_square(axes, "false positive rate", "recall")
+        if curves:
+            figure.legend(loc="outside lower center", ncols=3, handlelength=2.4)
+        return inline_svg(figure, name="methods-roc", title="ROC curves of the methods")
 
 
 def precision_recall_plot(performance: Performance) -> Markup:

@@ -57,7 +57,7 @@ def slide_page(report: Report, slide: SlideResult, picture: Picture | None) -> s
     """Return the page of one slide."""
     scores = sorted(slide.scores["channel_scores"]) if slide.scores else []
     return (
-        _templates()
+        templates()
         .get_template("slide.html")
         .render(
             **_common(report),
@@ -81,7 +81,7 @@ def cohort_page(report: Report, pictures: Sequence[Picture | None]) -> str:
         for slide, picture in zip(inference.slides, pictures, strict=True)
     ]
     return (
-        _templates()
+        templates()
         .get_template("cohort.html")
         .render(
             **_common(report),
@@ -99,11 +99,18 @@ def cohort_page(report: Report, pictures: Sequence[Picture | None]) -> str:
     )
 
 
-def _common(report: Report) -> dict[str, Any]:
-    inference = report.inference
+def frame() -> dict[str, Any]:
+    """What ``base.html`` is filled with: style and script, and the script's hash."""
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    style = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))
+    return {"script": Markup(script), "script_sha256": digest, "style": style}
+
+
+def _common(report: Report) -> dict[str, Any]:
+    inference = report.inference
     return {
+        **frame(),
         "card": words.model_card(inference),
         "class_names": [words.class_label(name) for name in inference.class_names],
         "colour_stops": colour_stops(),
@@ -112,10 +119,7 @@ def _common(report: Report) -> dict[str, Any]:
         "limits": words.LIMITS,
         "metric_names": {name: METRIC_NAMES[name] for name in METRICS},
         "performances": report.performances,
-        "script": Markup(script),
-        "script_sha256": digest,
         "settings": inference.run["settings"],
-        "style": Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         "threshold_source": words.threshold_source(inference),
         "two_classes": len(inference.class_names) == 2,
     }
@@ -187,7 +191,8 @@ def _median_stream_score(inference: Inference) -> float | None:
 
 
 @cache
-def _templates() -> Environment:
+def templates() -> Environment:
+    """Of the pages, with the words of :mod:`.words` as filters."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
