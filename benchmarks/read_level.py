@@ -10,7 +10,6 @@ is tested on the test slides of both.
 """
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -25,7 +24,8 @@ sys.path.insert(0, str(REPO / "bundle"))
 
 from scripts.encoding.embedding_file import header_of, read_embedding
 from scripts.encoding.store import Embedding
-from scripts.evaluation.interval import ends_in_words
+from scripts.evaluation.interval import Estimate
+from scripts.evaluation.measured import read_metrics
 
 Features = NDArray[np.float64]
 
@@ -55,7 +55,7 @@ def cosine(a: Features, b: Features) -> Features:
     return np.where(both_zero, 1.0, (a * b).sum(axis=1) / np.maximum(norms, 1e-12))
 
 
-def test_auc(model: Path, dataset: Path) -> dict[str, list[float]]:
+def test_auc(model: Path, dataset: Path) -> Estimate:
     """Evaluate a model on the test slides of a dataset, through the bundle's command."""
     configs = str([str(REPO / "bundle" / "configs" / name) for name in ("train.yaml", "evaluate.yaml")])
     with tempfile.TemporaryDirectory() as folder:
@@ -73,7 +73,7 @@ def test_auc(model: Path, dataset: Path) -> dict[str, list[float]]:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if done.returncode:
             sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}")
-        return json.loads((Path(folder) / "metrics.json").read_text(encoding="utf-8"))["auc"]
+        return read_metrics(Path(folder) / "metrics.json", expected="what evaluating writes")["auc"]
 
 
 def main() -> None:
@@ -101,7 +101,7 @@ def main() -> None:
         found = [test_auc(model, dataset) for dataset in (arguments.highest, arguments.auto)]
         print(
             f"| {model} | "
-            + " | ".join(f"{auc['value']:.3f} ({ends_in_words(auc['ci95']) or 'no interval'})" for auc in found)
+            + " | ".join(f"{auc.value:.3f} ({auc.ends_in_words() or 'no interval'})" for auc in found)
             + " |"
         )
 

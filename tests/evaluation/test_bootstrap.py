@@ -16,7 +16,7 @@ def case(count: int = 100) -> tuple[np.ndarray, np.ndarray]:
 
 
 def run(labels: np.ndarray, probabilities: np.ndarray, **options: object) -> dict:
-    return evaluate(labels, probabilities, threshold=0.5, threshold_from="val", **options)  # type: ignore[arg-type]
+    return evaluate(labels, probabilities, threshold=0.5, threshold_from="val", **options).to_json()  # type: ignore[arg-type]
 
 
 def test_report_has_the_keys_of_metrics_json() -> None:
@@ -103,7 +103,9 @@ def test_a_figure_of_few_positives_has_no_interval(caplog: pytest.LogCaptureFixt
 )
 def test_few_patients_give_no_interval(labels: list[int], patients: list[str | None] | None, units: str) -> None:
     """The bootstrap draws from them alone: of 4 slides it gave accuracy 0.500 to 0.500, of one patient whatever that one has."""
-    report = evaluate(labels, np.eye(4)[labels] * 0.5 + 0.125, threshold=None, threshold_from="val", patients=patients)
+    report = evaluate(
+        labels, np.eye(4)[labels] * 0.5 + 0.125, threshold=None, threshold_from="val", patients=patients
+    ).to_json()
     assert all(report[name]["ci95"] == [None, None] for name in METRICS)
     assert report["accuracy"]["value"] == 1
     assert report["bootstrap"]["no_interval"]["accuracy"] == f"{units}, expected 10 or more"
@@ -123,7 +125,7 @@ def test_one_class_gives_null_with_a_reason(caplog: pytest.LogCaptureFixture) ->
 def test_three_classes_have_no_threshold() -> None:
     labels = np.arange(60) % 3
     probabilities = np.random.default_rng(0).dirichlet([2, 2, 2], 60)
-    report = evaluate(labels, probabilities, threshold=None, threshold_from=None)
+    report = evaluate(labels, probabilities, threshold=None, threshold_from=None).to_json()
     assert (report["threshold"], report["n_positive"], report["n_negative"]) == (None, None, None)
     assert 0 < report["auc"]["ci95"][0] < report["auc"]["value"] < report["auc"]["ci95"][1] < 1
 

@@ -90,7 +90,7 @@ def test_calibration_helps_on_other_slides() -> None:
         evaluate(labels[100:], rows, threshold=0.5, threshold_from=None, resamples=50) for rows in (says[100:], after)
     )
     for name in ("brier", "ece"):
-        assert then[name]["value"] < before[name]["value"]
+        assert then[name].value < before[name].value
 
 
 def test_predictions() -> None:

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,14 @@ from scripts.evaluation.compare import compare, compare_files
 from scripts.evaluation.delong import delong
 from scripts.evaluation.metrics import METRICS
 from scripts.evaluation.predictions import Prediction, write_predictions
+
+
+def compared(*arguments: Any, **options: Any) -> dict[str, Any]:
+    return compare(*arguments, **options).to_json()
+
+
+def files_compared(*arguments: Any, **options: Any) -> dict[str, Any]:
+    return compare_files(*arguments, **options).to_json()
 
 
 def two_classes(score: np.ndarray) -> np.ndarray:
@@ -50,10 +59,10 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
 def test_a_resample_serves_both() -> None:
     """The same run twice differs by exactly nothing; two that share most of their noise by less than either varies."""
     labels, first, second = scored(80, 1)
-    same = compare(labels, [first], [first])
+    same = compared(labels, [first], [first])
     for name in METRICS:
         assert same[name]["difference"] == {"value": 0.0, "ci95": [0.0, 0.0], "p": 1.0}
-    found = compare(labels, [first], [second])["auc"]
+    found = compared(labels, [first], [second])["auc"]
     width = {name: np.ptp(found[name]["ci95"]) for name in ("first", "second", "difference")}
     assert width["difference"] < np.hypot(width["first"], width["second"])
     assert found["difference"]["value"] == pytest.approx(
@@ -64,7 +73,7 @@ def test_a_resample_serves_both() -> None:
 def test_interval_agrees_with_delong() -> None:
     """One slide a patient, many slides: two methods of which neither knows the other."""
     labels, first, second = scored(600, 2, gain=0.5)
-    boot, exact = compare(labels, [first], [second])["auc"]["difference"], delong(labels, p_of(first), p_of(second))
+    boot, exact = compared(labels, [first], [second])["auc"]["difference"], delong(labels, p_of(first), p_of(second))
     assert exact is not None
     assert boot["ci95"] == pytest.approx(exact.ci95, abs=0.006)
 
@@ -73,7 +82,7 @@ def test_the_interval_covers() -> None:
     """Of 200 experiments the interval holds the true difference, 0, in about 95 %."""
     inside = 0
     for seed in range(200):
-        low, high = compare(*((x := scored(80, seed))[0], [x[1]], [x[2]]), resamples=200)["auc"]["difference"]["ci95"]
+        low, high = compared(*((x := scored(80, seed))[0], [x[1]], [x[2]]), resamples=200)["auc"]["difference"]["ci95"]
         inside += low <= 0 <= high
     assert 0.90 <= inside / 200 <= 0.985
 
@@ -83,11 +92,11 @@ def test_copies_of_a_slide_do_not_narrow_the_interval() -> None:
     copies = np.repeat(np.arange(60), 3)
     patients = [f"p{index}" for index in copies]
     many = [Run(np.asarray(run.probabilities)[copies], 0.5) for run in (first, second)]
-    single = compare(labels, [first], [second])["auc"]["difference"]["ci95"]
-    together = compare(labels[copies], many[:1], many[1:], patients=patients)
+    single = compared(labels, [first], [second])["auc"]["difference"]["ci95"]
+    together = compared(labels[copies], many[:1], many[1:], patients=patients)
     assert together["auc"]["difference"]["ci95"] == pytest.approx(single)
     assert together["bootstrap"]["unit"] == "patient"
-    apart = compare(labels[copies], many[:1], many[1:])["auc"]["difference"]["ci95"]
+    apart = compared(labels[copies], many[:1], many[1:])["auc"]["difference"]["ci95"]
     assert np.ptp(apart) < 0.7 * np.ptp(single)
 
 
@@ -109,7 +118,7 @@ def test_more_seeds() -> None:
     one = resampled_metrics(labels, [other])
     assert widths["steady"] == pytest.approx(np.ptp(np.percentile(one.spread["auc"], (2.5, 97.5))))
     assert widths["varied"] > 1.2 * widths["steady"]
-    difference = compare(labels, [base] * 5, varied)["auc"]
+    difference = compared(labels, [base] * 5, varied)["auc"]
     assert difference["second"]["value"] == pytest.approx(np.mean([roc_auc_score(labels, p_of(run)) for run in varied]))
 
 
@@ -120,7 +129,7 @@ def test_more_than_two_classes() -> None:
     for strength in (0.5, 2.0):
         logits = strength * np.eye(3)[labels] + rng.normal(size=(90, 3))
         runs.append(Run(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), None))
-    found = compare(labels, runs[:1], runs[1:])["auc"]
+    found = compared(labels, runs[:1], runs[1:])["auc"]
     for name, run in zip(("first", "second"), runs, strict=True):
         assert found[name]["value"] == pytest.approx(roc_auc_score(labels, run.probabilities, multi_class="ovr"))
     assert found["difference"]["ci95"][0] > 0 and found["difference"]["p"] < 0.05
@@ -128,7 +137,7 @@ def test_more_than_two_classes() -> None:
 
 def test_files(pair: tuple[Path, Path], tmp_path: Path) -> None:
     first, second = pair
-    report = compare_files(first, second, tmp_path / "out", seed=3)
+    report = files_compared(first, second, tmp_path / "out", seed=3)
     assert json.loads(json.dumps(report)) == json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert (report["slides"], report["patients"], report["seed"]) == (60, None, 3)
     assert report["bootstrap"]["unit"] == "slide"
@@ -140,24 +149,24 @@ def test_files(pair: tuple[Path, Path], tmp_path: Path) -> None:
 def test_order_of_the_rows_does_not_matter(pair: tuple[Path, Path], tmp_path: Path) -> None:
     labels, _, second = scored(60, 0, gain=2.0)
     turned = write(tmp_path / "turned.csv", labels, second, order=-1)
-    one, other = (compare_files(pair[0], path, tmp_path / path.stem) for path in (pair[1], turned))
+    one, other = (files_compared(pair[0], path, tmp_path / path.stem) for path in (pair[1], turned))
     assert one["auc"] == other["auc"]
 
 
 def test_patients_come_from_a_table(pair: tuple[Path, Path], tmp_path: Path) -> None:
     table = tmp_path / "slides.csv"
     table.write_text("slide,patient\n" + "".join(f"s{index}.tif,p{index // 3}\n" for index in range(60)))
-    report = compare_files(*pair, tmp_path / "out", slides=table)
+    report = files_compared(*pair, tmp_path / "out", slides=table)
     assert (report["patients"], report["bootstrap"]["unit"]) == (20, "patient")
     table.write_text("slide,patient\ns0.tif,p0\n")
     with pytest.raises(
         RequestError, match=r"slides\.csv: does not list 59 of the 60 predicted slides \(the first is s1\)"
     ):
-        compare_files(*pair, tmp_path / "other", slides=table)
+        files_compared(*pair, tmp_path / "other", slides=table)
 
 
 def test_a_file_a_seed(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    report = compare_files([pair[0], pair[0]], list(pair), tmp_path)
+    report = files_compared([pair[0], pair[0]], list(pair), tmp_path)
     assert report["delong"] is None
     assert report["second_files"] == [str(path) for path in pair]
     assert "over 2 and 2 runs" in (tmp_path / "comparison.md").read_text()
@@ -178,20 +187,20 @@ def test_other_slides_are_refused(pair: tuple[Path, Path], tmp_path: Path, old: 
     assert text.count(old) == 1
     second.write_text(text.replace(old, new))
     with pytest.raises(RequestError, match=message):
-        compare_files(first, second, tmp_path / "out")
+        files_compared(first, second, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_nothing_to_compare(pair: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="nothing to compare"):
-        compare_files([], pair[1], tmp_path)
+        files_compared([], pair[1], tmp_path)
 
 
 def test_few_slides_are_compared_without_intervals(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     labels, first, second = scored(8, 0)
     paths = [write(tmp_path / f"{name}.csv", labels, run) for name, run in (("a", first), ("b", second))]
-    report = compare_files(*paths, tmp_path / "out")
+    report = files_compared(*paths, tmp_path / "out")
     assert report["auc"]["difference"]["ci95"] == [None, None] and report["auc"]["difference"]["p"] is None
     assert report["delong"] is None
     text = (tmp_path / "out" / "comparison.md").read_text()
@@ -200,7 +209,7 @@ def test_few_slides_are_compared_without_intervals(tmp_path: Path, caplog: pytes
 
 
 def test_the_resamples_that_are_used_stand_beside_each_metric(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    report = compare_files(*pair, tmp_path / "out")
+    report = files_compared(*pair, tmp_path / "out")
     assert report["bootstrap"]["used"]["accuracy"] == 2000
     text = (tmp_path / "out" / "comparison.md").read_text()
     assert "| p | resamples |" in text and text.count("| 2,000 |") == 8

@@ -25,7 +25,8 @@ def write_folds(root: Path, *, folds: int = 3, slides: int = 20, classes: int = 
         names = [str(index) for index in range(classes)]
         write_predictions(folder / "predictions.csv", rows, class_names=names, threshold=threshold)
         write_json(
-            folder / "metrics.json", evaluate(labels, p, threshold=threshold, threshold_from="val", resamples=10)
+            folder / "metrics.json",
+            evaluate(labels, p, threshold=threshold, threshold_from="val", resamples=10).to_json(),
         )
         folders.append(folder)
     return folders
@@ -38,7 +39,7 @@ def patients(folds: int = 3, slides: int = 20) -> dict[str, str | None]:
 @pytest.mark.parametrize("classes", [2, 3])
 def test_summary(tmp_path: Path, classes: int) -> None:
     folders = write_folds(tmp_path, classes=classes)
-    report = summarise_folds(folders, tmp_path, patient_of=patients(), seed=4)
+    report = summarise_folds(folders, tmp_path, patient_of=patients(), seed=4).to_json()
     aucs = [json.loads((folder / "metrics.json").read_text())["auc"]["value"] for folder in folders]
     assert [fold["auc"] for fold in report["folds"]] == aucs
     assert report["auc"] == {"mean": pytest.approx(np.mean(aucs)), "sd": pytest.approx(np.std(aucs, ddof=1))}
@@ -65,7 +66,7 @@ def test_an_undefined_figure_has_no_mean(tmp_path: Path) -> None:
     folders = write_folds(tmp_path)
     figures = json.loads((folders[1] / "metrics.json").read_text())
     write_json(folders[1] / "metrics.json", {**figures, "precision": {"value": None, "ci95": [None, None]}})
-    report = summarise_folds(folders, tmp_path, patient_of=patients())
+    report = summarise_folds(folders, tmp_path, patient_of=patients()).to_json()
     assert report["precision"] == {"mean": None, "sd": None}
     assert "| precision |" in (tmp_path / "report.md").read_text()
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from scripts.evaluation.interval import Drawn, described, estimate, in_words, missing_in_words
+from scripts.evaluation.interval import Bootstrap, Drawn, estimate, missing_in_words
 
 SPREAD = np.linspace(0, 1, 1001)
 
@@ -10,7 +10,7 @@ def test_the_ends_are_percentiles_of_the_resamples() -> None:
     found = estimate(0.5, SPREAD, Drawn("slide", 30))
     assert found.ci95 == pytest.approx((0.025, 0.975))
     assert (found.value, found.used, found.reason) == (0.5, 1001, None)
-    assert in_words(found.as_json(), None) == "0.500 (95 % interval 0.025 to 0.975)"
+    assert found.in_words() == "0.500 (95 % interval 0.025 to 0.975)"
 
 
 def test_few_undefined_resamples_are_left_out_and_counted() -> None:
@@ -33,8 +33,8 @@ def test_few_undefined_resamples_are_left_out_and_counted() -> None:
 def test_without_an_interval_there_is_a_reason(value: float, spread: np.ndarray, units: int, reason: str) -> None:
     found = estimate(value, spread, Drawn("patient", units), undefined="it needs a slide")
     assert (found.ci95, found.reason) == (None, reason)
-    assert found.as_json() == {"value": None if np.isnan(value) else value, "ci95": [None, None]}
-    said = in_words(found.as_json(), found.reason, sign="+")
+    assert found.to_json() == {"value": None if np.isnan(value) else value, "ci95": [None, None]}
+    said = found.in_words(sign="+")
     assert said == ("undefined" if np.isnan(value) else f"+0.500 (no interval: {reason})")
 
 
@@ -46,7 +46,7 @@ def test_a_report_says_what_was_drawn_and_what_has_no_interval() -> None:
         "brier": estimate(0.1, np.r_[SPREAD, SPREAD[:99]], drawn),
     }
     reason = "undefined in 99 of 1100 resamples"
-    report = described(drawn, 1100, found)
+    report = Bootstrap(drawn, 1100).to_json(found)
     assert report == {
         "resamples": 1100,
         "unit": "slide",
@@ -54,4 +54,4 @@ def test_a_report_says_what_was_drawn_and_what_has_no_interval() -> None:
         "used": {"auc": 1001, "recall": 1001, "brier": 1100},
         "no_interval": {"auc": reason, "recall": reason},
     }
-    assert missing_in_words(report["no_interval"]) == f"auc, recall ({reason})"
+    assert missing_in_words(found) == f"auc, recall ({reason})"

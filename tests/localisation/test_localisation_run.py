@@ -75,15 +75,16 @@ def test_froc_is_monais_on_all_slides() -> None:
     rng = np.random.default_rng(0)
     slides = [mapped(rng.random(SHAPE), rng.random(SHAPE) < (0.05 if index % 2 else 0)) for index in range(12)]
     scores = [score_slide(one, kind="probability", threshold=0.5, lowest=0.05, nms_cells=3) for one in slides]
-    report, curve = summarise(scores, resamples=20, seed=0)
+    summary = summarise(scores, resamples=20, seed=0)
+    report = summary.to_json()
     false, true = (np.concatenate([one.detections[part] for one in scores]) for part in (0, 1))
     expected = compute_froc_curve_data(false, true, len(true), 12)
-    for found, wanted in zip(curve, expected, strict=True):
+    for found, wanted in zip(summary.curve, expected, strict=True):
         np.testing.assert_array_equal(found, wanted)
     assert report["froc"]["value"] == pytest.approx(compute_froc_score(*expected))
     assert np.mean(list(report["froc"]["sensitivity"].values())) == pytest.approx(report["froc"]["value"])
-    doubled, _ = summarise(scores * 2, resamples=20, seed=0)
-    assert doubled["froc"]["value"] == pytest.approx(report["froc"]["value"])
+    doubled = summarise(scores * 2, resamples=20, seed=0)
+    assert doubled.figures["froc"].value == pytest.approx(report["froc"]["value"])
     low, high = report["froc"]["ci95"]
     assert low < report["froc"]["value"] < high
 

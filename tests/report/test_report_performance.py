@@ -24,7 +24,7 @@ def inference_of(folder: Path, **options: object) -> Inference:
 def test_of_an_evaluation(tmp_path: Path, evaluated: Path) -> None:
     found = of_evaluation(evaluated, inference_of(tmp_path))
     metrics = json.loads((evaluated / "metrics.json").read_text())
-    assert found.metrics == metrics and len(found.predictions) == 20
+    assert found.metrics.to_json() == metrics and len(found.predictions) == 20
     (pair,) = found.curves
     assert pair[0] == "tumour"
     area = np.trapezoid(pair[1].recall, pair[1].false_positive_rate)
@@ -33,7 +33,7 @@ def test_of_an_evaluation(tmp_path: Path, evaluated: Path) -> None:
     assert right == pytest.approx(metrics["accuracy"]["value"])
     assert found.confusion[1].sum() == metrics["n_positive"], "rows are labels"
     assert sum(one.slides for one in found.bins) == 20
-    assert not found.patients_drawn and found.metrics["bootstrap"]["unit"] == "patient"
+    assert not found.patients_drawn and found.metrics.bootstrap.drawn.unit == "patient"
 
 
 def test_an_evaluation_of_the_validation_slides(tmp_path: Path) -> None:
@@ -76,15 +76,15 @@ def test_of_a_labelled_cohort(tmp_path: Path) -> None:
     inference = inference_of(tmp_path)
     found = of_cohort(inference)
     assert found is not None
-    assert found.metrics["bootstrap"]["unit"] == "patient" and found.patients_drawn, "scores.json knows the patients"
-    assert (found.metrics["threshold"], found.metrics["threshold_from"]) == (0.4, "val")
+    assert found.metrics.bootstrap.drawn.unit == "patient" and found.patients_drawn, "scores.json knows the patients"
+    assert (found.metrics.threshold, found.metrics.threshold_from) == (0.4, "val")
     assert found.confusion.sum() == 8
 
 
 def test_a_threshold_of_the_command_line(tmp_path: Path) -> None:
     found = of_cohort(inference_of(tmp_path, threshold=0.0))
     assert found is not None
-    assert found.metrics["threshold_from"] == "command line"
+    assert found.metrics.threshold_from == "command line"
     assert found.confusion[:, 0].sum() == 0, "everything is called"
 
 

@@ -12,7 +12,7 @@ from ..common.errors import RequestError
 from ..common.json_files import read_json
 from ..evaluation.bootstrap import RESAMPLES, Run, resampled_metrics
 from ..evaluation.compare import compare
-from ..evaluation.interval import Drawn, estimate
+from ..evaluation.interval import Drawn, Estimate, estimate
 from ..evaluation.metrics import Floats, Ints
 from ..evaluation.predictions import read_predictions
 from ..training.card import read_card
@@ -141,12 +141,11 @@ def record_of(
     return record
 
 
-def _difference(pairs: Sequence[tuple[Outcome, Outcome]], slides: Slides, resamples: int) -> dict[str, Any]:
+def _difference(pairs: Sequence[tuple[Outcome, Outcome]], slides: Slides, resamples: int) -> dict[str, float | None]:
     """Of the AUC, second less first, over patients (bootstrap) and over the trainings (t)."""
     firsts, seconds = ([outcome.run for outcome in side] for side in zip(*pairs, strict=True))
-    found = compare(slides.labels, firsts, seconds, patients=slides.patients, resamples=resamples)["auc"]["difference"]
-    low, high = found["ci95"]
-    record = {"difference": found["value"], "difference_low": low, "difference_high": high, "difference_p": found["p"]}
+    found = compare(slides.labels, firsts, seconds, patients=slides.patients, resamples=resamples).metrics["auc"]
+    record = {**_in_columns("difference", found.difference), "difference_p": found.p}
     if len(pairs) > 1:
         each = np.array([_auc(second, slides) - _auc(first, slides) for first, second in pairs])
         margin = float(student.ppf(0.975, len(pairs) - 1)) * float(each.std(ddof=1)) / len(pairs) ** 0.5
@@ -159,6 +158,9 @@ def _auc(outcome: Outcome, slides: Slides) -> float:
 
 
 def _with_interval(name: str, value: float, spread: Floats, drawn: Drawn) -> dict[str, float | None]:
-    found = estimate(value, spread, drawn)
+    return _in_columns(name, estimate(value, spread, drawn))
+
+
+def _in_columns(name: str, found: Estimate) -> dict[str, float | None]:
     low, high = found.ci95 or (None, None)
     return {name: found.value, f"{name}_low": low, f"{name}_high": high}

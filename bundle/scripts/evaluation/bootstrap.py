@@ -3,13 +3,13 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..common.errors import RequestError
-from .interval import Drawn, described, estimate, missing_in_words
+from .interval import Bootstrap, Drawn, estimate, missing_in_words
+from .measured import Metrics
 from .metrics import METRICS, UNDEFINED_BECAUSE, Floats, Ints, Threshold, weighted_metrics
 
 logger = logging.getLogger(__name__)
@@ -57,8 +57,8 @@ def evaluate(
     patients: Sequence[str | None] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> dict[str, Any]:
-    """Return the content of ``metrics.json`` for N classified slides.
+) -> Metrics:
+    """Return the metrics of N classified slides, as they stand in ``metrics.json``.
 
     Intervals are 2.5 to 97.5 percentiles over a bootstrap of patients (cluster bootstrap: all slides of a drawn patient
     enter together), or of slides where no patients are given. Each metric takes the resamples in which it is defined
@@ -89,19 +89,18 @@ def evaluate(
     for name, one in found.items():
         if one.value is None:
             logger.warning("%s is undefined: %s", name, one.reason)
-    if missing := missing_in_words(
-        {name: one.reason for name, one in found.items() if one.reason and one.value is not None}
-    ):
+    if missing := missing_in_words({name: one for name, one in found.items() if one.value is not None}):
         logger.warning("no interval of %s", missing)
-    report: dict[str, Any] = {name: one.as_json() for name, one in found.items()}
     two_classes = probability.shape[1] == 2
-    report["n_positive"] = int((label_of == 1).sum()) if two_classes else None
-    report["n_negative"] = int((label_of == 0).sum()) if two_classes else None
-    report["threshold"] = threshold if threshold is None or np.isscalar(threshold) else None
-    report["threshold_from"] = threshold_from
-    report["seed"] = seed
-    report["bootstrap"] = {**described(result.drawn, resamples, found), "degenerate": result.degenerate}
-    return report
+    return Metrics(
+        figures=found,
+        bootstrap=Bootstrap(result.drawn, resamples, result.degenerate),
+        seed=seed,
+        threshold=threshold if isinstance(threshold, int | float) else None,
+        threshold_from=threshold_from,
+        n_positive=int((label_of == 1).sum()) if two_classes else None,
+        n_negative=int((label_of == 0).sum()) if two_classes else None,
+    )
 
 
 def resampled_metrics(

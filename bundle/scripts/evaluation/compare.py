@@ -1,29 +1,116 @@
 """The stage ``comparing``: two methods on the same slides, with intervals of the difference."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..common.errors import RequestError
-from ..common.files import atomic_path, write_json
+from ..common.files import write_json
+from ..common.markdown import number, write_markdown
 from ..common.outputs import HeldOutputs
 from ..common.pseudonyms import AS_THEY_ARE, Names
 from ..slides.slide_ids import KnownIds
 from ..slides.table import read_slides
 from .bootstrap import RESAMPLES, Run, resampled_metrics
-from .delong import delong
-from .interval import FEWEST_UNITS, Estimate, described, ends_in_words, estimate, in_words, missing_in_words
+from .delong import DeLong, delong
+from .interval import FEWEST_UNITS, Bootstrap, Estimate, estimate, missing_in_words
 from .metrics import METRICS
 from .predictions import PredictionTable, read_predictions
 
 _LOGGER = logging.getLogger(__name__)
 
 Paths = str | Path | Sequence[str | Path]
+
+PAGE = Path(__file__).parent / "templates" / "comparison.md.jinja"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A figure of two methods, and what differs.
+
+    Attributes:
+        first: of the first method.
+        second: of the second.
+        difference: second - first.
+        p: two-sided bootstrap p of the difference; None where it has no interval.
+    """
+
+    first: Estimate
+    second: Estimate
+    difference: Estimate
+    p: float | None
+
+    def to_json(self) -> dict[str, object]:
+        """As it stands in ``comparison.json``."""
+        return {
+            "first": self.first.to_json(),
+            "second": self.second.to_json(),
+            "difference": {**self.difference.to_json(), "p": self.p},
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two methods on the same slides.
+
+    Attributes:
+        metrics: by the names of `METRICS`.
+        bootstrap: what their intervals were drawn from.
+        seed: of the bootstrap.
+    """
+
+    metrics: Mapping[str, Compared]
+    bootstrap: Bootstrap
+    seed: int
+
+    @property
+    def differences(self) -> dict[str, Estimate]:
+        """Second - first, by the name of the metric."""
+        return {name: one.difference for name, one in self.metrics.items()}
+
+    def to_json(self) -> dict[str, object]:
+        """As it stands in ``comparison.json``."""
+        return {
+            **{name: one.to_json() for name, one in self.metrics.items()},
+            "seed": self.seed,
+            "bootstrap": self.bootstrap.to_json(self.differences),
+        }
+
+
+@dataclass(frozen=True)
+class ComparedFiles:
+    """The comparison of two lists of ``predictions.csv``.
+
+    Attributes:
+        first_files: of the first method, one per seed.
+        second_files: of the second.
+        slides: number of slides.
+        patients: number of patients; None where they are not known.
+        comparison: the figures.
+        delong: DeLong's test of the two AUC; None where it cannot be made.
+    """
+
+    first_files: tuple[str, ...]
+    second_files: tuple[str, ...]
+    slides: int
+    patients: int | None
+    comparison: Comparison
+    delong: DeLong | None
+
+    def to_json(self) -> dict[str, object]:
+        """The content of ``comparison.json``."""
+        return {
+            "first_files": list(self.first_files),
+            "second_files": list(self.second_files),
+            "slides": self.slides,
+            "patients": self.patients,
+            **self.comparison.to_json(),
+            "delong": self.delong and asdict(self.delong),
+        }
 
 
 def compare(
@@ -34,7 +121,7 @@ def compare(
     patients: Sequence[str | None] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> Comparison:
     """Compare two methods on the same N slides by the paired bootstrap: each resample is drawn once and serves both.
 
     Args:
@@ -57,21 +144,18 @@ def compare(
     results = [
         resampled_metrics(labels, runs, patients=patients, resamples=resamples, seed=seed) for runs in (first, second)
     ]
-    report: dict[str, Any] = {}
-    differences: dict[str, Estimate] = {}
     drawn = results[0].drawn
+    metrics = {}
     for name in METRICS:
         (before, spread_before), (after, spread_after) = ((found.values[name], found.spread[name]) for found in results)
-        difference = differences[name] = estimate(after - before, spread_after - spread_before, drawn)
-        p = None if difference.ci95 is None else _two_sided(spread_after - spread_before)
-        report[name] = {
-            "first": estimate(before, spread_before, drawn).as_json(),
-            "second": estimate(after, spread_after, drawn).as_json(),
-            "difference": {**difference.as_json(), "p": p},
-        }
-    report["seed"] = seed
-    report["bootstrap"] = {**described(drawn, resamples, differences), "degenerate": results[0].degenerate}
-    return report
+        difference = estimate(after - before, spread_after - spread_before, drawn)
+        metrics[name] = Compared(
+            first=estimate(before, spread_before, drawn),
+            second=estimate(after, spread_after, drawn),
+            difference=difference,
+            p=None if difference.ci95 is None else _two_sided(spread_after - spread_before),
+        )
+    return Comparison(metrics, Bootstrap(drawn, resamples, results[0].degenerate), seed)
 
 
 def _two_sided(spread: np.ndarray) -> float:
@@ -89,7 +173,7 @@ def compare_files(
     resamples: int = RESAMPLES,
     seed: int = 0,
     replace: bool = False,
-) -> dict[str, Any]:
+) -> ComparedFiles:
     """Compare two ``predictions.csv``, or two lists of them (one per seed); write ``comparison.json`` and ``comparison.md``.
 
     Args:
@@ -129,24 +213,22 @@ def compare_files(
     labels = np.array([prediction.label for prediction in reference.predictions])
     runs = [[_aligned(table, ids) for _, table in group] for group in tables]
     patients = None if slides is None else patients_of(slides, ids)
-    report: dict[str, Any] = {
-        "first_files": names[0],
-        "second_files": names[1],
-        "slides": len(ids),
-        "patients": None if patients is None else len({name or (index,) for index, name in enumerate(patients)}),
-        **compare(labels, *runs, patients=patients, resamples=resamples, seed=seed),
-        "delong": None,
-    }
+    comparison = compare(labels, *runs, patients=patients, resamples=resamples, seed=seed)
     pair = len(reference.class_names) == 2 and len(runs[0]) == len(runs[1]) == 1
-    if pair and report["bootstrap"]["units"] >= FEWEST_UNITS:
-        found = delong(labels, *(np.asarray(group[0].probabilities)[:, 1] for group in runs))
-        report["delong"] = found and asdict(found)
+    tested = pair and comparison.bootstrap.drawn.units >= FEWEST_UNITS
+    found = ComparedFiles(
+        first_files=tuple(names[0]),
+        second_files=tuple(names[1]),
+        slides=len(ids),
+        patients=None if patients is None else len({name or (index,) for index, name in enumerate(patients)}),
+        comparison=comparison,
+        delong=delong(labels, *(np.asarray(group[0].probabilities)[:, 1] for group in runs)) if tested else None,
+    )
     with outputs:
-        write_json(Path(output_dir) / "comparison.json", report)
-        _write_summary(Path(output_dir) / "comparison.md", report)
-    said = in_words(report["auc"]["difference"], report["bootstrap"]["no_interval"].get("auc"), sign="+")
-    _LOGGER.info("AUC second - first: %s", said)
-    return report
+        write_json(Path(output_dir) / "comparison.json", found.to_json())
+        _write_summary(Path(output_dir) / "comparison.md", found)
+    _LOGGER.info("AUC second - first: %s", comparison.metrics["auc"].difference.in_words(sign="+"))
+    return found
 
 
 def _require_same_slides(reference_path: str, reference: PredictionTable, path: str, table: PredictionTable) -> None:
@@ -198,55 +280,27 @@ def patients_of(slides: str | Path, ids: Sequence[str], names: Names = AS_THEY_A
     return [patient_of[name] for name in ids]
 
 
-def _write_summary(path: Path, report: dict[str, Any]) -> None:
+def _write_summary(path: Path, found: ComparedFiles) -> None:
     """Write the comparison as one page of Markdown."""
-    rows = [
-        f"| {name} | {_text(report[name]['first'])} | {_text(report[name]['second'])} | "
-        f"{_text(report[name]['difference'], sign='+')} | {_p(report[name]['difference']['p'])} | "
-        f"{report['bootstrap']['used'][name]:,} |"
-        for name in METRICS
-    ]
-    unit, drawn = report["bootstrap"]["unit"], report["bootstrap"]["resamples"]
-    missing = missing_in_words(report["bootstrap"]["no_interval"])
-    runs = len(report["first_files"]), len(report["second_files"])
-    lines = [
-        "# Comparison",
-        "",
-        f"First: {', '.join(f'`{name}`' for name in report['first_files'])}.",
-        f"Second: {', '.join(f'`{name}`' for name in report['second_files'])}.",
-        "",
-        f"{report['slides']} slides, the same in both; research only, not for diagnosis.",
-        "",
-        "| metric | first | second | second - first | p | resamples |",
-        "|---|---|---|---|---|---|",
-        *rows,
-        "",
-        f"Intervals and p: paired percentile bootstrap over {unit}s"
-        + (f" and over {runs[0]} and {runs[1]} runs" if max(runs) > 1 else "")
-        + f", {drawn} resamples, seed {report['seed']}; the last column counts those in which both figures are defined. Eight "
-        "metrics are "
-        "compared: no p is corrected for that.",
-        *(["", f"Without an interval of the difference: {missing}."] if missing else []),
-        "",
-    ]
-    found = report["delong"]
-    if found:
-        low, high = found["ci95"]
-        lines += [
-            f"DeLong's test of the two AUC (slides taken as independent, patients ignored): difference {found['difference']:+.3f} "
-            f"({low:+.3f} to {high:+.3f}), p {_p(found['p'])}.",
-            "",
-        ]
-    with atomic_path(path) as partial:
-        partial.write_text("\n".join(lines), encoding="utf-8")
+    comparison = found.comparison
+    write_markdown(
+        path,
+        PAGE,
+        found=found,
+        comparison=comparison,
+        drawn=comparison.bootstrap.drawn,
+        runs=(len(found.first_files), len(found.second_files)),
+        missing=missing_in_words(comparison.differences),
+        text=_text,
+        p=_p,
+    )
 
 
-def _text(figure: dict[str, Any], sign: str = "") -> str:
-    if figure["value"] is None:
+def _text(figure: Estimate, sign: str = "") -> str:
+    if figure.value is None:
         return "undefined"
-    ends = ends_in_words(figure["ci95"], sign=sign)
-    return f"{figure['value']:{sign}.3f} ({ends or 'no interval'})"
+    return f"{figure.value:{sign}.3f} ({figure.ends_in_words(sign=sign) or 'no interval'})"
 
 
 def _p(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
+    return number(value, form=".3f" if value is None or value >= 0.001 else ".1e")

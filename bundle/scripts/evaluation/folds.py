@@ -1,25 +1,72 @@
 """What k folds say together: figures of each, their mean and deviation, and the pooled out-of-fold predictions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..common.errors import RequestError
-from ..common.files import atomic_path, write_json
-from ..common.json_files import NONE, NUMBER, Kind, read_json
+from ..common.files import write_json
+from ..common.markdown import write_markdown
 from .bootstrap import evaluate
-from .interval import ends_in_words, missing_in_words
+from .interval import missing_in_words
+from .measured import Metrics, read_metrics
 from .metrics import METRICS
 from .predictions import read_predictions, write_predictions
 
 SUMMARY = ("predictions.csv", "metrics.json", "folds.json", "report.md")
+PAGE = Path(__file__).parent / "templates" / "folds.md.jinja"
+
+
+@dataclass(frozen=True)
+class Fold:
+    """The evaluation of one fold.
+
+    Attributes:
+        fold: its name.
+        slides: that it tested.
+        threshold: of its decisions; None for more than two classes.
+        values: of its metrics, by the names of `METRICS`; None where undefined.
+    """
+
+    fold: str
+    slides: int
+    threshold: float | None
+    values: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class OverFolds:
+    """A metric over the folds; None where it is undefined in one of them.
+
+    Attributes:
+        mean: of the folds' values.
+        sd: their deviation, which is no standard error of the mean: the folds share training slides.
+    """
+
+    mean: float | None
+    sd: float | None
+
+
+@dataclass(frozen=True)
+class FoldSummary:
+    """What k folds say together: ``folds`` in order, and ``over_folds`` by the names of `METRICS`."""
+
+    folds: tuple[Fold, ...]
+    over_folds: Mapping[str, OverFolds]
+
+    def to_json(self) -> dict[str, object]:
+        """The content of ``folds.json``."""
+        folds = [
+            {"fold": one.fold, "slides": one.slides, "threshold": one.threshold, **one.values} for one in self.folds
+        ]
+        return {"folds": folds, **{name: asdict(one) for name, one in self.over_folds.items()}}
 
 
 def summarise_folds(
     folders: Sequence[Path], output_dir: str | Path, *, patient_of: dict[str, str | None], seed: int = 0
-) -> dict[str, Any]:
+) -> FoldSummary:
     """Write ``predictions.csv`` (each slide by the network that never saw it), its ``metrics.json``, ``folds.json``, ``report.md``.
 
     Args:
@@ -29,17 +76,15 @@ def summarise_folds(
         seed: of the bootstrap.
 
     Returns:
-        the content of ``folds.json``: the figures of each fold, and ``mean`` and ``sd`` over the folds. That deviation is no
-        standard error of the mean: the folds share training slides.
+        the content of ``folds.json``.
 
     Raises:
         RequestError: a slide was tested in two folds, or the folds have other classes.
     """
     output = Path(output_dir)
     tables = [read_predictions(folder / "predictions.csv") for folder in folders]
-    fields: dict[str, Kind] = {"threshold": (*NUMBER, NONE), **{f"{name}.value": (*NUMBER, NONE) for name in METRICS}}
     expected = "what evaluating writes: remove that fold's folder and run the same command again"
-    metrics = [read_json(folder / "metrics.json", expected=expected, fields=fields) for folder in folders]
+    metrics = [read_metrics(folder / "metrics.json", expected=expected) for folder in folders]
     names = tables[0].class_names
     rows = [prediction for table in tables for prediction in table.predictions]
     ids = [prediction.slide_id for prediction in rows]
@@ -59,62 +104,34 @@ def summarise_folds(
         patients=[patient_of[name] for name in ids],
         seed=seed,
     )
-    write_json(output / "metrics.json", pooled)
-    report: dict[str, Any] = {
-        "folds": [
-            {
-                "fold": folder.name,
-                "slides": len(table.predictions),
-                "threshold": figures["threshold"],
-                **{name: figures[name]["value"] for name in METRICS},
-            }
-            for folder, table, figures in zip(folders, tables, metrics, strict=True)
-        ]
-    }
-    for name in METRICS:
-        values = [fold[name] for fold in report["folds"]]
-        defined = None not in values
-        report[name] = {
-            "mean": float(np.mean(values)) if defined else None,
-            "sd": float(np.std(values, ddof=1)) if defined and len(values) > 1 else None,
-        }
-    write_json(output / "folds.json", report)
-    _write_summary(output / "report.md", report, pooled, slides=len(rows))
-    return report
+    write_json(output / "metrics.json", pooled.to_json())
+    summary = FoldSummary(
+        folds=tuple(
+            Fold(folder.name, len(table.predictions), found.threshold, {name: found[name].value for name in METRICS})
+            for folder, table, found in zip(folders, tables, metrics, strict=True)
+        ),
+        over_folds={name: _over_folds([found[name].value for found in metrics]) for name in METRICS},
+    )
+    write_json(output / "folds.json", summary.to_json())
+    _write_page(output / "report.md", summary, pooled, slides=len(rows))
+    return summary
 
 
-def _write_summary(path: Path, report: dict[str, Any], pooled: dict[str, Any], *, slides: int) -> None:
-    folds, drawn = report["folds"], pooled["bootstrap"]
-    missing = missing_in_words(drawn["no_interval"])
-    lines = [
-        f"# {len(folds)} folds",
-        "",
-        f"{slides} slides, each tested once by a network that never saw it; research only, not for diagnosis.",
-        "",
-        f"| metric | {' | '.join(fold['fold'] for fold in folds)} | mean (sd) | pooled (95 % interval) | resamples |",
-        f"|---|{'---|' * len(folds)}---|---|---|",
-    ]
-    for name in METRICS:
-        mean, deviation = report[name]["mean"], report[name]["sd"]
-        cells = [
-            *(_text(fold[name]) for fold in folds),
-            f"{_text(mean)} ({_text(deviation)})",
-            f"{_text(pooled[name]['value'])} ({ends_in_words(pooled[name]['ci95']) or 'no interval'})",
-            f"{drawn['used'][name]:,}",
-        ]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    lines += [
-        "",
-        "Epoch, temperature and threshold of each fold come from its own validation slides. The deviation over folds is no "
-        "standard error: folds share training slides. Pooled: all out-of-fold predictions together, each decided by its fold's "
-        f"threshold; percentile bootstrap over {drawn['unit']}s, {drawn['resamples']} resamples, seed {pooled['seed']}, of "
-        f"{drawn['units']} {drawn['unit']}s; the last column counts the resamples in which a metric is defined.",
-        *(["", f"Without an interval: {missing}."] if missing else []),
-        "",
-    ]
-    with atomic_path(path) as partial:
-        partial.write_text("\n".join(lines), encoding="utf-8")
+def _over_folds(values: Sequence[float | None]) -> OverFolds:
+    defined = [value for value in values if value is not None]
+    if len(defined) < len(values):
+        return OverFolds(None, None)
+    return OverFolds(float(np.mean(defined)), float(np.std(defined, ddof=1)) if len(defined) > 1 else None)
 
 
-def _text(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+def _write_page(path: Path, summary: FoldSummary, pooled: Metrics, *, slides: int) -> None:
+    write_markdown(
+        path,
+        PAGE,
+        folds=summary.folds,
+        over_folds=summary.over_folds,
+        pooled=pooled,
+        drawn=pooled.bootstrap.drawn,
+        missing=missing_in_words(pooled.figures),
+        slides=slides,
+    )

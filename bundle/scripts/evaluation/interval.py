@@ -1,6 +1,6 @@
 """A figure and its bootstrap interval, or the reason why it has none."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,9 +53,26 @@ class Estimate:
     used: int
     reason: str | None
 
-    def as_json(self) -> dict[str, Any]:
+    @classmethod
+    def from_json(cls, stated: Mapping[str, Any], *, used: int, reason: str | None) -> "Estimate":
+        """Read :meth:`to_json` again, and what is stated elsewhere."""
+        low, high = stated["ci95"]
+        return cls(stated["value"], None if low is None or high is None else (float(low), float(high)), used, reason)
+
+    def to_json(self) -> dict[str, float | list[float | None] | None]:
         """The figure as it stands in ``metrics.json``: without an interval both of its ends are None."""
         return {"value": self.value, "ci95": list(self.ci95 or (None, None))}
+
+    def in_words(self, *, sign: str = "") -> str:
+        """The figure with its interval, or with the reason why it has none; ``sign`` "+" writes that of positive numbers, too."""
+        if self.value is None:
+            return "undefined"
+        ends = self.ends_in_words(sign=sign)
+        return f"{self.value:{sign}.3f} ({f'95 % interval {ends}' if ends else f'no interval: {self.reason}'})"
+
+    def ends_in_words(self, *, sign: str = "") -> str:
+        """Both ends of the interval; an empty text where there is none."""
+        return "" if self.ci95 is None else f"{self.ci95[0]:{sign}.3f} to {self.ci95[1]:{sign}.3f}"
 
 
 def estimate(value: float, spread: Floats, drawn: Drawn, *, undefined: str = "undefined") -> Estimate:
@@ -80,40 +97,40 @@ def estimate(value: float, spread: Floats, drawn: Drawn, *, undefined: str = "un
     return Estimate(float(value), (float(low), float(high)), used, None)
 
 
-def described(drawn: Drawn, resamples: int, estimates: Mapping[str, Estimate]) -> dict[str, Any]:
-    """Say for a report what was drawn, in how many resamples each figure is defined, and why a figure has no interval."""
-    return {
-        "resamples": resamples,
-        "unit": drawn.unit,
-        "units": drawn.units,
-        "used": {name: found.used for name, found in estimates.items()},
-        "no_interval": {name: found.reason for name, found in estimates.items() if found.reason is not None},
-    }
+@dataclass(frozen=True)
+class Bootstrap:
+    """What the intervals of some figures were drawn from.
 
-
-def in_words(figure: Mapping[str, Any], reason: str | None, *, sign: str = "") -> str:
-    """Return a figure of a report with its interval or the reason for which it has none.
-
-    Args:
-        figure: as `Estimate.as_json` gives it.
-        reason: its entry in ``no_interval``, if any.
-        sign: "+" writes the sign of positive numbers, too.
+    Attributes:
+        drawn: what each resample drew.
+        resamples: number of resamples.
+        degenerate: how many of them lack a class; None where that says nothing.
     """
-    if figure["value"] is None:
-        return "undefined"
-    value, ends = f"{figure['value']:{sign}.3f}", ends_in_words(figure["ci95"], sign=sign)
-    return f"{value} (95 % interval {ends})" if ends else f"{value} (no interval: {reason})"
+
+    drawn: Drawn
+    resamples: int
+    degenerate: int | None = None
+
+    def to_json(self, figures: Mapping[str, Estimate]) -> dict[str, object]:
+        """What a report says of them: beside all that, in how many resamples each figure is defined, and why some have no interval."""
+        return {
+            "resamples": self.resamples,
+            "unit": self.drawn.unit,
+            "units": self.drawn.units,
+            "used": {name: found.used for name, found in figures.items()},
+            "no_interval": reasons(figures),
+            **({} if self.degenerate is None else {"degenerate": self.degenerate}),
+        }
 
 
-def ends_in_words(ends: Sequence[float | None], *, sign: str = "") -> str:
-    """Return both ends of an interval; an empty text where there is none."""
-    low, high = ends
-    return "" if low is None or high is None else f"{low:{sign}.3f} to {high:{sign}.3f}"
+def reasons(figures: Mapping[str, Estimate]) -> dict[str, str]:
+    """Return why figures have no interval, by the name of the figure."""
+    return {name: found.reason for name, found in figures.items() if found.reason is not None}
 
 
-def missing_in_words(reasons: Mapping[str, str]) -> str:
+def missing_in_words(figures: Mapping[str, Estimate]) -> str:
     """Say which figures have no interval, reason by reason; an empty text where all have one."""
     names_of: dict[str, list[str]] = {}
-    for name, reason in reasons.items():
+    for name, reason in reasons(figures).items():
         names_of.setdefault(reason, []).append(name)
     return "; ".join(f"{', '.join(names)} ({reason})" for reason, names in names_of.items())

@@ -1,7 +1,8 @@
 """The stage ``localising``: hit rate, FROC, cell AUC and Dice of a cohort's heat maps, with bootstrap intervals."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from numpy.typing import NDArray
 
 from ..common.errors import RequestError
 from ..common.files import write_csv, write_json
+from ..common.markdown import number
 from ..common.option_table import checked
 from ..common.outputs import HeldOutputs
 from ..evaluation.bootstrap import drawn_from, resample_weights
-from ..evaluation.interval import Drawn, Estimate, described, estimate
+from ..evaluation.interval import Bootstrap, Drawn, Estimate, estimate
 from .inputs import read_mapped_slides
 from .plot import write_froc_plot
 from .scores import MAP_KINDS, SlideScores, score_slide
@@ -33,6 +35,60 @@ COLUMNS = (
 Floats = NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class BestThreshold:
+    """The threshold of highest pooled Dice on these slides: an honest choice on validation slides, a flattering one elsewhere."""
+
+    threshold: float
+    dice_pooled: float
+
+
+@dataclass(frozen=True)
+class Localisation:
+    """How well the heat maps of a cohort show its lesions.
+
+    Attributes:
+        slides: that were scored.
+        positive: those with a lesion by their label.
+        correctly_called: positive ones that were called so.
+        lesions: of all slides.
+        figures: with their intervals, by name.
+        beside: what is said beside a figure, by its name and its own.
+        curve: FROC curve: false positives per slide, and sensitivity, (P,) each.
+        sensitivity: at the false positives that the FROC score averages over.
+        best_threshold: of the map.
+        bootstrap: what the intervals were drawn from.
+        seed: of the bootstrap.
+    """
+
+    slides: int
+    positive: int
+    correctly_called: int
+    lesions: int
+    figures: Mapping[str, Estimate]
+    beside: Mapping[str, Mapping[str, float | None]]
+    curve: tuple[Floats, Floats]
+    sensitivity: Mapping[float, float]
+    best_threshold: BestThreshold
+    bootstrap: Bootstrap
+    seed: int
+
+    def to_json(self) -> dict[str, object]:
+        """The content of ``localisation.json``, but for what was asked."""
+        sensitivity = {f"{rate:g}": found for rate, found in self.sensitivity.items()}
+        beside: dict[str, Mapping[str, object]] = {**self.beside, "froc": {"sensitivity": sensitivity}}
+        return {
+            "slides": self.slides,
+            "positive": self.positive,
+            "correctly_called": self.correctly_called,
+            "lesions": self.lesions,
+            **{name: {**one.to_json(), **beside.get(name, {})} for name, one in self.figures.items()},
+            "best_threshold": asdict(self.best_threshold),
+            "seed": self.seed,
+            "bootstrap": self.bootstrap.to_json(self.figures),
+        }
+
+
 def localise(
     predictions_dir: str | Path,
     dataset_dir: str | Path,
@@ -46,7 +102,7 @@ def localise(
     seed: int = 0,
     replace: bool = False,
     **inputs: Any,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Score the heat maps that inference left and write ``localisation.json``, ``localisation.csv`` and ``froc.png``.
 
     Args:
@@ -95,8 +151,9 @@ def localise(
     outputs.check()
     slides = read_mapped_slides(predictions_dir, dataset_dir, **inputs)
     scores = [score_slide(one, kind=kind, threshold=threshold, lowest=lowest, nms_cells=nms_cells) for one in slides]
-    report, curve = summarise(scores, resamples=resamples, seed=seed)
-    report |= {
+    found = summarise(scores, resamples=resamples, seed=seed)
+    report = {
+        **found.to_json(),
         "map": kind,
         "threshold": threshold,
         "lowest": lowest,
@@ -105,20 +162,19 @@ def localise(
     }
     with outputs:
         write_csv(output / "localisation.csv", COLUMNS, (_row(one) for one in scores))
-        write_froc_plot(output / "froc.png", *curve, report["froc"])
+        write_froc_plot(output / "froc.png", *found.curve, found.figures["froc"], found.sensitivity)
         write_json(output / "localisation.json", report)
-    hit, froc = report["hit_rate"], report["froc"]
+    hit, froc = found.figures["hit_rate"], found.figures["froc"]
     _LOGGER.info(
         "hottest cell in the lesion: %s of %d correctly called positive slides (chance %s); FROC %s on %d slides, %d lesions",
-        _text(hit["value"]), hit["slides"], _text(hit["chance"]), _text(froc["value"]), len(slides), report["lesions"],
+        number(hit.value), found.correctly_called, number(found.beside["hit_rate"]["chance"]), number(froc.value), len(slides),
+        found.lesions,
     )  # fmt: skip
     return report
 
 
-def summarise(
-    scores: Sequence[SlideScores], *, resamples: int, seed: int
-) -> tuple[dict[str, Any], tuple[Floats, Floats]]:
-    """Return the cohort's figures with 95 % intervals, and its FROC curve: false positives a slide, and sensitivity.
+def summarise(scores: Sequence[SlideScores], *, resamples: int, seed: int) -> Localisation:
+    """Return the cohort's figures with 95 % intervals, and its FROC curve.
 
     The hit rate is that of the correctly called positive slides, beside that of all positive ones; everything else counts all
     slides.
@@ -131,28 +187,26 @@ def summarise(
     right = positive & np.array([slide.called for slide in slides])
     chance, aucs = (np.array([getattr(one, name) for one in scores]) for name in ("chance", "cell_auc"))
     curve, _ = _froc(scores, np.ones(len(scores)))
-    found = _estimates(scores, positive, right, weights, drawn)
-    sensitivity = {f"{rate:g}": float(np.interp(rate, curve[0][::-1], curve[1][::-1])) for rate in FALSE_POSITIVES}
     false_positives = float(np.mean([(one.detections[0] >= one.threshold).sum() for one in scores]))
-    beside: dict[str, dict[str, Any]] = {
-        "hit_rate": {"slides": int(right.sum()), "chance": _share(chance, right)},
-        "hit_rate_all_positives": {"slides": int(positive.sum()), "chance": _share(chance, positive)},
-        "froc": {"sensitivity": sensitivity},
-        "lesion_hit_rate": {"false_positives_a_slide": false_positives},
-        "cell_auc": {"slides": int(np.isfinite(aucs).sum())},
-        "dice": {"slides": sum(bool(slide.lesion.any()) for slide in slides)},
-    }
-    report: dict[str, Any] = {
-        "slides": len(slides),
-        "positive": int(positive.sum()),
-        "correctly_called": int(right.sum()),
-        "lesions": int(sum(one.lesions.max() for one in scores)),
-        **{name: one.as_json() | beside.get(name, {}) for name, one in found.items()},
-        "best_threshold": _best_threshold(scores),
-        "seed": seed,
-        "bootstrap": described(drawn, resamples, found),
-    }
-    return report, curve
+    return Localisation(
+        slides=len(slides),
+        positive=int(positive.sum()),
+        correctly_called=int(right.sum()),
+        lesions=int(sum(one.lesions.max() for one in scores)),
+        figures=_estimates(scores, positive, right, weights, drawn),
+        beside={
+            "hit_rate": {"slides": int(right.sum()), "chance": _share(chance, right)},
+            "hit_rate_all_positives": {"slides": int(positive.sum()), "chance": _share(chance, positive)},
+            "lesion_hit_rate": {"false_positives_a_slide": false_positives},
+            "cell_auc": {"slides": int(np.isfinite(aucs).sum())},
+            "dice": {"slides": sum(bool(slide.lesion.any()) for slide in slides)},
+        },
+        curve=curve,
+        sensitivity={rate: float(np.interp(rate, curve[0][::-1], curve[1][::-1])) for rate in FALSE_POSITIVES},
+        best_threshold=_best_threshold(scores),
+        bootstrap=Bootstrap(drawn, resamples),
+        seed=seed,
+    )
 
 
 def _estimates(
@@ -199,17 +253,16 @@ def _froc(scores: Sequence[SlideScores], weights: Floats) -> tuple[tuple[Floats,
     return curve, float(compute_froc_score(*curve, eval_thresholds=FALSE_POSITIVES))
 
 
-def _best_threshold(scores: Sequence[SlideScores]) -> dict[str, float]:
-    """The threshold of highest pooled Dice on these slides: an honest choice on validation slides, a flattering one elsewhere."""
+def _best_threshold(scores: Sequence[SlideScores]) -> BestThreshold:
     dice = [np.divide(*np.sum([one.overlap(threshold) for one in scores], axis=0)) for threshold in THRESHOLDS]
-    return {"threshold": THRESHOLDS[int(np.argmax(dice))], "dice_pooled": float(np.max(dice))}
+    return BestThreshold(THRESHOLDS[int(np.argmax(dice))], float(np.max(dice)))
 
 
 def _share(values: Floats, chosen: NDArray[np.bool_]) -> float | None:
     return float(values[chosen].mean()) if chosen.any() else None
 
 
-def _row(one: SlideScores) -> dict[str, Any]:
+def _row(one: SlideScores) -> dict[str, int | str]:
     slide, (false, true) = one.slide, one.detections
     return {
         "slide_id": slide.slide_id,
@@ -226,7 +279,3 @@ def _row(one: SlideScores) -> dict[str, Any]:
         "cell_auc": f"{one.cell_auc:.6g}" if np.isfinite(one.cell_auc) else "",
         "dice": f"{one.dice:.6g}" if np.isfinite(one.dice) else "",
     }
-
-
-def _text(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}"

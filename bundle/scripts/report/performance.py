@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,28 +10,17 @@ from sklearn.metrics import confusion_matrix
 
 from ..common.boundary import file_boundary
 from ..common.errors import RequestError
-from ..common.json_files import NONE, NUMBER, Kind, read_json
+from ..common.json_files import NUMBER, Kind, read_json
 from ..common.pseudonyms import AS_THEY_ARE, Names
 from ..evaluation.bootstrap import evaluate
 from ..evaluation.calibration import ReliabilityBin, reliability
 from ..evaluation.compare import patients_of
 from ..evaluation.curves import Curves, curves
-from ..evaluation.interval import in_words
-from ..evaluation.metrics import METRICS, Threshold, predicted_classes
+from ..evaluation.measured import Metrics, read_metrics
+from ..evaluation.metrics import Threshold, predicted_classes
 from ..evaluation.predictions import Prediction, read_predictions
 from .results import Inference
 
-METRICS_FIELDS: dict[str, Kind] = {
-    "threshold": (*NUMBER, NONE),
-    "seed": int,
-    "bootstrap.resamples": int,
-    "bootstrap.unit": str,
-    "bootstrap.units": int,
-    "bootstrap.no_interval": dict,
-    **{f"bootstrap.used.{name}": int for name in METRICS},
-    **{f"{name}.value": (*NUMBER, NONE) for name in METRICS},
-    **{f"{name}.ci95": list for name in METRICS},
-}
 CALIBRATION_FIELDS: dict[str, Kind] = {"temperature": NUMBER, "after.bins": list}
 SAME = 1e-4
 """Difference of probabilities up to which two predictions are of one slide by one model."""
@@ -46,7 +34,7 @@ class Performance:
         name: of the set of slides, for ids and headings: "evaluation" or "cohort".
         class_names: in the order of the network's outputs.
         predictions: of the slides, all with a label.
-        metrics: as in ``metrics.json``.
+        metrics: their metrics.
         curves: a pair (class, its curves) for class 1 of two, or for every class of more; a class with no or only slides of it is
             left out.
         bins: of the reliability diagram, on the calibrated scale.
@@ -58,7 +46,7 @@ class Performance:
     name: str
     class_names: tuple[str, ...]
     predictions: tuple[Prediction, ...]
-    metrics: dict[str, Any]
+    metrics: Metrics
     curves: tuple[tuple[str, Curves], ...]
     bins: tuple[ReliabilityBin, ...]
     confusion: NDArray[np.int64]
@@ -68,7 +56,7 @@ class Performance:
     @property
     def auc(self) -> str:
         """AUC with its interval, or with the reason why it has none."""
-        return in_words(self.metrics["auc"], self.metrics["bootstrap"]["no_interval"].get("auc"))
+        return self.metrics["auc"].in_words()
 
     @property
     def slide_set(self) -> str:
@@ -94,7 +82,7 @@ def of_evaluation(
     """
     folder = Path(folder)
     expected = "what evaluating writes: run it anew, or name its output folder with --evaluation_dir"
-    metrics = read_json(folder / "metrics.json", expected=expected, fields=METRICS_FIELDS)
+    metrics = read_metrics(folder / "metrics.json", expected=expected)
     calibration = read_json(folder / "calibration.json", expected=expected, fields=CALIBRATION_FIELDS)
     table = read_predictions(folder / "predictions.csv")
     card = inference.card
@@ -106,7 +94,7 @@ def of_evaluation(
     for what, found, wanted in (
         ("classes", list(table.class_names), list(inference.class_names)),
         ("temperature", calibration["temperature"], card.temperature),
-        ("threshold", metrics["threshold"], card.threshold),
+        ("threshold", metrics.threshold, card.threshold),
     ):
         if found != wanted:
             raise RequestError(
@@ -158,7 +146,7 @@ def _performance(
     name: str,
     class_names: Sequence[str],
     predictions: Sequence[Prediction],
-    metrics: dict[str, Any],
+    metrics: Metrics,
     bins: Sequence[ReliabilityBin],
     threshold: Threshold,
     patients: Sequence[str | None] | None,
@@ -166,9 +154,9 @@ def _performance(
     labels = np.array([prediction.label for prediction in predictions])
     probabilities = np.array([prediction.probabilities for prediction in predictions])
     shown = [1] if len(class_names) == 2 else range(len(class_names))
-    bootstrap = {"resamples": metrics["bootstrap"]["resamples"], "seed": metrics["seed"]}
+    drawn = {"resamples": metrics.bootstrap.resamples, "seed": metrics.seed}
     found = (
-        (class_names[index], curves(labels == index, probabilities[:, index], patients=patients, **bootstrap))
+        (class_names[index], curves(labels == index, probabilities[:, index], patients=patients, **drawn))
         for index in shown
     )
     return Performance(

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..dsnet.heat_map import GRAD_CAM, LESION_MAP, PATCH_MAP, MapKind
 from ..evaluation.calibration import ReliabilityBin
-from ..evaluation.interval import Estimate, in_words
+from ..evaluation.interval import Estimate
 from .performance import Performance
 from .results import Inference, SlideResult
 
@@ -36,7 +36,7 @@ def interval(ends: Sequence[float | None] | None, digits: int = 3) -> str:
 
 def with_interval(found: Estimate) -> str:
     """Return a figure with its interval, or with the reason why it has none."""
-    return in_words(found.as_json(), found.reason)
+    return found.in_words()
 
 
 def percent(share: float) -> str:
@@ -167,9 +167,8 @@ def _epoch(training: Mapping[str, Any]) -> str:
 
 
 def _validated(validation: Mapping[str, Any]) -> str:
-    return (
-        f"{validation['slides']} slides: AUC {in_words(validation['auc'], validation.get('no_interval'))}, chosen for"
-    )
+    auc = Estimate.from_json(validation["auc"], used=0, reason=validation.get("no_interval"))
+    return f"{validation['slides']} slides: AUC {auc.in_words()}, chosen for"
 
 
 LIMITS = (

@@ -88,7 +88,7 @@ def write_card(
         labels, probabilities, threshold=threshold, threshold_from="val", patients=collector.patients, seed=seed
     )
     # where no threshold separates the validation slides better than chance, choose_threshold falls back to 0.5
-    separates = not two_classes or validation["recall"]["value"] + validation["specificity"]["value"] > 1
+    separates = not two_classes or (validation["recall"].value or 0) + (validation["specificity"].value or 0) > 1
     span, name = table.channel_range, validated.key_metric_name
     card = ModelCard(
         class_names=tuple(table.class_names),
@@ -103,8 +103,8 @@ def write_card(
         weights_sha256=sha256_of(model),
         validation={
             "slides": len(labels),
-            "auc": validation["auc"],
-            "no_interval": validation["bootstrap"]["no_interval"].get("auc"),
+            "auc": validation["auc"].to_json(),
+            "no_interval": validation["auc"].reason,
         },
         training={
             "slides": len(trainer.data_loader.dataset),  # type: ignore[union-attr, arg-type]

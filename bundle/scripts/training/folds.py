@@ -11,7 +11,7 @@ from ..common.errors import RequestError, SlideError
 from ..common.exit_codes import EXIT_WRONG_REQUEST
 from ..common.files import sha256_of, writing_to
 from ..common.outputs import HeldOutputs
-from ..evaluation.folds import SUMMARY, summarise_folds
+from ..evaluation.folds import SUMMARY, FoldSummary, summarise_folds
 from ..slides.table import SlideRow, read_slides
 from .report import EVALUATION_FILES
 from .saved_state import STATE_NAME
@@ -31,7 +31,7 @@ def cross_validate(
     overlays: Sequence[str | Path] = (),
     seed: int = 0,
     replace: bool = False,
-) -> dict[str, Any]:
+) -> FoldSummary:
     """Train and test a network a fold, then sum up; a run that was stopped goes on where it stopped.
 
     Args:
@@ -91,10 +91,11 @@ def cross_validate(
             run_stage("training", files, {**common, "output_dir": log, **begun})
             evaluation = Path(bundle_root) / "configs" / "evaluate.yaml"
             run_stage("evaluating", [*files, evaluation], {**common, "output_dir": folder})
-        report = summarise_folds(folders, output, patient_of={row.slide_id: row.patient for row in rows}, seed=seed)
-    if report["auc"]["mean"] is not None:
-        _LOGGER.info("AUC of %d folds: mean %.3f; see %s", len(tables), report["auc"]["mean"], output / "report.md")
-    return report
+        summary = summarise_folds(folders, output, patient_of={row.slide_id: row.patient for row in rows}, seed=seed)
+    mean = summary.over_folds["auc"].mean
+    if mean is not None:
+        _LOGGER.info("AUC of %d folds: mean %.3f; see %s", len(tables), mean, output / "report.md")
+    return summary
 
 
 def run_stage(run_id: str, config_files: Sequence[str | Path], options: Mapping[str, Any]) -> None:

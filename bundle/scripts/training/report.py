@@ -3,16 +3,16 @@
 import logging
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from ..common.figure_words import shortened
-from ..common.files import atomic_path, write_json
+from ..common.files import write_json
+from ..common.markdown import write_markdown
 from ..common.pseudonyms import AS_THEY_ARE, Names
 from ..common.ranks import is_first
 from ..evaluation.bootstrap import Run, evaluate, resampled_metrics
 from ..evaluation.calibration import calibrated_predictions, reliability
-from ..evaluation.interval import ends_in_words, estimate, in_words, missing_in_words
-from ..evaluation.metrics import METRICS
+from ..evaluation.interval import estimate, missing_in_words
+from ..evaluation.measured import Metrics
 from ..evaluation.predictions import write_predictions
 from ..evaluation.reliability import write_reliability_plot
 from .evaluation import PredictionCollector
@@ -20,6 +20,11 @@ from .model_card import ModelCard
 
 EVALUATION_FILES = ("predictions.csv", "metrics.json", "calibration.json", "reliability.png", "report.md")
 """In the order in which they are written."""
+
+PAGE = Path(__file__).parent / "templates" / "evaluation.md.jinja"
+
+CALIBRATED = ("brier", "ece")
+"""Metrics that a calibration changes."""
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -32,7 +37,7 @@ def write_evaluation(
     split: str = "test",
     seed: int = 0,
     names: Names = AS_THEY_ARE,
-) -> dict[str, Any]:
+) -> Metrics | None:
     """Write what the model of ``card`` says of the slides in ``collector``, and how good that is; of several processes one writes.
 
     ``predictions.csv`` and ``metrics.json`` are about the calibrated probabilities, whose scale the card's threshold is on;
@@ -47,10 +52,10 @@ def write_evaluation(
         names: what slides are called in predictions.csv.
 
     Returns:
-        the metrics.
+        the metrics, in the process that has written them.
     """
     if not is_first():
-        return {}
+        return None
     names.keep()
     output = Path(output_dir)
     temperature, threshold, classes = card.temperature, card.threshold, card.class_names
@@ -67,16 +72,28 @@ def write_evaluation(
         patients=collector.patients,
         seed=seed,
     )
-    write_json(output / "metrics.json", metrics)
+    write_json(output / "metrics.json", metrics.to_json())
     before = resampled_metrics(labels, [Run(raw, threshold)], patients=collector.patients, seed=seed)
     bins = {"before": reliability(labels, raw), "after": reliability(labels, probabilities)}
-    calibration: dict[str, Any] = {"split": split, "temperature": temperature, "fitted_on": card.temperature_from}
-    for when in ("before", "after"):
-        calibration[when] = {"bins": [asdict(one) for one in bins[when]]}
-    for name in ("brier", "ece"):
-        calibration["before"][name] = estimate(before.values[name], before.spread[name], before.drawn).as_json()
-        calibration["after"][name] = metrics[name]
-    write_json(output / "calibration.json", calibration)
+    figures = {
+        "before": {name: estimate(before.values[name], before.spread[name], before.drawn) for name in CALIBRATED},
+        "after": {name: metrics[name] for name in CALIBRATED},
+    }
+    write_json(
+        output / "calibration.json",
+        {
+            "split": split,
+            "temperature": temperature,
+            "fitted_on": card.temperature_from,
+            **{
+                when: {
+                    "bins": [asdict(one) for one in bins[when]],
+                    **{name: figure.to_json() for name, figure in figures[when].items()},
+                }
+                for when in ("before", "after")
+            },
+        },
+    )
     titles = {"before": "as trained", "after": f"temperature {temperature:.2f}"}
     write_reliability_plot(
         output / "reliability.png",
@@ -84,61 +101,17 @@ def write_evaluation(
         probability=f"P({shortened(classes[1])})" if len(classes) == 2 else "highest probability",
         event=f"share of {shortened(classes[1])}" if len(classes) == 2 else "share of right ones",
     )
-    _write_summary(output / "report.md", metrics, calibration, card, slides=len(predictions))
-    _LOGGER.info("%s, %d slides of the split %s", _auc_in_words(metrics), len(predictions), split)
+    write_markdown(
+        output / "report.md",
+        PAGE,
+        metrics=metrics,
+        drawn=metrics.bootstrap.drawn,
+        missing=missing_in_words(metrics.figures),
+        calibration={name: (figures["before"][name], figures["after"][name]) for name in CALIBRATED},
+        card=card,
+        chosen_on=repr(card.threshold_from),
+        slides=len(predictions),
+        split=split,
+    )
+    _LOGGER.info("AUC %s, %d slides of the split %s", metrics["auc"].in_words(), len(predictions), split)
     return metrics
-
-
-def _remark(split: str) -> list[str]:
-    """What a reader must know of slides that the model has met; empty lines part paragraphs of Markdown."""
-    if split == "test":
-        return []
-    met = "trained on" if split == "train" else "chosen on, with its threshold and temperature"
-    return ["", f"These are slides that the model was {met}: the figures are no estimate for new slides."]
-
-
-def _write_summary(
-    path: Path, metrics: dict[str, Any], calibration: dict[str, Any], card: ModelCard, *, slides: int
-) -> None:
-    """Write the metrics and where the model comes from as one page of Markdown."""
-    drawn = metrics["bootstrap"]
-    missing = missing_in_words(drawn["no_interval"])
-    rows = []
-    for name in METRICS:
-        value, ends = metrics[name]["value"], ends_in_words(metrics[name]["ci95"])
-        figure = "undefined" if value is None else f"{value:.3f}"
-        rows.append(f"| {name} | {figure} | {ends or 'none'} | {drawn['used'][name]:,} |")
-    threshold = "highest probability" if card.threshold is None else f"P({card.class_names[1]}) >= {card.threshold:.3f}"
-    lines = [
-        "# Evaluation",
-        "",
-        f"{_auc_in_words(metrics)} on {slides} slides of the split {calibration['split']}; research only, not for diagnosis.",
-        *_remark(calibration["split"]),
-        "",
-        "| metric | value | 95 % interval | resamples |",
-        "|---|---|---|---|",
-        *rows,
-        "",
-        f"Decision: {threshold}, chosen on the split {card.threshold_from!r}. Intervals: percentile bootstrap over "
-        f"{drawn['unit']}s, {drawn['resamples']} resamples, seed {metrics['seed']}, of {drawn['units']} {drawn['unit']}s; the "
-        "last column counts the resamples in which a metric is defined.",
-        "",
-        *([f"Without an interval: {missing}.", ""] if missing else []),
-        f"Calibration: temperature {card.temperature:.3f} ({card.temperature_from or 'not fitted'}); "
-        + "; ".join(
-            f"{name} {calibration['before'][name]['value']:.3f} before, {calibration['after'][name]['value']:.3f} after"
-            for name in ("brier", "ece")
-        )
-        + ".",
-        "",
-        "![Reliability diagram](reliability.png)",
-        "",
-        f"Weights sha256 `{card.weights_sha256 or 'unknown'}`; patch encoder `{card.encoder}`.",
-        "",
-    ]
-    with atomic_path(path) as partial:
-        partial.write_text("\n".join(lines), encoding="utf-8")
-
-
-def _auc_in_words(metrics: dict[str, Any]) -> str:
-    return f"AUC {in_words(metrics['auc'], metrics['bootstrap']['no_interval'].get('auc'))}"
