@@ -174,6 +174,15 @@ def test_another_request_is_refused_unless_asked(tmp_path: Path) -> None:
     assert sorted(path.name for path in output.glob("[!.]*")) == ["fold0.csv", "fold1.csv", "fold2.csv", "split.json"]
 
 
+@pytest.mark.parametrize("kept_bytes", [0, 20])
+def test_a_truncated_record_of_a_split_is_noticed(tmp_path: Path, kept_bytes: int) -> None:
+    table, record = write(tmp_path, rows_of()), tmp_path / "splits" / "split.json"
+    split_slides(table, record.parent)
+    record.write_bytes(record.read_bytes()[:kept_bytes])
+    with pytest.raises(RequestError, match=r"split\.json: .*was changed,"):
+        split_slides(table, record.parent)
+
+
 def test_a_split_changed_by_hand_is_noticed(tmp_path: Path) -> None:
     table, output = write(tmp_path, rows_of()), tmp_path / "splits"
     (path,) = split_slides(table, output)

@@ -11,7 +11,7 @@ import argparse
 import logging
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -129,7 +129,7 @@ def _value(name: str, text: str, config: ConfigParser) -> Any:
         raise RequestError(f"{name} {shown(text)}: {error}") from error
 
 
-def _study(asked: argparse.Namespace, options: dict[str, Any]) -> int:
+def _study(asked: argparse.Namespace, options: Mapping[str, Any]) -> int:
     if asked.mixed_dataset_dir and len(asked.mixed_dataset_dir) != len(asked.dataset_dir):
         raise RequestError("--mixed_dataset_dir: expected one for each --dataset_dir, in the same order")
     datasets = _datasets(asked.dataset_dir, asked.slides, options)
@@ -184,7 +184,7 @@ def _study(asked: argparse.Namespace, options: dict[str, Any]) -> int:
         return 1 if failed else 0
 
 
-def _datasets(folders: Sequence[Path], tables: Sequence[Path], options: dict[str, Any]) -> list[Dataset]:
+def _datasets(folders: Sequence[Path], tables: Sequence[Path], options: Mapping[str, Any]) -> list[Dataset]:
     """Every folder with every table; without tables, with its own."""
     of_tables = [{"slides": str(table.resolve())} for table in tables] or [{}]
     return [Dataset(folder, {**options, **of_table}) for folder in folders for of_table in of_tables]

@@ -1,5 +1,6 @@
 """The datasets of a study, and which rows they serve."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,7 @@ class Dataset:
     """
 
     folder: Path
-    options: dict[str, Any]
+    options: Mapping[str, Any]
 
     @property
     def name(self) -> str:

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import resource
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
@@ -63,7 +63,7 @@ class Run:
     dataset_dir: Path
     dataset_digest: str
     folder: Path
-    options: dict[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def request(self) -> dict[str, Any]:
@@ -200,7 +200,7 @@ def _execute(run: Run, parent: int) -> None:
     run.execute()
 
 
-def _run_stage(run_id: str, files: Sequence[str], options: dict[str, Any]) -> None:
+def _run_stage(run_id: str, files: Sequence[str], options: Mapping[str, Any]) -> None:
     workflow = ConfigWorkflow(
         config_file=list(files),
         meta_file=str(CONFIGS / "metadata.json"),

@@ -106,7 +106,7 @@ def read_result(
     )
 
 
-def summarise(results: Mapping[str, Sequence[Result]]) -> list[dict[str, Any]]:
+def summarise(results: Mapping[str, Sequence[Result]]) -> list[dict[str, object]]:
     """Return one record of `COLUMNS` a row, in the paper's order; figures that cannot be had are None."""
     full = {(result.dataset, result.seed): result for result in results.get(FULL, ())}
     records = []
@@ -114,7 +114,7 @@ def summarise(results: Mapping[str, Sequence[Result]]) -> list[dict[str, Any]]:
         row, runs = ROWS[name], results[name]
         pairs = [(run, full[run.dataset, run.seed]) for run in runs if (run.dataset, run.seed) in full]
         fewest = min((run.drawn for run in runs), key=lambda drawn: drawn.units)
-        record: dict[str, Any] = {
+        record: dict[str, object] = {
             "row": name,
             "table": row.table,
             "title": row.title,

@@ -1,5 +1,6 @@
 """The paper's patch-wise methods on V, with a perceptron in the CNN's place: patches are taught the label of their slide."""
 
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -28,7 +29,9 @@ class PatchClassifier(Baseline):
 
     map_source = "patches"
 
-    def __init__(self, num_classes: int, own: dict[str, Any], *, width: int, dropout: float, **common: Any) -> None:
+    def __init__(
+        self, num_classes: int, own: Mapping[str, object], *, width: int, dropout: float, **common: Any
+    ) -> None:
         super().__init__(num_classes, {"width": width, "dropout": dropout, **own}, **common)
         self.classifier = nn.Sequential(
             nn.Linear(self.embedding_channels, width),

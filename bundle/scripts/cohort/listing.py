@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from ..common.errors import RequestError
 from ..common.files import relative_to, write_csv
@@ -82,7 +81,7 @@ def write_listing(
     return rows
 
 
-def builder_options(builder: Callable[[str | Path], Cohort]) -> dict[str, Any]:
+def builder_options(builder: Callable[[str | Path], Cohort]) -> dict[str, object]:
     """The options that a config has given to a builder."""
     return dict(builder.keywords) if isinstance(builder, partial) else {}
 

@@ -3,11 +3,10 @@
 import hashlib
 import json
 import logging
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +15,13 @@ from sklearn.model_selection import StratifiedGroupKFold
 from ..common.errors import RequestError
 from ..common.files import sha256_of, write_json
 from ..common.outputs import HeldOutputs
-from ..slides.table import SPLITS, SlideRow, class_names, copy_table, label_index, read_slides
+from ..slides.table import SlideRow, class_names, copy_table, label_index, read_slides
+from .split_counts import SplitCount, deviations_of, in_words, patients_in, split_counts
 
 _LOGGER = logging.getLogger(__name__)
 
 FORMAT = "dsnet-split/1"
 MAX_PARTS = 20  # a share is rounded to parts of at most this many: 0.15 is 3 of 20
-TOLERANCE = 0.05
-"""Difference between a share that was asked for and one that came out, from which on it is said."""
 
 Indices = NDArray[np.int64]
 
@@ -68,7 +66,7 @@ def split_slides(
         )
     source, output = Path(slides), Path(output_dir)
     rows = read_slides(source)
-    request: dict[str, Any] = {
+    request = {
         "table": _digest(rows, keep_test=keep_test),
         "folds": folds,
         "test_share": None if folds or keep_test else test_share,
@@ -90,18 +88,22 @@ def split_slides(
     asked = {"train": 1 - share - val_share, "val": val_share, "test": None if keep_test else share}
     if unlabelled := sum(row.label is None for row in rows):
         _LOGGER.warning("%d of %d slides have no label and are in no split", unlabelled, len(rows))
-    report: dict[str, Any] = {"format": FORMAT, "request": request, "files": {}, "splits": {}, "deviations": {}}
+    files, counts, deviations = dict[str, str](), dict[str, dict[str, SplitCount]](), dict[str, list[str]]()
     with outputs:
         for name, split_of in zip(names, splits, strict=True):
             copy_table(source, output / name, {"split": split_of})
             read_slides(output / name)  # checks once more that no patient is in two splits
-            report["files"][name] = sha256_of(output / name)
-            report["splits"][name] = counts = _counts(rows, split_of, asked)
-            report["deviations"][name] = deviations = _deviations(counts)
-            if deviations:
-                _LOGGER.warning("%s: shares that whole patients cannot meet: %s", name, "; ".join(deviations))
-            _LOGGER.info("%s: %s", name, ", ".join(_in_words(split, count) for split, count in counts.items()))
-        write_json(output / "split.json", report)
+            files[name] = sha256_of(output / name)
+            counts[name] = split_counts(rows, split_of, asked)
+            deviations[name] = deviations_of(counts[name])
+            if deviations[name]:
+                _LOGGER.warning("%s: shares that whole patients cannot meet: %s", name, "; ".join(deviations[name]))
+            _LOGGER.info("%s: %s", name, ", ".join(in_words(split, count) for split, count in counts[name].items()))
+        splits_said = {name: {split: asdict(count) for split, count in own.items()} for name, own in counts.items()}
+        write_json(
+            output / "split.json",
+            {"format": FORMAT, "request": request, "files": files, "splits": splits_said, "deviations": deviations},
+        )
     return [output / name for name in names]
 
 
@@ -152,7 +154,7 @@ def assign_splits(
     if len(names) < 2 or not len(free):
         raise RequestError(f"{len(names)} classes in {len(rows)} slides, expected two or more: fill the column label")
     labels = np.array([label_index(rows[index], names) for index in free])
-    groups = _groups([rows[index] for index in free])
+    groups = patients_in([rows[index] for index in free])
     mixed = sum(len(set(labels[groups == group])) > 1 for group in set(groups))
     if mixed:
         _LOGGER.info("%d patients have slides of several classes; they stay together", mixed)
@@ -237,13 +239,6 @@ def _patients(labels: Indices, groups: Indices, classes: int) -> list[int]:
     return [len(np.unique(groups[labels == index])) for index in range(classes)]
 
 
-def _groups(rows: Sequence[SlideRow]) -> Indices:
-    """Number of each slide's patient; a pair cannot collide with a patient's name."""
-    keys = [("patient", row.patient) if row.patient else ("slide", row.slide_id) for row in rows]
-    number = {key: index for index, key in enumerate(dict.fromkeys(keys))}
-    return np.array([number[key] for key in keys])
-
-
 def _digest(rows: Sequence[SlideRow], *, keep_test: bool) -> str:
     """Hash of what a split depends on."""
     cells = [[row.slide_id, row.label, row.patient, row.split if keep_test else None] for row in rows]
@@ -253,47 +248,3 @@ def _digest(rows: Sequence[SlideRow], *, keep_test: bool) -> str:
 def _test_share(test_share: float, *, folds: int | None, keep_test: bool) -> float:
     """Share of the divided slides that is drawn for the test split."""
     return 1 / folds if folds else 0.0 if keep_test else test_share
-
-
-def _counts(
-    rows: Sequence[SlideRow], split_of: Sequence[str], asked: Mapping[str, float | None]
-) -> dict[str, dict[str, Any]]:
-    """Slides, patients and slides per class of every split, with their shares of what was divided and the share asked for.
-
-    A split that was kept as it is, and is not divided, has no shares: ``asked`` is None.
-    """
-    divided = Counter(row.label for row, own in zip(rows, split_of, strict=True) if own and asked[own] is not None)
-    counts: dict[str, dict[str, Any]] = {}
-    for split in SPLITS:
-        chosen = [row for row, own in zip(rows, split_of, strict=True) if own == split]
-        classes = Counter(row.label or "" for row in chosen)
-        kept = asked[split] is None
-        counts[split] = {
-            "slides": len(chosen),
-            "patients": len(set(_groups(chosen))) if chosen else 0,
-            "classes": dict(sorted(classes.items())),
-            "asked": asked[split],
-            "share": None if kept else len(chosen) / divided.total(),
-            "class_shares": None if kept else {name: classes[str(name)] / count for name, count in divided.items()},
-        }
-    return counts
-
-
-def _deviations(counts: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Say which shares differ from what was asked for by more than `TOLERANCE`."""
-    found = []
-    for split, count in counts.items():
-        if count["asked"] is None:
-            continue
-        shares = {"all slides": count["share"], **{f"class {name}": of for name, of in count["class_shares"].items()}}
-        found += [
-            f"{split} holds {share:.0%} of {what}, asked {count['asked']:.0%}"
-            for what, share in shares.items()
-            if abs(share - count["asked"]) > TOLERANCE
-        ]
-    return found
-
-
-def _in_words(split: str, count: Mapping[str, Any]) -> str:
-    share = "kept" if count["asked"] is None else f"{count['share']:.0%}, asked {count['asked']:.0%}"
-    return f"{split} {count['slides']} ({share})"

@@ -43,7 +43,7 @@ class Journal:
 
     path: Path
     stage: str
-    request: dict[str, Any]
+    request: dict[str, object]
     files: dict[str, tuple[str, ...]] = field(default_factory=dict)
     finished: bool = False
 
@@ -82,7 +82,7 @@ class Journal:
             return is_our_hdf5(path, damaged=True)
         return ANY in self.files[name] or sha256_of(path) in self.files[name]
 
-    def _line(self, name: str) -> dict[str, Any]:
+    def _line(self, name: str) -> dict[str, object]:
         return {"file": name, "sha256": list(self.files[name])}
 
     def _append(self, line: Mapping[str, Any]) -> None:

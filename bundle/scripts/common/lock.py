@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
@@ -66,7 +66,7 @@ def folder_lock(
         ) from error
     try:
         with atomic_path(owner, guarded=False) as partial:
-            content = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
+            content = _Owner(socket.gethostname(), os.getpid(), time.time())._asdict()
             partial.write_text(json.dumps(content), encoding="utf-8")
         yield
         owner.unlink(missing_ok=True)
@@ -95,11 +95,19 @@ def _is_empty(path: Path) -> bool:
     return path.is_file() and not path.is_symlink() and not path.stat().st_size
 
 
-def _owner_of(path: Path) -> dict[str, Any] | None:
+class _Owner(NamedTuple):
+    """The process that holds a lock; ``since``: seconds of the epoch."""
+
+    host: str
+    pid: int
+    since: float
+
+
+def _owner_of(path: Path) -> _Owner | None:
     """Read who holds a lock; None where nothing says so."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return {"host": str(content["host"]), "pid": int(content["pid"]), "since": float(content["since"])}
+        return _Owner(str(content["host"]), int(content["pid"]), float(content["since"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -136,4 +144,4 @@ def _described(owner: Path) -> str:
     content = _owner_of(owner)
     if content is None:
         return "its process is not known"
-    return f"process {content['pid']} on {content['host']} for {(time.time() - content['since']) / 60:.1f} minutes"
+    return f"process {content.pid} on {content.host} for {(time.time() - content.since) / 60:.1f} minutes"

@@ -60,7 +60,7 @@ class HeldOutputs:
         self.folder = Path(folder).absolute()
         self.shown = Path(folder)
         self.stage = stage
-        self.request: dict[str, Any] = json.loads(json.dumps(request, default=str))
+        self.request: dict[str, object] = json.loads(json.dumps(request, default=str))
         self.writes = tuple(writes)
         self.replace = replace
         self.continues = continues
@@ -126,7 +126,7 @@ class HeldOutputs:
             self._journal.finish()
         self._stack.close()
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_stack": None}
 
     def join(self) -> None:

@@ -32,7 +32,7 @@ def compare_methods(
     jobs: int = 1,
     reference: str = DSNET,
     options: Mapping[str, Any] | None = None,
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """Train and test methods, each once per seed, and write `TABLES`; runs that are done are kept.
 
     Args:
@@ -125,7 +125,7 @@ def _record(
     slides: Slides,
     item: Mapping[str, Any],
     reference: str,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The row of one method."""
     mine = outcomes[method.name]
     folder = next(run.folder for run in runs if run.seed == mine[0].seed)

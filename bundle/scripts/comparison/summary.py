@@ -1,21 +1,21 @@
 """What the runs of each method come to: AUC, balanced accuracy, the difference to DSNet, cost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.stats import t as student
 
 from ..ablations.runs import Run as Training
 from ..common.errors import RequestError
-from ..common.json_files import read_json
+from ..common.json_files import NUMBER, read_json
 from ..evaluation.bootstrap import RESAMPLES, Run, resampled_metrics
 from ..evaluation.compare import compare
 from ..evaluation.interval import Drawn, Estimate, estimate
 from ..evaluation.metrics import Floats, Ints
 from ..evaluation.predictions import read_predictions
 from ..training.card import read_card
+from ..training.slide_item import SlideItem
 from .cost import Cost
 
 COLUMNS = (
@@ -41,7 +41,7 @@ class Slides:
     ids: tuple[str, ...]
 
     @classmethod
-    def of(cls, items: Sequence[Mapping[str, Any]]) -> "Slides":
+    def of(cls, items: Sequence[SlideItem]) -> "Slides":
         """From the items of :class:`..training.table.EmbeddingTable`."""
         return cls(
             np.array([item["label"] for item in items], dtype=np.int64),
@@ -87,7 +87,11 @@ def read_outcome(training: Training, slides: Slides) -> Outcome:
             f"{path}: other slides than the test slides of the dataset: remove that folder, and run again"
         )
     card = read_card(training.folder / "model.pt")
-    done = read_json(training.folder / "run.json", expected="what a finished run writes: remove its folder")
+    done = read_json(
+        training.folder / "run.json",
+        expected="what a finished run writes: remove its folder",
+        fields=dict.fromkeys(("training_s", "evaluating_s", "peak_mib"), NUMBER),
+    )
     return Outcome(
         seed=training.seed,
         run=Run(np.array([by_id[slide_id].probabilities for slide_id in slides.ids]), card.threshold),
@@ -104,7 +108,7 @@ def record_of(
     *,
     against: Sequence[Outcome] = (),
     resamples: int = RESAMPLES,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Sum up one method's trainings.
 
     Args:
@@ -120,7 +124,7 @@ def record_of(
     runs = [outcome.run for outcome in outcomes]
     found = resampled_metrics(slides.labels, runs, patients=slides.patients, resamples=resamples)
     aucs = np.array([_auc(outcome, slides) for outcome in outcomes])
-    record: dict[str, Any] = {
+    record: dict[str, object] = {
         "runs": len(runs),
         **_with_interval("auc", found.values["auc"], found.spread["auc"], found.drawn),
         "sd_over_seeds": float(aucs.std(ddof=1)) if len(runs) > 1 else None,

@@ -63,7 +63,7 @@ class Baseline(nn.Module):
                 f"{'T' if self.sees_thumbnail else 'V'} alone: {remedy}"
             )
         super().__init__()
-        self.arguments: dict[str, Any] = {
+        self.arguments: dict[str, object] = {
             "num_classes": num_classes,
             "embedding_channels": embedding_channels,
             "thumbnail_levels": thumbnail_levels,

@@ -1,7 +1,5 @@
 """The two streams of DSNet and their fusion (III-C, Fig. 3, Table I), which its heads share."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -63,7 +61,7 @@ class DualStream(nn.Module):
                 f"network_def: projection {projection}; expected 1 or more channels, or null for V as it is"
             )
         super().__init__()
-        self.arguments: dict[str, Any] = {
+        self.arguments: dict[str, object] = {
             "num_classes": num_classes,
             "embedding_channels": embedding_channels,
             "thumbnail_levels": thumbnail_levels,

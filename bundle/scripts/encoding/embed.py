@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import monai
 import numpy as np
@@ -171,7 +170,7 @@ def _attributes(
     patches: int,
     encoder: NamedEncoder,
     settings: EncodingSettings,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     plan, grid = prepared.plan, prepared.grid
     rows, columns = grid.shape_yx
     slide_bytes = 3 * reader.level_sizes_xy_px[0][0] * reader.level_sizes_xy_px[0][1]

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from ..common.errors import RequestError, SlideError
 from ..common.journal import is_our_hdf5
@@ -19,7 +18,7 @@ from .settings import EncodingSettings, is_content_of
 from .store import FORMAT
 
 
-def request_of(encoder: str, settings: EncodingSettings) -> dict[str, Any]:
+def request_of(encoder: str, settings: EncodingSettings) -> dict[str, object]:
     """What decides the embeddings of a folder, besides the slides."""
     return {"encoder": encoder, **asdict(settings)}
 
@@ -27,7 +26,7 @@ def request_of(encoder: str, settings: EncodingSettings) -> dict[str, Any]:
 def require_same_origin(
     rows: Sequence[SlideRow],
     job: EncodingJob,
-    request: dict[str, Any],
+    request: dict[str, object],
     *,
     replace: bool,
     elsewhere: str,
@@ -98,7 +97,7 @@ def _same_place(before: str, path: Path) -> bool:
     return os.path.abspath(before) == os.path.abspath(path)
 
 
-def _parameters(path: Path, *, verify: bool) -> dict[str, Any] | None:
+def _parameters(path: Path, *, verify: bool) -> dict[str, object] | None:
     """What an embedding of ours was made with; None where it is not ours, or is damaged and will be made anew."""
     try:
         attributes = _seen(embedding_file(path), verify=verify).attributes

@@ -48,7 +48,7 @@ class ManifestRow:
     error: str = ""
     header: EmbeddingHeader | None = field(default=None, compare=False, repr=False)
 
-    def cells(self) -> dict[str, Any]:
+    def cells(self) -> dict[str, object]:
         """The row as it stands in ``manifest.csv``."""
         return {name: getattr(self, name) for name in COLUMNS}
 

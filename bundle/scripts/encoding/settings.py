@@ -5,7 +5,6 @@ import json
 import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from ..common.option_table import checked
 from ..common.version import BUNDLE_VERSION
@@ -78,7 +77,7 @@ def parameters_of(row: SlideRow, encoder: str, settings: EncodingSettings, reade
     )
 
 
-def is_content_of(stated: dict[str, Any], path: Path) -> bool:
+def is_content_of(stated: dict[str, object], path: Path) -> bool:
     """Whether a statement was made about a slide of the same content; True where the slide cannot be read now."""
     try:
         return all(stated.get(name) == value for name, value in _content(path).items())
@@ -86,11 +85,11 @@ def is_content_of(stated: dict[str, Any], path: Path) -> bool:
         return True
 
 
-def _content(path: Path) -> dict[str, Any]:
+def _content(path: Path) -> dict[str, object]:
     return {"slide_bytes": path.stat().st_size, "slide_head_sha256": _head_sha256(path, HEAD_BYTES)}
 
 
-def _read(reader: SlideReader) -> dict[str, Any]:
+def _read(reader: SlideReader) -> dict[str, object]:
     return {
         "bounds_xywh_px": [int(side) for side in reader.bounds_xywh_px],
         "level_sizes_xy_px": [[int(side) for side in size] for size in reader.level_sizes_xy_px],

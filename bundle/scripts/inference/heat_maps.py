@@ -27,6 +27,7 @@ from ..training.batches import image_of
 from ..training.evaluation import PredictionCollector
 from ..training.leakage import seen_splits
 from ..training.model_card import ModelCard
+from ..training.slide_item import SlideItem
 from ..training.transforms import LoadEmbeddingd
 from .exports import write_heat_map
 from .heat_map_view import HeatMapView
@@ -133,7 +134,7 @@ class HeatMapHandler:
         self._slides = slides
         self._collector = collector
         self._writer = writer
-        self._items: dict[str, Any] = {}
+        self._items: dict[str, SlideItem] = {}
         self._progress: Iterator[Any] = iter(())
 
     def attach(self, engine: Engine) -> None:

@@ -48,7 +48,7 @@ def held_predictions(
         RequestError: the slides cannot be listed, or anonymous outputs would hold what is called by them.
     """
     names.require_outside(dataset_dir, "--dataset_dir")
-    request: dict[str, Any] = {"model": sha256_of(model), **options, "split": split, **names.request}
+    request: dict[str, object] = {"model": sha256_of(model), **options, "split": split, **names.request}
     if slides is None:
         request["dataset_dir"] = names.place(str(Path(dataset_dir).absolute()))
     else:

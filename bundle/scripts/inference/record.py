@@ -132,7 +132,7 @@ def _finest(thumbnail: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:
     return thumbnail[:, :, :3] if thumbnail is not None and (thumbnail[:, :, :3] < 255).any() else None
 
 
-def _groups(tissue: TissueRecord, patches: int) -> dict[str, Any]:
+def _groups(tissue: TissueRecord, patches: int) -> dict[str, object]:
     """Count the patches of the whole slide that the criterion left out, by the reason."""
     glass = tissue.scores < tissue.glass_threshold
     flat = ~glass & (tissue.scores < tissue.threshold)

@@ -40,7 +40,7 @@ def write_results(
     output_dir: str | Path,
     *,
     threshold: float | None = None,
-    settings: dict[str, Any] | None = None,
+    settings: dict[str, object] | None = None,
 ) -> None:
     """Write ``predictions.csv`` and ``inference.json``.
 
@@ -67,7 +67,7 @@ def write_results(
     write_run(output / "inference.json", card=card, threshold=chosen, settings=told(settings or {}, names))
 
 
-def told(settings: Mapping[str, Any], names: Names) -> dict[str, Any]:
+def told(settings: Mapping[str, Any], names: Names) -> dict[str, object]:
     """The settings as inference.json states them: of places whatever they may be called."""
     return {
         name: names.place(str(value)) if value is not None and name in PLACES else value

@@ -2,7 +2,7 @@
 
 import csv
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from ..encoding.run import encode_slides, require_complete
 from ..slides.table import SPLITS, SlideRow, find_label, read_slides
 from ..training.card import require_encoder
 from ..training.model_card import ModelCard
+from ..training.slide_item import SlideItem
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class InferenceSet:
         encoder_def: Callable[[], nn.Module],
         *,
         model: str | Path,
-        encoding: dict[str, Any] | None = None,
+        encoding: Mapping[str, Any] | None = None,
         split: str | None = None,
         names: Names = AS_THEY_ARE,
     ) -> None:
@@ -63,7 +64,7 @@ class InferenceSet:
         self.encoding = encoding or {}
         self.split = split
         self.manifest: list[ManifestRow] = []
-        self.items: list[dict[str, Any]] = []
+        self.items: list[SlideItem] = []
         self.other_labels: dict[str, str] = {}
         self._listed = 0
         self._without_thumbnail = 0

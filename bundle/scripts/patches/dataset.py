@@ -65,7 +65,7 @@ class _PatchFile(Sequence[dict[str, torch.Tensor]]):
         # A copy, so that transforms that work in place leave the patch as it is.
         return {"image": torch.from_numpy(np.ascontiguousarray(patch.transpose(2, 0, 1)))}
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_on_disk": None, "_pixels": None}
 
     def _source(self) -> Any:

@@ -99,7 +99,7 @@ def cohort_page(report: Report, pictures: Sequence[Picture | None]) -> str:
     )
 
 
-def frame() -> dict[str, Any]:
+def frame() -> dict[str, object]:
     """What ``base.html`` is filled with: style and script, and the script's hash."""
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
@@ -107,7 +107,7 @@ def frame() -> dict[str, Any]:
     return {"script": Markup(script), "script_sha256": digest, "style": style}
 
 
-def _common(report: Report) -> dict[str, Any]:
+def _common(report: Report) -> dict[str, object]:
     inference = report.inference
     return {
         **frame(),
@@ -125,8 +125,8 @@ def _common(report: Report) -> dict[str, Any]:
     }
 
 
-def _plots(performance: Performance) -> dict[str, Any]:
-    plots: dict[str, Any] = {
+def _plots(performance: Performance) -> dict[str, object]:
+    plots: dict[str, object] = {
         "calibration": figures.calibration_plot(performance),
         "calibration_table": tables.calibration_table(performance),
     }
@@ -145,7 +145,7 @@ def _plots(performance: Performance) -> dict[str, Any]:
     return plots
 
 
-def _streams(report: Report) -> dict[str, Any] | None:
+def _streams(report: Report) -> dict[str, object] | None:
     """Fig. 9 of the cohort: tissue area against stream score; None with too few slides whose area is known."""
     inference = report.inference
     points = [

@@ -6,7 +6,7 @@ is no part of its weights.
 """
 
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -195,7 +195,7 @@ class AdversarialLoss(nn.Module):
         """Sum of both losses of a batch."""
         own = self.discriminator(patches, found.code.detach())
         made = self.discriminator(found.generated.detach(), found.drawn)
-        frozen: dict[str, Any] = {name: value.detach() for name, value in self.discriminator.named_parameters()}
+        frozen: dict[str, Tensor] = {name: value.detach() for name, value in self.discriminator.named_parameters()}
         own_to_fool = functional_call(self.discriminator, frozen, (patches, found.code))
         made_to_fool = functional_call(self.discriminator, frozen, (found.generated, found.drawn))
         told = F.softplus(-own) + F.softplus(made)

@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from ..common.errors import RequestError
 from ..common.files import relative_to, write_csv
@@ -215,7 +214,7 @@ def require_consistent(rows: Sequence[SlideRow], source: Path) -> None:
             )
 
 
-def filled_lines(reader: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def filled_lines(reader: Iterable[dict[str, str]]) -> Iterator[dict[str, str]]:
     """Yield the lines of a table that hold something: spreadsheets leave lines of commas, people lines of spaces."""
     for cells in reader:
         words = (word for cell in cells.values() for word in (cell if isinstance(cell, list) else [cell]))

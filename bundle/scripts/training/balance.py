@@ -1,11 +1,12 @@
 """The loss, with or without weights for rare classes."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+
+from .slide_item import SlideItem
 
 
 class BalancedCrossEntropy(nn.Module):
@@ -32,6 +33,6 @@ class BalancedCrossEntropy(nn.Module):
         return cross_entropy(logits, labels, weight=self.weight, reduction="none").mean()
 
 
-def classification_loss(items: Sequence[dict[str, Any]], num_classes: int, *, balance: bool) -> nn.Module:
+def classification_loss(items: Sequence[SlideItem], num_classes: int, *, balance: bool) -> nn.Module:
     """The paper's cross-entropy, or with ``balance`` the one above for the training slides ``items``."""
     return BalancedCrossEntropy([item["label"] for item in items], num_classes) if balance else nn.CrossEntropyLoss()

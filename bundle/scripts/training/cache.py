@@ -36,7 +36,7 @@ class CacheMemory:
         return fits
 
 
-def bytes_of(item: dict[str, Any]) -> int:
+def bytes_of(item: dict[str, object]) -> int:
     """Memory of the tensors of an item."""
     return sum(value.nbytes for value in item.values() if isinstance(value, torch.Tensor))
 

@@ -184,7 +184,7 @@ def _require_types(network: type[nn.Module], arguments: Mapping[str, Any]) -> No
     Raises:
         TypeError: names it.
     """
-    named: dict[str, Any] = {}
+    named: dict[str, object] = {}
     for own in (vars(one).get("__init__") for one in reversed(network.__mro__)):
         named |= get_type_hints(own) if own else {}
     for name, value in arguments.items():

@@ -155,7 +155,7 @@ class TrainingState:
             _write(self.model, weights)
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
+def _write(path: Path, content: Mapping[str, object]) -> None:
     """Save beside and rename; in memory first: torch then writes no name into it, so that equal contents are equal bytes.
 
     Raises:

@@ -51,7 +51,7 @@ class EarlyStopping:
         evaluator.add_event_handler(Events.COMPLETED, self._judge)
         engine.add_event_handler(Events.STARTED, self._require_unfinished)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         """What a resumed training needs."""
         return dict(self._stopper.state_dict()) if self._stopper is not None else {}
 

@@ -17,6 +17,7 @@ from ..common.errors import RequestError
 from ..encoding.embedding_file import embedding_file
 from ..slides.lesion_mask import find_masks, lesion_cells
 from .batches import OBSERVED
+from .slide_item import LesionItem
 from .table import EmbeddingTable
 
 _LOGGER = logging.getLogger(__name__)
@@ -55,13 +56,15 @@ class LesionTargets:
         self.mask_px = mask_px
         self.lesion_from = lesion_from
 
-    def items(self, split: str) -> list[dict[str, Any]]:
+    def items(self, split: str) -> list[LesionItem]:
         """Items of :meth:`.table.EmbeddingTable.items` with a target each, and ``mask``, the path of their mask or "".
 
         Raises:
             RequestError: no slide of the split shows a lesion.
         """
-        items = [{**item, "mask": str(self.mask_of.get(item["slide_id"], ""))} for item in self.table.items(split)]
+        items: list[LesionItem] = [
+            {**item, "mask": str(self.mask_of.get(item["slide_id"], ""))} for item in self.table.items(split)
+        ]
         usable = [item for item in items if item["label"] == 0 or item["mask"]]
         if len(usable) < len(items):
             _LOGGER.warning("%d of %d positive slides have no mask and are left out of %s", len(items) - len(usable),

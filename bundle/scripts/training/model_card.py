@@ -88,7 +88,7 @@ class ModelCard:
         """First and last channel of v that the network takes."""
         return self.channel_range or (0, int(self.network["embedding_channels"]))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The content of the file; what a card of before did not say stays unsaid."""
         content = {one.name: getattr(self, one.name) for one in fields(self)}
         said = {name: value for name, value in content.items() if name not in _UNSAID or value not in (None, {})}

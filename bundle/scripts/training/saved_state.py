@@ -11,7 +11,7 @@ FORMAT = "dsnet-training/3"
 STATE_NAME = "last.pt"
 
 
-def read_state(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+def read_state(path: Path, settings: Mapping[str, Any]) -> dict[str, object]:
     """Read ``last.pt``, and compare the settings in it.
 
     Args:

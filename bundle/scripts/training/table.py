@@ -14,6 +14,7 @@ from ..encoding.store import require_observed
 from ..encoding.thumbnail import DEFAULT_LEVELS
 from ..slides.slide_ids import known_ids
 from ..slides.table import SPLITS, SlideRow, class_names, label_index, read_slides
+from .slide_item import SlideItem
 from .standardise import ChannelStatistics, channel_statistics
 
 _LOGGER = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ class EmbeddingTable:
         """Embedding file of a slide."""
         return self.folder / f"{row.slide_id}.h5"
 
-    def items(self, split: str | None = None, *, labelled: bool = True) -> list[dict[str, Any]]:
+    def items(self, split: str | None = None, *, labelled: bool = True) -> list[SlideItem]:
         """List the slides of a split (None: all) as items for a dataset, in the table's order.
 
         Args:

@@ -146,9 +146,9 @@ class CucimReader(SlideReader):
         self._image.close()
 
 
-def read_options(*, num_workers: int, device: str) -> dict[str, Any]:
+def read_options(*, num_workers: int, device: str) -> dict[str, object]:
     """Build what every call of ``read_region`` gets; on a CPU no device is named."""
-    options: dict[str, Any] = {"num_workers": max(1, num_workers)}
+    options: dict[str, object] = {"num_workers": max(1, num_workers)}
     if device.startswith("cuda"):
         options["device"] = device
     return options
