@@ -26,6 +26,7 @@ from .named_encoder import NamedEncoder
 from .settings import EncodingSettings, parameters_of
 
 Found = Literal["current", "outdated", "other"]
+Status = Literal["done", "skipped", "empty", "failed"]
 
 _LOGGER = logging.getLogger(__name__)
 COLUMNS = ("slide_id", "slide", "status", "patches", "seconds", "output", "error")
@@ -41,7 +42,7 @@ class ManifestRow:
 
     slide_id: str
     slide: str
-    status: str
+    status: Status
     patches: int = 0
     seconds: float = 0.0
     output: str = ""
@@ -232,13 +233,13 @@ class Account:
         if self.outdated and self._path.is_file() and is_our_hdf5(self._path):
             self._path.unlink()
 
-    def _enter_output(self, status: str) -> None:
+    def _enter_output(self, status: Status) -> None:
         """Enter what the embedding file says of itself, and what unreadable tiles cost."""
         header = header_of(self._path)
         patches, left_out = (int(header.attributes[name]) for name in ("patches", "patches_left_out"))
         error = f"{left_out} patches lie on unreadable tiles and were left out" if left_out else ""
         self._enter(status, patches=patches, output=self._path.name, error=error, header=header)
 
-    def _enter(self, status: str, **found: Any) -> None:
+    def _enter(self, status: Status, **found: Any) -> None:
         seconds = round(time.monotonic() - self._start_s, 3)
         self.entry = replace(self.entry, status=status, seconds=seconds, **found)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice, repeat
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -26,10 +27,13 @@ TIMED_BATCHES = 8
 ROW_BYTES = 16 + 8  # coords and grid of a patch
 GIB = 2**30
 
+Fate = Literal["current", "new", "flat", "empty", "failed"]
+"""What would become of a slide; flat: it has no pyramid, and every patch counts."""
+
 
 @dataclass(frozen=True)
 class SlidePlan:
-    """One slide; ``status`` is current, new, flat (no pyramid: every patch counts), empty or failed.
+    """One slide.
 
     Attributes:
         status: what would become of it.
@@ -40,7 +44,7 @@ class SlidePlan:
         error: why it would fail.
     """
 
-    status: str
+    status: Fate
     patches: int = 0
     size_bytes: int = 0
     seconds: float = 0.0
@@ -109,7 +113,7 @@ def _plan(job: EncodingJob, item: tuple[Task, frozenset[str]]) -> SlidePlan:
 
 
 def _entry(
-    status: str, patches: int, shape_yx: tuple[int, int], job: EncodingJob, seconds: float, rate: float | None
+    status: Fate, patches: int, shape_yx: tuple[int, int], job: EncodingJob, seconds: float, rate: float | None
 ) -> SlidePlan:
     rows, columns = shape_yx
     thumbnail = 3 * job.settings.thumbnail_levels * PIXELS_PER_PATCH**2 * rows * columns

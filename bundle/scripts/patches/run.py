@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import monai
 import numpy as np
@@ -30,13 +30,16 @@ PATCHES, CONTACT_SHEET, COUNTS = "patches.h5", "contact_sheet.png", "counts.csv"
 _LOGGER = logging.getLogger(__name__)
 
 
+Status = Literal["done", "short", "empty", "failed"]
+
+
 @dataclass(frozen=True)
 class CountsRow:
     """What one slide gave: status is done, short (fewer than asked for), empty (none) or failed; ``error`` says why."""
 
     slide_id: str
     slide: str
-    status: str
+    status: Status
     patches: int = 0
     rich: int = 0
     candidates: int = 0
@@ -236,7 +239,7 @@ def _of_splits(rows: list[SlideRow], splits: Sequence[str], slides: str | Path) 
 
 def _count(row: SlideRow, sample: SlideSample) -> CountsRow:
     drawn = len(sample.patches)
-    status = "empty" if not drawn else "short" if sample.reason else "done"
+    status: Status = "empty" if not drawn else "short" if sample.reason else "done"
     return CountsRow(
         row.slide_id, str(row.path), status, drawn, int(sample.rich.sum()), sample.candidates, sample.reason
     )

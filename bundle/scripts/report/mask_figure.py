@@ -4,6 +4,7 @@ import logging
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -38,7 +39,7 @@ class MaskRow:
 
     slide_id: str
     method: str
-    status: str
+    status: Literal["done", "empty", "failed"]
     patches: int = 0
     kept: int = 0
     glass_threshold: float | None = None
