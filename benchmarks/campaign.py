@@ -33,6 +33,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from random import Random
+from typing import Any
 
 REPO = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(REPO / "bundle"), str(REPO / "benchmarks")]
@@ -44,6 +45,7 @@ import campaign_options
 from campaign_cases import FAULTS, OUTCOMES, Found
 from campaign_commands import get_ready
 from campaign_world import World, make_world
+from machine import commit, machine
 
 SHARES = {
     "slides": 2000, "embeddings": 80, "patches": 20, "weights": 70, "cards": 50, "records": 130, "tables": 120, "options": 240, "kills": 60,
@@ -97,23 +99,39 @@ def main() -> None:
         sys.exit(f"the campaign itself failed in {len(failed)} of {arguments.jobs} processes")
     names = {unit[0] for unit in units}
     found = [one for unit, cases in _done(output, arguments.seed).items() if unit in names for one in cases]
-    counts = write_report(output, arguments.seed, found, time.monotonic() - start)
+    counts = write_report(output, arguments.seed, found, time.monotonic() - start, jobs=arguments.jobs)
     sys.exit(any(counts[name] for name in FAULTS))
 
 
-def write_report(output: Path, seed: int, found: Sequence[Found], seconds: float) -> Mapping[str, int]:
-    """Write and print the counts, as JSON and as a table with the faults below; return those over all kinds."""
+def write_report(output: Path, seed: int, found: Sequence[Found], seconds: float, *, jobs: int) -> Mapping[str, int]:
+    """Write and print the counts, as JSON and as a table with the faults below; return those over all kinds.
+
+    Args:
+        output: where to.
+        seed: of the cases.
+        found: what became of each.
+        seconds: that the last run took, in which not all of them need have been done.
+        jobs: processes.
+    """
     by_kind = {kind: Counter(one.outcome for one in found if one.kind == kind) for kind in SHARES}
     counts = Counter(one.outcome for one in found)
-    content = {
+    content: dict[str, Any] = {
         "seed": seed,
         "cases": len(found),
         "minutes": round(seconds / 60, 1),
+        "commit": commit(),
+        "machine": machine(jobs),
         "counts": {name: counts[name] for name in OUTCOMES},
         "kinds": {kind: {name: of[name] for name in OUTCOMES} for kind, of in by_kind.items() if of},
     }
     (output / f"campaign-{seed}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    lines = [f"| kind | cases | {' | '.join(OUTCOMES)} |", "|---" * (2 + len(OUTCOMES)) + "|"]
+    of_machine = content["machine"]
+    lines = [
+        f"Seed {seed}, commit {content['commit']}; {of_machine['processor']}, {jobs} processes, {of_machine['system']}, Python "
+        f"{of_machine['python']}, {', '.join(f'{name} {of}' for name, of in of_machine['versions'].items())}",
+        "",
+    ]
+    lines += [f"| kind | cases | {' | '.join(OUTCOMES)} |", "|---" * (2 + len(OUTCOMES)) + "|"]
     for kind, of in {**{kind: of for kind, of in by_kind.items() if of}, "all": counts}.items():
         lines.append(f"| {kind} | {of.total()} | {' | '.join(str(of[name]) for name in OUTCOMES)} |")
     lines += [

@@ -20,16 +20,15 @@ workers    the same slides by 1, 2 and 4 Dask workers of one thread each, once t
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(REPO / "bundle"), str(REPO / "benchmarks")]
 
+from machine import machine
 from repeated_slide import SIDES_PX
 from transformation_engines import engines
 from transformation_report import report
@@ -39,37 +38,6 @@ from transformation_speed import speed
 from scripts.common.files import write_json
 
 SECTIONS = {"speed": speed, "engines": engines, "memory": memory, "workers": workers}
-
-
-def machine(threads: int) -> dict[str, object]:
-    """What the figures belong to."""
-    model = platform.processor()
-    if Path("/proc/cpuinfo").is_file():
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model)
-    versions = {}
-    for name in (
-        "torch",
-        "monai",
-        "cucim-cu13",
-        "cucim-cu12",
-        "openslide-python",
-        "openvino",
-        "onnxruntime",
-        "dask",
-        "numpy",
-    ):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return {
-        "processor": model,
-        "threads": threads,
-        "system": platform.system(),
-        "python": platform.python_version(),
-        "versions": versions,
-    }
 
 
 def main() -> None:

@@ -170,11 +170,12 @@ def test_counts_are_written_by_kind(tmp_path: Path, capsys: pytest.CaptureFixtur
         Found("cards", "b", "y", "wrong", "said\nmore"),
         Found("disk", "c", "z", "right"),
     ]
-    counts = campaign.write_report(tmp_path, 3, found, 90)
+    counts = campaign.write_report(tmp_path, 3, found, 90, jobs=2)
     assert counts["wrong"] == 1 and counts["right"] == 1
     content = json.loads((tmp_path / "campaign-3.json").read_text())
     assert content["cases"] == 3 and content["minutes"] == 1.5 and content["kinds"]["cards"]["clear"] == 1
     text = (tmp_path / "campaign-3.md").read_text()
+    assert content["machine"]["versions"]["torch"] in text and content["commit"] in text and "2 processes" in text
     assert (
         "| cards | 2 | 0 | 1 | 0 | 1 |" in text
         and "- wrong: b: y: said more" in text

@@ -44,6 +44,20 @@ def test_an_evaluation_of_the_validation_slides(tmp_path: Path) -> None:
     assert of_evaluation(evaluated, inference_of(tmp_path / "out")).slide_set == "validation"
 
 
+def test_an_evaluation_of_slides_without_labels_is_refused(tmp_path: Path) -> None:
+    evaluated = write_evaluated(tmp_path / "eval", CARD, predictions_of(20))
+    header, first, *others = (evaluated / "predictions.csv").read_text().splitlines()
+    name, _, rest = first.split(",", 2)
+    (evaluated / "predictions.csv").write_text("\n".join([header, f"{name},,{rest}", *others]) + "\n")
+    with pytest.raises(
+        RequestError, match=r"predictions\.csv: 1 of 20 slides have no label, expected what evaluating writes"
+    ):
+        of_evaluation(evaluated, inference_of(tmp_path / "out"))
+    (evaluated / "predictions.csv").write_text(f"{header}\n")
+    with pytest.raises(RequestError, match=r"0 of 0 slides have no label"):
+        of_evaluation(evaluated, inference_of(tmp_path / "out"))
+
+
 def test_bands_over_patients(tmp_path: Path, evaluated: Path) -> None:
     table = tmp_path / "slides.csv"
     lines = [f"slide_{index:02d}.tif,p{index // 2}" for index in range(20)]
