@@ -112,7 +112,7 @@ class Bootstrap:
     degenerate: int | None = None
 
     def to_json(self, figures: Mapping[str, Estimate]) -> dict[str, object]:
-        """What a report says of them: beside all that, in how many resamples each figure is defined, and why some have no interval."""
+        """What a report says of them: all that, in how many resamples each figure is defined, and why some have no interval."""
         return {
             "resamples": self.resamples,
             "unit": self.drawn.unit,
