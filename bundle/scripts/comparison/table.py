@@ -21,7 +21,7 @@ resamples, with its two-sided p (corrected for nothing); behind it the 95 % t in
 Operations: convolutions and matrix products on one test slide, an addition and a multiplication are two. Memory is the largest
 of the process, libraries and slides included; time is that of one process of one thread, from start to weights, and of reading
 and judging the test slides. The paper's AUC are those of its Table II, whose patch-wise methods see raw patches."""
-OF_CURVES = "Mean of the trainings' ROC curves at each false positive rate, with its pointwise 95 % interval; roc.csv has the numbers."
+OF_CURVES = "Mean of the trainings' ROC curves at each false positive rate, with their pointwise 95 % interval; numbers: roc.csv."
 HEAD = (
     "method", "runs", "AUC (95 % interval)", "sd over seeds", "balanced accuracy", "difference (95 % interval)", "p", "t interval",
     "validation AUC", "parameters", "GFLOP", "MiB", "training, s", "test, s", "paper: Camelyon16, TCGA-LUSC",
