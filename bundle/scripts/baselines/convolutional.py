@@ -50,7 +50,7 @@ class NaiveThumbnail(Baseline):
 class EmbeddingResNet(Baseline):
     """ResNet on V as an image of C channels: neural image compression as the paper compares it (Table II, "Tellez et al.").
 
-    A cell of V is a patch, so that a stem of stride 2 and its pooling would leave one cell of sixteen: both are left out, unless
+    A cell of V is a patch, so a stem of stride 2 and its pooling would leave one cell of sixteen. Both are left out, unless
     ``stem_stride`` and ``max_pool`` ask for them.
 
     Args:

@@ -121,8 +121,8 @@ class RectifiedPatches(PatchClassifier):
 class RectifiedLoss(nn.Module):
     """Rectified cross-entropy and upper transition loss (Chen et al. 2019).
 
-    Of a slide of the first class every patch learns it. Of others a patch weighs by its rank in the slide, by the teacher's
-    probability of the slide's class: the first ``hard_share`` weigh 1, from there on the weight falls evenly to 0 at
+    Of a slide of the first class every patch learns it. In other slides a patch weighs by its rank: the teacher's probability of
+    the slide's class ranks the patches. The first ``hard_share`` weigh 1; from there on the weight falls evenly to 0 at
     ``soft_share``. No patch may belong to a class above its slide's: -log(1 - P(above)) is added. The source prints no shares;
     these are ours, set before anything was measured.
 
@@ -160,8 +160,8 @@ class DiscriminativePatches(PatchClassifier):
 
     Expectation: every ``round_slides`` training slides the teacher becomes what the classifier is, and says which patches are
     discriminative (:class:`DiscriminativeLoss`). Before the first time all are. The source stops when 95 % of them stay the same;
-    here rounds go on to the end, when little changes. Fusion: the class probabilities of all patches, as their mean, go into a
-    linear model, logistic or a support vector machine by its loss, which learns beside the patches and does not teach them.
+    here rounds go on to the end, when little changes. Fusion: the mean of the class probabilities of all patches goes into a
+    linear model, logistic or a support vector machine by its loss. It learns beside the patches and does not teach them.
 
     Args:
         num_classes: classes of the slide label.

@@ -32,7 +32,7 @@ def list_camelyon16(
 ) -> Cohort:
     """List the slides below ``slides``, in any of the layouts in which the set is handed out.
 
-    Every slide is its own patient: the set names none, and is understood to have one slide a patient.
+    Every slide is its own patient: the set names none, and is understood to have one slide per patient.
 
     Args:
         slides: the data set's folder.

@@ -83,8 +83,8 @@ def list_table(
             default the column holds paths relative to the CSV.
 
     Raises:
-        RequestError: it is no such table, lacks a column, has one that may be meant as one of ours, or names a slide that is not
-            there or that several files may be.
+        RequestError: the table is malformed, lacks a column, or has one that may be meant as one of ours; or a slide that it names
+            is not there, or may be several files.
     """
     table = Path(slides)
     if not table.is_file():

@@ -44,8 +44,8 @@ def write_listing(
         the slides as written.
 
     Raises:
-        RequestError: the cohort is unknown, its files are not as expected, a patient is in two splits, or the folder holds
-            tables of another request or files of others (also a table of ours that was edited) under these names.
+        RequestError: the cohort is unknown, its files are not as expected, or a patient is in two splits. Or the folder holds,
+            under these names, tables of another request, or files of others (also a table of ours that was edited).
     """
     if cohort is None or cohort not in builders:
         raise RequestError(f"cohort is {cohort!r}, expected one of {', '.join(builders)}: name it with --cohort")

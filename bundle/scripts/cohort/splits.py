@@ -57,8 +57,8 @@ def split_slides(
         the files.
 
     Raises:
-        RequestError: shares or folds that cannot be, too few patients of a class, splits of another request, or files of others
-            under their names (also splits of ours that were edited).
+        RequestError: shares or folds that cannot be, too few patients of a class, or splits of another request. Or files of others
+            lie under their names (also splits of ours that were edited).
     """
     if slides is None or Path(slides).suffix.lower() != ".csv":
         raise RequestError(
@@ -191,8 +191,8 @@ def _draw(
 ) -> Indices:
     """Draw about ``share`` of the slides ``among``, of each class: some of n equal parts, of which m / n is near the share.
 
-    From a class with fewer than two patients a part that share of its patients is drawn first, by itself, so that it does not
-    round the share of the others: one at least, and ``leave`` stay.
+    From a class with fewer than two patients per part that share of its patients is drawn first, by itself. So it does not round
+    the share of the others. One patient at least is drawn, and ``leave`` stay.
     """
     patients = _require_patients(names, labels[among], groups[among], leave + 1)
     most = min(MAX_PARTS, max(patients))

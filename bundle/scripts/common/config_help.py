@@ -47,8 +47,8 @@ def read_head(file: str) -> list[str]:
 def read_options(files: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Default and comment of every option by name, in the order of the files; those of an overlay replace what it lies on.
 
-    Options are the values that stand before the component ``options``, whatever an overlay says of them, and those values of
-    components, by id, that have a comment or a type of their own. What starts with ``$`` is computed.
+    Options are the values that stand before the component ``options``, whatever an overlay says of them. Those values of
+    components that have a comment or a type of their own are options, too, by their id. What starts with ``$`` is computed.
     """
     options: dict[str, tuple[str, str]] = {}
     for file in files:

@@ -39,8 +39,8 @@ def plain_text(text: str) -> tuple[str, dict[str, Any]]:
     """Prepare a text that holds words of the user for Matplotlib.
 
     Returns:
-        the text with a box for each letter that no font has, and arguments of Matplotlib's texts: a dollar sign is no mathematics,
-        and letters that the usual font lacks come from fonts of this machine.
+        the text with a box for each letter that no font has, and arguments of Matplotlib's texts. By these a dollar sign is no
+        mathematics, and letters that the usual font lacks come from fonts of this machine.
     """
     usual = _letters(str(_PATH))
     families, letters = _fonts_for(frozenset(text) - usual)

@@ -1,8 +1,8 @@
 """What a stage wrote into a folder: a file of JSON lines beside its lock, from which a later run knows the files that are ours.
 
-The first line has the stage and the request, the next ones a file each with the SHA-256 of what it may hold, appended before the
-file appears under its name; the last one says that the run came to its end. So a run that is killed anywhere leaves no file that
-is not known.
+The first line has the stage and the request. Each of the next ones has a file and the SHA-256 of what it may hold, and is appended
+before the file appears under its name. The last one says that the run came to its end. So a run that is killed anywhere leaves no
+file that is not known.
 """
 
 import json
@@ -35,9 +35,8 @@ class Journal:
         path: the file of JSON lines.
         stage: what wrote.
         request: what decided the outputs, by name; plain JSON.
-        files: of each file written, by its name relative to the folder, the SHA-256 that it may have: those of the last version
-            and of the one before, of which a kill may have left either; none for HDF5 files, which say themselves that they are
-            ours.
+        files: the SHA-256 that each file written may have, by its name relative to the folder. There are two, of the last version
+            and of the one before, as a kill may have left either. HDF5 files have none: they say themselves that they are ours.
         finished: whether the run came to its end.
     """
 

@@ -35,8 +35,8 @@ def folder_lock(
     and since when.
 
     On a file system without locks a marker, ``.<name>.soft.lock``, is held instead: the run that creates it has the folder, and
-    removes it at its end. It does not know of runs that could lock there (the folder mounted otherwise on another machine), and
-    one that a killed run left is taken over on the same machine alone; elsewhere it must be deleted by hand.
+    removes it at its end. It does not know of runs that could lock there (the folder mounted otherwise on another machine). The
+    marker of a killed run is taken over on the same machine alone; elsewhere it must be deleted by hand.
 
     Args:
         folder: what is held; made where it is missing.
@@ -44,8 +44,8 @@ def folder_lock(
         elsewhere: the remedy that names another folder.
 
     Raises:
-        RequestError: another run holds it (the message names its process, machine and age), the folder cannot be written, or a file
-            that is not ours has the name of the lock.
+        RequestError: another run holds it (the message names its process, machine and age); the folder cannot be written; or a
+            file that is not ours has the name of the lock.
     """
     folder = Path(folder)
     owner = folder / f".{name}.owner.json"

@@ -108,8 +108,8 @@ def send_no_telemetry() -> None:
 def keep_freed_memory() -> None:
     """Let glibc keep up to 1 GiB of freed memory instead of returning it to the system; does nothing elsewhere.
 
-    Batches of one size come and go: what is returned has to be cleared by the system when it is asked for again, page by page,
-    which costs a convolutional network on a CPU, and the decoding of tiles, a good part of their time.
+    Batches of one size come and go. What is returned has to be cleared by the system, page by page, when it is asked for again.
+    That costs a convolutional network on a CPU, and the decoding of tiles, a good part of their time.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -232,10 +232,10 @@ class _Caught:
     def hand_back(self, descriptor: int, noise: re.Pattern[bytes]) -> bytes:
         """Restore the descriptor and write what was caught where it was meant for; return the lines of ``noise``, left out.
 
-        Another thread may write a line in two parts. So that it does not write the second one before the first one is handed back,
-        no other Python thread gets a turn between the look at what is left and the return of the descriptor, nor before what was
-        being written meanwhile follows: calls by ``PyDLL`` keep the interpreter's lock. None of them waits: while a pipe is full,
-        the lock is let go, and after a second the order.
+        Another thread may write a line in two parts. It must not write the second one before the first one is handed back. So no
+        other Python thread gets a turn between the look at what is left and the return of the descriptor. None gets one either
+        before what was being written meanwhile follows. Calls by ``PyDLL`` keep the interpreter's lock for that. None of them
+        waits: while a pipe is full, the lock is let go, and after a second the order.
         """
         library, buffer = ctypes.PyDLL(None), ctypes.create_string_buffer(_BUFFER_BYTES)
         request = ctypes.create_string_buffer(struct.pack("ihh", self._original, select.POLLOUT, 0))

@@ -29,8 +29,8 @@ class Names:
         output_dir: folder of the outputs, in which the key must not lie.
 
     Raises:
-        RequestError: (when a name is first asked for) there is no key file named, it is none of ours, others may read it, it lies
-            among the outputs, or it is missing although outputs that it made are there.
+        RequestError: (when a name is first asked for) there is no key file named, it is none of ours, others may read it, or it
+            lies among the outputs; or it is missing although outputs that it made are there.
     """
 
     def __init__(

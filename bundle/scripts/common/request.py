@@ -50,7 +50,7 @@ def read_request(line: CommandLine) -> Request:
     """Check a request.
 
     Raises:
-        RequestError: a word belongs to no option, an option is unknown (the message names the nearest known one), was renamed, is
+        RequestError: a word belongs to no option; an option is unknown (the message names the nearest known one), was renamed, is
             given twice, has the wrong type or lies outside its range; there is no such id to run; there are several processes and
             nothing that shares the work among them; or the config cannot work (:func:`.config_check.require_sound`).
     """

@@ -36,8 +36,8 @@ class Setting(NamedTuple):
 def serve(setting: Setting, work: Callable[[Any], Any], prepare: Callable[[], object] | None) -> None:
     """Be the other process.
 
-    A thread does the work: the teams of OpenMP belong to the thread that started them, and those of a forked process's first
-    thread are lost, so that it would wait for them for ever.
+    A thread does the work: the teams of OpenMP belong to the thread that started them. Those of a forked process's first thread
+    are lost, so that it would wait for them for ever.
     """
     if setting.parents_end is not None:
         setting.parents_end.close()

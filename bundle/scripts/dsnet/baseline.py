@@ -30,8 +30,8 @@ class Baseline(nn.Module):
 
     A subclass makes its layers and has a ``forward`` that takes ``image`` (B, C + 12L, H, W), see :mod:`.packing`, and returns
     logits (B, num_classes). In training it may return more, where the loss of its overlay takes more. Where it has a heat map,
-    ``map_source`` says which: "patches", logits of every patch by a method ``patch_logits`` that returns (B, num_classes, H, W), or
-    "attention", by a method ``attention_map`` that returns (B, 1, H, W) of zero or more.
+    ``map_source`` says which. "patches": logits of every patch, by a method ``patch_logits`` that returns (B, num_classes, H, W).
+    "attention": by a method ``attention_map`` that returns (B, 1, H, W) of zero or more.
 
     Args:
         num_classes: classes of the slide label.

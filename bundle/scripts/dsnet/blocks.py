@@ -106,7 +106,7 @@ class ConcurrentBottleneck(nn.Module):
 
 
 class StreamAttention(nn.Module):
-    """One score a slide, a = sigmoid(f(descriptor)): the share of the local (embedding) stream; 1 - a goes to the thumbnails."""
+    """One score per slide, a = sigmoid(f(descriptor)): the share of the local (embedding) stream; 1 - a goes to the thumbnails."""
 
     def __init__(self, channels: int, *, reduction: int = 16) -> None:
         super().__init__()

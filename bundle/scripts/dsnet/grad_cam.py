@@ -4,12 +4,12 @@ The paper takes the last 1x1 convolution, `PAPER_LAYER`. Its cells are 4 patches
 map's maximum often lies beside a small lesion. The default is the first embedding block, whose cells are 2 patches apart
 (docs/decisions/0012); what the thumbnail stream contributes passes it by.
 
-Alignment: a layer's map has ceil(H/s) x ceil(W/s) cells. All strides belong to convolutions with odd windows and half padding, so
+Alignment: a layer's map has ceil(H/s) x ceil(W/s) cells. All strides belong to convolutions with odd windows and half padding. So
 cell (i, j) is centred on the patch in row s i, column s j of V, not on the middle of a block of patches. The map is therefore
 interpolated linearly between patches s apart; repeating every cell would shift it by (s - 1)/2 patches to the right and down.
 
-MONAI's ``GradCAM`` does not serve: its hooks stay on the network (which cannot be scripted afterwards), it takes layers with one
-output, fills ``.grad`` of every parameter, and its upsampling aligns neither as above nor by the mask.
+MONAI's ``GradCAM`` does not serve. Its hooks stay on the network, which cannot be scripted afterwards. It takes layers with one
+output, and fills ``.grad`` of every parameter. Its upsampling aligns neither as above nor by the mask.
 """
 
 from collections.abc import Callable

@@ -32,7 +32,7 @@ class GatedAttention(nn.Module):
     """Attention-based multiple instance learning with the gate of Ilse et al. 2018 (eq. 9) on maps of patches.
 
     With h = LeakyReLU(W v + b) of a patch, its attention is softmax(w (tanh(V h) * sigmoid(U h))) over the observed patches of the
-    slide, and its logits are linear in h. The slide's logits are the mean of those of its patches by attention, which are those of
+    slide. Its logits are linear in h. The slide's logits are the mean of those of its patches by attention, which are those of
     the mean of h. Where a patch lies does not matter.
 
     Args:

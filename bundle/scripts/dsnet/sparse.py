@@ -1,6 +1,6 @@
 """Operators on maps of which only some positions are observed (III-C.c; Uhrig et al., Sparsity invariant CNNs, 2017).
 
-Every operator takes a feature map ``x`` (B, C, H, W) and an observation mask ``o`` (B, 1, H, W) of zeros and ones, and keeps ``x``
+Every operator takes a feature map ``x`` (B, C, H, W) and an observation mask ``o`` (B, 1, H, W) of zeros and ones. It keeps ``x``
 exactly zero wherever ``o`` is zero. ``extent`` (B, 1, H, W) marks the slide's own rectangle inside a padded batch; masks that grow
 under a max-pool never grow past it, so padding changes nothing.
 """
@@ -114,7 +114,7 @@ class _SparseNorm(torch.autograd.Function):
     """Normalise by the statistics of the batch; returns the map, mean, variance (biased) and the number of positions.
 
     With d = (x - mean) o and g the masked gradient, the gradient of x is w / sigma (g - mean(g) - d mean(g d) / sigma^2) where
-    observed: two passes over the map instead of one for every operator, and one map kept instead of four.
+    observed. That takes two passes over the map instead of one for every operator, and keeps one map instead of four.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""The same work on a Dask cluster: a task a slide, and large slides cut into bands of rows.
+"""The same work on a Dask cluster: one task per slide, and large slides cut into bands of rows.
 
 Dask gives what a cluster needs: it starts a task again elsewhere when its worker dies, and hands results from worker to worker.
 Workers write the embedding files themselves, whole or not at all; the manifest is written by the process that asked.

@@ -181,8 +181,8 @@ def snap_to_grid(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return row and column of every patch kept, the smallest being 0, and which are kept.
 
-    CLAM starts a grid anew in every piece of tissue, which leaves patches off a common grid: each goes to the nearest cell, and of
-    two in one cell the first is kept, as long as that is rare.
+    CLAM starts a grid anew in every piece of tissue, which leaves patches off a common grid. Each goes to the nearest cell. Of two
+    in one cell the first is kept, as long as that is rare.
 
     Raises:
         SlideError: it is not.

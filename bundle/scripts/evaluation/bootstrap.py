@@ -115,7 +115,7 @@ def resampled_metrics(
 
     A resample draws patients (see `resample_weights`) and, of several runs, as many runs with replacement, so that its
     spread holds the uncertainty of the slides and that of further seeds. Calls that agree in labels, patients, number of
-    runs and seed draw alike: their spreads may be subtracted (run i of one is then paired with run i of the other).
+    runs and seed draw alike. Their spreads may be subtracted: run i of one is then paired with run i of the other.
 
     Args:
         labels: (N,) class indices.

@@ -23,14 +23,14 @@ _SMALLEST = 1e-45  # of float32; a probability of 0 has no logarithm
 def fit_temperature(labels: ArrayLike, probabilities: ArrayLike) -> float:
     """Return the temperature T > 0 for which softmax(logits / T) has the smallest cross-entropy (Guo et al. 2017).
 
-    To be called with VALIDATION slides only. The target of a slide of class c, of which there are n_c among them, is
-    (n_c + 1) / (n_c + K) for c and 1 / (n_c + K) for each of the K - 1 other classes (Platt 1999). The cross-entropy with plain
+    To be called with VALIDATION slides only. There are n_c slides of class c among them. The target of each is
+    (n_c + 1) / (n_c + K) for c, and 1 / (n_c + K) for any other class (Platt 1999). The cross-entropy with plain
     labels has no minimum where the scores separate the classes: T would go to 0 and every probability to 0 or 1. Where the
     scores are no better than chance T would go to infinity, and 1 is returned with a warning in the log.
 
     Args:
         labels: (N,) class indices.
-        probabilities: (N, K), softmax of the logits; their logarithms are the logits but for a constant a slide.
+        probabilities: (N, K), softmax of the logits; their logarithms are the logits but for a constant per slide.
     """
     label_of, logits = np.asarray(labels, dtype=np.int64), _logits(probabilities)
     targets = smoothed_targets(label_of, logits.shape[1])

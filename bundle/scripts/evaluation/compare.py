@@ -134,8 +134,8 @@ def compare(
 
     Returns:
         for each metric ``first`` and ``second`` (the mean over the runs), and ``difference`` (second - first) with its
-        interval and two-sided bootstrap p (twice the smaller share of resamples on one side of 0, counting one more of
-        each); ``bootstrap`` says what was drawn and, of the differences, how many resamples each has and why one has no interval
+        interval and two-sided bootstrap p. That is twice the smaller share of resamples on one side of 0, counting one more of
+        each. ``bootstrap`` says what was drawn and, of the differences, how many resamples each has and why one has no interval
         and no p. More than two classes: auc is the mean of one class against the rest.
 
     Raises:

@@ -1,7 +1,7 @@
 """The figures of merit of a set of classified slides, for one or for many weightings of the slides at once.
 
-Everything is computed from a matrix of weights, one row a resample, so that the point estimate (one row of ones) and
-thousands of bootstrap resamples (rows of counts) share one implementation.
+Everything is computed from a matrix of weights, one row per resample. So the point estimate (one row of ones) and thousands of
+bootstrap resamples (rows of counts) share one implementation.
 """
 
 import logging

@@ -111,8 +111,8 @@ def read_predictions(path: str | os.PathLike[str], *, other_labels: bool = False
         other_labels: whether labels that are no class are kept, as inference writes them, or refused.
 
     Raises:
-        RequestError: the file is missing, is not such a table, names an unknown class, holds a slide twice or one whose name would
-            lead out of the folder, or a probability is none.
+        RequestError: the file is missing, is not such a table, names an unknown class, or holds a slide twice. Or a slide's name
+            would lead out of the folder, or a probability is none.
     """
     path = Path(path)
     if not path.is_file():

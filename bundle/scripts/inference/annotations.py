@@ -71,7 +71,7 @@ def outline(cam: NDArray[np.float32], grid: PatchGrid, *, class_name: str) -> li
 def write_geojson(
     path: Path, bands: Sequence[Band], *, bounds_xy_px: tuple[int, int], kind: MapKind = GRAD_CAM
 ) -> None:
-    """Write a FeatureCollection with one feature a region, as QuPath imports it (File, Import objects).
+    """Write a FeatureCollection with one feature per region, as QuPath imports it (File, Import objects).
 
     Rings are closed; the first is the outline, the others are holes (RFC 7946, in pixels instead of degrees). QuPath shows what was
     scanned alone, and counts pixels from there (its ``OpenSlideImageServer``): ``bounds_xy_px``, the corner of the scan in level-0

@@ -56,7 +56,7 @@ def nifti_affine(grid: PatchGrid, *, mpp_x: float | None, mpp_y: float | None) -
     """Return the affine (4, 4) from voxel (column, row, 0) to the world of NIfTI, in mm from the slide's top-left corner.
 
     World axes are right, anterior, superior. On a screen that shows an axial slice, patient left and posterior are right and down,
-    so x of the slide counts as left and y as posterior: both signs are minus, and ITK, which flips them, has x, y as on the slide.
+    so x of the slide counts as left and y as posterior. Both signs are minus; ITK, which flips them, has x, y as on the slide.
     The translation leads to the middle of the first cell. The slice is as thick as a cell is wide; a section's thickness is not
     known. Without a resolution the unit is the level-0 pixel.
     """
@@ -80,6 +80,6 @@ def write_nifti(path: Path, view: HeatMapView) -> None:
 
 
 def write_observed(path: Path, observed: NDArray[np.bool_]) -> None:
-    """Write the observation mask as a grey PNG, one pixel a patch: 255 observed, 0 not."""
+    """Write the observation mask as a grey PNG, one pixel per patch: 255 observed, 0 not."""
     with atomic_path(path) as partial:
         Image.fromarray(observed.astype(np.uint8) * 255).save(partial, format="PNG")

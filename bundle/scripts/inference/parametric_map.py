@@ -39,7 +39,7 @@ def can_write_dicom() -> bool:
 
 
 def write_parametric_map(path: Path, view: HeatMapView) -> None:
-    """Write a map (H, W) of its slide as a Parametric Map (DICOM PS3.3 A.75), float32, a pixel a patch, as tiles.
+    """Write a map (H, W) of its slide as a Parametric Map (DICOM PS3.3 A.75), float32, one pixel per patch, as tiles.
 
     It takes patient, study, specimen and frame of reference from the slide's finest level, and refers to that image. Its pixels are
     whole patches of that level, placed by its origin, orientation and spacing whatever slides.csv says; it begins at the slide's

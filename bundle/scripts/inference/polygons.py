@@ -37,7 +37,7 @@ def trace_regions(labels: NDArray[np.int32], count: int, grid: PatchGrid) -> lis
         grid: where the cells lie.
 
     Returns:
-        a polygon a region, in the order of their numbers.
+        one polygon per region, in the order of their numbers.
     """
     polygons = []
     for index, box in enumerate(ndimage.find_objects(labels, count), start=1):

@@ -86,8 +86,8 @@ def sample_slides(
         What every drawn slide gave, the rows of ``counts.csv``.
 
     Raises:
-        RequestError: An option lies outside its range, there is no slide to draw from, or the folder holds patches of another
-            request or files of others under the names that would be written; nothing is written.
+        RequestError: An option lies outside its range, or there is no slide to draw from. Or the folder holds patches of another
+            request, or files of others under the names that would be written. Nothing is written.
     """
     if slides is None:
         raise RequestError("no slides given: name a slide file, a folder or a CSV with --slides")

@@ -26,8 +26,8 @@ Append = Callable[[str, SlideSample], None]
 def patch_writer(path: Path, attributes: Mapping[str, str | int | float]) -> Iterator[Append]:
     """Yield a function that appends the sample of a slide, named by its id; the file appears only when it is whole.
 
-    The file holds, for N patches in all, ``patches`` uint8 (N, 112, 112, 3) RGB, ``coords`` int64 (N, 2) x, y in level-0
-    pixels, ``rich`` bool (N,), ``slide_id`` text (N,), and ``attributes`` beside ``format`` at its root. It grows slide
+    The file holds, for N patches in all, ``patches`` uint8 (N, 112, 112, 3) RGB; ``coords`` int64 (N, 2) x, y in level-0
+    pixels; ``rich`` bool (N,); and ``slide_id`` text (N,). At its root are ``format`` and ``attributes``. It grows slide
     by slide, so the memory does not depend on the number of slides.
     """
     with atomic_path(path) as partial, h5py.File(partial, "w") as file:

@@ -27,7 +27,7 @@ _DECADE = 10.0
 
 
 def roc_plot(performance: Performance) -> Markup:
-    """ROC curve of class 1 with its pointwise band; of more than two classes one curve a class, without bands."""
+    """ROC curve of class 1 with its pointwise band; of more than two classes one curve per class, without bands."""
     with page_style():
         figure, axes = _figure(SQUARE_IN)
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
@@ -81,7 +81,7 @@ def precision_recall_plot(performance: Performance) -> Markup:
 
 
 def calibration_plot(performance: Performance) -> Markup:
-    """Reliability diagram: the observed share in each bin of the probability with Wilson's interval, and slides a bin below."""
+    """Reliability diagram: the observed share in each bin of the probability with Wilson's interval, and slides per bin below."""
     two_classes = len(performance.class_names) == 2
     bins = [one for one in performance.bins if one.slides]
     with page_style():

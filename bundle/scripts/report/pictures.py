@@ -34,7 +34,7 @@ class Picture:
 
     Attributes:
         image: the tissue, as a data URI.
-        heat: the map, one pixel a patch, transparent where nothing was observed.
+        heat: the map, one pixel per patch, transparent where nothing was observed.
         left_out: a veil over the patches that were not observed.
         width: of the box, in patches.
         height: of the box, in patches.
@@ -65,9 +65,9 @@ class Picture:
 
 
 def slide_pictures(slide: SlideResult, *, sides_px: tuple[int, ...]) -> list[Picture]:
-    """Make the pictures of a slide, one a length of the longer side; none where inference wrote no heat map.
+    """Make the pictures of a slide, one per length of the longer side; none where inference wrote no heat map.
 
-    The tissue is read from the slide's file where that is still there and the wanted size can be had from it cheaply, else it is
+    The tissue is read from the slide's file where that is still there and the wanted size can be had from it cheaply. Else it is
     the thumbnail that inference kept. Everything else lies in the slide's folder.
 
     Args:

@@ -48,8 +48,8 @@ def search(
 ) -> Iterator[Step]:
     """Search for the rate whose detected nuclei per area meet a prior, among those that reconstruct well enough.
 
-    Few active locations find few nuclei and reconstruct worse, so both decide on which side to go on: a rate with too large an
-    error or too few nuclei is too high, one with too many nuclei too low. The lowest rate is tried first; its error, and any
+    Few active locations find few nuclei and reconstruct worse, so both decide on which side to go on. A rate with too large an
+    error or too few nuclei is too high; one with too many nuclei is too low. The lowest rate is tried first; its error, and any
     smaller one met on the way, is what others are compared with.
 
     Args:

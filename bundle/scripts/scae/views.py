@@ -77,5 +77,5 @@ def optical_density(patches: Tensor) -> Tensor:
 
 
 def _each(values: Tensor, like: Tensor) -> Tensor:
-    """Shape one value a view (N,) so that it applies to ``like`` (N, 3, H, W)."""
+    """Shape one value per view (N,) so that it applies to ``like`` (N, 3, H, W)."""
     return values.view(-1, 1, 1, 1).to(like.device)

@@ -48,9 +48,8 @@ class DicomHead:
 def companions_of(path: Path) -> list[Path]:
     """List the files besides ``path`` that a reader takes the slide's pixels from, sorted.
 
-    Those are the data folder of an MRXS slide, the images that a VMS or VMU file names, and the DICOM files of the same folder that
-    are of the same series (OpenSlide joins them to one slide); a DICOM file whose head does not tell its series counts as one of
-    them.
+    Those are the data folder of an MRXS slide, the images that a VMS or VMU file names, and the DICOM files of the same folder and
+    series. OpenSlide joins these to one slide. A DICOM file whose head does not tell its series counts as one of them.
 
     Raises:
         OSError: ``path`` or its folder cannot be read.

@@ -1,8 +1,8 @@
 """Lesion masks: pictures in which lesions are marked, brought to the grid of V by where they lie on the slide.
 
-A mask covers the whole level 0 of its slide, as the viewers show it: its first pixel begins at level-0 pixel (0, 0), and each
-pixel is a square of k x k level-0 pixels for a whole number k, from 1 (a mask as large as the slide) to the side of a patch (one
-pixel a patch) and beyond. A cell of V is lesion where at least half of its area is.
+A mask covers the whole level 0 of its slide, as the viewers show it. Its first pixel begins at level-0 pixel (0, 0), and each
+pixel is a square of k x k level-0 pixels. The whole number k goes from 1 (a mask as large as the slide) to the side of a patch
+(one pixel per patch) and beyond. A cell of V is lesion where at least half of its area is.
 """
 
 from collections.abc import Sequence

@@ -29,8 +29,9 @@ def open_slide(
 
     Args:
         path: Slide file.
-        backend: ``"auto"`` takes the first of cuCIM, OpenSlide and tifffile that is installed, may read the file
-            (:func:`~.tiff_slide.examine_tiff` decides that of a TIFF before any of them sees it) and reads it. Their names insist.
+        backend: ``"auto"`` takes the first of cuCIM, OpenSlide and tifffile that is installed, may read the file, and reads it.
+            For a TIFF :func:`~.tiff_slide.examine_tiff` says who may, before any of them sees it. The name of a reader insists on
+            it.
         num_workers: Threads that decode; 0 means one.
         device: ``"cuda"`` lets cuCIM decode on the GPU where it can; the patches come to the host all the same.
         unreadable_tiles: ``"fail"``, or ``"mask"`` to make them white and list them.

@@ -66,11 +66,11 @@ def write_slide_set(
 ) -> Path:
     """Write synthetic slides, their lesion masks and the table that lists them; return the path of ``slides.csv``.
 
-    ``output_dir`` receives ``slides/<name>.tif`` (tiled JPEG pyramid, factors of 2, resolution tags in centimetres),
-    ``masks/<name>.png`` (255 = lesion, one pixel a cell of 64 um) and, last, ``slides.csv`` with the columns slide,
-    label, patient, split. Labels alternate within a split, every slide is a patient of its own. The files depend on the
-    other arguments alone, never on ``num_workers``, and a slide not on how many there are: a repeated call rewrites the
-    same bytes, a larger one adds slides.
+    ``output_dir`` receives ``slides/<name>.tif`` (tiled JPEG pyramid, factors of 2, resolution tags in centimetres) and
+    ``masks/<name>.png`` (255 = lesion, one pixel per cell of 64 um). Last comes ``slides.csv`` with the columns slide, label,
+    patient, split. Labels alternate within a split, every slide is a patient of its own. The files depend on the
+    other arguments alone, never on ``num_workers``. A slide does not depend on how many there are. So a repeated call rewrites the
+    same bytes, and a larger one adds slides.
 
     Args:
         output_dir: folder of the set, made if missing.

@@ -59,7 +59,7 @@ class Layout:
     Attributes:
         edge_um: (n, n) rough distance to the tissue's edge, positive inside; n = side / ``GRID_UM``.
         lesion: (n, n) true where the lesion is.
-        lesion_cells: (cells, cells) the same, one value a cell of ``CELL_UM``: connected, empty on a negative slide.
+        lesion_cells: (cells, cells) the same, one value per cell of ``CELL_UM``: connected, empty on a negative slide.
         tissue_cells: (cells, cells) true where at least half of the cell is tissue.
     """
 

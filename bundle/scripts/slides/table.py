@@ -54,8 +54,8 @@ def read_slides(slides: str | Path, *, known: KnownIds = NOTHING_KNOWN) -> list[
         The slides in order, with ids as :func:`.slide_ids.distinct_ids` gives them.
 
     Raises:
-        RequestError: Nothing is there, the table is malformed, a column or a word of it may be meant as another, a slide is listed
-            twice, an id is none or is given twice, or a patient is in two splits.
+        RequestError: Nothing is there, the table is malformed, or a column or a word of it may be meant as another. Or a slide is
+            listed twice, an id is none or is given twice, or a patient is in two splits.
     """
     slides = Path(slides)
     if slides.is_dir():
@@ -145,7 +145,7 @@ def copy_table(
     Args:
         source: A table that `read_slides` takes.
         target: The copy; where it is ``source`` itself and no cells are given, nothing is done.
-        cells: Columns to set, or to add behind the others: one cell a row.
+        cells: Columns to set, or to add behind the others: one cell per row.
         known: As of `read_slides`.
     """
     if not cells and target.exists() and source.samefile(target):

@@ -40,8 +40,8 @@ def read_directories(path: Path) -> TiffDirectories | None:
     """Read the directories of a TIFF, classic or BigTIFF; ``None`` where the file does not begin as one.
 
     Raises:
-        SlideError: A directory is met twice, or lies past the end of the file, or states what cannot be: values that the file has
-            no room for, a size of 0 or beyond all slides, a tag of a wrong type. The message does not name the file.
+        SlideError: A directory is met twice, or lies past the end of the file, or states what cannot be. Such are values that the
+            file has no room for, a size of 0 or beyond all slides, a tag of a wrong type. The message does not name the file.
     """
     with open(path, "rb") as content:
         head = content.read(132)

@@ -30,7 +30,7 @@ class PhilipsLevels:
 def followed_by_openslide_alone(directories: TiffDirectories) -> tuple[str, str] | None:
     """Name the format whose pixels do not lie where the directories say, and OpenSlide's word for its vendor.
 
-    Of a Ventana BIF and a Trestle TIFF the tiles overlap, of a Leica SCN the scans lie somewhere on the glass: their places stand
+    The tiles of a Ventana BIF and a Trestle TIFF overlap. The scans of a Leica SCN lie somewhere on the glass. Their places stand
     in text that OpenSlide alone follows. NDPI has no tiles, but marks inside its JPEGs.
     """
     first = directories.pages[0]

@@ -1,7 +1,7 @@
 """A look at the tiles of a TIFF before anyone decodes them: damage may end a native decoder, or give other pixels.
 
-It does so where a tile lies past the end of the file, where a JPEG or JPEG 2000 tile is of another size than the directory says,
-and where the header of a JPEG 2000 tile is broken.
+Such damage is a tile past the end of the file, or a JPEG or JPEG 2000 tile of another size than the directory says. A broken
+header of a JPEG 2000 tile is such, too.
 """
 
 import os

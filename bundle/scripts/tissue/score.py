@@ -1,4 +1,4 @@
-"""How much a patch looks like tissue: one figure a patch, and the figures of a whole slide."""
+"""How much a patch looks like tissue: one figure per patch, and the figures of a whole slide."""
 
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
@@ -109,8 +109,8 @@ def slide_scores(
 ) -> dict[str, NDArray[np.float32]]:
     """Score every patch of the grid at about ``um_px``, reading a block of the slide at a time.
 
-    Pixels come from the coarsest level that is still as fine as ``um_px`` (level 0 where none is) and are averaged over
-    whole pixels to the finest resolution that is not over ``um_px`` by more than 5 %. The resolution is thus between
+    Pixels come from the coarsest level that is still as fine as ``um_px`` (level 0 where none is). They are averaged over whole
+    pixels to the finest resolution that is not over ``um_px`` by more than 5 %. The resolution is thus between
     ``um_px`` / 2 and ``um_px`` wherever the scan allows, on every slide.
 
     Args:

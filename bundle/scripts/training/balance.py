@@ -12,9 +12,9 @@ from .slide_item import SlideItem
 class BalancedCrossEntropy(nn.Module):
     """Cross-entropy in which every class counts as much: slides of class c weigh N / (K n_c), of N slides of K classes.
 
-    The sum over a batch is divided by its number of slides, not by the sum of their weights as ``CrossEntropyLoss`` does it: with
+    The sum over a batch is divided by its number of slides, not by the sum of their weights as ``CrossEntropyLoss`` does it. With
     batches of one slide that would undo the weights. Over all training slides the mean weight is 1, so the learning rate keeps its
-    meaning, and the mean over the processes of a distributed training is that of the whole batch.
+    meaning. The mean over the processes of a distributed training is that of the whole batch.
 
     Args:
         labels: class of every training slide.

@@ -18,7 +18,7 @@ OBSERVED = ("vectors", "places", "t")
 class PadCollate:
     """Collate slides of different size; V stays the list of its observed vectors, in the type in which the files hold them.
 
-    Of ``vectors`` (N, C) and ``places`` (1, H, W) of the slides the batch has ``vectors`` (n, C), those of all places, slide by
+    Each slide has ``vectors`` (N, C) and ``places`` (1, H, W). The batch has ``vectors`` (n, C), those of all places, slide by
     slide in row-major order, and ``cells`` (n,), where they lie in (B, H, W). ``t`` is filled up with white on the right and at
     the bottom, other maps with the value given. All are plain tensors: a MetaTensor looks at every operator of the network,
     which takes longer than many of them.

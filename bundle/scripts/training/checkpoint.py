@@ -26,8 +26,8 @@ class TrainingState:
     """Write ``last.pt``, the whole state of a training, after every epoch, and go on from it; write the chosen weights.
 
     Together with :class:`.handlers.EpochSeeds` a training that was stopped anywhere and resumed ends with the same bits as
-    one that was not. ``last.pt`` holds the best weights too, and the file of weights is written again from it on resuming, so
-    that it does not matter which of the two files a kill left behind. Both are written beside and renamed, by the first of
+    one that was not. ``last.pt`` holds the best weights too, and the file of weights is written again from it on resuming. So
+    it does not matter which of the two files a kill left behind. Both are written beside and renamed, by the first of
     several processes; all processes read.
 
     Network, optimizer and loss are those of the trainer. The weights that are validated and kept are those of the network of its

@@ -44,9 +44,9 @@ class AttendingIteration:
 
 
 class PredictionCollector:
-    """Collects a :class:`Prediction` a slide over one run of an evaluator; ``predictions`` holds those of the last run.
+    """Collects a :class:`Prediction` per slide over one run of an evaluator; ``predictions`` holds those of the last run.
 
-    MONAI attaches decollation and postprocessing (logits to probabilities) before it, so it sees one item a slide. Of several
+    MONAI attaches decollation and postprocessing (logits to probabilities) before it, so it sees one item per slide. Of several
     processes each evaluates its :func:`..common.ranks.share` of the slides; all of them then hold all predictions, every slide
     once, in the order of one process. Given as a metric of the evaluator it reports the AUC (of more than two classes the mean
     over one against the rest), from the same predictions.

@@ -28,7 +28,7 @@ _loss_of = from_engine(["loss"], first=True)
 class EpochSeeds:
     """Seed every source of chance at the start of an epoch from (seed, epoch, rank) alone.
 
-    An epoch then does not depend on how many were run before it in the same process, so a resumed training draws what an
+    An epoch then does not depend on how many were run before it in the same process. So a resumed training draws what an
     undisturbed one draws: the order of the items, the work of the loader's processes, augmentation. Sources: Python, NumPy,
     torch (all devices), and the transforms of the data set that the trainer reads.
     """

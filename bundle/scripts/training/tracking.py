@@ -1,4 +1,4 @@
-"""What a training leaves in TensorBoard: one log a run, with hyper-parameters, graph and pictures beside the scalars.
+"""What a training leaves in TensorBoard: one log per run, with hyper-parameters, graph and pictures beside the scalars.
 
 Pictures show pixels of the data set, but no name of a slide enters the log.
 """
