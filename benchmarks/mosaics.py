@@ -10,7 +10,7 @@ whatever their label. Tiles of one group (patient or origin) stand in one split 
 val.
 
 ``--tiles`` holds labels.csv with the columns file, class and group. Written to ``--out``: slides/NAME.tif (tiled JPEG pyramid),
-masks/NAME.png (the lesion, one pixel a cell of 64 um), mosaics.json (the options) and, last, slides.csv (slide, label, patient, split).
+masks/NAME.png (the lesion, one pixel per cell of 64 um), mosaics.json (the options) and, last, slides.csv (slide, label, patient, split).
 The same options give the same files.
 """
 
@@ -111,7 +111,7 @@ def draw_mosaics(tiles: Path, options: Options) -> Iterator[Mosaic]:
             files = [row["file"] for row in rows if row["class"] in names and split_of[row["group"]] == split]
             if not files and options.slides[split]:
                 raise RequestError(
-                    f"{tiles / 'labels.csv'}: no tiles of {', '.join(names)} for {split}; expected three groups a class at least"
+                    f"{tiles / 'labels.csv'}: no tiles of {', '.join(names)} for {split}; expected three groups per class at least"
                 )
             pools.append([_normalised(tiles / file, options.scale) for file in files])
         height, width = (min((tile.shape[axis] for pool in pools for tile in pool), default=0) for axis in (0, 1))

@@ -36,7 +36,7 @@ def labelled(patches: Path, masks: Path, *, patch_px: int, most: int) -> tuple[N
     """Read patches and whether they lie in the lesion, at most ``most`` of either kind, at even steps."""
     with h5py.File(patches) as file:
         slide_ids = file["slide_id"].asstr()[:]
-        cells_xy = file["coords"][:] // patch_px  # the mask has one pixel a patch
+        cells_xy = file["coords"][:] // patch_px  # the mask has one pixel per patch
         lesions = {name: np.asarray(Image.open(masks / f"{name}.png")) > 0 for name in np.unique(slide_ids)}
         lesion = np.array([lesions[name][y, x] for name, (x, y) in zip(slide_ids, cells_xy, strict=True)])
         kinds = [np.flatnonzero(lesion == kind) for kind in (False, True)]
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--encoders", nargs="+", required=True, help="name=weights of S-CAEs")
     parser.add_argument("--train", type=Path, required=True, help="patches.h5 of training slides")
     parser.add_argument("--test", type=Path, required=True, help="patches.h5 of other slides")
-    parser.add_argument("--masks", type=Path, required=True, help="<slide_id>.png, one pixel a patch, 255 = lesion")
+    parser.add_argument("--masks", type=Path, required=True, help="<slide_id>.png, one pixel per patch, 255 = lesion")
     parser.add_argument("--patch_px", type=int, default=128, help="side of a patch in level-0 pixels")
     parser.add_argument("--most", type=int, default=2000, help="patches of a kind and file")
     arguments = parser.parse_args()

@@ -81,7 +81,7 @@ def measure_mosaics(mosaics: Path, truth: Truth) -> None:
     print(f"{len(truth)} mosaics, {len(marked)} with a pen stroke\n")
     print(
         "| method | tissue kept, marked | ink dropped | glass dropped, marked | tissue kept, all | worst slide | "
-        "glass dropped, all | IoU with level 0: mean / worst | ms a slide |\n|---|---|---|---|---|---|---|---|---|"
+        "glass dropped, all | IoU with level 0: mean / worst | ms per slide |\n|---|---|---|---|---|---|---|---|---|"
     )
     for variant, found in masks.items():
         kept = {name: float(found[name][cells[0]].mean()) for name, cells in truth.items()}

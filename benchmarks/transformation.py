@@ -4,7 +4,7 @@
     python benchmarks/transformation.py --output_dir bench --sections speed  # or engines, memory, workers
 
 Slides are generated (half of each is tissue). Every figure is a median over ``--repeats`` turns in which all that is compared is
-measured once, one after the other; ``results.json`` keeps every turn. In patches of 64 um a second:
+measured once, one after the other; ``results.json`` keeps every turn. In patches of 64 um per second:
 
 raw        tiles of the level under the tissue, decoded by cuCIM's batched ``read_region`` (its best batch size) and not looked at
 reader     the same tiles as patches, by ``SlideReader.iter_patches``

@@ -75,7 +75,7 @@ def tcga_name(patient: int, sample: str = "01A", section: str = "TS1", *, copy: 
 
 
 def write_tcga(folder: Path, *, patients: int = 40) -> Path:
-    """A frozen and a diagnostic tumour slide a patient; every second has a normal frozen one, every fifth another section."""
+    """A frozen and a diagnostic tumour slide per patient; every second has a normal frozen one, every fifth another section."""
     names = []
     for patient in range(patients):
         names += [tcga_name(patient), tcga_name(patient, "01Z", "DX1")]

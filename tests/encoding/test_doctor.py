@@ -12,7 +12,7 @@ from scripts.common.errors import RequestError, SlideError
 from scripts.encoding import doctor
 from scripts.encoding.doctor import SAMPLES, examine, require_readable
 
-PAGE_A_COLOUR = "OME-TIFF, RGB, a page a colour"
+PAGE_PER_COLOUR = "OME-TIFF, RGB, a page per colour"
 UNSERVED = ("TIFF in strips", "PNG")
 
 
@@ -45,8 +45,8 @@ def test_tifffile_reads_every_format_that_can_be_read(name: str, tmp_path: Path)
 
 
 def test_another_picture_does_not_count_as_read(tmp_path: Path) -> None:
-    """OpenSlide opens a page a colour and gives the first colour as grey."""
-    path = sample(tmp_path, PAGE_A_COLOUR)
+    """OpenSlide opens a page per colour and gives the first colour as grey."""
+    path = sample(tmp_path, PAGE_PER_COLOUR)
     assert doctor._levels_read(path, "openslide") == 0
     tifffile.imwrite(
         tmp_path / "black.tif", np.zeros((512, 512, 3), np.uint8), tile=(128, 128), photometric="rgb", metadata=None

@@ -71,7 +71,7 @@ def test_a_resample_serves_both() -> None:
 
 
 def test_interval_agrees_with_delong() -> None:
-    """One slide a patient, many slides: two methods of which neither knows the other."""
+    """One slide per patient, many slides: two methods of which neither knows the other."""
     labels, first, second = scored(600, 2, gain=0.5)
     boot, exact = compared(labels, [first], [second])["auc"]["difference"], delong(labels, p_of(first), p_of(second))
     assert exact is not None

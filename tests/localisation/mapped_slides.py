@@ -50,7 +50,7 @@ class Cohort:
         probability: float,
         split: str = "test",
     ) -> None:
-        """Add a slide; ``lesion`` None writes no mask. The mask has one pixel a cell."""
+        """Add a slide; ``lesion`` None writes no mask. The mask has one pixel per cell."""
         write_embedding(self.dataset / f"{slide_id}.h5", shape_yx=heat.shape, seed=len(self._rows))
         grid = PatchGrid(STEP_PX, (0, 0), heat.shape)
         assert read_embedding(self.dataset / f"{slide_id}.h5").grid == grid

@@ -31,7 +31,7 @@ def picture_of(slide: SlideResult, side_px: int = 64) -> Picture:
 
 
 def test_layers_lie_where_the_heat_map_does(tmp_path: Path) -> None:
-    """One pixel a patch; unobserved cells (row 0, column 0 here) are bare in the map and veiled in the other layer."""
+    """One pixel per patch; unobserved cells (row 0, column 0 here) are bare in the map and veiled in the other layer."""
     picture = picture_of(slide_of(tmp_path))
     heat, veil = decoded(picture.heat), decoded(picture.left_out)
     assert heat.shape == veil.shape == (*SHAPE_YX, 4)

@@ -58,7 +58,7 @@ def test_an_unknown_model_is_not_made_up(tmp_path: Path) -> None:
     assert {found[name] for name in ("Trained on", "Epoch", "Validated on", "Weights (sha256)", "Made with")} == {
         "not stated"
     }
-    assert found["Task"] == "one of 2 classes a slide: class\u00a00, class\u00a01"
+    assert found["Task"] == "one of 2 classes per slide: class\u00a00, class\u00a01"
 
 
 def test_numbers() -> None:

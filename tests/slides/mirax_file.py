@@ -1,4 +1,4 @@
-"""A writer of minimal MIRAX slides, for tests: one photo an image, no overlaps, images that the scanner left out missing.
+"""A writer of minimal MIRAX slides, for tests: one photo per image, no overlaps, images that the scanner left out missing.
 
 Format: https://openslide.org/formats/mirax and what OpenSlide requires of a file.
 """
@@ -91,7 +91,7 @@ def write_mirax(
 
 
 def _index(entries: list[list[tuple[int, int, int, int]]]) -> bytes:
-    """Pointers to pointers: root, a pointer a level, an empty first page, and one page with the images of the level."""
+    """Pointers to pointers: root, a pointer per level, an empty first page, and one page with the images of the level."""
     head = (VERSION + SLIDE_ID).encode()
     table = len(head) + 8  # after the two roots
     pages, body = [], b""

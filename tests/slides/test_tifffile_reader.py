@@ -15,7 +15,7 @@ COMPRESSIONS = {None: 0, "deflate": 0, "lzw": 0, "zstd": 0, "webp": 0, "jpeg2000
 LAYOUTS = {
     "contiguous": {"axes": "YXS", "photometric": "rgb", "planarconfig": "contig"},
     "planes of a page": {"axes": "SYX", "photometric": "rgb", "planarconfig": "separate"},
-    "page a colour": {"axes": "CYX", "photometric": "minisblack", "planarconfig": None},
+    "page per colour": {"axes": "CYX", "photometric": "minisblack", "planarconfig": None},
 }
 
 
@@ -64,7 +64,7 @@ def test_layouts(layout, num_workers, tmp_path, pixels):
 @pytest.mark.parametrize("name", ["slide.ome.tif", "slide.TIFF"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_auto_reads_the_planes_and_the_pyramid(layout, name, tmp_path, pixels):
-    """The other readers would give level 0 alone, without its resolution, and of a page a colour the first colour."""
+    """The other readers would give level 0 alone, without its resolution, and of a page per colour the first colour."""
     with open_slide(write_ome(tmp_path / name, pixels, layout=layout)) as reader:
         assert (reader.backend, reader.mpp_xy) == ("tifffile", (0.5, 0.5))
         assert_levels(reader, pixels)
@@ -90,7 +90,7 @@ def test_compressions(compression, tmp_path, pixels):
 def test_many_threads_share_the_file(tmp_path, pixels):
     """A handle with one position for all would now and then give the pixels of another tile."""
     large = np.tile(pixels, (6, 6, 1))
-    path = write_ome(tmp_path / "slide.ome.tif", large, compression=None, layout="page a colour", steps=(1,))
+    path = write_ome(tmp_path / "slide.ome.tif", large, compression=None, layout="page per colour", steps=(1,))
     coords = np.random.default_rng(0).integers(0, 1000, size=(200, 2))
     with open_slide(path, num_workers=8, backend="tifffile") as reader:
         read = reader.read_patches(coords, size_xy_px=(96, 96), level=0)
@@ -181,7 +181,7 @@ def test_what_is_refused_says_what_it_is(shape, dtype, axes, tile, message, tmp_
 
 def test_planes_in_other_files_are_refused(tmp_path, pixels):
     """An OME-TIFF may name others that hold some of its planes."""
-    path = write_ome(tmp_path / "slide.ome.tif", pixels, layout="page a colour", steps=(1,))
+    path = write_ome(tmp_path / "slide.ome.tif", pixels, layout="page per colour", steps=(1,))
     xml = tifffile.tiffcomment(path)
     assert "<TiffData" in xml
     tags = "".join(
@@ -191,7 +191,7 @@ def test_planes_in_other_files_are_refused(tmp_path, pixels):
     begin = xml.index("<TiffData")
     end = xml.index("</Pixels>")
     for name in ("green", "blue"):
-        write_ome(tmp_path / f"{name}.ome.tif", pixels, layout="page a colour", steps=(1,))
+        write_ome(tmp_path / f"{name}.ome.tif", pixels, layout="page per colour", steps=(1,))
     tifffile.tiffcomment(path, (xml[:begin] + tags + xml[end:]).encode())
     with pytest.raises(SlideError, match="its planes lie in several files"):
         open_slide(path, backend="tifffile")

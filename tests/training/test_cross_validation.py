@@ -27,7 +27,7 @@ def run_here(run_id: str, config_files: Sequence[str | Path], options: Mapping[s
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight patients a class, the first of each with two slides."""
+    """Eight patients per class, the first of each with two slides."""
     folder = tmp_path_factory.mktemp("three")
     rows = []
     for index, label in enumerate(NAMES):

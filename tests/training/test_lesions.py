@@ -26,7 +26,7 @@ def dataset(tmp_path: Path) -> Path:
 
 
 def write_masks(folder: Path, names: list[str]) -> Path:
-    """Masks of six rows and 5 + index columns, one pixel a cell, with the lesion in the first two rows."""
+    """Masks of six rows and 5 + index columns, one pixel per cell, with the lesion in the first two rows."""
     folder.mkdir()
     for name in names:
         pixels = np.zeros((6, 5 + int(name[-1])), dtype=np.uint8)

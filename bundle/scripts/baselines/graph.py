@@ -107,7 +107,7 @@ class GraphPooling(Baseline):
     def fit(self, slides: Slides) -> None:
         """Select channels by the maximum mean discrepancy, with a linear kernel, between the slides' histograms of two classes.
 
-        Of more than two classes a channel counts by the two that it tells apart best.
+        Where there are more than two classes, a channel counts by the two that it tells apart best.
         """
         sums = torch.zeros(self.num_classes, self.embedding_channels, self.bins)
         counts = torch.zeros(self.num_classes, 1, 1)

@@ -121,7 +121,7 @@ class RectifiedPatches(PatchClassifier):
 class RectifiedLoss(nn.Module):
     """Rectified cross-entropy and upper transition loss (Chen et al. 2019).
 
-    Of a slide of the first class every patch learns it. In other slides a patch weighs by its rank: the teacher's probability of
+    Of a slide of the first class every patch learns it. A patch of another slide weighs by its rank: the teacher's probability of
     the slide's class ranks the patches. The first ``hard_share`` weigh 1; from there on the weight falls evenly to 0 at
     ``soft_share``. No patch may belong to a class above its slide's: -log(1 - P(above)) is added. The source prints no shares;
     these are ours, set before anything was measured.

@@ -1,4 +1,4 @@
-"""Camelyon17: five lymph nodes a patient, labels from ``stage_labels.csv``.
+"""Camelyon17: five lymph nodes per patient, labels from ``stage_labels.csv``.
 
 Source: https://camelyon17.grand-challenge.org/Data/; Bandi et al., IEEE TMI 38(2), 2019. Slides are named
 ``patient_000_node_0.tif``; of 200 patients the 100 of the training set have labels, 20 of each of five centres in their order.

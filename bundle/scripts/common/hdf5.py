@@ -6,7 +6,7 @@ from pathlib import Path
 import h5py
 
 SLACK_BYTES = 1 << 24
-MOST_EXPANSION = 1100  # DEFLATE gives at most 1032 bytes a byte
+MOST_EXPANSION = 1100  # DEFLATE gives at most 1032 bytes per byte
 
 
 def open_hdf5(path: Path) -> h5py.File:

@@ -57,7 +57,7 @@ def folder_lock(
     except Timeout as error:
         left = f" (if that process is gone, delete {marker})" if marker.exists() else ""
         raise RequestError(
-            f"{folder}: another run of {name} is writing here ({_described(owner)}); expected one run a folder: wait for it, end "
+            f"{folder}: another run of {name} is writing here ({_described(owner)}); expected one run per folder: wait for it, end "
             f"it, or {elsewhere}{left}"
         ) from error
     except OSError as error:

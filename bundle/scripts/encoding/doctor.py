@@ -243,7 +243,7 @@ def _tiled(
 
 
 def _ome(axes: str) -> Callable[[Path], None]:
-    """A pyramid whose lower levels hang on the first; axes CYX: a page a colour, SYX: a plane of the page a colour."""
+    """A pyramid whose lower levels hang on the first; axes CYX: a page per colour, SYX: a plane of the page per colour."""
 
     def write(path: Path) -> None:
         with tifffile.TiffWriter(path, ome=True) as file:
@@ -282,8 +282,8 @@ SAMPLES: dict[str, tuple[str, Callable[[Path], None]]] = {
     "Philips TIFF": (".tiff", _tiled("jpeg", PHILIPS, "Philips DP")),
     "Leica SCN": (".scn", _tiled("jpeg", SCN)),
     "OME-TIFF, RGB": (".ome.tif", _ome("YXS")),
-    "OME-TIFF, RGB, a plane a colour": (".ome.tif", _ome("SYX")),
-    "OME-TIFF, RGB, a page a colour": (".ome.tif", _ome("CYX")),
+    "OME-TIFF, RGB, a plane per colour": (".ome.tif", _ome("SYX")),
+    "OME-TIFF, RGB, a page per colour": (".ome.tif", _ome("CYX")),
     "TIFF in strips": (".tif", _strips),
     "PNG": (".png", _png),
 }

@@ -69,7 +69,7 @@ def require_same_origin(
         before = paths.get(row.slide_id)
         if before is not None and not _same_place(before, row.path) and not is_content_of(stated, row.path):
             raise RequestError(
-                f"{path}: made from {before}, and {row.path} would replace it; expected one slide a name: {elsewhere}, or "
+                f"{path}: made from {before}, and {row.path} would replace it; expected one slide per name: {elsewhere}, or "
                 "replace it with --replace true"
             )
     return ours

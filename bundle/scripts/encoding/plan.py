@@ -63,7 +63,7 @@ def plan_encoding(rows: Sequence[SlideRow], job: EncodingJob) -> str:
         job: how they would be encoded, see :func:`.run.encode_slides`.
 
     Returns:
-        the plan, a line a fact; slides that would fail are named with the reason.
+        the plan, one line per fact; slides that would fail are named with the reason.
 
     Raises:
         RequestError: the encoder's weights do not serve.

@@ -18,7 +18,7 @@ DPI = 120
 def write_reliability_plot(
     path: Path, panels: Sequence[tuple[str, Sequence[ReliabilityBin]]], *, probability: str, event: str
 ) -> None:
-    """Write a PNG: in each panel the observed share a bin with its interval, and below it the number of slides.
+    """Write a PNG: in each panel the observed share per bin with its interval, and below it the number of slides.
 
     Args:
         path: the file.

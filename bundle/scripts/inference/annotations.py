@@ -107,7 +107,7 @@ def write_geojson(
 
 
 def write_asap_xml(path: Path, bands: Sequence[Band]) -> None:
-    """Write the same regions for ASAP, one annotation group a level, in level-0 pixels of the whole glass, which ASAP shows.
+    """Write the same regions for ASAP, one annotation group per level, in level-0 pixels of the whole glass, which ASAP shows.
 
     ASAP knows no holes: a region with one is cut along a row of cells, and the pieces together are the region.
     """

@@ -41,7 +41,7 @@ def write_froc_plot(
     axes.set_xlim(rates[0] / 2, rates[-1])
     axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
     axes.set_ylim(0, 1)
-    axes.set_xlabel("false positives a slide")
+    axes.set_xlabel("false positives per slide")
     axes.set_ylabel("share of lesions found")
     if froc.value is not None:
         ends = froc.ends_in_words()

@@ -1,4 +1,4 @@
-"""The training set of the S-CAE: one patch an item."""
+"""The training set of the S-CAE: one patch per item."""
 
 import os
 from collections.abc import Callable, Sequence

@@ -134,7 +134,7 @@ def model_card(inference: Inference) -> list[tuple[str, str]]:
     found = [
         (
             "Task",
-            f"one of {len(inference.class_names)} classes a slide: {', '.join(map(class_label, inference.class_names))}",
+            f"one of {len(inference.class_names)} classes per slide: {', '.join(map(class_label, inference.class_names))}",
         ),
         ("Intended use", card.intended_use or "research only; not a medical device and not for diagnosis"),
         (

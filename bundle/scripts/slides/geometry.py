@@ -63,9 +63,9 @@ class ReadPlan:
     Attributes:
         grid: Where they lie.
         level: Pyramid level they are read from.
-        level_mpp: Micrometres a pixel of that level (mean of x and y).
+        level_mpp: Micrometres per pixel of that level (mean of x and y).
         read_px: Side of a patch in pixels of that level.
-        mpp_x: Micrometres a level-0 pixel along x.
+        mpp_x: Micrometres per level-0 pixel along x.
         mpp_y: The same along y.
         patch_um: Side of a patch in micrometres that was asked for.
         enlargement: Network input over ``read_px``: over 1 where the level is coarser than the target resolution.
@@ -99,7 +99,7 @@ def plan_reading(
         patch_px: Side of the network input; ``patch_um / patch_px`` is the target resolution.
         read_level: ``"auto"``: the coarsest level that is still at least as fine as the target. ``"highest"``: level 0,
             as in the paper. A number: that level.
-        mpp: Micrometres a level-0 pixel (column ``mpp`` of slides.csv); goes before what the metadata say.
+        mpp: Micrometres per level-0 pixel (column ``mpp`` of slides.csv); goes before what the metadata say.
 
     Raises:
         SlideError: The resolution is missing, absurd, not square, or more than 8 times coarser than the target; or the

@@ -107,7 +107,7 @@ def _scale(mask: Path, shape_yx: tuple[int, ...], slide: Path) -> int:
     """
     if not slide.is_file():
         raise SlideError(
-            f"{mask}: the slide {slide} is not there to tell the mask's scale: give level-0 pixels a mask pixel with --mask_px"
+            f"{mask}: the slide {slide} is not there to tell the mask's scale: give level-0 pixels per mask pixel with --mask_px"
         )
     with open_slide(slide) as reader:
         width, height = reader.level_sizes_xy_px[0]
@@ -115,6 +115,6 @@ def _scale(mask: Path, shape_yx: tuple[int, ...], slide: Path) -> int:
     if any(abs(side / k - pixels) >= 1 for side, pixels in zip((height, width), shape_yx, strict=True)):
         raise SlideError(
             f"{mask}: {shape_yx[1]} x {shape_yx[0]} pixels, the slide has {width} x {height} at level 0; expected the slide's "
-            "size over one whole number on both sides: write the mask anew, or give level-0 pixels a mask pixel with --mask_px"
+            "size over one whole number on both sides: write the mask anew, or give level-0 pixels per mask pixel with --mask_px"
         )
     return k

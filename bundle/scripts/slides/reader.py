@@ -32,7 +32,7 @@ class SlideReader(abc.ABC):
         level_sizes_xy_px: Width and height of every pyramid level, finest first.
         level_downsamples: Size of a pixel of every level in level-0 pixels: as the format tells, else the mean of x and y of the
             sizes.
-        mpp_xy: Micrometres a level-0 pixel along x and y as the metadata say; ``None`` where they say nothing.
+        mpp_xy: Micrometres per level-0 pixel along x and y as the metadata say; ``None`` where they say nothing.
         bounds_xywh_px: Region that holds the scan: left, top, width, height in level-0 pixels. The whole slide where
             the format has no bounds.
         tile_sizes_xy_px: Width and height of what is read at once at every level: a tile, or several that are thin.
@@ -108,7 +108,7 @@ class SlideReader(abc.ABC):
                 rows of tiles are in memory.
             size_xy_px: Width and height of a patch in pixels of ``level``.
             level: Pyramid level, 0 the finest.
-            batch_size: Patches a batch; the last one may hold fewer.
+            batch_size: Patches per batch; the last one may hold fewer.
 
         Yields:
             RGB, (n, height, width, 3), in the order asked for.

@@ -66,7 +66,7 @@ def tiles_in_order(
 ) -> Iterator[tuple[tuple[int, int], list[int]]]:
     """Yield the corner x, y of each tile that a patch touches, row by row, and what it shares with patches, `PIECE` numbers each.
 
-    They stand in one flat list a tile: millions of small lists would keep Python's garbage collector busy.
+    They stand in one flat list per tile: millions of small lists would keep Python's garbage collector busy.
     """
     tile, level, size = np.array(tile_xy_px), np.array(level_xy_px), np.array(size_xy_px)
     low, high = np.maximum(corners_xy, 0), np.minimum(corners_xy + size, level)

@@ -29,7 +29,7 @@ class SlideRow:
         label: Integer or class name; ``None`` where the cell is empty or says that there is none.
         patient: Whose slide it is; ``None`` as for the label.
         split: ``"train"``, ``"val"`` or ``"test"``.
-        mpp: Micrometres a level-0 pixel, before what the metadata say.
+        mpp: Micrometres per level-0 pixel, before what the metadata say.
         extra: The other columns.
     """
 

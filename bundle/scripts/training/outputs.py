@@ -17,7 +17,7 @@ from .saved_state import STATE_NAME, read_state
 class TrainingOutputs:
     """The folder of the state and the log, and that of the weights, which may be the same.
 
-    The request is the settings and the number of epochs. Its own finished outputs a training may replace; those of one that was
+    The request is the settings and the number of epochs. A training may replace its own finished outputs; those of one that was
     stopped are kept for ``--resume true``.
 
     Args:

@@ -55,7 +55,7 @@ def print_plan(table: EmbeddingTable, trainer: SupervisedTrainer) -> None:
         f"memory for the slides: {kept}",
         f"network: {parameters:,} trainable parameters on {state.device}",
         f"steps: {epochs} epochs of {steps} with {batch_size} slides each",
-        f"time: about {total_s / 60:,.1f} minutes at {seconds:.2f} s a step (timed now on {TIMED_STEPS} steps)",
+        f"time: about {total_s / 60:,.1f} minutes at {seconds:.2f} s per step (timed now on {TIMED_STEPS} steps)",
     ]
     if is_first():
         print("\n".join(lines))

@@ -1,4 +1,4 @@
-"""Slides read by cuCIM: tiled TIFF, Aperio SVS and Philips TIFF, many patches a call."""
+"""Slides read by cuCIM: tiled TIFF, Aperio SVS and Philips TIFF, many patches per call."""
 
 import logging
 import re
