@@ -1,0 +1,110 @@
+"""The English of pages and public docstrings: short sentences, "per" for rates, a short README (CONTRIBUTING, section Words)."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[1]
+PAGES = sorted(
+    [
+        *(REPO / "docs").rglob("*.md"),
+        *(REPO / "integrations").glob("*/README.md"),
+        REPO / "README.md",
+        REPO / "CONTRIBUTING.md",
+        REPO / "bundle" / "docs" / "README.md",
+    ]
+)
+CONFIGS = sorted((REPO / "bundle" / "configs").rglob("*.yaml"))
+MODULES = sorted((REPO / "bundle" / "scripts").rglob("*.py"))
+MAX_WORDS = 30
+MAX_README_WORDS = 700
+# no text: comments, blocks of commands
+UNREAD = re.compile(r"<!--.*?-->|^ *```.*?^ *```$", re.DOTALL | re.MULTILINE)
+CODE_OR_TARGET = re.compile(r"``?[^`]+``?|(?<=\])\([^)]*\)")
+# what begins a paragraph of its own: an item of a list, an entry of Args
+ITEM = re.compile(r" *(?:[-*]|\d+\.) | {4}\w+: ")
+# a sentence ends at . ! ? : and at ;
+END = re.compile(r"(?<=[.!?:])[*\")]*\s+(?=[A-Z*\[(\"])|;\s")
+# a rate: ONE (or MANY) of THINGS for each OF
+ONE = r"(?:an?|one|two|three|[\d.,]*\d)"
+THING = (
+    r"(?:attribute|batch|bin|cell|constant|curve|detection|feature|figure|file|folder|group|item|label|line|list|location|log"
+    r"|lymph node|network|nucleus|number|page|patch|pixel|plane|polygon|position|process|row|score|slide|task|thread|value|weight)s?"
+)
+MANY = r"(?:bytes|classes|labels|loss|micrometres|ms|nuclei|patches|pixels|positives|s|slides|values)"
+OF = (
+    r"(?:level-0 |mask )?(?:batch|bin|block|byte|call|cell|channel|class|colour|core|day|epoch|fold|folder|GPU|hour|image|item|level"
+    r"|minute|name|nucleus|patch|patient|pixel|place|process|region|resample|row|run|second|slide|split|stage|step|thread|tile|view"
+    r"|worker)\b"
+)
+RATES = (
+    re.compile(rf"\b{ONE} {THING} an? {OF}", re.IGNORECASE),  # one label a slide, a task a slide
+    re.compile(rf"\b[\d,.]*\d an? {OF}"),  # 500 a second
+    re.compile(rf"\b{MANY} an? {OF}", re.IGNORECASE),  # 12 s a slide, false positives a slide
+)
+
+
+def paragraphs(text: str) -> Iterator[str]:
+    """Yield what is read as one piece: a paragraph, an item of a list; no tables, headings or blocks of commands."""
+    gathered: list[str] = []
+    for line in [*UNREAD.sub("", text).splitlines(), ""]:
+        is_command = line.startswith("    ") and not gathered
+        if is_command or not line.strip() or line.lstrip().startswith(("|", "#")) or ITEM.match(line):
+            if gathered:
+                yield CODE_OR_TARGET.sub("X", " ".join(gathered))
+            gathered = [line.strip()] if ITEM.match(line) else []
+        else:
+            gathered.append(line.strip())
+
+
+def long_sentences(text: str) -> list[str]:
+    """Return the sentences of more than MAX_WORDS words."""
+    return [
+        sentence
+        for paragraph in paragraphs(text)
+        for sentence in END.split(paragraph)
+        if len(sentence.split()) > MAX_WORDS
+    ]
+
+
+def rates_with_a(text: str) -> list[str]:
+    """Return the rates that are said with "a" instead of "per", in tables and headings too."""
+    words = " ".join(UNREAD.sub("", text).split())
+    return [found[0] for rate in RATES for found in rate.finditer(words)]
+
+
+def public_docstrings(source: str) -> str:
+    """Return the docstrings of a module, its public classes and its public functions."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            is_public = isinstance(node, ast.Module) or not node.name.startswith("_")
+            found.append((ast.get_docstring(node) or "") if is_public else "")
+    return "\n\n".join(found)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPO)))
+def test_a_page_has_short_sentences_and_says_per(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert not long_sentences(text), "split these sentences"
+    assert not rates_with_a(text), "say `per`"
+
+
+def test_configs_say_per() -> None:
+    found = {str(config.relative_to(REPO)): rates_with_a(config.read_text(encoding="utf-8")) for config in CONFIGS}
+    assert not {config: rates for config, rates in found.items() if rates}
+
+
+def test_public_docstrings_have_short_sentences_and_modules_say_per() -> None:
+    found = {}
+    for module in MODULES:
+        text = module.read_text(encoding="utf-8")
+        found[str(module.relative_to(REPO))] = long_sentences(public_docstrings(text)) + rates_with_a(text)
+    assert not {module: sentences for module, sentences in found.items() if sentences}
+
+
+def test_the_readme_is_short() -> None:
+    assert len((REPO / "README.md").read_text(encoding="utf-8").split()) <= MAX_README_WORDS
