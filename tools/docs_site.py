@@ -89,8 +89,8 @@ def generated_pages() -> dict[str, str]:
     pages = {"reference/options.md": "\n".join(_options_page())}
     folders = sorted(path.parent for path in SCRIPTS.glob("*/__init__.py"))
     rows = [f"- [`{folder.name}`]({folder.name}.md): {_first_line(folder / '__init__.py')}" for folder in folders]
-    pages["reference/python/index.md"] = "# Python\n\nThe code of `bundle/scripts`, one folder per stage.\n\n" + "\n".join(
-        rows
+    pages["reference/python/index.md"] = (
+        "# Python\n\nThe code of `bundle/scripts`, one folder per stage.\n\n" + "\n".join(rows)
     )
     for folder in folders:
         modules = sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))

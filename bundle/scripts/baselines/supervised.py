@@ -34,10 +34,11 @@ class HeatMapForest(Baseline):
     """A perceptron gives each patch a probability of lesion; a random forest judges twelve figures about that heat map.
 
     Its training ``forward`` returns logits of the patches (B, K, H, W), which learn from masks
-    (:class:`..training.masks.PatchLoss`). The figures: highest and mean probability, and for each of two thresholds the share of
-    the tissue over it, and of the largest region over it its share of the tissue, longest axis (in patches), share of its box, and
-    mean probability. The forest is grown at the end of every epoch on the training slides (:meth:`fit`). Source: 28 such figures,
-    and a CNN on raw patches whose hard negatives are added; here V, and none are added, as every patch takes part.
+    (:class:`..training.masks.PatchLoss`). Two figures are the highest and the mean probability. Each of two thresholds gives five
+    more: the share of the tissue over it, and four of the largest region over it. Those are its share of the tissue, its longest
+    axis (in patches), its share of its box, and its mean probability. The forest is grown at the end of every epoch on the
+    training slides (:meth:`fit`). The source has 28 such figures, and a CNN on raw patches whose hard negatives are added. Here it
+    is V, and none are added, as every patch takes part.
 
     Args:
         num_classes: K, classes of the slide label; the first is that without lesions.

@@ -32,7 +32,7 @@ def cross_validate(
     seed: int = 0,
     replace: bool = False,
 ) -> FoldSummary:
-    """Train and test a network a fold, then sum up; a run that was stopped goes on where it stopped.
+    """Train and test one network per fold, then sum up; a run that was stopped goes on where it stopped.
 
     Args:
         folds: folder with ``fold0.csv``, ``fold1.csv`` ... that split.yaml wrote.
