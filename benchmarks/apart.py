@@ -28,6 +28,7 @@ from transformation_speed import BATCH, RandomEncoder
 
 from scripts.encoding.job import EncodingJob
 from scripts.encoding.settings import EncodingSettings
+from scripts.slides.opening import Reading
 from scripts.slides.table import SlideRow
 
 SLIDES = 7  # a process; the first is not timed
@@ -43,9 +44,9 @@ def encode(mode: str, slide: Path, level: str, threads: int) -> None:
             Path(folder),
             RandomEncoder,
             batch_size=BATCH,
-            num_workers=threads,
             engine="auto",
             resume=False,
+            reading=Reading(num_workers=threads),
             settings=EncodingSettings(read_level=level),
         )
         begin = time.perf_counter()

@@ -159,8 +159,7 @@ def _encode(slides: Path, output: Path, weights: Path) -> Ended:
         slides=slides,
         output_dir=output,
         encoder=weights,
-        engine="torch",
-        **(CPU | {"num_workers": 2}),
+        **(CPU | {"num_workers": 2, "job#engine": "torch"}),
     )
     ended = run(words, slides.parent, limit_s=HANG_S * len(slides.read_text(encoding="utf-8").splitlines()))
     ended.sweep()

@@ -96,7 +96,7 @@ def _encode(world: World, case: Path) -> list[str]:
         slides=slide,
         encoder=case / "scae" / "scae.pt",
         output_dir=case / OUT,
-        engine="torch",
+        **{"job#engine": "torch"},
         **CPU,
     )
 

@@ -34,8 +34,7 @@ def _sample(world: World, case: Path) -> list[str]:
         "sample.yaml",
         slides=world.table,
         output_dir=case / OUT,
-        patches_per_slide=8,
-        rich_share=0,
+        **{"draw#patches_per_slide": 8, "draw#rich_share": 0},
         num_workers=0,
     )
 

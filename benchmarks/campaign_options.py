@@ -34,11 +34,9 @@ NO_NUMBERS = frozenset(
 HEAVY = frozenset(
     {
         "num_workers",
-        "workers",
-        "threads",
         "max_epochs",
         "resamples",
-        "patches_per_slide",
+        "draw#patches_per_slide",
         "cells",
         "train",
         "val",
@@ -63,7 +61,7 @@ def _base(world: World, case: Path) -> Mapping[str, tuple[tuple[str, ...], dict[
         "splitting": (("split.yaml",), {**out, "slides": world.table, "test_share": 0.25, "val_share": 0.25}),
         "sampling": (
             ("sample.yaml",),
-            {**out, "slides": world.table, "patches_per_slide": 4, "rich_share": 0, "num_workers": 0},
+            {**out, "slides": world.table, "draw#patches_per_slide": 4, "draw#rich_share": 0, "num_workers": 0},
         ),
         "encoding": (("encode.yaml",), {**out, "slides": world.table, "encoder": world.encoder, **CPU}),
         "inference": (("inference.yaml",), {**data, **out, "split": "test", **trained}),
@@ -189,7 +187,7 @@ def _left_out(words: list[str], options: Mapping[str, Any], rng: Random) -> tupl
         if word.startswith("--") and word not in ("--output_dir", "--bundle_root", "--config_file")
     ]
     name = rng.choice(names or ["seed"])
-    if name in ("max_epochs", "patches_per_slide", "resamples", "device"):
+    if name in ("max_epochs", "draw#patches_per_slide", "resamples", "device"):
         return "nothing", False
     _remove(words, name)
     return f"without --{name}", False

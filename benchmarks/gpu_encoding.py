@@ -17,7 +17,7 @@ from scripts.common.errors import SlideError
 from scripts.encoding.engine import fold_batch_norm, network_input
 from scripts.encoding.named_encoder import NamedEncoder
 from scripts.scae.network import SCAE
-from scripts.slides.opening import open_slide
+from scripts.slides.opening import Reading, open_slide
 
 THREADS = 8
 COMPARED = 512
@@ -33,7 +33,7 @@ def decode(device: torch.device, sizes: Sizes, folder: Path) -> Iterator[Figure]
     coords = case.prepared.coords_xy_px
     pixels = {}
     for where in dict.fromkeys(("cpu", device.type)):
-        with open_slide(case.row.path, backend="cucim", num_workers=THREADS, device=where) as reader:
+        with open_slide(case.row.path, Reading(backend="cucim", num_workers=THREADS, device=where)) as reader:
             options = {"size_xy_px": case.size, "level": case.prepared.plan.level}
             pixels[where] = reader.read_patches(coords[:COMPARED], **options).astype(np.int16)
             elapsed = seconds(lambda: sum(1 for _ in reader.iter_patches(coords, batch_size=sizes.batch, **options)))

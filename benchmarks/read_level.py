@@ -3,7 +3,7 @@
     python benchmarks/read_level.py --highest level0 --auto lower
     python benchmarks/read_level.py --highest level0 --auto lower --models runs/full/seed0/model.pt ...
 
-Both folders hold embeddings of the same slides by the same encoder, one encoded with ``--read_level highest`` and one with ``auto``.
+Both folders hold embeddings of the same slides by the same encoder, one with ``--settings#read_level highest`` and one with ``auto``.
 The cosine is taken between the two vectors of a patch: as they are, and after the mean of all patches of level 0 is subtracted, since
 vectors of positive numbers point the same way whatever they hold. Of the ``--models``, trained on either folder, each
 is tested on the test slides of both.
@@ -87,7 +87,7 @@ def main() -> None:
     arguments = parser.parse_args()
     slides = list(pairs(arguments.highest, arguments.auto))
     if not slides:
-        sys.exit(f"{arguments.highest}: no embeddings, expected those of encode.yaml --read_level highest")
+        sys.exit(f"{arguments.highest}: no embeddings, expected those of encode.yaml --settings#read_level highest")
     level0, lower = (np.concatenate([entry[part] for entry in slides]) for part in (1, 2))
     print(f"{len(slides)} slides, {len(level0)} patches in both\n")
     print("| cosine | 5th percentile | median |\n|---|---|---|")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,8 +15,10 @@ from repeated_slide import SIDES_PX, write_repeated_slide
 from transformation_speed import BATCH, RandomEncoder, seconds
 
 from scripts.encoding.embed import embed_slide
+from scripts.encoding.job import EncodingJob
 from scripts.encoding.named_encoder import NamedEncoder
 from scripts.encoding.settings import EncodingSettings
+from scripts.slides.opening import Reading
 from scripts.slides.table import SlideRow
 
 SLIDES = 24  # of section workers
@@ -43,7 +46,11 @@ def encode_and_tell(slide: Path, threads: int) -> None:
         row = SlideRow(slide.stem, slide)
         start = time.perf_counter()
         patches = embed_slide(
-            row, Path(folder) / "a.h5", encoder=encoder, settings=EncodingSettings(), num_workers=threads
+            row,
+            Path(folder) / "a.h5",
+            encoder=encoder,
+            settings=EncodingSettings(),
+            reading=Reading(num_workers=threads),
         )
         elapsed = time.perf_counter() - start
     print(json.dumps({"seconds": elapsed, "patches": patches, "peak_bytes": peak_bytes(), "engine": encoder.engine}))
@@ -77,10 +84,11 @@ def workers(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
                 for core, address in enumerate(client.scheduler_info()["workers"]):
                     client.run(exec, ON_CORE.format(core=core % (os.cpu_count() or 1)), workers=[address])
                 cluster = DaskCluster(address=running.scheduler_address)
-                options = {"cluster": cluster, "engine": "auto", "num_workers": 1, "resume": False}
+                job = EncodingJob(folder, RandomEncoder, engine="auto", resume=False, reading=Reading(num_workers=1))
                 for turn in range(2 * count):  # every worker builds its encoder before the clock runs
-                    encode_slides(warm, folder / f"warm{turn}", RandomEncoder, **options)
-                elapsed = seconds(lambda: encode_slides(scans, folder / f"out{count}", RandomEncoder, **options))
+                    encode_slides(warm, replace(job, output=folder / f"warm{turn}"), cluster=cluster)
+                timed = replace(job, output=folder / f"out{count}")
+                elapsed = seconds(lambda: encode_slides(scans, timed, cluster=cluster))
             found.setdefault(str(count), []).append(elapsed)
             print(f"{count} workers: {elapsed:.1f} s", file=sys.stderr, flush=True)
     return {"seconds": found, "slides": SLIDES}

@@ -19,7 +19,7 @@ from scripts.encoding.pipeline import map_ahead
 from scripts.encoding.prepared import PreparedSlide, plan_of, prepare_slide
 from scripts.encoding.settings import EncodingSettings
 from scripts.scae.network import SCAE
-from scripts.slides.opening import open_slide
+from scripts.slides.opening import Reading, open_slide
 from scripts.slides.sweep import tiles_in_order
 from scripts.slides.table import SlideRow
 
@@ -98,7 +98,7 @@ class Case:
 
     def reader_s(self, limit: int | None = None) -> float:
         """Time the reading of the patches from an open slide."""
-        with open_slide(self.row.path, num_workers=self.threads) as reader:
+        with open_slide(self.row.path, Reading(num_workers=self.threads)) as reader:
             batches = reader.iter_patches(
                 self.prepared.coords_xy_px[:limit],
                 size_xy_px=self.size,
@@ -109,7 +109,7 @@ class Case:
 
     def in_memory(self, count: int, batch_size: int = BATCH) -> list[np.ndarray]:
         """Batches to encode again and again."""
-        with open_slide(self.row.path, num_workers=self.threads) as reader:
+        with open_slide(self.row.path, Reading(num_workers=self.threads)) as reader:
             coords = self.prepared.coords_xy_px
             batches = reader.iter_patches(
                 coords, size_xy_px=self.size, level=self.prepared.plan.level, batch_size=batch_size
@@ -124,8 +124,7 @@ class Case:
             path,
             encoder=encoder,
             settings=self.settings,
-            num_workers=self.threads,
-            decode_device=decode_device,
+            reading=Reading(num_workers=self.threads, device=decode_device),
         )
         if patches != self.patches:
             raise RuntimeError(f"{patches} patches were written, {self.patches} expected")

@@ -10,7 +10,7 @@ stage "generate slides with known labels" generating "$CONFIGS/demo_data.yaml" -
 # Generated slides are pale, as many real ones are: the paper's rule (90 % of patches darker than 70 % of full scale) would leave
 # most of them out, so all tissue is drawn from.
 stage "sample patches from the training slides" sampling "$CONFIGS/sample.yaml" \
-    --slides "$DEMO/slides/slides.csv" --output_dir "$DEMO/patches" --patches_per_slide 60 --rich_share 0
+    --slides "$DEMO/slides/slides.csv" --output_dir "$DEMO/patches" --draw#patches_per_slide 60 --draw#rich_share 0
 stage "train the patch encoder (S-CAE), without labels" training \
     "['$CONFIGS/train_scae.yaml','$CONFIGS/recommended_scae.yaml']" \
     --dataset_dir "$DEMO/patches" --output_dir "$DEMO/log_scae" --encoder "$MODELS/scae.pt" --max_epochs 2 \

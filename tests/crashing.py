@@ -5,11 +5,10 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from scripts.slides.opening import open_slide
+from scripts.slides.opening import Reading, open_slide
 from scripts.slides.reader import SlideReader
 
 
@@ -24,10 +23,10 @@ def crash_at(monkeypatch: pytest.MonkeyPatch, module: str, *names: str) -> None:
     """Let slides of these names end the process in which ``module`` opens them, which must not be this one."""
     here = os.getpid()
 
-    def opened(path: Path, **options: Any) -> SlideReader:
+    def opened(path: Path, *reading: Reading) -> SlideReader:
         assert os.getpid() != here
         if Path(path).name in names:
             crash()
-        return open_slide(path, **options)
+        return open_slide(path, *reading)
 
     monkeypatch.setattr(f"{module}.open_slide", opened)

@@ -8,7 +8,7 @@ ALWAYS: Mapping[str, Mapping[str, str]] = {
     "comparing": {"resamples": "50"},
     "comparing_methods": {"max_epochs": "1", "seeds": "0", "methods": "dsnet,dsmil"},
     "generating": {"train": "6", "val": "4", "test": "4", "cells": "6"},
-    "sampling": {"patches_per_slide": "8"},
+    "sampling": {"draw#patches_per_slide": "8"},
     "searching": {"training_steps": "2", "measured_patches": "20", "max_steps": "2"},
     "training": {"max_epochs": "2"},  # the first epoch says how much time is left
     "pip": {"no-deps": ""},
@@ -29,7 +29,7 @@ ALWAYS: Mapping[str, Mapping[str, str]] = {
 """Options that a run's id, a script or a module gets instead of those of the page, and where the page gives none."""
 
 WHERE_GIVEN: Mapping[str, Mapping[str, str]] = {
-    "encoding": {"workers": "2"},
+    "encoding": {"cluster#workers": "2"},
     "splitting": {"folds": "2"},
     "torchrun": {"nproc_per_node": "2", "rdzv_endpoint": "127.0.0.1:29511"},
 }

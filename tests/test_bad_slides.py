@@ -137,7 +137,7 @@ def vectors(path: Path) -> NDArray[np.float32]:
 
 
 def test_encoding_goes_on(slides: Path, flow: TinyFlow, tmp_path: Path) -> None:
-    options = {"output_dir": tmp_path / "all", "encoder": flow.encoder, "engine": "torch", **ON_CPU}
+    options = {"output_dir": tmp_path / "all", "encoder": flow.encoder, "job#engine": "torch", **ON_CPU}
     ended = run_command("encoding", "encode.yaml", cwd=tmp_path, options={"slides": slides, **options})
     assert ended.returncode == 1 and "Traceback" not in ended.stderr, ended.stderr
     rows = {row["slide_id"]: row for row in read_rows(tmp_path / "all" / "manifest.csv")}
@@ -149,8 +149,13 @@ def test_encoding_goes_on(slides: Path, flow: TinyFlow, tmp_path: Path) -> None:
 
 
 def test_sampling_goes_on(slides: Path, tmp_path: Path) -> None:
-    options = {"slides": slides, "output_dir": tmp_path / "patches", "patches_per_slide": 4, "rich_share": 0.0}
-    ended = run_command("sampling", "sample.yaml", cwd=tmp_path, options={**options, "slides_per_class": 99})
+    options = {
+        "slides": slides,
+        "output_dir": tmp_path / "patches",
+        "draw#patches_per_slide": 4,
+        "draw#rich_share": 0.0,
+    }
+    ended = run_command("sampling", "sample.yaml", cwd=tmp_path, options={**options, "draw#slides_per_class": 99})
     assert ended.returncode == 1 and "Traceback" not in ended.stderr, ended.stderr
     rows = {row["slide_id"]: row for row in read_rows(tmp_path / "patches" / "counts.csv")}
     assert [int(rows[name]["patches"]) for name in GOOD] == [4] * len(GOOD)
@@ -160,7 +165,7 @@ def test_sampling_goes_on(slides: Path, tmp_path: Path) -> None:
 
 
 def test_inference_goes_on(slides: Path, flow: TinyFlow, tmp_path: Path) -> None:
-    options = {"slides": slides, "output_dir": tmp_path / "out", "engine": "torch", **flow.trained, **ON_CPU}
+    options = {"slides": slides, "output_dir": tmp_path / "out", "job#engine": "torch", **flow.trained, **ON_CPU}
     ended = run_command("inference", "inference.yaml", cwd=tmp_path, options=options)
     assert ended.returncode == 1 and "Traceback" not in ended.stderr, ended.stderr
     require_told({row["slide_id"]: row for row in read_rows(tmp_path / "out" / "manifest.csv")}, slides)
@@ -185,7 +190,7 @@ def test_a_name_that_is_no_text_does_not_stop_the_others(slides: Path, flow: Tin
     for name in (b"\xff\xfe.tif", b"z.tif"):
         Path(os.fsdecode(folder + b"/" + name)).write_bytes((slides / "a_good.tif").read_bytes())
     options = {"slides": tmp_path / "slides", "output_dir": tmp_path / "out", "encoder": flow.encoder, **ON_CPU}
-    ended = run_command("encoding", "encode.yaml", cwd=tmp_path, options={**options, "engine": "torch"})
+    ended = run_command("encoding", "encode.yaml", cwd=tmp_path, options={**options, "job#engine": "torch"})
     assert ended.returncode in (0, 1) and "Traceback" not in ended.stderr, ended.stderr
     rows = read_rows(tmp_path / "out" / "manifest.csv")
     assert {row["slide_id"]: row["status"] for row in rows}["z"] == "done" and len(rows) == 2

@@ -170,8 +170,8 @@ def test_defaults_of_the_paper() -> None:
         scae.get_parsed_content(name) for name in ("objective", "max_epochs", "batch_size", "learning_rate")
     ]
     assert scae_of_paper == ["paper", 6, 8, 0.03]
-    sample = parsed("sample.yaml").config
-    assert (sample["slides_per_class"], sample["patches_per_slide"], sample["rich_share"]) == (20, 600, 0.9)
+    draw = parsed("sample.yaml").config["draw"]
+    assert (draw["slides_per_class"], draw["patches_per_slide"], draw["rich_share"]) == (20, 600, 0.9)
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,7 @@ def test_blocks_are_found() -> None:
     ("given", "taken"),
     [
         ("-m monai.bundle run training --max_epochs 40 --seed 1", "-m monai.bundle run training --max_epochs 2 --seed 1"),
-        ("-m monai.bundle run --bundle_root b sampling", "-m monai.bundle run --bundle_root b sampling --patches_per_slide 8"),
+        ("-m monai.bundle run --bundle_root b sampling", "-m monai.bundle run --bundle_root b sampling --draw#patches_per_slide 8"),
         ("-m monai.bundle run splitting --slides a", "-m monai.bundle run splitting --slides a"),
         ("-m monai.bundle run splitting --folds 5", "-m monai.bundle run splitting --folds 2"),
         ("-m scripts.ablations --seeds 0 1 2 --rows full --x 1", "-m scripts.ablations --seeds 0 --rows full mixed --x 1 --max_epochs 1"),

@@ -190,7 +190,12 @@ def test_one_bad_slide_does_not_stop_the_others(flow: TinyFlow, tmp_path: Path) 
 
 
 def test_a_class_that_the_model_does_not_know(flow: TinyFlow, tmp_path: Path) -> None:
-    options = {"slides": flow.slides, "output_dir": tmp_path / "out", "target_class": "tumour", **flow.trained}
+    options = {
+        "slides": flow.slides,
+        "output_dir": tmp_path / "out",
+        "heat_map_writer#target_class": "tumour",
+        **flow.trained,
+    }
     result = run_command("inference", "inference.yaml", cwd=tmp_path, options=options)
     assert result.returncode == 2, result.stderr
     assert result.stderr.splitlines()[-1] == (

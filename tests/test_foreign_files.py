@@ -26,7 +26,7 @@ STAGES: dict[str, tuple[tuple[str, ...], str, Options]] = {
     "sampling": (
         ("sample.yaml",),
         "sampling",
-        lambda flow, at: {"slides": flow.slides, "patches_per_slide": 4, "rich_share": 0.0, "num_workers": 0},
+        lambda flow, at: {"slides": flow.slides, "draw#patches_per_slide": 4, "draw#rich_share": 0.0, "num_workers": 0},
     ),
     "training of S-CAE": (
         ("train_scae.yaml",),
@@ -53,7 +53,7 @@ STAGES: dict[str, tuple[tuple[str, ...], str, Options]] = {
     "encoding": (
         ("encode.yaml",),
         "encoding",
-        lambda flow, at: {"slides": at / "one.csv", "encoder": flow.encoder, "engine": "torch", **ON_CPU},
+        lambda flow, at: {"slides": at / "one.csv", "encoder": flow.encoder, "job#engine": "torch", **ON_CPU},
     ),
     "training": (("train.yaml",), "training", lambda flow, at: {"dataset_dir": flow.dataset, **TRAIN, **ON_CPU}),
     "segmenting": (

@@ -24,8 +24,7 @@ def flow(tmp_path_factory: pytest.TempPathFactory) -> TinyFlow:
         run_id="sampling",
         slides=made.slides,
         output_dir=made.patches,
-        patches_per_slide=8,
-        rich_share=0.0,
+        **{"draw#patches_per_slide": 8, "draw#rich_share": 0.0},
         num_workers=0,
     )
     run_config(

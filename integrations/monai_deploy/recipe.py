@@ -1,7 +1,6 @@
 """What the application takes from the bundle: the objects of ``inference.yaml``, the model card, and a checked ``model.ts``."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ from scripts.common.errors import RequestError
 from scripts.common.files import sha256_of
 from scripts.dsnet.network import DSNet
 from scripts.encoding.encoders import read_weights, require_finite, require_fit
-from scripts.inference.slide_set import InferenceSet
+from scripts.encoding.job import EncodingJob
+from scripts.inference.heat_maps import class_index
 from scripts.training.card import network_from_card, read_card
 from scripts.training.model_card import ModelCard, card_path
 
@@ -26,22 +26,24 @@ class Recipe:
     """How the bundle classifies a slide.
 
     Attributes:
+        model: weights that the card belongs to; they may be absent.
         card: the model card.
         threshold: on the calibrated P(class 1); None for more than two classes.
         target: number of the heat maps' class; None leaves it to :class:`scripts.inference.heat_maps.HeatMapWriter`.
         metadata: ``metadata.json``.
         device: where encoder and network run.
-        make_slide_set: :class:`InferenceSet` with the arguments of ``inference.yaml``; wants ``slides`` and ``dataset_dir``.
+        job: how a slide is encoded, but for the folder.
         preprocessing: from an item of such a set to what `image_of` makes the network's input of.
         network: the weights of ``model.ts`` in a network that Grad-CAM can look into.
     """
 
+    model: Path
     card: ModelCard
     threshold: float | None
     target: int | None
     metadata: dict[str, Any]
     device: torch.device
-    make_slide_set: Callable[..., InferenceSet]
+    job: EncodingJob
     preprocessing: Compose
     network: DSNet
 
@@ -60,15 +62,16 @@ def read_recipe(bundle: Path) -> Recipe:
     card = read_card(model)
     parser = ConfigParser()
     parser.read_config(bundle / "configs" / "inference.yaml")
-    parser.update({"bundle_root": str(bundle), "slide_set::_mode_": "callable"})
+    parser.update({"bundle_root": str(bundle)})
     device, threshold = parser.get_parsed_content("device"), parser.get_parsed_content("threshold")
     return Recipe(
+        model=model,
         card=card,
         threshold=card.threshold if threshold is None else threshold,
-        target=parser.get_parsed_content("target"),
+        target=class_index(card, parser.get_parsed_content("heat_map_writer#target_class")),
         metadata=json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8")),
         device=device,
-        make_slide_set=parser.get_parsed_content("slide_set"),
+        job=parser.get_parsed_content("job"),
         preprocessing=parser.get_parsed_content("preprocessing"),
         network=_network_of(model.with_suffix(".ts"), model, card).to(device),
     )

@@ -98,7 +98,9 @@ def test_a_decoder_that_hangs_costs_its_item(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("scripts.common.apart.POLL_S", 0.05)
     with Apart(worked, timeout_s=0.3) as apart:
         start_s = time.monotonic()
-        with pytest.raises(SlideError, match=r"b\.tif: .* had not returned for 0\.3 s \(--decode_timeout\); expected"):
+        with pytest.raises(
+            SlideError, match=r"b\.tif: .* had not returned for 0\.3 s \(--reading#timeout_s\); expected"
+        ):
             apart.run("b.tif", "hang")
         assert time.monotonic() - start_s < 10
         assert apart.run("c.tif", "c").startswith("c ")
@@ -268,5 +270,5 @@ def test_the_method_that_a_program_has_set_is_taken() -> None:
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan")])
 def test_a_timeout_that_is_none_is_refused(seconds: float) -> None:
-    with pytest.raises(RequestError, match=r"decode_timeout is .*, expected seconds over 0"):
+    with pytest.raises(RequestError, match=r"timeout_s is .*, expected seconds over 0"):
         Apart(worked, timeout_s=seconds)

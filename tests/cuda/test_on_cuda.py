@@ -20,7 +20,7 @@ from scripts.dsnet.network import DSNet
 from scripts.encoding.encoders import SCAEEncoder
 from scripts.encoding.named_encoder import NamedEncoder
 from scripts.scae.network import SCAE
-from scripts.slides.opening import open_slide
+from scripts.slides.opening import Reading, open_slide
 from scripts.slides.synthetic import write_tiny_slide_set
 from scripts.training.batches import PadCollate, dense_image
 
@@ -105,6 +105,6 @@ def test_decoding_on_the_device(tmp_path: Path) -> None:
     corners = np.array([(0, 0), (256, 256), (100, 37)])
     read = []
     for device in ("cpu", "cuda"):
-        with open_slide(slide, backend="cucim", num_workers=2, device=device) as reader:
+        with open_slide(slide, Reading(backend="cucim", num_workers=2, device=device)) as reader:
             read.append(reader.read_patches(corners, size_xy_px=(256, 256), level=0).astype(int))
     assert np.abs(read[1] - read[0]).mean() < 1

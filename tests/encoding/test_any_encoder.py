@@ -41,7 +41,7 @@ def train_and_infer(slides: Path, dataset: Path, overlay: str, output: Path, **o
 
 def test_resnet50(slides: Path, tmp_path: Path) -> None:
     """Its third stage has 1024 channels; weights are drawn, as no trained ones are at hand, and 32 px take little time."""
-    options = {"encoder": "random", "engine": "torch", "encoder_def#input_px": 32}
+    options = {"encoder": "random", "job#engine": "torch", "encoder_def#input_px": 32}
     dataset = encode(slides, tmp_path / "data", "encode_resnet50.yaml", **options)
     with h5py.File(dataset / "train_000.h5") as file:
         assert file["features"].shape[1] == 1024
@@ -94,14 +94,14 @@ def test_torchscript_by_an_overlay(slides: Path, tmp_path: Path) -> None:
     network = nn.Sequential(nn.Conv2d(3, 6, 3, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     torch.jit.trace(network, torch.rand(1, 3, 224, 224)).save(tmp_path / "theirs.ts")
     (tmp_path / "encode_mine.yaml").write_text(
-        "patch_um: 112.0\n"
+        "+settings: {patch_um: 112.0}\n"
         "encoder_def:\n"
         "  _target_: scripts.encoding.wrapped.WrappedEncoder\n"
         "  _mode_: callable\n"
         "  input_px: 224\n"
         "  network: {_target_: torch.jit.load, _mode_: callable, f: '@encoder'}\n"
     )
-    options = {"encoder": tmp_path / "theirs.ts", "engine": "torch"}
+    options = {"encoder": tmp_path / "theirs.ts", "job#engine": "torch"}
     dataset = encode(slides, tmp_path / "data", str(tmp_path / "encode_mine.yaml"), **options)
     with h5py.File(dataset / "train_000.h5") as file:
         assert file["features"].shape[1] == 6

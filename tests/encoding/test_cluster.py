@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from encoding.encoding_requests import encode_all
 from encoding.painted import MeanEncoder, contents, write_painted_slide
 
 from scripts.common.errors import RequestError
 from scripts.encoding.cluster import DaskCluster, row_cuts
-from scripts.encoding.run import ManifestRow, encode_slides
+from scripts.encoding.run import ManifestRow
 
 distributed = pytest.importorskip("distributed", reason="dask[distributed] is not installed")
 
@@ -57,7 +58,7 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def alone(scans: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one process makes of them."""
     output = tmp_path_factory.mktemp("alone")
-    encode_slides(scans, output, MeanEncoder)
+    encode_all(scans, output, MeanEncoder)
     return output
 
 
@@ -68,11 +69,11 @@ def of_interest(manifest: list[ManifestRow]) -> list[tuple[object, ...]]:
 def test_a_cluster_writes_what_one_process_writes_and_resumes(scans: Path, alone: Path, tmp_path: Path) -> None:
     """Two workers, the large slide in bands of three rows."""
     cluster = DaskCluster(workers=2, split_patches=24)
-    manifest = encode_slides(scans, tmp_path, MeanEncoder, cluster=cluster)
+    manifest = encode_all(scans, tmp_path, MeanEncoder, cluster=cluster)
     assert contents(tmp_path) == contents(alone)
-    assert of_interest(manifest) == of_interest(encode_slides(scans, alone, MeanEncoder, resume=False))
+    assert of_interest(manifest) == of_interest(encode_all(scans, alone, MeanEncoder, resume=False))
     assert "c.tif: cannot be read" in manifest[2].error
-    again = encode_slides(scans, tmp_path, MeanEncoder, cluster=cluster)
+    again = encode_all(scans, tmp_path, MeanEncoder, cluster=cluster)
     assert [entry.status for entry in again] == ["skipped", "skipped", "failed", "skipped"]
 
 
@@ -80,7 +81,7 @@ def test_a_killed_worker_changes_no_byte(scans: Path, alone: Path, tmp_path: Pat
     token = tmp_path / "token"
     token.touch()
     output = tmp_path / "out"
-    encode_slides(scans, output, MakeKilling(token), cluster=DaskCluster(workers=2, split_patches=24))
+    encode_all(scans, output, MakeKilling(token), cluster=DaskCluster(workers=2, split_patches=24))
     assert not token.exists(), "no worker was killed"
     assert contents(output) == contents(alone)
 
@@ -93,7 +94,7 @@ def test_a_running_scheduler_serves(scans: Path, alone: Path, tmp_path: Path) ->
         dashboard_address=None,
         scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
     ) as running:
-        encode_slides(scans, tmp_path, MeanEncoder, cluster=DaskCluster(address=running.scheduler_address))
+        encode_all(scans, tmp_path, MeanEncoder, cluster=DaskCluster(address=running.scheduler_address))
     assert contents(tmp_path) == contents(alone)
 
 
@@ -104,7 +105,7 @@ def test_no_scheduler_is_a_wrong_request(scans: Path, tmp_path: Path) -> None:
         dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
         pytest.raises(RequestError, match=r"no Dask scheduler at tcp://127\.0\.0\.1:1"),
     ):
-        encode_slides(scans, tmp_path, MeanEncoder, cluster=DaskCluster(address="tcp://127.0.0.1:1"))
+        encode_all(scans, tmp_path, MeanEncoder, cluster=DaskCluster(address="tcp://127.0.0.1:1"))
 
 
 def test_dask_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

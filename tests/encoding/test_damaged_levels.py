@@ -6,10 +6,11 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
+from encoding.encoding_requests import encode_all
 from encoding.painted import GLASS, MeanEncoder, on_glass, paint, quarter_colours, write_tiff
 
 from scripts.encoding.embedding_file import header_of
-from scripts.encoding.run import ManifestRow, encode_slides
+from scripts.encoding.run import ManifestRow
 
 ROWS, COLUMNS = 6, 8
 LEVELS = (4, 2, 1)  # enlargement of what is painted: patches of 128, 64 and 32 px in tiles of 64 px
@@ -50,7 +51,7 @@ def take_out(path: Path, level: int, tiles: list[int]) -> None:
 
 
 def encode(slide: Path, output: Path, policy: str = "mask") -> ManifestRow:
-    (entry,) = encode_slides(slide, output, MeanEncoder, unreadable_tiles=policy)
+    (entry,) = encode_all(slide, output, MeanEncoder, unreadable_tiles=policy)
     return entry
 
 
@@ -129,7 +130,7 @@ def test_features_that_are_not_finite_fail_the_slide(tmp_path: Path, mpp: float)
             features[0, 1] = float("nan")
             return features
 
-    (entry,) = encode_slides(slide, tmp_path / "out", Broken)
+    (entry,) = encode_all(slide, tmp_path / "out", Broken)
     assert entry.status == "failed"
     assert "a.tif: the encoder gave NaN or infinity for 1 of" in entry.error
     assert not list((tmp_path / "out").glob("*.h5"))

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from crashing import crash
+from encoding.encoding_requests import encode_all
 from encoding.painted import MeanEncoder, contents, write_painted_slide
 
 from scripts.common.errors import RequestError
-from scripts.encoding.run import ManifestRow, encode_slides
+from scripts.encoding.run import ManifestRow
 from scripts.slides import opening
 from scripts.slides.opening import open_slide
 from scripts.slides.reader import Decoded, SlideReader
@@ -69,11 +70,11 @@ def bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         write_painted_slide(tmp_path / "scans" / f"{name}.tif", seed=ord(name[0]))
     good, test = opening._openers, os.getpid()
 
-    def openers(*about: Any, **options: Any) -> dict[str, Any]:
+    def openers(*about: Any) -> dict[str, Any]:
         def opened(path: Path) -> SlideReader:
-            return Bad(path, test) if path.stem in BAD else good(*about, **options)["tifffile"](path)
+            return Bad(path, test) if path.stem in BAD else good(*about)["tifffile"](path)
 
-        return dict.fromkeys(good(*about, **options), opened)
+        return dict.fromkeys(good(*about), opened)
 
     monkeypatch.setattr(opening, "_openers", openers)
     monkeypatch.setattr("scripts.common.apart.POLL_S", 0.05)
@@ -82,7 +83,7 @@ def bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_slide_that_kills_its_reader_fails_and_the_others_are_done(bad: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    manifest = encode_slides(bad, output, MeanEncoder, decode_timeout=0.5)
+    manifest = encode_all(bad, output, MeanEncoder, timeout_s=0.5)
     assert {entry.slide_id: entry.status for entry in manifest} == {
         **dict.fromkeys(BAD, "failed"),
         **dict.fromkeys(("a_good", "h_good", "j_good"), "done"),
@@ -95,12 +96,12 @@ def test_a_slide_that_kills_its_reader_fails_and_the_others_are_done(bad: Path, 
     assert not list(output.glob("*.partial*"))
     for name in BAD:
         (bad / f"{name}.tif").unlink()
-    encode_slides(bad, tmp_path / "alone", MeanEncoder)
+    encode_all(bad, tmp_path / "alone", MeanEncoder)
     assert contents(output) == contents(tmp_path / "alone")
 
 
 def test_a_dry_run_says_the_same(bad: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert encode_slides(bad, tmp_path / "out", MeanEncoder, decode_timeout=0.5, dry_run=True) == []
+    assert encode_all(bad, tmp_path / "out", MeanEncoder, timeout_s=0.5, dry_run=True) == []
     told = capsys.readouterr().out
     assert "slides: 8 of 10 to encode, 0 done before, 0 without tissue, 2 that would fail" in told
     for name in ("c_opens_never", "i_opens_crashing"):  # the others are opened alone: they have no pyramid
@@ -118,7 +119,7 @@ class Crashing(MeanEncoder):
 def test_a_crash_at_every_slide_ends_with_the_slides(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         write_painted_slide(tmp_path / "scans" / f"{name}.tif")
-    manifest = encode_slides(tmp_path / "scans", tmp_path / "out", Crashing)
+    manifest = encode_all(tmp_path / "scans", tmp_path / "out", Crashing)
     assert [entry.status for entry in manifest] == ["failed"] * 3
     assert sorted(path.name for path in (tmp_path / "out").iterdir() if ".encoding" not in path.name) == [
         "manifest.csv"
@@ -128,7 +129,7 @@ def test_a_crash_at_every_slide_ends_with_the_slides(tmp_path: Path) -> None:
 def test_a_crash_leaves_no_part_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slide = write_painted_slide(tmp_path / "a.tif")
     monkeypatch.setattr("scripts.encoding.embed.write_attributes", lambda *_: crash())
-    (entry,) = encode_slides(slide, tmp_path / "out", MeanEncoder)
+    (entry,) = encode_all(slide, tmp_path / "out", MeanEncoder)
     assert entry.status == "failed" and "SIGSEGV" in entry.error and entry.seconds > 0
     assert [path.name for path in (tmp_path / "out").iterdir() if ".encoding" not in path.name] == ["manifest.csv"]
 
@@ -140,7 +141,7 @@ def test_an_encoder_that_crashes_at_its_start_is_a_wrong_request(tmp_path: Path)
 
     slide = write_painted_slide(tmp_path / "a.tif")
     with pytest.raises(RequestError, match=r"was ended by SIGSEGV before the first slide"):
-        encode_slides(slide, tmp_path / "out", encoder)
+        encode_all(slide, tmp_path / "out", encoder)
     assert not (tmp_path / "out").exists()
 
 
@@ -148,7 +149,7 @@ def test_a_fresh_process_encodes_the_same(tmp_path: Path, monkeypatch: pytest.Mo
     """Where CUDA forbids a copy of this process."""
 
     def encoded(output: Path) -> list[ManifestRow]:
-        return encode_slides(slide, output, partial(MeanEncoder, 0.5), num_workers=1)
+        return encode_all(slide, output, partial(MeanEncoder, 0.5), num_workers=1)
 
     slide = write_painted_slide(tmp_path / "a.tif")
     encoded(tmp_path / "forked")

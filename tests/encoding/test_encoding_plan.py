@@ -23,7 +23,13 @@ def test_the_plan_is_what_encoding_then_does(
         writer = csv.writer(file)
         writer.writerow(["slide"])
         writer.writerows([[str(flow.slides.parent / row["slide"])] for row in rows[:3]] + [[str(broken)]])
-    options = {"slides": table, "output_dir": tmp_path / "out", "encoder": flow.encoder, "engine": "torch", **ON_CPU}
+    options = {
+        "slides": table,
+        "output_dir": tmp_path / "out",
+        "encoder": flow.encoder,
+        "job#engine": "torch",
+        **ON_CPU,
+    }
     run_config("encode.yaml", run_id="encoding", dry_run=True, **options)
     assert not (tmp_path / "out").exists()
     plan = planned(capsys.readouterr().out)

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from encoding.encoding_requests import encode_all
 from encoding.painted import MeanEncoder, paint, quarter_colours, write_painted_slide, write_tiff
 
 from scripts.common.errors import RequestError, SlideError
 from scripts.encoding.encoders import SCAEEncoder
 from scripts.encoding.existing import rows_before
 from scripts.encoding.job import COLUMNS, ManifestRow
-from scripts.encoding.run import encode_slides, require_complete
+from scripts.encoding.run import require_complete
 from scripts.scae.network import SCAE
 from scripts.slides.table import read_slides
 
@@ -34,7 +35,7 @@ def seen(output: Path) -> list[str]:
 
 
 def encode(slides: Path, output: Path, **options: object) -> list[ManifestRow]:
-    return encode_slides(slides, output, MeanEncoder, **options)
+    return encode_all(slides, output, MeanEncoder, **options)
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ def test_the_manifest_is_written_after_every_slide(mixed: Path, tmp_path: Path) 
 
     Killed.__name__ = "MeanEncoder"
     with pytest.raises(KeyboardInterrupt):
-        encode_slides(mixed, tmp_path / "out", Killed)
+        encode_all(mixed, tmp_path / "out", Killed)
     with open(tmp_path / "out" / "manifest.csv", newline="") as file:
         assert [row["status"] for row in csv.DictReader(file)] == ["done", "empty", "failed"]
     assert seen(tmp_path / "out") == ["a_good.h5", "manifest.csv"]
@@ -108,7 +109,7 @@ def test_an_error_halfway_is_that_slides_failure(mixed: Path, tmp_path: Path) ->
         def forward(self, patches):
             raise OSError("no space left on device")
 
-    manifest = encode_slides(mixed, tmp_path / "out", FullDisk)
+    manifest = encode_all(mixed, tmp_path / "out", FullDisk)
     assert statuses(manifest) == {"a_good": "failed", "b_glass": "empty", "c_broken": "failed", "d_good": "failed"}
     assert "no space left" in manifest[0].error
     assert seen(tmp_path / "out") == ["manifest.csv"]
@@ -158,9 +159,9 @@ def test_other_weights_are_refused_or_encode_anew(tmp_path: Path) -> None:
     before = features_of(output)
     (output / ".encoding.outputs.jsonl").unlink()  # a copy without hidden files
     with pytest.raises(RequestError, match=r"case\.h5: made with another request \(encoder was"):
-        encode_slides(slide, output, lambda: MeanEncoder(0.5))
+        encode_all(slide, output, lambda: MeanEncoder(0.5))
     (output / "manifest.csv").unlink()  # nothing says any more that it is ours
-    (entry,) = encode_slides(slide, output, lambda: MeanEncoder(0.5), replace=True)
+    (entry,) = encode_all(slide, output, lambda: MeanEncoder(0.5), replace=True)
     assert entry.status == "done"
     np.testing.assert_allclose(features_of(output), before / 2, rtol=1e-6)
 
@@ -170,10 +171,10 @@ def test_another_strategy_encodes_anew(tmp_path: Path, strategy: str, channels: 
     """The weights are the same, v is not."""
     slide, output, weights = write_painted_slide(tmp_path / "case.tif"), tmp_path / "out", tmp_path / "scae.pt"
     torch.save(SCAE().state_dict(), weights)
-    encode_slides(slide, output, partial(SCAEEncoder, weights))
+    encode_all(slide, output, partial(SCAEEncoder, weights))
     separated = features_of(output)
     for status in ("done", "skipped"):
-        (entry,) = encode_slides(slide, output, partial(SCAEEncoder, weights, strategy), replace=True)
+        (entry,) = encode_all(slide, output, partial(SCAEEncoder, weights, strategy), replace=True)
         assert entry.status == status
     np.testing.assert_allclose(features_of(output), separated[:, channels], rtol=1e-5, atol=1e-6)
 
@@ -248,7 +249,7 @@ def test_a_wrong_request_writes_nothing(
 ) -> None:
     write_tiff(tmp_path / "case.tif", [paint(quarter_colours(1, 1))])
     with pytest.raises(RequestError, match=message):
-        encode_slides(slides and tmp_path / slides, tmp_path / "out", MeanEncoder, settings=settings)
+        encode_all(slides and tmp_path / slides, tmp_path / "out", MeanEncoder, settings=settings)
     assert not (tmp_path / "out").exists()
 
 

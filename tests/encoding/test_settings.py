@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from encoding.encoding_requests import encode_all
 from encoding.painted import MPP, MeanEncoder, contents, paint, quarter_colours
 from slides.dicom_head import OTHER, SERIES, write_dicom
 from slides.mirax_file import write_mirax
 from slides.tiff_tiles import blocks
 from slides.vms_file import write_vms
 
-from scripts.encoding.run import encode_slides
 from scripts.encoding.settings import EncodingSettings, parameters_of
 from scripts.slides.table import SlideRow
 
@@ -88,7 +88,7 @@ def test_a_changed_data_folder_is_encoded_anew(tmp_path: Path) -> None:
         write_mirax(slide, paint(quarter_colours(6, 9, seed=seed)), np.ones((4, 6), bool), tile_px=48, mpp=MPP)
 
     def status() -> str:
-        (entry,) = encode_slides(slide.parent, output, MeanEncoder)
+        (entry,) = encode_all(slide.parent, output, MeanEncoder)
         return entry.status
 
     write(0)

@@ -12,18 +12,21 @@ from pathlib import Path
 import h5py
 import pytest
 import tifffile
+from encoding.encoding_requests import encode_all
 from encoding.painted import MPP, MeanEncoder, contents, paint, quarter_colours, write_painted_slide
 
 from scripts.common.errors import RequestError, StorageError
 from scripts.encoding.embedding_file import header_of
-from scripts.encoding.run import ManifestRow, encode_slides
+from scripts.encoding.run import ManifestRow
 
 REPO = Path(__file__).parents[2]
 RUN = """
 import sys, time
+from pathlib import Path
 sys.path[:0] = sys.argv[1:3]
+from encoding.encoding_requests import encode_all
 from encoding.painted import MeanEncoder
-from scripts.encoding.run import encode_slides
+
 
 class Slow(MeanEncoder):
     def forward(self, patches):
@@ -32,12 +35,12 @@ class Slow(MeanEncoder):
 
 Slow.__name__ = "MeanEncoder"
 print("begins", flush=True)
-encode_slides(sys.argv[3], sys.argv[4], Slow, batch_size=2)
+encode_all(Path(sys.argv[3]), Path(sys.argv[4]), Slow, batch_size=2)
 """
 
 
 def encode(slides: Path, output: Path, **options: object) -> dict[str, ManifestRow]:
-    return {entry.slide_id: entry for entry in encode_slides(slides, output, MeanEncoder, **options)}
+    return {entry.slide_id: entry for entry in encode_all(slides, output, MeanEncoder, **options)}
 
 
 @pytest.fixture
@@ -102,7 +105,7 @@ def test_a_slide_that_vanishes_while_others_are_read_fails_alone(tmp_path: Path)
             second.unlink(missing_ok=True)
             return super().forward(patches)
 
-    manifest = encode_slides(first.parent, tmp_path / "out", Removing)
+    manifest = encode_all(first.parent, tmp_path / "out", Removing)
     assert [(entry.status, entry.output) for entry in manifest] == [("done", "a.h5"), ("failed", "")]
     assert "b.tif: no such file" in manifest[1].error
 
@@ -116,7 +119,7 @@ def test_a_slide_that_changes_while_it_is_read_fails(tmp_path: Path) -> None:
                 file.write(b"more")
             return super().forward(patches)
 
-    (entry,) = encode_slides(slide, tmp_path / "out", Changing)
+    (entry,) = encode_all(slide, tmp_path / "out", Changing)
     assert entry.status == "failed"
     assert "changed while it was read" in entry.error
     assert not list((tmp_path / "out").glob("[!.]*.h5"))
@@ -157,7 +160,7 @@ def test_an_unreadable_tile_fails_the_slide_or_costs_its_patches(tmp_path: Path)
     slide, output = damaged_slide(tmp_path / "a.tif", tile=5), tmp_path / "out"
     (failed,) = encode(slide, output).values()
     assert failed.status == "failed"
-    assert "a.tif" in failed.error and "--unreadable_tiles mask" in failed.error
+    assert "a.tif" in failed.error and "--reading#unreadable_tiles mask" in failed.error
     (masked,) = encode(slide, output, unreadable_tiles="mask").values()
     assert (masked.status, masked.patches) == ("done", 6 * 8 - 4)
     assert "4 patches lie on unreadable tiles" in masked.error

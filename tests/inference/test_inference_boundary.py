@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from encoding.encoding_requests import job_of
 from inference.test_inference_run import CARD, BlankMap, read_predictions
 from inference.told_predictions import write_all
 from training.embedding_files import write_embedding, write_foreign, write_table
 
 from scripts.common.errors import SlideError
+from scripts.common.pseudonyms import AS_THEY_ARE
 from scripts.dsnet.network import DSNet
 from scripts.encoding.job import ManifestRow
 from scripts.evaluation.predictions import Prediction
@@ -29,7 +31,7 @@ NAMES = ("a", "b", "c")
 
 def three(folder: Path, **card: Any) -> InferenceSet:
     write_table(folder, [{"slide": f"{name}.tif"} for name in NAMES])
-    slides = InferenceSet(None, folder, replace(CARD, **card), lambda: None, model="model.pt")  # type: ignore[arg-type, return-value]
+    slides = InferenceSet(None, job_of(folder, lambda: None), replace(CARD, **card), model="model.pt")  # type: ignore[arg-type, return-value]
     slides.prepare()
     return slides
 
@@ -55,7 +57,7 @@ def test_files_that_cannot_be_read(folder: Path) -> None:
     assert set(failed(slides)) == {"a", "b"}
     assert all(f"{name}.h5: " in error for name, error in failed(slides).items())
     with pytest.raises(SlideError, match="2 of 3 slides failed"):
-        slides.require_complete(folder / "out")
+        slides.require_complete(folder / "out", AS_THEY_ARE)
 
 
 def test_the_file_of_another_encoder(folder: Path) -> None:

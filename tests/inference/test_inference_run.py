@@ -11,21 +11,23 @@ import numpy as np
 import pytest
 import torch
 from crashing import crash_at
+from encoding.encoding_requests import encode_all, job_of
 from encoding.painted import MeanEncoder, on_glass, paint, quarter_colours, write_painted_slide, write_tiff
-from inference.told_predictions import write_all
+from inference.told_predictions import outputs_of, write_all
 from opened_files import count_opens
 from slides.mirax_file import write_mirax
 from training.embedding_files import write_embedding, write_foreign
 
 from scripts.common.errors import RequestError, SlideError
+from scripts.common.pseudonyms import AS_THEY_ARE
 from scripts.dsnet.heat_map import HeatMap
 from scripts.dsnet.network import DSNet
 from scripts.encoding.embedding_file import embedding_file, header_of
 from scripts.evaluation.predictions import Prediction
 from scripts.inference.boundary import SparingDataset
 from scripts.inference.heat_map_view import HeatMapView
-from scripts.inference.heat_maps import HeatMapWriter
-from scripts.inference.run import class_index, write_results
+from scripts.inference.heat_maps import HeatMapWriter, class_index
+from scripts.inference.run import write_results
 from scripts.inference.slide_set import InferenceSet
 from scripts.training.batches import image_of
 from scripts.training.evaluation import PredictionCollector
@@ -72,7 +74,7 @@ def read_predictions(folder: Path) -> list[dict[str, str]]:
 
 def slide_set(slides: Path | None, dataset: Path, *, split: str | None = None, **card: Any) -> InferenceSet:
     changed = replace(CARD, **card)
-    made = InferenceSet(slides and str(slides), dataset, changed, MeanEncoder, model="model.pt", split=split)
+    made = InferenceSet(slides and str(slides), job_of(dataset, MeanEncoder), changed, model="model.pt", split=split)
     made.prepare()
     return made
 
@@ -97,7 +99,7 @@ def test_slides_that_fail_or_are_empty_are_left_out(scans: Path, tmp_path: Path)
     assert slides.encoder.startswith("MeanEncoder sha256:")
     slides.require_slides()
     with pytest.raises(SlideError, match=r"1 of 3 slides failed.*manifest\.csv"):
-        slides.require_complete(tmp_path)
+        slides.require_complete(tmp_path, AS_THEY_ARE)
 
 
 def test_a_label_that_the_network_does_not_know_is_kept_and_counted(
@@ -107,7 +109,7 @@ def test_a_label_that_the_network_does_not_know_is_kept_and_counted(
     assert [item["label"] for item in slides.items] == [-1]
     assert "1 of 1 slides have a label that the model does not know" in caplog.text
     assert "expected one of Normal, Tumour: correct the column label" in caplog.text
-    write_results(slides, collected(slides, (0.3, 0.7)), tmp_path / "out")
+    write_results(outputs_of(slides, tmp_path / "out"), collected(slides, (0.3, 0.7)))
     assert [(row["label"], row["predicted"]) for row in read_predictions(tmp_path / "out")] == [("tumour", "Tumour")]
 
 
@@ -127,6 +129,7 @@ def test_no_slide_that_can_be_classified(scans: Path, tmp_path: Path) -> None:
 
 def test_embeddings_with_and_without_a_table(scans: Path, tmp_path: Path) -> None:
     encoded = slide_set(scans / "slides.csv", tmp_path / "data")
+    encode_all(scans / "slides.csv", tmp_path / "data", MeanEncoder)  # leaves a table, too
     with_table = slide_set(None, tmp_path / "data")
     assert [(item["slide_id"], item["label"]) for item in with_table.items] == [("good", 1)]
     assert with_table.encoder == encoded.encoder
@@ -155,7 +158,7 @@ def test_an_embedding_that_does_not_serve_fails_alone(tmp_path: Path) -> None:
         "glass": "empty",
     }
     with pytest.raises(SlideError, match="4 of 6 slides failed"):
-        slides.require_complete(tmp_path / "out")
+        slides.require_complete(tmp_path / "out", AS_THEY_ARE)
     with open(tmp_path / "out" / "manifest.csv", newline="") as file:
         errors = {row["slide_id"]: row["error"] for row in csv.DictReader(file)}
     assert "7 channels" in errors["wide"] and "2 levels" in errors["shallow"]
@@ -193,7 +196,7 @@ def test_embeddings_of_different_encoders(tmp_path: Path) -> None:
 def test_the_threshold(scans: Path, tmp_path: Path, threshold: float | None, predicted: str) -> None:
     """The card's 0.4, unless the command line names another, be it 0."""
     slides = slide_set(scans / "good.tif", tmp_path / "data")
-    write_results(slides, collected(slides, (0.55, 0.45)), tmp_path, threshold=threshold)
+    write_results(outputs_of(slides, tmp_path), collected(slides, (0.55, 0.45)), threshold=threshold)
     (row,) = read_predictions(tmp_path)
     assert (row["predicted"], row["label"]) == (predicted, "")
     assert float(row["threshold"]) == (0.4 if threshold is None else threshold)
@@ -231,9 +234,8 @@ def test_the_map_of_two_classes_is_that_of_the_second_whatever_was_predicted(sca
 def test_the_map_of_a_chosen_class(scans: Path, tmp_path: Path, asked: str | None) -> None:
     blank = BlankMap()
     slides = slide_set(scans / "good.tif", tmp_path / "data")
-    target = class_index(CARD, asked)
     predicted, network = collected(slides, (0.1, 0.9)), DSNet(embedding_channels=6)
-    write_all(slides, predicted, network, tmp_path / "out", target=target, heat_map=blank)
+    write_all(slides, predicted, network, tmp_path / "out", target_class=asked, heat_map=blank)
     assert blank.shown == [1 if asked is None else 0]
 
 
@@ -253,7 +255,7 @@ def test_the_scans_corner_comes_from_the_file_or_the_slide(
     scanned[1:5, 3:9] = True
     slide = write_mirax(tmp_path / "case.mrxs", paint(quarter_colours(12, 18)), scanned, tile_px=48, mpp=2.0)
     (tmp_path / "slides.csv").write_text("slide\ncase.mrxs\n")
-    slide_set(tmp_path / "slides.csv", tmp_path / "data")
+    encode_all(tmp_path / "slides.csv", tmp_path / "data", MeanEncoder)
     if forgotten:
         with h5py.File(tmp_path / "data" / "case.h5", "r+") as file:
             del file.attrs["bounds_xywh_px"], file.attrs["checksum_rest"]  # as older files lack both

@@ -17,6 +17,7 @@ import pytest
 import shapely
 import SimpleITK
 import torch
+from encoding.encoding_requests import job_of
 from encoding.painted import MPP, PATCH_PX, MeanEncoder, on_glass, paint, quarter_colours, write_tiff
 from inference.heat_map_views import view_of
 from inference.told_predictions import write_all
@@ -140,7 +141,7 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
     make: Callable[[Path], Path] = request.param
     path = make(tmp_path)
 
-    slides = InferenceSet(str(path), tmp_path / "data", CARD, MeanEncoder, model="model.pt")
+    slides = InferenceSet(str(path), job_of(tmp_path / "data", MeanEncoder), CARD, model="model.pt")
     slides.prepare()
     collector = PredictionCollector()
     collector.predictions = [Prediction(path.stem, None, (0.2, 0.8), 0.5)]

@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from ignite.engine import Engine
 
 from scripts.dsnet.heat_map import Network
-from scripts.inference.heat_maps import HeatMapHandler, HeatMapWriter
+from scripts.inference.heat_maps import HeatMapHandler
+from scripts.inference.outputs import PredictionOutputs
 from scripts.inference.run import write_results
 from scripts.inference.slide_set import InferenceSet
 from scripts.training.evaluation import PredictionCollector
@@ -19,14 +21,21 @@ class ToldCollector(PredictionCollector):
         self._found += [(prediction, None) for prediction in engine.state.output]
 
 
+def outputs_of(slides: InferenceSet, folder: Path) -> PredictionOutputs:
+    """The folder of predictions of these slides."""
+    return PredictionOutputs(folder, slides, weights="scae.pt")
+
+
 def write_all(
     slides: InferenceSet, told: PredictionCollector, network: Network, output: Path, **options: Any
 ) -> PredictionCollector:
-    """Write what inference writes of ``told.predictions``; ``options`` are those of :class:`HeatMapWriter`."""
+    """Write what inference writes of ``told.predictions``; ``options`` are those of :class:`HeatMapHandler`."""
     collector = ToldCollector()
     engine = Engine(lambda engine, prediction: [prediction])
     collector.attach(engine)
-    HeatMapHandler(slides, collector, HeatMapWriter(network, slides.card, output, **options)).attach(engine)
+    outputs = outputs_of(slides, output)
+    engine.network, engine.state.device = network, torch.device("cpu")
+    HeatMapHandler(outputs, collector, **options).attach(engine)
     engine.run(told.predictions)
-    write_results(slides, collector, output)
+    write_results(outputs, collector)
     return collector

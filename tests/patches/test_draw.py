@@ -6,14 +6,15 @@ from patches.plain_slide import CELL_PX, write_plain_slide
 
 from scripts.common.errors import SlideError
 from scripts.patches import draw
-from scripts.patches.draw import SlideSample, sample_slide
+from scripts.patches.draw import DrawRules, SlideSample, sample_slide
 from scripts.patches.nuclei import is_nucleus_rich
-from scripts.slides.opening import open_slide
+from scripts.slides.opening import Reading, open_slide
 from scripts.slides.table import SlideRow
 
 
 def sample(path: Path, patches: int, **options: float) -> SlideSample:
-    return sample_slide(SlideRow(path.stem, path), patches=patches, **{"seed": 0, **options})
+    reading = Reading(num_workers=int(options.pop("num_workers", 0)))
+    return sample_slide(SlideRow(path.stem, path), DrawRules(patches_per_slide=patches, **options), reading)
 
 
 def assert_same(one: SlideSample, other: SlideSample) -> None:
@@ -84,7 +85,7 @@ def test_draw_follows_from_seed_and_slide_id_alone(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(draw, "BATCH_PATCHES", 7)
     assert_same(first, sample(path, 40))
     other_seed = sample(path, 40, seed=1)
-    other_id = sample_slide(SlideRow("another", path), patches=40, seed=0)
+    other_id = sample_slide(SlideRow("another", path), DrawRules(patches_per_slide=40))
     for other in (other_seed, other_id):
         assert (other.coords_xy_px != first.coords_xy_px).any()
 

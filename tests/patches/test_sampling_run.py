@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -12,10 +13,19 @@ from crashing import crash_at
 from patches.plain_slide import write_plain_slide
 
 from scripts.common.errors import RequestError, SlideError
-from scripts.patches.run import choose_slides, require_complete, sample_slides
+from scripts.patches.draw import DrawRules
+from scripts.patches.run import CountsRow, choose_slides, require_complete, sample_slides
+from scripts.slides.opening import Reading
 from scripts.slides.table import SlideRow
 
 REPO = Path(__file__).resolve().parents[2]
+
+
+def sampled(
+    slides: Path | None, output: Path, *, replace: bool = False, num_workers: int = 0, **rules: Any
+) -> list[CountsRow]:
+    reading = Reading(num_workers=num_workers)
+    return sample_slides(slides, output, rules=DrawRules(**rules), reading=reading, replace=replace)
 
 
 def write_table(folder: Path, header: str, *lines: str) -> Path:
@@ -42,7 +52,7 @@ def table(tmp_path: Path) -> Path:
 
 def test_what_every_slide_gave_is_written(table: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     output = tmp_path / "out"
-    counts = sample_slides(table, output, patches_per_slide=20)
+    counts = sampled(table, output, patches_per_slide=20)
     rows = read_counts(output)
     assert [(row["slide_id"], row["status"], row["patches"], row["rich"], row["candidates"]) for row in rows] == [
         ("full", "done", "20", "18", "80"),
@@ -52,7 +62,7 @@ def test_what_every_slide_gave_is_written(table: Path, tmp_path: Path, caplog: p
     ]
     (warning,) = [message for message in caplog.messages if "rich_share" in message]
     assert warning.startswith("2 of 4 slides gave too few patches, 1 of them none") and warning.endswith(
-        "--rich_share 0"
+        "--draw#rich_share 0"
     )
     assert "pale.tif" not in warning
     assert rows[0]["error"] == ""
@@ -73,7 +83,7 @@ def test_what_every_slide_gave_is_written(table: Path, tmp_path: Path, caplog: p
 def test_same_seed_same_patches(table: Path, tmp_path: Path) -> None:
     held = {}
     for name, options in {"one": {}, "two": {"num_workers": 2}, "other": {"seed": 1}}.items():
-        sample_slides(table, tmp_path / name, patches_per_slide=15, **options)
+        sampled(table, tmp_path / name, patches_per_slide=15, **options)
         with h5py.File(tmp_path / name / "patches.h5") as file:
             held[name] = file["patches"][:15]
     np.testing.assert_array_equal(held["one"], held["two"])
@@ -81,25 +91,25 @@ def test_same_seed_same_patches(table: Path, tmp_path: Path) -> None:
 
 
 def test_splits(table: Path, tmp_path: Path) -> None:
-    assert [entry.slide_id for entry in sample_slides(table, tmp_path / "v", splits="val")] == ["held_out"]
-    assert len(sample_slides(table, tmp_path / "tv", splits=("train", "val"), patches_per_slide=2)) == 5
-    with pytest.raises(RequestError, match=r"no slide in split test.*--splits"):
-        sample_slides(table, tmp_path / "t", splits=["test"])
+    assert [entry.slide_id for entry in sampled(table, tmp_path / "v", splits=["val"])] == ["held_out"]
+    assert len(sampled(table, tmp_path / "tv", splits=("train", "val"), patches_per_slide=2)) == 5
+    with pytest.raises(RequestError, match=r"no slide in split test.*--draw#splits"):
+        sampled(table, tmp_path / "t", splits=["test"])
     assert not (tmp_path / "t").exists()
 
 
 def test_without_a_split_column_all_slides_count(table: Path, tmp_path: Path) -> None:
     table = write_table(tmp_path, "slide", "full.tif", "held_out.tif")
-    counts = sample_slides(table, tmp_path / "out", patches_per_slide=2)
+    counts = sampled(table, tmp_path / "out", patches_per_slide=2)
     assert [entry.slide_id for entry in counts] == ["full", "held_out"]
     require_complete(counts, tmp_path / "out")
 
 
 def test_nothing_drawn_is_a_failure_and_leaves_no_patches(table: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    sample_slides(tmp_path / "full.tif", output, patches_per_slide=2)
+    sampled(tmp_path / "full.tif", output, patches_per_slide=2)
     assert (output / "patches.h5").is_file()
-    counts = sample_slides(tmp_path / "pale.tif", output, patches_per_slide=2, replace=True)
+    counts = sampled(tmp_path / "pale.tif", output, patches_per_slide=2, replace=True)
     assert [path.name for path in output.glob("[!.]*")] == ["counts.csv"]
     with pytest.raises(SlideError, match="none of 1 slides gave a patch"):
         require_complete(counts, output)
@@ -131,18 +141,27 @@ def test_slides_are_drawn_from_each_class() -> None:
 )
 def test_a_wrong_option_writes_nothing(table: Path, tmp_path: Path, name: str, value: object) -> None:
     with pytest.raises(RequestError, match=f"^{name} is .*expected"):
-        sample_slides(table, tmp_path / "out", **{name: value})
+        sampled(table, tmp_path / "out", **{name: value})
     assert not (tmp_path / "out").exists()
 
 
 def test_slides_must_be_given(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="--slides"):
-        sample_slides(None, tmp_path)
+        sampled(None, tmp_path)
 
 
 def test_config_runs_the_stage_and_a_failed_slide_ends_in_code_1(table: Path, tmp_path: Path) -> None:
     words = ["run", "sampling", "--bundle_root", REPO / "bundle", "--config_file", REPO / "bundle/configs/sample.yaml"]
-    options = ["--slides", table, "--output_dir", tmp_path / "out", "--patches_per_slide", 10, "--splits", "train,val"]
+    options = [
+        "--slides",
+        table,
+        "--output_dir",
+        tmp_path / "out",
+        "--draw#patches_per_slide",
+        10,
+        "--draw#splits",
+        "train,val",
+    ]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     result = subprocess.run(
         [sys.executable, "-m", "monai.bundle", *map(str, words + options)],
@@ -158,9 +177,9 @@ def test_config_runs_the_stage_and_a_failed_slide_ends_in_code_1(table: Path, tm
 
 
 def test_a_slide_that_ends_its_reader_fails_alone(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sample_slides(table, tmp_path / "whole", patches_per_slide=20)
+    sampled(table, tmp_path / "whole", patches_per_slide=20)
     crash_at(monkeypatch, "scripts.patches.draw", "full.tif")
-    counts = sample_slides(table, tmp_path / "out", patches_per_slide=20)
+    counts = sampled(table, tmp_path / "out", patches_per_slide=20)
     assert [(entry.slide_id, entry.status) for entry in counts] == [
         ("full", "failed"),
         ("poor", "short"),

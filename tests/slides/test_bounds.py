@@ -11,7 +11,7 @@ from scripts.encoding.embedding_file import header_of, read_embedding
 from scripts.encoding.named_encoder import NamedEncoder
 from scripts.encoding.settings import EncodingSettings
 from scripts.slides.geometry import plan_reading
-from scripts.slides.opening import open_slide
+from scripts.slides.opening import Reading, open_slide
 from scripts.slides.table import SlideRow
 
 TILE_PX = 48
@@ -53,7 +53,7 @@ def test_grid_begins_at_the_scan(slide):
 def test_patches_of_the_grid_are_what_lies_there(slide, glass, level):
     step = 2**level
     side = PATCH_PX // step
-    with open_slide(slide, num_workers=2) as reader:
+    with open_slide(slide, Reading(num_workers=2)) as reader:
         grid = plan_reading(reader).grid
         coords = grid.coords_xy_px(np.argwhere(np.ones(grid.shape_yx)))
         patches = reader.read_patches(coords, size_xy_px=(side, side), level=level)

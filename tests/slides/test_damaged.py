@@ -11,7 +11,7 @@ import tifffile
 from scripts.common.errors import RequestError, SlideError
 from scripts.slides.damage import Region
 from scripts.slides.jpeg2000 import is_whole_codestream
-from scripts.slides.opening import open_slide
+from scripts.slides.opening import Reading, open_slide
 
 TILE_PX = 64
 BAD = (1, 2)  # row and column of the damaged tile
@@ -20,8 +20,8 @@ READ = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import numpy as np
-from scripts.slides.opening import open_slide
-with open_slide(sys.argv[2], backend="cucim", unreadable_tiles="mask") as reader:
+from scripts.slides.opening import Reading, open_slide
+with open_slide(sys.argv[2], Reading(backend="cucim", unreadable_tiles="mask")) as reader:
     grid = np.array([(x, y) for y in range(0, 256, 32) for x in range(0, 320, 32)])
     list(reader.iter_patches(grid, size_xy_px=(32, 32), level=0, batch_size=8))
     print([(region.x_px, region.y_px) for region in reader.unreadable_regions])
@@ -64,17 +64,17 @@ def damage(path, kind):
 @pytest.mark.parametrize("kind", ["zeros", "noise", "half"])
 def test_a_damaged_tile_fails_or_is_masked(tmp_path, backend, kind, capfd):
     picture = write(tmp_path / "slide.tif")
-    with open_slide(tmp_path / "slide.tif", backend=backend) as reader:
+    with open_slide(tmp_path / "slide.tif", Reading(backend=backend)) as reader:
         whole = np.concatenate(list(reader.iter_patches(GRID, size_xy_px=(32, 32), level=0, batch_size=8)))
     damage(tmp_path / "slide.tif", kind)
     with (
-        open_slide(tmp_path / "slide.tif", backend=backend) as reader,
+        open_slide(tmp_path / "slide.tif", Reading(backend=backend)) as reader,
         pytest.raises(
-            SlideError, match=r"slide\.tif: level 0 cannot be decoded at x 128, y 64 .*--unreadable_tiles mask"
+            SlideError, match=r"slide\.tif: level 0 cannot be decoded at x 128, y 64 .*--reading#unreadable_tiles mask"
         ),
     ):
         list(reader.iter_patches(GRID, size_xy_px=(32, 32), level=0, batch_size=8))
-    with open_slide(tmp_path / "slide.tif", backend=backend, unreadable_tiles="mask", num_workers=2) as reader:
+    with open_slide(tmp_path / "slide.tif", Reading(backend=backend, unreadable_tiles="mask", num_workers=2)) as reader:
         masked = np.concatenate(list(reader.iter_patches(GRID, size_xy_px=(32, 32), level=0, batch_size=8)))
         assert reader.unreadable_regions == [Region(0, 128, 64, TILE_PX, TILE_PX)]
         again = reader.read_patches(np.array([(128, 64), (0, 0)]), size_xy_px=(32, 32), level=0)
@@ -95,7 +95,7 @@ def test_a_file_cut_off_is_refused_or_masked(tmp_path, backend):
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
 
     def read(policy):
-        with open_slide(path, backend=backend, unreadable_tiles=policy) as reader:
+        with open_slide(path, Reading(backend=backend, unreadable_tiles=policy)) as reader:
             list(reader.iter_patches(GRID, size_xy_px=(32, 32), level=0, batch_size=8))
             return reader.unreadable_regions
 
@@ -119,7 +119,7 @@ def test_a_tile_with_a_place_but_no_bytes_is_damaged_and_its_level_stays(tmp_pat
         content.write(bytes(4 if counts.dtype == 4 else 2))
     with open_slide(path) as reader, pytest.raises(SlideError, match="level 1 cannot be decoded at x 0, y 0"):
         reader.read_patches(np.array([(0, 0)]), size_xy_px=(32, 32), level=1)
-    with open_slide(path, unreadable_tiles="mask") as reader:
+    with open_slide(path, Reading(unreadable_tiles="mask")) as reader:
         assert len(reader.level_sizes_xy_px) == 2
         reader.read_patches(np.array([(0, 0)]), size_xy_px=(32, 32), level=1)
         assert reader.unreadable_regions == [Region(1, 0, 0, TILE_PX, TILE_PX)]
@@ -134,7 +134,7 @@ def test_a_pyramid_that_lost_its_lower_levels_is_refused(tmp_path):
         second = file.pages[1].offset
     path.write_bytes(path.read_bytes()[: second + 4])
     with pytest.raises(SlideError, match=r"directory 1 .*cut off"):
-        open_slide(path, backend="cucim")
+        open_slide(path, Reading(backend="cucim"))
 
 
 @pytest.mark.parametrize(("start", "length"), [(0, 300), (2, 40), (90, 400), (-60, 60)])
@@ -170,7 +170,7 @@ def test_the_tiles_of_a_real_jpeg_2000_slide_are_whole(data_dir):
 
 def test_an_unknown_policy_is_refused(tmp_path):
     with pytest.raises(RequestError, match="unreadable_tiles is 'skip', expected one of fail, mask"):
-        open_slide(tmp_path / "slide.tif", unreadable_tiles="skip")
+        open_slide(tmp_path / "slide.tif", Reading(unreadable_tiles="skip"))
 
 
 @pytest.mark.parametrize("folder", ["missing", "file"])
@@ -181,7 +181,7 @@ def test_damage_is_seen_whatever_the_temporary_folder_is(tmp_path, monkeypatch, 
     damage(tmp_path / "slide.tif", "half")
     (tmp_path / "file").touch()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / folder))
-    with open_slide(tmp_path / "slide.tif", backend="cucim", unreadable_tiles="mask") as reader:
+    with open_slide(tmp_path / "slide.tif", Reading(backend="cucim", unreadable_tiles="mask")) as reader:
         list(reader.iter_patches(GRID, size_xy_px=(32, 32), level=0, batch_size=8))
         assert reader.unreadable_regions == [Region(0, 128, 64, TILE_PX, TILE_PX)]
 
@@ -201,7 +201,7 @@ def test_jpeg_beside_a_page_that_ends_cucim_is_read_strictly(tmp_path):
         metadata=None,
     )
     damage(path, "half")
-    with open_slide(path, unreadable_tiles="mask") as reader:
+    with open_slide(path, Reading(unreadable_tiles="mask")) as reader:
         assert reader.backend == "tifffile"
         list(reader.iter_patches(GRID, size_xy_px=(32, 32), level=0, batch_size=8))
         assert reader.unreadable_regions == [Region(0, 128, 64, TILE_PX, TILE_PX)]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from scripts.slides.backends.openslide_reader import _bounds_xywh_px, on_white
-from scripts.slides.opening import open_slide
+from scripts.slides.opening import Reading, open_slide
 
 
 def test_transparent_becomes_white_and_half_is_blended():
@@ -26,5 +26,5 @@ def test_bounds_come_from_the_format():
 
 @pytest.mark.parametrize(("mpp", "expected"), [((0.25, 0.26), (0.25, 0.26)), (None, None)])
 def test_resolution_by_axis_or_missing(mpp, expected, make_tiff, pixels):
-    with open_slide(make_tiff(pixels, mpp=mpp), backend="openslide") as reader:
+    with open_slide(make_tiff(pixels, mpp=mpp), Reading(backend="openslide")) as reader:
         assert reader.mpp_xy == (expected and pytest.approx(expected, rel=1e-4))

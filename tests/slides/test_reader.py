@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scripts.common.errors import RequestError, SlideError
-from scripts.slides.opening import BACKENDS, open_slide
+from scripts.slides.opening import BACKENDS, Reading, open_slide
 from scripts.slides.reader import SlideReader
 
 
@@ -90,7 +90,7 @@ def test_context_manager_closes(pixels):
 def test_backends_pad_white_at_all_borders(backend, make_tiff, pixels):
     if backend == "cucim":
         pytest.importorskip("cucim")
-    with open_slide(make_tiff(pixels, compression=None), backend=backend) as reader:
+    with open_slide(make_tiff(pixels, compression=None), Reading(backend=backend)) as reader:
         assert reader.backend == backend
         assert reader.level_sizes_xy_px == ((300, 200),)
         assert reader.bounds_xywh_px == (0, 0, 300, 200)
@@ -106,8 +106,8 @@ def test_backends_agree_in_order_and_pixels(num_workers, make_tiff, pixels):
     rng = np.random.default_rng(0)
     coords = rng.integers(-40, 300, size=(150, 2))  # three batches, the last one not full
     with (
-        open_slide(path, backend="cucim", num_workers=num_workers) as first,
-        open_slide(path, backend="openslide") as second,
+        open_slide(path, Reading(backend="cucim", num_workers=num_workers)) as first,
+        open_slide(path, Reading(backend="openslide")) as second,
     ):
         assert first.level_sizes_xy_px == second.level_sizes_xy_px == ((300, 200), (150, 100), (75, 50))
         assert first.level_downsamples == second.level_downsamples == (1.0, 2.0, 4.0)
@@ -135,7 +135,7 @@ def test_unreadable_file_names_file_backends_and_remedy(tmp_path, content, backe
     path = tmp_path / "bad.svs"
     path.write_bytes(content)
     with pytest.raises(SlideError, match=r"bad\.svs: cannot be read \(openslide: .*expected a whole slide"):
-        open_slide(path, backend=backend)
+        open_slide(path, Reading(backend=backend))
 
 
 @pytest.mark.parametrize("backend", ["cucim", "tifffile"])
@@ -143,14 +143,14 @@ def test_who_reads_tiff_alone_never_sees_another_file(tmp_path, backend):
     path = tmp_path / "bad.svs"
     path.write_bytes(b"no slide at all" * 100)
     with pytest.raises(SlideError, match=rf"bad\.svs: cannot be read \({backend}: no TIFF\)"):
-        open_slide(path, backend=backend)
+        open_slide(path, Reading(backend=backend))
 
 
 def test_missing_file_and_wrong_backend(tmp_path, make_tiff, pixels):
     with pytest.raises(SlideError, match=r"gone\.svs: no such file"):
         open_slide(tmp_path / "gone.svs")
     with pytest.raises(RequestError, match="'pil': expected one of auto, cucim, openslide"):
-        open_slide(make_tiff(pixels), backend="pil")
+        open_slide(make_tiff(pixels), Reading(backend="pil"))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -161,7 +161,7 @@ def test_truncated_file_fails_on_opening_or_reading(backend, make_tiff, pixels):
     path.write_bytes(path.read_bytes()[:-3000])
 
     def read() -> None:
-        with open_slide(path, backend=backend) as reader:
+        with open_slide(path, Reading(backend=backend)) as reader:
             reader.read_patches(np.array([(0, 0), (250, 160)]), size_xy_px=(40, 40), level=0)
 
     with pytest.raises(SlideError, match=r"slide\.tif.*(expected a whole slide|expected a whole file)"):
@@ -192,7 +192,7 @@ def test_real_slides_agree_across_backends(name, data_dir):
     pytest.importorskip("cucim")
     path = data_dir / "slides" / name
     coords = np.random.default_rng(1).integers(-100, 3000, size=(70, 2))
-    with open_slide(path, num_workers=2) as first, open_slide(path, backend="openslide") as second:
+    with open_slide(path, Reading(num_workers=2)) as first, open_slide(path, Reading(backend="openslide")) as second:
         ours = first.read_patches(coords, size_xy_px=(64, 64), level=0)
         theirs = second.read_patches(coords, size_xy_px=(64, 64), level=0)
     tolerance = 1 if name.startswith("tcga") else 0  # two JPEG 2000 decoders round a pixel in a million apart

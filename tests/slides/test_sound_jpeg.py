@@ -15,7 +15,7 @@ from slides.tiff_tiles import blocks
 from slides.vms_file import write_vms
 
 from scripts.common.errors import SlideError
-from scripts.slides.opening import open_slide
+from scripts.slides.opening import Reading, open_slide
 from scripts.slides.tiff_slide import examine_tiff
 
 PIXELS = blocks(5 * 56 + 8, 6 * 56 + 8)
@@ -57,7 +57,7 @@ def test_a_damaged_tile_fails_the_level_that_holds_it(
         page = file.pages[directory]
         spoil(path, page.dataoffsets[2], page.databytecounts[2])
     for policy in ("fail", "mask"):
-        with open_slide(path, unreadable_tiles=policy) as reader:
+        with open_slide(path, Reading(unreadable_tiles=policy)) as reader:
             reader.read_patches(CORNER, size_xy_px=(16, 16), level=1)
             for _ in range(2):
                 with pytest.raises(

@@ -7,7 +7,7 @@ import tifffile
 from scripts.common.errors import SlideError
 from scripts.slides.damage import DamagedTiles, Region
 from scripts.slides.geometry import PatchGrid
-from scripts.slides.opening import open_slide
+from scripts.slides.opening import Reading, open_slide
 from scripts.slides.spoiled import read_again, recorded, spoiled_cells
 
 GRID = PatchGrid(patch_px_level0=32, origin_xy_px=(0, 0), shape_yx=(8, 8))
@@ -38,10 +38,10 @@ def read(reader, level, *, size_px, corners=((0, 0),)):
 def test_a_region_keeps_what_its_other_tiles_hold(slide, backend):
     if backend == "cucim":
         pytest.importorskip("cucim")
-    with open_slide(slide, backend=backend) as reader:
+    with open_slide(slide, Reading(backend=backend)) as reader:
         whole = read(reader, 1, size_px=128)[0]
     spoil(slide, 1, 3)
-    with open_slide(slide, backend=backend, unreadable_tiles="mask") as reader:
+    with open_slide(slide, Reading(backend=backend, unreadable_tiles="mask")) as reader:
         masked = read(reader, 1, size_px=128)[0]
         assert reader.unreadable_regions == [Region(1, 64, 64, 64, 64)]
         coords = np.array([(0, 0), (96, 96), (128, 128), (224, 224), (300, 300)])
@@ -57,7 +57,7 @@ def test_spoiled_patches_come_from_the_coarsest_level_that_has_them(slide):
     spoil(slide, 2, 0)
     spoil(slide, 1, 3)
     spoil(slide, 0, 15)
-    with open_slide(slide, backend="tifffile", unreadable_tiles="mask") as reader:
+    with open_slide(slide, Reading(backend="tifffile", unreadable_tiles="mask")) as reader:
         read(reader, 2, size_px=64)
         assert len(spoiled_cells(reader, GRID, 2)) == 64
         found = {}
@@ -73,7 +73,10 @@ def test_spoiled_patches_come_from_the_coarsest_level_that_has_them(slide):
 
 def test_to_fail_is_to_fail_on_the_first_tile(slide):
     spoil(slide, 2, 0)
-    with open_slide(slide, backend="tifffile") as reader, pytest.raises(SlideError, match="level 2 cannot be decoded"):
+    with (
+        open_slide(slide, Reading(backend="tifffile")) as reader,
+        pytest.raises(SlideError, match="level 2 cannot be decoded"),
+    ):
         read(reader, 2, size_px=64)
 
 
@@ -102,7 +105,7 @@ def test_a_patch_that_is_white_from_corner_to_corner_is_not_recorded(slide):
     patches[0, 17, 5] = 254  # between the pixels of the first look
     patches[2] = 200
     coords = np.array([(0, 0), (32, 64), (64, 64)])
-    with open_slide(slide, unreadable_tiles="mask") as reader:
+    with open_slide(slide, Reading(unreadable_tiles="mask")) as reader:
         assert recorded(reader, coords, patches, 1).tolist() == [True, False, True]
     with open_slide(slide) as reader:
         assert recorded(reader, coords[[0, 2]], patches[[0, 2]], 1).all()

@@ -33,7 +33,7 @@ from slides.raw_tiff import (
 )
 
 from scripts.common.errors import SlideError
-from scripts.slides.opening import open_slide
+from scripts.slides.opening import Reading, open_slide
 from scripts.slides.tiff_slide import examine_tiff
 
 SLIDE = np.random.default_rng(0).integers(60, 220, (32, 40, 3)).astype(np.uint8).repeat(8, 0).repeat(8, 1)
@@ -60,7 +60,7 @@ def label(compression, predictor=1):
 
 
 def whole(path, **options):
-    with open_slide(path, **options) as reader:
+    with open_slide(path, Reading(**options)) as reader:
         size = reader.level_sizes_xy_px[0]
         return reader.backend, reader.read_patches(np.array([(0, 0)]), size_xy_px=size, level=0)[0].astype(int)
 
@@ -90,7 +90,7 @@ def test_readers(path, pages, readers):
     assert (pixels[empty] == 255).all()
     for other in set(ALL) - set(readers):
         with pytest.raises(SlideError, match=f"{other}: "):
-            open_slide(path, backend=other)
+            open_slide(path, Reading(backend=other))
 
 
 def test_jpeg_tiles_that_say_their_colours_in_adobes_marker_go_before_the_directory(path):
@@ -172,7 +172,7 @@ def image(samples, photometric, *, bits=8, extra=None, kind=1):
 def test_what_is_no_rgb_is_refused_by_all(path, page, message, backend):
     write_tiff(path, [page])
     with pytest.raises(SlideError, match=rf"{message}.*expected 8-bit RGB: convert it, or leave it out"):
-        open_slide(path, backend=backend)
+        open_slide(path, Reading(backend=backend))
 
 
 @pytest.mark.parametrize("compression", [NONE, DEFLATE])
@@ -198,7 +198,7 @@ def test_readers_that_do_not_list_the_levels_are_passed_over(path):
         assert reader.backend == "tifffile"
         assert reader.level_sizes_xy_px == ((320, 256), (160, 128))
     with pytest.raises(SlideError, match="openslide: it finds the levels 320 x 256, expected 320 x 256, 160 x 128"):
-        open_slide(path, backend="openslide")
+        open_slide(path, Reading(backend="openslide"))
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -232,7 +232,7 @@ def test_a_decimal_comma(path):
         comma = write_tiff(
             path.with_suffix(".svs"), [page_of(SLIDE, {DESCRIPTION: (ASCII, "Aperio Image|MPP = 0,2520")})]
         )
-        with open_slide(comma, backend=backend) as reader:
+        with open_slide(comma, Reading(backend=backend)) as reader:
             assert reader.mpp_xy == (0.252, 0.252)
 
 

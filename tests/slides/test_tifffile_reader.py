@@ -5,7 +5,7 @@ import pytest
 import tifffile
 
 from scripts.common.errors import SlideError
-from scripts.slides.opening import open_slide
+from scripts.slides.opening import Reading, open_slide
 
 TILE_PX = 64
 STEPS = (1, 2, 4)
@@ -57,7 +57,7 @@ def assert_levels(reader, pixels, tolerance=0):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_layouts(layout, num_workers, tmp_path, pixels):
     path = write_ome(tmp_path / "slide.ome.tif", pixels, layout=layout)
-    with open_slide(path, num_workers=num_workers, backend="tifffile") as reader:
+    with open_slide(path, Reading(num_workers=num_workers, backend="tifffile")) as reader:
         assert_levels(reader, pixels)
 
 
@@ -83,7 +83,7 @@ def test_auto_refuses_what_is_no_plane_of_rgb(shape, axes, tmp_path):
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_compressions(compression, tmp_path, pixels):
     path = write_ome(tmp_path / "slide.ome.tif", pixels, compression=compression)
-    with open_slide(path, backend="tifffile") as reader:
+    with open_slide(path, Reading(backend="tifffile")) as reader:
         assert_levels(reader, pixels, tolerance=COMPRESSIONS[compression])
 
 
@@ -92,7 +92,7 @@ def test_many_threads_share_the_file(tmp_path, pixels):
     large = np.tile(pixels, (6, 6, 1))
     path = write_ome(tmp_path / "slide.ome.tif", large, compression=None, layout="page per colour", steps=(1,))
     coords = np.random.default_rng(0).integers(0, 1000, size=(200, 2))
-    with open_slide(path, num_workers=8, backend="tifffile") as reader:
+    with open_slide(path, Reading(num_workers=8, backend="tifffile")) as reader:
         read = reader.read_patches(coords, size_xy_px=(96, 96), level=0)
     np.testing.assert_array_equal(read, [large[y : y + 96, x : x + 96] for x, y in coords])
 
@@ -100,7 +100,7 @@ def test_many_threads_share_the_file(tmp_path, pixels):
 def test_tiles_are_decoded_once_a_batch(tmp_path, pixels, monkeypatch):
     path = write_ome(tmp_path / "slide.ome.tif", pixels, steps=(1,))
     seen = []
-    with open_slide(path, backend="tifffile") as reader:
+    with open_slide(path, Reading(backend="tifffile")) as reader:
         tile = reader._tile
         monkeypatch.setattr(
             reader, "_tile", lambda level, row, column: seen.append((row, column)) or tile(level, row, column)
@@ -120,7 +120,9 @@ def test_tiles_are_decoded_once_a_batch(tmp_path, pixels, monkeypatch):
     ],
 )  # fmt: skip
 def test_resolution_of_the_ome_metadata(metadata, expected, tmp_path, pixels):
-    with open_slide(write_ome(tmp_path / "slide.ome.tif", pixels, metadata=metadata), backend="tifffile") as reader:
+    with open_slide(
+        write_ome(tmp_path / "slide.ome.tif", pixels, metadata=metadata), Reading(backend="tifffile")
+    ) as reader:
         assert reader.mpp_xy == (expected and pytest.approx(expected))
 
 
@@ -138,7 +140,7 @@ def test_resolution_of_the_tags(per_unit, unit, expected, tmp_path, pixels):
     tifffile.imwrite(
         path, pixels, tile=(TILE_PX, TILE_PX), photometric="rgb", resolution=(per_unit, per_unit), resolutionunit=unit
     )
-    with open_slide(path, backend="tifffile") as reader:
+    with open_slide(path, Reading(backend="tifffile")) as reader:
         assert reader.mpp_xy == (expected and pytest.approx(expected))
 
 
@@ -149,7 +151,7 @@ def test_a_tile_that_the_file_does_not_hold_is_white(tmp_path, pixels):
         for name in ("TileOffsets", "TileByteCounts"):
             tag = file.pages[0].tags[name]
             tag.overwrite([0 if index == 1 else value for index, value in enumerate(tag.value)])
-    with open_slide(path, backend="tifffile") as reader:
+    with open_slide(path, Reading(backend="tifffile")) as reader:
         read = reader.read_patches(np.array([(48, 0)]), size_xy_px=(32, 16), level=0)[0]
     np.testing.assert_array_equal(read[:, :16], pixels[:16, 48:64])
     assert (read[:, 16:] == 255).all()
@@ -176,7 +178,7 @@ def test_what_is_refused_says_what_it_is(shape, dtype, axes, tile, message, tmp_
         metadata={"axes": axes},
     )
     with pytest.raises(SlideError, match=message):
-        open_slide(path, backend="tifffile")
+        open_slide(path, Reading(backend="tifffile"))
 
 
 def test_planes_in_other_files_are_refused(tmp_path, pixels):
@@ -194,7 +196,7 @@ def test_planes_in_other_files_are_refused(tmp_path, pixels):
         write_ome(tmp_path / f"{name}.ome.tif", pixels, layout="page per colour", steps=(1,))
     tifffile.tiffcomment(path, (xml[:begin] + tags + xml[end:]).encode())
     with pytest.raises(SlideError, match="its planes lie in several files"):
-        open_slide(path, backend="tifffile")
+        open_slide(path, Reading(backend="tifffile"))
 
 
 @pytest.mark.parametrize("compression", ["deflate", "jpeg", "jpeg2000", None])
@@ -212,11 +214,11 @@ def test_damage_is_an_error_or_masked(compression, tmp_path, pixels):
     path.write_bytes(content[:end])  # the last tile is cut
     coords = np.array([(0, 0), (250, 190)])
     with (
-        open_slide(path, backend="tifffile") as reader,
+        open_slide(path, Reading(backend="tifffile")) as reader,
         pytest.raises(SlideError, match="cannot be decoded at x 250, y 190"),
     ):
         reader.read_patches(coords, size_xy_px=(10, 10), level=0)
-    with open_slide(path, backend="tifffile", unreadable_tiles="mask") as reader:
+    with open_slide(path, Reading(backend="tifffile", unreadable_tiles="mask")) as reader:
         whole, masked = reader.read_patches(np.array([(0, 0), (290, 190)]), size_xy_px=(10, 10), level=0)
         assert [(region.x_px, region.y_px) for region in reader.unreadable_regions] == [(256, 192)]
     assert np.abs(whole.astype(int) - pixels[:10, :10]).mean() <= COMPRESSIONS[compression]
@@ -241,7 +243,7 @@ def test_malformed_tags_are_slide_errors(tmp_path, pixels):
             broken[place] = rng.integers(256)
         path.write_bytes(broken)
         try:
-            with open_slide(path, backend="tifffile") as reader:
+            with open_slide(path, Reading(backend="tifffile")) as reader:
                 reader.read_patches(np.array([(0, 0)]), size_xy_px=(8, 8), level=0)
         except SlideError:
             refused += 1

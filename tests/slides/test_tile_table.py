@@ -6,7 +6,7 @@ import pytest
 from slides.raw_tiff import COMPRESSION, COUNTS, DEFLATE, JPEG, LONG, NONE, OFFSETS, SHORT, encode, page_of, write_tiff
 
 from scripts.common.errors import SlideError
-from scripts.slides.opening import open_slide
+from scripts.slides.opening import Reading, open_slide
 from scripts.slides.tiff_slide import examine_tiff
 
 SLIDE = np.random.default_rng(0).integers(60, 220, (32, 40, 3)).astype(np.uint8).repeat(8, 0).repeat(8, 1)
@@ -54,11 +54,11 @@ def test_a_jpeg_that_is_no_tile_of_this_slide(tmp_path, tile, backend):
     path = write_tiff(tmp_path / "slide.tif", [page])
     assert may_be_decoded(path).tolist() == only_bad().tolist()
     with (
-        open_slide(path, backend=backend) as reader,
+        open_slide(path, Reading(backend=backend)) as reader,
         pytest.raises(SlideError, match="cannot be decoded at x 128, y 64"),
     ):
         reader.read_patches(GRID, size_xy_px=(TILE_PX, TILE_PX), level=0)
-    with open_slide(path, backend=backend, unreadable_tiles="mask") as reader:
+    with open_slide(path, Reading(backend=backend, unreadable_tiles="mask")) as reader:
         patches = reader.read_patches(GRID, size_xy_px=(TILE_PX, TILE_PX), level=0)
     assert (patches[BAD] == 255).all()
     assert np.abs(patches[0].astype(int) - SLIDE[:TILE_PX, :TILE_PX]).mean() < 20

@@ -14,7 +14,7 @@ from slides.vms_file import write_vms
 
 from scripts.common.errors import SlideError
 from scripts.slides.geometry import plan_reading
-from scripts.slides.opening import open_slide
+from scripts.slides.opening import Reading, open_slide
 from scripts.slides.tiff_slide import examine_tiff
 
 TOLERANCE = 20  # grey levels that JPEG may lose; a shift by a pixel costs 160
@@ -48,7 +48,7 @@ class TestPhilips:
 
     def test_levels_are_those_of_the_spacings_and_not_padded(self, tmp_path, backend):
         slide = write_philips(tmp_path / "a.tiff", self.PIXELS, np.ones((5, 7), bool), mpp_xy=(0.25, 0.26))
-        with open_slide(slide, backend=backend) as reader:
+        with open_slide(slide, Reading(backend=backend)) as reader:
             first = "cucim" if HAS_CUCIM else "tifffile"
             assert reader.backend == (first if backend == "auto" else backend)
             assert reader.level_sizes_xy_px == (
@@ -68,13 +68,13 @@ class TestPhilips:
         stored[:2, 4:6] = False  # a whole tile of level 1
         pixels = self.PIXELS.copy()
         pixels[~stored.repeat(TILE_PX, axis=0).repeat(TILE_PX, axis=1)] = 255
-        with open_slide(write_philips(tmp_path / "a.tiff", pixels, stored), backend=backend) as reader:
+        with open_slide(write_philips(tmp_path / "a.tiff", pixels, stored), Reading(backend=backend)) as reader:
             for level in range(3):
                 assert_read(reader, level, pixels[:: 2**level, :: 2**level])
 
     def test_tifffile_reads_it_too(self, tmp_path):
         slide = write_philips(tmp_path / "a.tiff", self.PIXELS, np.ones((5, 7), bool))
-        with open_slide(slide, backend="tifffile") as reader:
+        with open_slide(slide, Reading(backend="tifffile")) as reader:
             assert reader.level_sizes_xy_px == ((448, 320), (224, 160), (112, 80))
             assert reader.mpp_xy == (0.25, 0.25)
             for level in range(3):
@@ -166,7 +166,7 @@ def test_who_goes_by_the_directories_alone_is_kept_from_what_xml_places(tmp_path
     if suffix:
         slide = shutil.copy(slide, slide.with_suffix(suffix))
     with pytest.raises(SlideError, match="placed by what OpenSlide alone follows"):
-        open_slide(slide, backend=backend)
+        open_slide(slide, Reading(backend=backend))
     assert not caplog.records
     with open_slide(slide) as reader:
         assert reader.backend == "openslide"

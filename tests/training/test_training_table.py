@@ -122,7 +122,7 @@ def test_fewer_levels_than_the_files_hold(pair: Path) -> None:
     table = EmbeddingTable(pair, levels=2)
     assert table.thumbnail_levels == table.items()[0]["thumbnail_levels"] == 2
     with pytest.raises(
-        RequestError, match=r"4 thumbnail levels asked for, the embeddings hold 3.*--thumbnail_levels 4"
+        RequestError, match=r"4 thumbnail levels asked for, the embeddings hold 3.*--settings#thumbnail_levels 4"
     ):
         _ = EmbeddingTable(pair, levels=4).thumbnail_levels
     write_embedding(pair / "b.h5", levels=None)

@@ -72,7 +72,11 @@ def argument_parser() -> argparse.ArgumentParser:
         "--dataset_dir", type=Path, nargs="+", required=True, help="slides.csv and embeddings; several are pooled"
     )
     parser.add_argument(
-        "--mixed_dataset_dir", type=Path, nargs="+", default=[], help="the same slides, encoded with --strategy mixed"
+        "--mixed_dataset_dir",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="the same slides, encoded with --encoder_def#strategy mixed",
     )
     parser.add_argument(
         "--slides", type=Path, nargs="+", default=[], help="tables in place of slides.csv, such as folds; pooled"

@@ -53,7 +53,7 @@ class Dataset:
         if row.encoder not in (None, made_by):
             return (
                 f"{self.folder}: embeddings of {made_by}, expected {row.encoder}: encode the slides again, by an S-CAE that was "
-                f"trained and is run with --strategy {STRATEGIES[row.name]}"
+                f"trained and is run with --encoder_def#strategy {STRATEGIES[row.name]}"
             )
         try:
             _, levels = table.channels, table.thumbnail_levels

@@ -54,7 +54,7 @@ class Apart(Generic[Item, Result]):
     ) -> None:
         self._work = work
         self._method = start_method(forks=forks)
-        self._timeout_s: float = checked("decode_timeout", timeout_s)
+        self._timeout_s: float = checked("timeout_s", timeout_s)
         self._process: BaseProcess | None = None
         self._line: Connection
         self._mark: Mark
@@ -178,7 +178,7 @@ class Apart(Generic[Item, Result]):
         since = self._mark.value
         if since and time.monotonic() - since > self._timeout_s:
             raise _HangingError(
-                f"was ended, since its decoder had not returned for {self._timeout_s:g} s (--decode_timeout)"
+                f"was ended, since its decoder had not returned for {self._timeout_s:g} s (--reading#timeout_s)"
             )
 
     def _how_it_ended(self) -> str:

@@ -53,7 +53,8 @@ OPTIONS: dict[str, OptionType] = {
     "dry_run": YesNo(),
     "split": _OF_SPLIT,
     "resamples": _COUNT,
-    "decode_timeout": Number(over=0, noun="seconds"),
+    "timeout_s": Number(over=0, noun="seconds"),
+    "backend": Word(("auto", "cucim", "openslide", "tifffile")),
     # lists of slides, and their splits
     "cohort": Text(),  # an overlay may add one
     "slides_per_class": _COUNT,
@@ -94,13 +95,12 @@ OPTIONS: dict[str, OptionType] = {
     "measured_patches": _COUNT,
     "patches": _COUNT,
     # embeddings
-    "decode_device": Device(),
     "engine": Word(("auto", "torch", "openvino")),
     "precision": Word(("float32", "bfloat16", "float16")),
     "unreadable_tiles": Word(("fail", "mask")),
     "shard": Shard(),
     "thumbnail_levels": _COUNT,
-    "scheduler": Text("an address such as tcp://host:8786"),
+    "cluster#address": Text("an address such as tcp://host:8786"),
     "workers": _COUNT,
     "threads": _COUNT,
     "split_patches": _COUNT,
@@ -145,9 +145,9 @@ OPTIONS: dict[str, OptionType] = {
     "threshold": _SHARE,
     "heat_maps": YesNo(),
     "target_class": Text("a class name"),
-    "map": Word(("auto", "probability", "cam")),
+    "heat_map#source": Word(("auto", "probability", "cam")),
     "cam": Word(("gradcam", "gradcam++", "hirescam", "layercam")),
-    "cam_layer": Text("the name of a layer"),
+    "heat_map#layer": Text("the name of a layer"),
     "predictions_dir": PathText(),
     "evaluation_dir": PathText(),
     "lowest": Number(least=0, under=1),
@@ -191,6 +191,15 @@ OF_STAGE: dict[str, dict[str, OptionType]] = {
     },
 }
 """Options that mean something else, or exist, in one stage alone, by the id that the stage is run by."""
+
+
+PATH_ARGUMENTS = ("folder", "path", "weights")
+"""Arguments of components, in any stage, that are paths."""
+
+
+def is_path(name: str) -> bool:
+    """Whether an option, or what is set by an id, is a path."""
+    return isinstance(named(name, OPTIONS), PathText) or name.rpartition("#")[2] in PATH_ARGUMENTS
 
 
 def options_of(config: Mapping[str, Any]) -> dict[str, OptionType]:

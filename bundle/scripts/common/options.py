@@ -79,17 +79,17 @@ def _computed(name: str, type_: OptionType, resolver: Any) -> Any:
         raise RequestError(f"--{spelled(name)} is computed as {shown(value)}: {error}") from error
 
 
-def resolve_bundle_root(bundle_root: str) -> str:
-    """Return ``bundle_root`` as an absolute path, so that outputs do not depend on the working directory.
+def resolve_bundle_root(folder: str) -> str:
+    """Return the bundle's folder as an absolute path, so that outputs do not depend on the working directory.
 
     Args:
-        bundle_root: The bundle's folder. ".", the default of every config, is the folder that holds this code, wherever the
+        folder: The bundle's folder. ".", the default of every config, is the folder that holds this code, wherever the
             process works.
 
     Raises:
         RequestError: The folder holds no ``configs/metadata.json``.
     """
-    root = Path(__file__).parents[2] if bundle_root == "." else Path(bundle_root).expanduser()
+    root = Path(__file__).parents[2] if folder == "." else Path(folder).expanduser()
     root = root.resolve()
     if not (root / "configs" / "metadata.json").is_file():
         raise RequestError(

@@ -26,7 +26,7 @@ class Names:
     Args:
         anonymise: whether names are hidden.
         key_file: holds the key; made, readable by its user alone, by :meth:`keep` where it is missing.
-        output_dir: folder of the outputs, in which the key must not lie.
+        folder: of the outputs, in which the key must not lie.
 
     Raises:
         RequestError: (when a name is first asked for) there is no key file named, it is none of ours, others may read it, or it
@@ -34,11 +34,11 @@ class Names:
     """
 
     def __init__(
-        self, anonymise: bool = False, key_file: str | Path | None = None, output_dir: str | Path | None = None
+        self, anonymise: bool = False, key_file: str | Path | None = None, folder: str | Path | None = None
     ) -> None:
         self.anonymise = anonymise
         self._file = None if key_file is None else Path(key_file).expanduser()
-        self._output = None if output_dir is None else Path(output_dir)
+        self._output = None if folder is None else Path(folder)
 
     def slide(self, slide_id: str) -> str:
         """Name of a slide."""

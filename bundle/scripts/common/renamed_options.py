@@ -13,6 +13,28 @@ from .config_files import merged, read_config
 from .errors import RequestError
 
 RENAMED: dict[str, tuple[str, ...]] = {
+    # reading and encoding
+    "cam": ("heat_map#cam",),
+    "cam_layer": ("heat_map#layer",),
+    "decode_device": ("reading#device",),
+    "decode_timeout": ("reading#timeout_s",),
+    "drop_pen": ("settings#drop_pen", "draw#drop_pen"),
+    "engine": ("job#engine",),
+    "map": ("heat_map#source",),
+    "patch_um": ("settings#patch_um", "draw#patch_um", "compare_masks#patch_um"),
+    "patches_per_slide": ("draw#patches_per_slide",),
+    "precision": ("settings#precision",),
+    "read_level": ("settings#read_level", "draw#read_level"),
+    "rich_share": ("draw#rich_share",),
+    "scheduler": ("cluster#address",),
+    "slides_per_class": ("draw#slides_per_class",),
+    "split_patches": ("cluster#split_patches",),
+    "splits": ("draw#splits",),
+    "target_class": ("heat_map_writer#target_class",),
+    "threads": ("cluster#threads",),
+    "tissue_method": ("settings#tissue_method",),
+    "unreadable_tiles": ("reading#unreadable_tiles",),
+    "workers": ("cluster#workers",),
     # trainings
     "accumulate": ("train#trainer#accumulation_steps",),
     "allow_missing": ("table#allow_missing",),
@@ -33,8 +55,8 @@ RENAMED: dict[str, tuple[str, ...]] = {
     "sparsity_rate": ("network_def#sparsity_rate",),
     "standardise": ("standardise#enabled",),
     "step_epochs": ("decay#step_size",),
-    "strategy": ("network_def#strategy",),
-    "thumbnail_levels": ("table#levels",),
+    "strategy": ("network_def#strategy", "encoder_def#strategy"),
+    "thumbnail_levels": ("table#levels", "settings#thumbnail_levels"),
     "warmup_epochs": ("warmup#total_iters",),
     "weight_decay": ("optimizer#weight_decay",),
 }

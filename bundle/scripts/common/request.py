@@ -20,13 +20,12 @@ from .config_check import nested, require_sound, spelled
 from .config_files import lay, merged, read_config
 from .config_help import read_options
 from .errors import RequestError
-from .option_table import named, options_of, shown
+from .option_table import PATH_ARGUMENTS, named, options_of, shown
 from .option_types import MARKS, Items, OptionType, PathText, Section, YesNo, is_null, type_like
 from .renamed_options import refuse_renamed
 
 _PROCESSES = "WORLD_SIZE"  # torchrun says so how many there are
 _CHECK = "$@options()"  # begins what can be run
-_PATH_ARGUMENTS = ("folder", "path", "weights")  # of components, in any stage
 
 
 @dataclass(frozen=True)
@@ -165,7 +164,7 @@ def type_of(name: str, default: Any, known: Mapping[str, OptionType]) -> OptionT
     found = named(spelled(name), known)
     if found is not None and _admits(found, default):
         return found
-    return PathText() if name.rpartition(ID_SEP_KEY)[2] in _PATH_ARGUMENTS else type_like(default)
+    return PathText() if name.rpartition(ID_SEP_KEY)[2] in PATH_ARGUMENTS else type_like(default)
 
 
 def _admits(type_: OptionType, default: Any) -> bool:

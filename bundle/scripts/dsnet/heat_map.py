@@ -62,9 +62,9 @@ class HeatMap:
 
     def __init__(self, cam: str = "gradcam", layer: str = DEFAULT_LAYER, source: str = "auto") -> None:
         checked("cam", cam)
-        checked("map", source)
+        checked("heat_map#source", source)
         if layer not in LAYERS:
-            raise RequestError(f"cam_layer {layer!r}: expected one of {', '.join(LAYERS)}")
+            raise RequestError(f"heat_map#layer {layer!r}: expected one of {', '.join(LAYERS)}")
         self.cam = cam
         self.layer = layer
         self.source = source
@@ -99,21 +99,21 @@ class HeatMap:
         at_slide = isinstance(network, DSNet) and network.decoder is None
         if self.source == "probability" and at_slide:
             raise RequestError(
-                "map 'probability': this network decides at the slide and has no probabilities of patches; expected map cam, or a "
+                "heat_map#source 'probability': this network decides at the slide and has no probabilities of patches; expected cam, or a "
                 "network with head patch, such as recommended.yaml trains"
             )
         if self.source != "cam" and not at_slide:
             return LESION_MAP if isinstance(network, DSNetSegmentation) else PATCH_MAP
         if not isinstance(network, DSNet):
             raise RequestError(
-                f"map 'cam': a {type(network).__name__} has no class activation map; expected map probability or auto"
+                f"heat_map#source 'cam': a {type(network).__name__} has no class activation map; expected probability or auto"
             )
         return MapKind(_TITLES[self.cam], is_probability=False)
 
     def _of_baseline(self, network: Baseline) -> MapKind | None:
         found = _OF_BASELINE[network.map_source]
         if self.source == "cam" or (self.source == "probability" and found is not PATCH_MAP):
-            raise RequestError(f"map {self.source!r}: a {type(network).__name__} has none; expected map auto")
+            raise RequestError(f"heat_map#source {self.source!r}: a {type(network).__name__} has none; expected auto")
         return found
 
 

@@ -170,7 +170,7 @@ def _begin(pickled: bytes, row: SlideRow, split_patches: int) -> ManifestRow | S
             account.remove_outdated()  # a band that fails knows nothing of it
             return Split(prepared, parameters, row_cuts(prepared.grid_yx, split_patches))
         path = job.path_of(row)
-        embed_slide(row, path, encoder=job.encoder, settings=job.settings, prepared=prepared, **job.reading)
+        embed_slide(row, path, encoder=job.encoder, settings=job.settings, reading=job.reading, prepared=prepared)
         account.done()
     return account.entry
 
@@ -215,6 +215,4 @@ def _join(pickled: bytes, row: SlideRow, split: Split, bands: list[EncodedBatch]
 
 
 def _opened(job: EncodingJob, row: SlideRow) -> Any:
-    return open_slide(
-        row.path, num_workers=job.num_workers, device=job.decode_device, unreadable_tiles=job.unreadable_tiles
-    )
+    return open_slide(row.path, job.reading)

@@ -5,6 +5,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -14,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..common.apart import DECODE_TIMEOUT_S, Apart
+from ..common.apart import Apart
 from ..common.errors import SlideError
 from ..slides.geometry import plan_reading
-from ..slides.opening import BACKENDS, open_slide
+from ..slides.opening import AS_USUAL, BACKENDS, Reading, open_slide
 from ..slides.reader import SlideReader
 from ..slides.table import SlideRow, read_slides
 
@@ -58,12 +59,12 @@ CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 MAX_DIFFERENCE = 10.0  # mean grey levels: lossy compression stays far below, a wrong image far above
 
 
-def examine(slides: str | Path | None = None, *, decode_timeout: float = DECODE_TIMEOUT_S) -> list[str]:
+def examine(slides: str | Path | None = None, *, reading: Reading = AS_USUAL) -> list[str]:
     """Print what is installed, what is readable and, of ``slides``, how each would be read.
 
     Args:
         slides: a slide, a folder or a CSV; None looks at the machine alone.
-        decode_timeout: seconds; a slide whose decoder does not return for so long cannot be read.
+        reading: how slides are read.
 
     Returns:
         the slides that cannot be read, with the reason.
@@ -76,7 +77,7 @@ def examine(slides: str | Path | None = None, *, decode_timeout: float = DECODE_
     _section("machine", _machine())
     _section("formats, and what reads them here", _formats())
     unreadable: list[str] = []
-    with Apart(_reading_of, timeout_s=decode_timeout) as apart:
+    with Apart(partial(_reading_of, reading), timeout_s=reading.timeout_s) as apart:
         _section("slides", ((row.slide_id, _told(apart, row, unreadable)) for row in rows))
     return unreadable
 
@@ -90,8 +91,8 @@ def _told(apart: Apart[SlideRow, str], row: SlideRow, unreadable: list[str]) -> 
         return str(error)
 
 
-def _reading_of(row: SlideRow) -> str:
-    with open_slide(row.path) as reader:
+def _reading_of(reading: Reading, row: SlideRow) -> str:
+    with open_slide(row.path, reading) as reader:
         plan = plan_reading(reader, mpp=row.mpp)
         levels = ", ".join(f"{width} x {height}" for width, height in reader.level_sizes_xy_px)
         # one patch: a file may be opened whose pixels cannot be decoded
@@ -196,13 +197,13 @@ def _serving(path: Path) -> str:
 
 def _devices(path: Path, backend: str) -> str:
     on_gpu = backend == "cucim" and torch.cuda.is_available() and _levels_read(path, backend, device="cuda")
-    return "CPU, and on CUDA with --decode_device cuda" if on_gpu else "CPU"
+    return "CPU, and on CUDA with --reading#device cuda" if on_gpu else "CPU"
 
 
 def _levels_read(path: Path, backend: str, *, device: str = "cpu") -> int:
     """Levels that a backend gives with the sample's pixels, about; 0 where it refuses the file or gives others."""
     try:
-        with open_slide(path, backend=backend, device=device) as reader:
+        with open_slide(path, Reading(backend=backend, device=device)) as reader:
             return sum(_is_sample(reader, level) for level in range(len(reader.level_sizes_xy_px)))
     except SlideError:
         return 0

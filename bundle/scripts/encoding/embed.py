@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..common.errors import SlideError
 from ..common.version import BUNDLE_VERSION
 from ..slides.geometry import PATCH_PX
-from ..slides.opening import open_slide
+from ..slides.opening import AS_USUAL, Reading, open_slide
 from ..slides.reader import SlideReader
 from ..slides.spoiled import recorded
 from ..slides.table import SlideRow
@@ -36,9 +36,7 @@ def embed_slide(
     *,
     encoder: NamedEncoder,
     settings: EncodingSettings,
-    num_workers: int = 0,
-    decode_device: str = "cpu",
-    unreadable_tiles: str = "fail",
+    reading: Reading = AS_USUAL,
     prepared: PreparedSlide | None = None,
 ) -> int:
     """Write the embedding file of one slide and return the number of observed patches.
@@ -48,9 +46,7 @@ def embed_slide(
         path: the file.
         encoder: what encodes its patches.
         settings: the settings.
-        num_workers: threads that decode.
-        decode_device: "cuda" lets cuCIM decode on the GPU where it can.
-        unreadable_tiles: "fail", or "mask" to leave out the patches on them.
+        reading: how the slide is read; with ``unreadable_tiles`` "mask" the patches on such tiles are left out.
         prepared: what is known of the slide already.
 
     Raises:
@@ -58,9 +54,7 @@ def embed_slide(
         SlideError: the slide cannot be read at the resolution asked for, or changes meanwhile.
         OSError: the file cannot be written.
     """
-    with open_slide(
-        row.path, num_workers=num_workers, device=decode_device, unreadable_tiles=unreadable_tiles
-    ) as reader:
+    with open_slide(row.path, reading) as reader:
         parameters = parameters_of(row, encoder.identity, settings, reader)
         if prepared is None and serves_all(reader, plan := plan_of(reader, row, settings), settings):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,12 +13,12 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import nn
 
-from ..common.apart import DECODE_TIMEOUT_S, Apart
+from ..common.apart import Apart
 from ..common.boundary import slide_boundary
 from ..common.errors import NoTissueError, SlideError
 from ..common.files import remove_partial, writing_to
 from ..common.journal import is_our_hdf5
-from ..slides.opening import open_slide, require_file
+from ..slides.opening import Reading, open_slide, require_file
 from ..slides.table import SlideRow
 from .embed import embed_slide
 from .embedding_file import EmbeddingHeader, embedding_file, header_of
@@ -63,19 +63,30 @@ class Task(NamedTuple):
 
 @dataclass(frozen=True)
 class EncodingJob:
-    """How slides become embedding files; see :func:`.run.encode_slides` for the fields."""
+    """How slides become embedding files.
+
+    Attributes:
+        output: folder of the files.
+        encoder_def: makes the patch encoder.
+        device: where that runs.
+        batch_size: patches read and encoded at once.
+        engine: what runs the encoder: "auto", "torch" or "openvino".
+        resume: keep files that are whole and were made with the same encoder and settings; False encodes all anew.
+        reading: how slides are read; with ``unreadable_tiles`` "mask" the patches on such tiles are left out, and counted.
+        settings: what a file depends on besides slide and encoder.
+    """
 
     output: Path
     encoder_def: Callable[[], nn.Module]
     device: torch.device | str = "cpu"
     batch_size: int = 64
-    num_workers: int = 0
-    decode_device: str = "cpu"
     engine: str = "torch"
-    unreadable_tiles: str = "fail"
     resume: bool = True
-    decode_timeout: float = DECODE_TIMEOUT_S
+    reading: Reading = field(default_factory=Reading)
     settings: EncodingSettings = field(default_factory=EncodingSettings)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "output", Path(self.output))
 
     @cached_property
     def encoder(self) -> NamedEncoder:
@@ -98,15 +109,9 @@ class EncodingJob:
 
     def apart(self, work: Callable[[Any], Any]) -> Apart[Any, Any]:
         """Let ``work``, which may use the encoder, be done in another process: forked unless CUDA or OpenVINO forbids it."""
-        on_cpu = torch.device(self.device).type == torch.device(self.decode_device).type == "cpu"
+        on_cpu = torch.device(self.device).type == torch.device(self.reading.device).type == "cpu"
         forks = on_cpu and (self.engine == "torch" or "openvino" not in sys.modules)
-        return Apart(work, forks=forks, timeout_s=self.decode_timeout)
-
-    @property
-    def reading(self) -> dict[str, Any]:
-        """How slides are read, in the words of :func:`.embed.embed_slide`."""
-        names = ("num_workers", "decode_device", "unreadable_tiles")
-        return {name: getattr(self, name) for name in names}
+        return Apart(work, forks=forks, timeout_s=self.reading.timeout_s)
 
     def path_of(self, row: SlideRow) -> Path:
         """Where the embedding of a slide goes."""
@@ -130,7 +135,7 @@ class EncodingJob:
             else:
                 account.outdated = found == "outdated"
                 path = self.path_of(row)
-                embed_slide(row, path, encoder=self.encoder, settings=self.settings, **self.reading)
+                embed_slide(row, path, encoder=self.encoder, settings=self.settings, reading=self.reading)
                 account.done()
         return account.entry
 
@@ -171,7 +176,7 @@ class EncodingJob:
             _LOGGER.debug("encoded anew: %s", error)
             return "other"
         stated = str(attributes.get("parameters"))
-        left_out = self.unreadable_tiles == "fail" and attributes.get("patches_left_out")
+        left_out = self.reading.unreadable_tiles == "fail" and attributes.get("patches_left_out")
         # a slide that cannot be opened, as while it is copied, says nothing of its embedding
         with open_slide(row.path) as reader:
             if left_out or stated != parameters_of(row, self.encoder.identity, self.settings, reader):

@@ -98,9 +98,7 @@ def _plan(job: EncodingJob, item: tuple[Task, frozenset[str]]) -> SlidePlan:
     row = task.row
     if job.found(task) == "current":
         return SlidePlan("current")
-    with open_slide(
-        row.path, num_workers=job.num_workers, device=job.decode_device, unreadable_tiles=job.unreadable_tiles
-    ) as reader:
+    with open_slide(row.path, job.reading) as reader:
         start_s = time.monotonic()
         plan = plan_of(reader, row, job.settings)
         if serves_all(reader, plan, job.settings):

@@ -2,14 +2,10 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-import torch
-from torch import nn
-
-from ..common.apart import DECODE_TIMEOUT_S
 from ..common.errors import RequestError, SlideError
 from ..common.files import write_csv, writing_to
 from ..common.option_table import checked
@@ -22,7 +18,6 @@ from .existing import request_of, require_same_origin, rows_before
 from .job import COLUMNS, EncodingJob, ManifestRow
 from .named_encoder import identity_of
 from .plan import plan_encoding
-from .settings import EncodingSettings
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -37,18 +32,8 @@ class Executor(Protocol):
 
 def encode_slides(
     slides: str | Path | None,
-    output_dir: str | Path,
-    encoder_def: Callable[[], nn.Module],
+    job: EncodingJob,
     *,
-    device: torch.device | str = "cpu",
-    batch_size: int = 64,
-    num_workers: int = 0,
-    decode_device: str = "cpu",
-    engine: str = "torch",
-    unreadable_tiles: str = "fail",
-    resume: bool = True,
-    decode_timeout: float = DECODE_TIMEOUT_S,
-    settings: dict[str, object] | None = None,
     keep_table: bool = True,
     shard: str | None = None,
     cluster: Executor | None = None,
@@ -63,18 +48,8 @@ def encode_slides(
 
     Args:
         slides: a slide, a folder or a CSV.
-        output_dir: folder of the outputs; one run at a time holds it (one per shard).
-        encoder_def: makes the patch encoder, once it is known that there are slides.
-        device: where it runs.
-        batch_size: patches read and encoded at once.
-        num_workers: threads that decode.
-        decode_device: "cuda" lets cuCIM decode on the GPU where it can.
-        engine: what runs the encoder: "auto", "torch" or "openvino".
-        unreadable_tiles: "fail": a tile that cannot be decoded fails its slide; "mask": the patches on it are left out, and
-            counted.
-        resume: keep files that are whole and were made with the same encoder and settings; False encodes all anew.
-        decode_timeout: seconds; a decoder that does not return for so long fails its slide.
-        settings: arguments of :class:`.settings.EncodingSettings`.
+        job: how they become embeddings, and in which folder, which one run at a time holds (one per shard); the encoder is made once
+            it is known that there are slides.
         keep_table: write ``slides.csv`` beside the embeddings where ``slides`` is a CSV, so that the folder is a dataset.
         shard: "i/n" takes every n-th slide from the i-th on (1 to n) and writes ``manifest.i-of-n.csv`` instead, for job arrays.
         cluster: encodes the slides on other machines; by default one process of this one does, see :mod:`..common.apart`.
@@ -92,23 +67,9 @@ def encode_slides(
     """
     if slides is None:
         raise RequestError("no slides given: name a slide file, a folder or a CSV with --slides")
-    checked("unreadable_tiles", unreadable_tiles)
-    known = known_ids(output_dir)
+    known = known_ids(job.output)
     rows = read_slides(slides, known=known)
     index, count = _shard_of(shard)
-    job = EncodingJob(
-        output=Path(output_dir),
-        encoder_def=encoder_def,
-        device=device,
-        batch_size=batch_size,
-        num_workers=num_workers,
-        decode_device=decode_device,
-        engine=engine,
-        unreadable_tiles=unreadable_tiles,
-        resume=resume,
-        decode_timeout=decode_timeout,
-        settings=EncodingSettings(**(settings or {})),  # type: ignore[arg-type]
-    )
     is_table = keep_table and Path(slides).suffix.lower() == ".csv"
     if is_table and not replace:
         _require_same_dataset(rows, job.output / "slides.csv")
@@ -132,7 +93,7 @@ def encode_slides(
                 request,
                 replace=replace,
                 elsewhere=elsewhere,
-                verify=resume and cluster is None,  # those who encode elsewhere verify side by side
+                verify=job.resume and cluster is None,  # those who encode elsewhere verify side by side
             ),
             shard=part,
             elsewhere=elsewhere,

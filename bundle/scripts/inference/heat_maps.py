@@ -12,7 +12,7 @@ from ignite.engine import Engine, Events
 
 from ..common.apart import run_apart
 from ..common.boundary import slide_boundary
-from ..common.errors import SlideError
+from ..common.errors import RequestError, SlideError
 from ..common.files import writing_to
 from ..common.progress import track
 from ..common.pseudonyms import AS_THEY_ARE, Names
@@ -24,16 +24,16 @@ from ..evaluation.predictions import Prediction
 from ..slides.box import box_of_slide
 from ..slides.opening import open_slide
 from ..training.batches import image_of
-from ..training.evaluation import PredictionCollector
+from ..training.evaluation import PredictionCollector, unwrapped
 from ..training.leakage import seen_splits
 from ..training.model_card import ModelCard
 from ..training.slide_item import SlideItem
 from ..training.transforms import LoadEmbeddingd
 from .exports import write_heat_map
 from .heat_map_view import HeatMapView
+from .outputs import PredictionOutputs
 from .overlay import SIDE_PX
 from .record import write_scores
-from .slide_set import InferenceSet
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -125,29 +125,58 @@ class HeatMapHandler:
     """Lets an evaluator write the heat map of each slide as soon as it is judged, while it is in memory.
 
     Args:
-        slides: what is classified; keeps which slides have no heat map.
-        collector: attached to the evaluator before; has the prediction.
-        writer: writes the maps; None writes none.
+        outputs: where the maps go, and whether they are written; its slides keep which of them have no heat map.
+        predictions: collects them; attached to the evaluator before.
+        heat_map: makes the maps.
+        target_class: class whose maps are drawn; None leaves it to :class:`HeatMapWriter`.
     """
 
-    def __init__(self, slides: InferenceSet, collector: PredictionCollector, writer: HeatMapWriter | None) -> None:
-        self._slides = slides
-        self._collector = collector
-        self._writer = writer
+    def __init__(
+        self,
+        outputs: PredictionOutputs,
+        predictions: PredictionCollector,
+        *,
+        heat_map: HeatMap | None = None,
+        target_class: str | int | None = None,
+    ) -> None:
+        self._outputs = outputs
+        self._slides = outputs.slides
+        self._predictions = predictions
+        self._heat_map = heat_map or HeatMap()
+        self._target_class = target_class
+        self._writer: HeatMapWriter
         self._items: dict[str, SlideItem] = {}
         self._progress: Iterator[Any] = iter(())
 
+    def check(self, network: Network) -> None:
+        """Refuse what a network and its card do not have.
+
+        Raises:
+            RequestError: no maps of the kind that is asked for, or no class of that name.
+        """
+        self._heat_map.kind(network)
+        class_index(self._slides.card, self._target_class)
+
     def attach(self, engine: Engine) -> None:
-        """Register with the evaluator."""
-        if self._writer is not None:
-            engine.add_event_handler(Events.EPOCH_STARTED, self._begin, self._writer)
+        """Register with the evaluator, whose network the maps are of."""
+        if self._outputs.heat_maps:
+            engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
             engine.add_event_handler(Events.ITERATION_STARTED, self._proceed)
-            engine.add_event_handler(Events.ITERATION_COMPLETED, self._write, self._writer)
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._write)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._proceed)
 
-    def _begin(self, engine: Engine, writer: HeatMapWriter) -> None:
-        if writer.kind is None:
-            _LOGGER.warning("a %s has no heat map: none is written", type(writer.network).__name__)
+    def _begin(self, engine: Any) -> None:
+        self._writer = HeatMapWriter(
+            network=unwrapped(engine.network),
+            card=self._slides.card,
+            output_dir=self._outputs.folder,
+            device=engine.state.device,
+            target=class_index(self._slides.card, self._target_class),
+            heat_map=self._heat_map,
+            names=self._outputs.names,
+        )
+        if self._writer.kind is None:
+            _LOGGER.warning("a %s has no heat map: none is written", type(self._writer.network).__name__)
             return
         self._items = {item["slide_id"]: item for item in self._slides.items}
         self._progress = track(self._items, total=len(self._items), what="heat maps", unit="slide")
@@ -155,17 +184,33 @@ class HeatMapHandler:
     def _proceed(self, engine: Engine) -> None:
         next(self._progress, None)
 
-    def _write(self, engine: Engine, writer: HeatMapWriter) -> None:
-        if not engine.state.output or writer.kind is None:  # the slide failed, or there is no map
+    def _write(self, engine: Engine) -> None:
+        if not engine.state.output or self._writer.kind is None:  # the slide failed, or there is no map
             return
-        prediction = self._collector.latest
+        prediction = self._predictions.latest
         if not prediction.is_finite:
             return
         (calibrated,) = calibrated_predictions([prediction], self._slides.card.temperature)
         try:
-            writer.write(self._items[prediction.slide_id], calibrated)
+            self._writer.write(self._items[prediction.slide_id], calibrated)
         except SlideError as error:
             self._slides.fail(prediction.slide_id, f"predicted, but without a heat map: {error}")
+
+
+def class_index(card: ModelCard, target_class: str | int | None) -> int | None:
+    """Return the number of the class whose heat map is wanted; None, which leaves it to the prediction, for None.
+
+    Raises:
+        RequestError: the model has no class of that name.
+    """
+    names = card.class_names
+    if target_class is None:
+        return None
+    if str(target_class) not in names:
+        raise RequestError(
+            f"target_class {str(target_class)!r}: the model knows {', '.join(names)}; name one of them, or leave it out"
+        )
+    return names.index(str(target_class))
 
 
 def _bounds_xy_px(embedding: Embedding, slide: Path) -> tuple[int, int]:

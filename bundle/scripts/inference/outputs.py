@@ -1,13 +1,16 @@
 """What inference writes, held against other requests and other people's files."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..common.config_settings import Plain
 from ..common.files import sha256_of
 from ..common.outputs import HeldOutputs
 from ..common.pseudonyms import AS_THEY_ARE, Names
-from .slide_set import listed_slides
+from .record import told
+from .slide_set import InferenceSet, listed_slides
 
 OF_RUN = ("predictions.csv", "inference.json")
 OF_SLIDE = (
@@ -15,49 +18,78 @@ OF_SLIDE = (
 )  # fmt: skip
 
 
-def held_predictions(
-    output_dir: str | Path,
-    model: str | Path,
-    *,
-    slides: str | None,
-    dataset_dir: str | Path,
-    encoder: str | Path,
-    encoding: Mapping[str, Any],
-    options: Mapping[str, Any],
-    split: str | None = None,
-    heat_maps: bool = True,
-    replace: bool = False,
-    names: Names = AS_THEY_ARE,
-) -> HeldOutputs:
-    """The outputs of inference in ``output_dir``.
+@dataclass(frozen=True)
+class PredictionOutputs:
+    """The folder of the predictions. Made, it has looked at nothing.
 
-    Args:
-        output_dir: folder of the predictions.
-        model: weights of DSNet; their content is part of the request.
-        slides: what is classified, in the user's words: a folder with a new slide is the same request.
-        dataset_dir: the embeddings, part of the request where no slides are given.
-        encoder: weights of the patch encoder, part of the request where slides are given, as is ``encoding``.
-        encoding: settings of it.
-        options: everything else that decides the predictions and maps.
-        split: of the embeddings.
+    Attributes:
+        folder: where predictions and maps go.
+        slides: what is classified. Where slides are given, their path in the user's words is part of the request (a folder with a
+            new slide is the same request), else the folder of the embeddings; so is the content of the model's weights.
+        weights: of the patch encoder, part of the request where slides are given.
+        settings: values that decide predictions and maps.
+        of_encoding: values that decide embeddings, part of the request where slides are given.
         heat_maps: whether they will be written.
         replace: whether predictions of another request may be replaced.
         names: what slides are called in them.
-
-    Raises:
-        RequestError: the slides cannot be listed, or anonymous outputs would hold what is called by them.
     """
-    names.require_outside(dataset_dir, "--dataset_dir")
-    request: dict[str, object] = {"model": sha256_of(model), **options, "split": split, **names.request}
-    if slides is None:
-        request["dataset_dir"] = names.place(str(Path(dataset_dir).absolute()))
-    else:
-        weights = sha256_of(encoder) if Path(encoder).is_file() else names.place(str(encoder))
-        request |= {"slides": names.place(str(Path(slides).absolute())), "encoder": weights, **encoding}
-    writes = list(OF_RUN)
-    if slides is None or Path(dataset_dir).absolute() != Path(output_dir).absolute():
-        writes.append("manifest.csv")  # else encoding holds it
-    if heat_maps:
-        ids = [names.slide(row.slide_id) for row in listed_slides(slides, dataset_dir, split)]
-        writes += [f"{slide_id}/{name}" for slide_id in ids for name in OF_SLIDE]
-    return HeldOutputs(output_dir, "inference", request, writes=writes, replace=replace)
+
+    folder: str | Path
+    slides: InferenceSet
+    weights: str | Path
+    settings: Mapping[str, Plain] = field(default_factory=dict)
+    of_encoding: Mapping[str, Plain] = field(default_factory=dict)
+    heat_maps: bool = True
+    replace: bool = False
+    names: Names = AS_THEY_ARE
+
+    def check(self) -> None:
+        """Look at what lies in the folder; nothing is written.
+
+        Raises:
+            RequestError: the slides cannot be listed, anonymous outputs would hold what is called by them, or see
+                :class:`..common.outputs.HeldOutputs`.
+        """
+        self._held().check()
+
+    def hold_for(self, *steps: Callable[[], object]) -> None:
+        """Hold the folder while the steps are done one after the other.
+
+        Raises:
+            RequestError: as :meth:`check`.
+        """
+        self._held().hold_for(self.names.keep, *steps)
+
+    def require_complete(self) -> None:
+        """Write ``manifest.csv``; raise a SlideError (exit code 1) where slides failed, all others being done."""
+        self.slides.require_complete(self.folder, self.names)
+
+    def _held(self) -> HeldOutputs:
+        return HeldOutputs(self.folder, "inference", self._request(), writes=self._writes(), replace=self.replace)
+
+    def _request(self) -> dict[str, Any]:
+        slides, names = self.slides, self.names
+        names.require_outside(slides.folder, "--dataset_dir")
+        request = {
+            "model": sha256_of(slides.model),
+            **told(self.settings, names),
+            "split": slides.split,
+            **names.request,
+        }
+        if slides.slides is None:
+            return request | {"dataset_dir": names.place(str(slides.folder.absolute()))}
+        weights = sha256_of(self.weights) if Path(self.weights).is_file() else names.place(str(self.weights))
+        return request | {
+            "slides": names.place(str(Path(slides.slides).absolute())),
+            "encoder": weights,
+            **told(self.of_encoding, names),
+        }
+
+    def _writes(self) -> list[str]:
+        slides, writes = self.slides, list(OF_RUN)
+        if slides.slides is None or slides.folder.absolute() != Path(self.folder).absolute():
+            writes.append("manifest.csv")  # else encoding holds it
+        if self.heat_maps:
+            listed = listed_slides(slides.slides, slides.folder, slides.split)
+            writes += [f"{self.names.slide(row.slide_id)}/{name}" for row in listed for name in OF_SLIDE]
+        return writes

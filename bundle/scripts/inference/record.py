@@ -1,6 +1,7 @@
 """What inference keeps of its run and of a slide beside the prediction: the material of the report."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..common.config_settings import Plain
 from ..common.files import atomic_path, relative_to, write_json
+from ..common.option_table import is_path
 from ..common.pseudonyms import AS_THEY_ARE, Names
 from ..common.version import BUNDLE_VERSION
 from ..encoding.store import Embedding
@@ -23,6 +26,7 @@ from .heat_map_view import HeatMapView
 
 RUN_FORMAT = "dsnet-inference/1"
 SCORES_FORMAT = "dsnet-scores/1"
+_SEPARATOR = re.compile(r"[/\\]")  # of folders
 HEAD_BYTES = 65536  # of a slide file, that tell it from another of the same size
 
 
@@ -44,6 +48,14 @@ def write_run(path: Path, *, card: ModelCard, threshold: float | None, settings:
         "versions": {"bundle": BUNDLE_VERSION, "monai": monai.__version__, "torch": str(torch.__version__)},
     }
     write_json(path, content)
+
+
+def told(settings: Mapping[str, Plain], names: Names) -> dict[str, Plain]:
+    """The settings as they may be stated: of places whatever they may be called."""
+    return {
+        name: names.place(value) if isinstance(value, str) and (is_path(name) or _SEPARATOR.search(value)) else value
+        for name, value in settings.items()
+    }
 
 
 def write_scores(

@@ -3,58 +3,35 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from ..common.errors import RequestError
-from ..common.pseudonyms import Names
+from ..common.config_settings import Plain
 from ..evaluation.calibration import calibrated_predictions
 from ..evaluation.predictions import Prediction, write_predictions
 from ..training.evaluation import PredictionCollector
-from ..training.model_card import ModelCard
-from .record import write_run
+from .outputs import PredictionOutputs
+from .record import told, write_run
 from .slide_set import InferenceSet
-
-PLACES = ("slides", "dataset_dir", "model", "encoder")
-"""Settings that are paths."""
-
-
-def class_index(card: ModelCard, target_class: str | int | None) -> int | None:
-    """Return the number of the class whose heat map is wanted; None, which leaves it to the prediction, for None.
-
-    Raises:
-        RequestError: the model has no class of that name.
-    """
-    names = card.class_names
-    if target_class is None:
-        return None
-    if str(target_class) not in names:
-        raise RequestError(
-            f"target_class {str(target_class)!r}: the model knows {', '.join(names)}; name one of them, or leave it out"
-        )
-    return names.index(str(target_class))
 
 
 def write_results(
-    slides: InferenceSet,
+    outputs: PredictionOutputs,
     collector: PredictionCollector,
-    output_dir: str | Path,
     *,
     threshold: float | None = None,
-    settings: dict[str, object] | None = None,
+    settings: Mapping[str, Plain] | None = None,
 ) -> None:
     """Write ``predictions.csv`` and ``inference.json``.
 
     Args:
-        slides: what was classified.
+        outputs: where they go, of which slides.
         collector: holds the predictions.
-        output_dir: folder of the outputs.
         threshold: decision threshold on the calibrated P(class 1) instead of the model card's.
         settings: of the stage, for ``inference.json``.
     """
-    card, output = slides.card, Path(output_dir)
+    slides, names, folder = outputs.slides, outputs.names, Path(outputs.folder)
+    card = slides.card
     chosen = card.threshold if threshold is None else threshold
     calibrated = calibrated_predictions(_finite(slides, collector.predictions), card.temperature)
-    names = slides.names
     predictions = [
         replace(
             one,
@@ -63,16 +40,8 @@ def write_results(
         )
         for one in calibrated
     ]
-    write_predictions(output / "predictions.csv", predictions, class_names=card.class_names, threshold=chosen)
-    write_run(output / "inference.json", card=card, threshold=chosen, settings=told(settings or {}, names))
-
-
-def told(settings: Mapping[str, Any], names: Names) -> dict[str, object]:
-    """The settings as inference.json states them: of places whatever they may be called."""
-    return {
-        name: names.place(str(value)) if value is not None and name in PLACES else value
-        for name, value in settings.items()
-    }
+    write_predictions(folder / "predictions.csv", predictions, class_names=card.class_names, threshold=chosen)
+    write_run(folder / "inference.json", card=card, threshold=chosen, settings=told(settings or {}, names))
 
 
 def _finite(slides: InferenceSet, predictions: Sequence[Prediction]) -> list[Prediction]:

@@ -2,19 +2,15 @@
 
 import csv
 import logging
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-from torch import nn
 
 from ..common.boundary import file_boundary, slide_boundary
 from ..common.errors import RequestError, SlideError
 from ..common.files import relative_to, write_csv
-from ..common.pseudonyms import AS_THEY_ARE, NOT_TOLD, Names
+from ..common.pseudonyms import NOT_TOLD, Names
 from ..encoding.embedding_file import UNKNOWN, header_of
-from ..encoding.job import COLUMNS, ManifestRow
+from ..encoding.job import COLUMNS, EncodingJob, ManifestRow
 from ..encoding.named_encoder import identity_of
 from ..encoding.run import encode_slides, require_complete
 from ..slides.table import SPLITS, SlideRow, find_label, read_slides
@@ -33,35 +29,26 @@ class InferenceSet:
     ``other_labels`` has, by slide id, the labels that are none of the model's classes.
 
     Args:
-        slides: a slide, a folder or a CSV; None takes the embeddings in ``dataset_dir``.
-        dataset_dir: folder of the embeddings (written, or read where ``slides`` is None).
+        slides: a slide, a folder or a CSV; None takes the embeddings in the encoding's folder.
+        encoding: how slides become embeddings, and in which folder.
         card: the model card.
-        encoder_def: makes the patch encoder.
         model: weights that the card belongs to.
-        encoding: further arguments of :func:`..encoding.run.encode_slides`.
         split: of embeddings with a table, the slides of this split alone; None: all.
-        names: what slides and patients are called in what is written.
     """
 
     def __init__(
         self,
         slides: str | None,
-        dataset_dir: str | Path,
+        encoding: EncodingJob,
         card: ModelCard,
-        encoder_def: Callable[[], nn.Module],
         *,
         model: str | Path,
-        encoding: Mapping[str, Any] | None = None,
         split: str | None = None,
-        names: Names = AS_THEY_ARE,
     ) -> None:
         self.slides = slides
-        self.names = names
-        self.folder = Path(dataset_dir)
+        self.encoding = encoding
         self.card = card
-        self.encoder_def = encoder_def
         self.model = model
-        self.encoding = encoding or {}
         self.split = split
         self.manifest: list[ManifestRow] = []
         self.items: list[SlideItem] = []
@@ -69,8 +56,17 @@ class InferenceSet:
         self._listed = 0
         self._without_thumbnail = 0
 
-    def prepare(self) -> None:
-        """Encode the slides where slides are given; list the embeddings that serve the model. A dry run tells what it would do.
+    @property
+    def folder(self) -> Path:
+        """Where the embeddings lie, or will."""
+        return self.encoding.output
+
+    def prepare(self, *, dry_run: bool = False, replace: bool = False) -> None:
+        """Encode the slides where slides are given; list the embeddings that serve the model.
+
+        Args:
+            dry_run: tell what would be done instead of encoding.
+            replace: embeddings of another request may be replaced.
 
         Raises:
             RequestError: the request or the table is wrong, the encoder is not the model's, or see
@@ -83,10 +79,10 @@ class InferenceSet:
         self.manifest, self._without_thumbnail = [], 0
         self.other_labels.clear()
         if self.slides is not None:
-            require_encoder(self.model, self.card, identity_of(self.encoder_def()))
+            require_encoder(self.model, self.card, identity_of(self.encoding.encoder_def()))
             elsewhere = "leave out --slides to classify the embeddings that lie there, or name another --dataset_dir"
             self.manifest = encode_slides(
-                self.slides, self.folder, self.encoder_def, elsewhere=elsewhere, **self.encoding
+                self.slides, self.encoding, keep_table=False, dry_run=dry_run, replace=replace, elsewhere=elsewhere
             )
             usable = {entry.slide_id for entry in self.manifest if entry.status in ("done", "skipped")}
             rows = [row for row in rows if row.slide_id in usable]
@@ -110,7 +106,7 @@ class InferenceSet:
                 "%d slides have no thumbnail and no slide file: they are judged by their embeddings alone",
                 self._without_thumbnail,
             )
-        if self.encoding.get("dry_run") and self.slides is None:
+        if dry_run and self.slides is None:
             print(
                 f"slides: {len(self.items)} of {self._listed} to classify by their embeddings in {self.folder}, none to encode"
             )
@@ -220,15 +216,20 @@ class InferenceSet:
             )
         require_encoder(self.model, self.card, self.encoder)
 
-    def require_complete(self, output_dir: str | Path) -> None:
-        """Write ``manifest.csv``; raise a SlideError (exit code 1) that counts the slides that failed, all others being done."""
+    def require_complete(self, output_dir: str | Path, names: Names) -> None:
+        """Write ``manifest.csv``; raise a SlideError (exit code 1) that counts the slides that failed, all others being done.
+
+        Args:
+            output_dir: folder of the predictions.
+            names: what slides are called there.
+        """
         by_encoding = self.slides is not None and Path(output_dir).absolute() == self.folder.absolute()
         if not by_encoding:
-            rows = self._rows_seen_from(output_dir)
+            rows = self._rows_seen_from(output_dir, names)
             write_csv(Path(output_dir) / "manifest.csv", COLUMNS, (entry.cells() for entry in rows))
         require_complete(self.manifest, output_dir, total=self._listed)
 
-    def _rows_seen_from(self, output_dir: str | Path) -> list[ManifestRow]:
+    def _rows_seen_from(self, output_dir: str | Path, names: Names) -> list[ManifestRow]:
         """A row per slide, whose ``output`` is the path of its embedding, relative to ``output_dir``."""
         entered = {entry.slide_id for entry in self.manifest}
         classified = [
@@ -237,8 +238,8 @@ class InferenceSet:
             if item["slide_id"] not in entered
         ]
         rows = [*self.manifest, *classified]
-        if self.names.anonymise:
-            return [_without_names(row, self.names) for row in rows]
+        if names.anonymise:
+            return [_without_names(row, names) for row in rows]
         return [
             replace(row, output=relative_to(self.folder / row.output, output_dir)) if row.output else row
             for row in rows

@@ -1,7 +1,8 @@
 """The patches of one slide: drawn at random, at least a given share of them nucleus-rich."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from math import ceil, floor
 
@@ -9,8 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..common.option_table import checked
 from ..slides.geometry import PATCH_PX, PATCH_UM, plan_reading, resize_patches
-from ..slides.opening import open_slide
+from ..slides.opening import AS_USUAL, Reading, open_slide
 from ..slides.spoiled import recorded
 from ..slides.table import SlideRow
 from ..tissue.mask import find_tissue
@@ -18,6 +20,41 @@ from .nuclei import is_nucleus_rich
 
 BATCH_PATCHES = 64
 """Patches read at once: 12.6 MB at 256 px, and what cuCIM decodes ahead. The draw does not depend on it."""
+
+
+@dataclass(frozen=True)
+class DrawRules:
+    """Which patches are drawn, of which slides (section V-A.a).
+
+    Attributes:
+        slides_per_class: Slides drawn of each label (all of them where there are fewer); those without a label count as
+            one class.
+        splits: Slides of which splits are drawn from; without effect where no slide names its split.
+        patches_per_slide: Patches drawn of each slide.
+        rich_share: Least share of a slide's patches that is nucleus-rich, from 0 to 1.
+        patch_um: Side of a patch on the slide.
+        drop_pen: Draw none with the colour of pen.
+        read_level: ``"highest"`` (level 0, as in the paper), ``"auto"`` or a level's number, see
+            :func:`..slides.geometry.plan_reading`.
+        seed: Decides which slides are drawn, and which patches of a slide whatever the others are.
+
+    Raises:
+        RequestError: A value lies outside its range.
+    """
+
+    slides_per_class: int = 20
+    splits: Sequence[str] = ("train",)
+    patches_per_slide: int = 600
+    rich_share: float = 0.9
+    patch_um: float = PATCH_UM
+    drop_pen: bool = True
+    read_level: str | int = "highest"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for rule in fields(self):
+            read = checked(rule.name, getattr(self, rule.name))
+            object.__setattr__(self, rule.name, tuple(read) if isinstance(read, list) else read)
 
 
 @dataclass(frozen=True)
@@ -41,42 +78,32 @@ class SlideSample:
 
 def sample_slide(
     row: SlideRow,
-    *,
-    patches: int,
-    seed: int,
-    rich_share: float = 0.9,
-    patch_um: float = PATCH_UM,
-    drop_pen: bool = True,
-    read_level: str | int = "highest",
-    num_workers: int = 0,
+    rules: DrawRules,
+    reading: Reading = AS_USUAL,
 ) -> SlideSample:
     """Draw patches from the tissue of one slide (section V-A.a).
 
-    The patches of the tissue mask are visited once, in a random order that follows from ``seed`` and the slide's id
-    alone. A nucleus-rich patch is taken; any other is taken while the others do not exceed their share of ``patches``.
-    Where the tissue is exhausted before, the last of the others are given back until the share holds in what was drawn.
-    So a slide without a nucleus-rich patch gives none at all.
+    The patches of the tissue mask are visited once, in a random order that follows from the seed and the slide's id
+    alone. A nucleus-rich patch is taken; any other is taken while the others do not exceed their share of the number to draw.
+    Where the tissue is exhausted before, the last of the others are given back until the share holds in what was drawn,
+    so a slide without a nucleus-rich patch gives none at all.
 
     Args:
         row: The slide.
-        patches: Number to draw.
-        seed: Seed of the whole request, 0 or more.
-        rich_share: Least share of the drawn patches that is nucleus-rich, from 0 to 1.
-        patch_um: Side of a patch on the slide.
-        drop_pen: Draw none with the colour of pen.
-        read_level: ``"highest"``, ``"auto"`` or a level's number, see :func:`..slides.geometry.plan_reading`.
-        num_workers: Threads that decode; the draw does not depend on it.
+        rules: What is drawn.
+        reading: How the slide is read; the draw does not depend on it.
 
     Raises:
         SlideError: The slide cannot be opened, decoded, or read at that resolution, or lacks tiles under its tissue.
     """
-    share = Fraction(rich_share).limit_denominator(1_000_000)  # what was written: 0.9 exactly
+    patches, patch_um = rules.patches_per_slide, rules.patch_um
+    share = Fraction(rules.rich_share).limit_denominator(1_000_000)  # what was written: 0.9 exactly
     most_others = patches - ceil(patches * share)
-    with open_slide(row.path, num_workers=num_workers) as reader:
-        plan = plan_reading(reader, patch_um=patch_um, read_level=read_level, mpp=row.mpp)
-        tissue = find_tissue(reader, plan.grid, patch_um=patch_um, drop_pen=drop_pen)
+    with open_slide(row.path, reading) as reader:
+        plan = plan_reading(reader, patch_um=patch_um, read_level=rules.read_level, mpp=row.mpp)
+        tissue = find_tissue(reader, plan.grid, patch_um=patch_um, drop_pen=rules.drop_pen)
         grid_yx = np.argwhere(tissue.mask).astype(np.int32)
-        candidates_xy_px = plan.grid.coords_xy_px(seeded_generator(seed, row.slide_id).permutation(grid_yx))
+        candidates_xy_px = plan.grid.coords_xy_px(seeded_generator(rules.seed, row.slide_id).permutation(grid_yx))
         sample = _Draw()
         for start in range(0, len(candidates_xy_px), BATCH_PATCHES):
             coords_xy_px = candidates_xy_px[start : start + BATCH_PATCHES]
@@ -95,7 +122,7 @@ def sample_slide(
             "nucleus-rich"
         )
         if len(sample.rich) < len(grid_yx):
-            reason += f", expected at least {rich_share:g} of what is drawn: a lower rich_share draws more"
+            reason += f", expected at least {rules.rich_share:g} of what is drawn: a lower rich_share draws more"
     return sample.finish(candidates=len(grid_yx), reason=reason)
 
 

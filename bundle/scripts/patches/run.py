@@ -6,23 +6,23 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import monai
 import numpy as np
 import torch
 
-from ..common.apart import DECODE_TIMEOUT_S, Apart
+from ..common.apart import Apart
 from ..common.errors import RequestError, SlideError
 from ..common.files import write_csv, writing_to
-from ..common.option_table import checked
 from ..common.outputs import HeldOutputs
 from ..common.progress import track
 from ..common.version import BUNDLE_VERSION
-from ..slides.geometry import PATCH_PX, PATCH_UM
+from ..slides.geometry import PATCH_PX
+from ..slides.opening import AS_USUAL, Reading
 from ..slides.table import SlideRow, read_slides
 from .contact_sheet import write_contact_sheet
-from .draw import SlideSample, sample_slide, seeded_generator
+from .draw import DrawRules, SlideSample, sample_slide, seeded_generator
 from .store import patch_writer
 
 COLUMNS = ("slide_id", "slide", "status", "patches", "rich", "candidates", "error")
@@ -50,16 +50,8 @@ def sample_slides(
     slides: str | Path | None,
     output_dir: str | Path,
     *,
-    slides_per_class: int = 20,
-    patches_per_slide: int = 600,
-    rich_share: float = 0.9,
-    splits: str | Sequence[str] = ("train",),
-    seed: int = 0,
-    patch_um: float = PATCH_UM,
-    drop_pen: bool = True,
-    read_level: str | int = "highest",
-    num_workers: int = 0,
-    decode_timeout: float = DECODE_TIMEOUT_S,
+    rules: DrawRules | None = None,
+    reading: Reading = AS_USUAL,
     replace: bool = False,
 ) -> list[CountsRow]:
     """Draw the training patches of the S-CAE (section V-A.a); write ``patches.h5``, ``contact_sheet.png``, ``counts.csv``.
@@ -69,17 +61,8 @@ def sample_slides(
     Args:
         slides: A slide, a folder or a CSV.
         output_dir: Folder of the outputs.
-        slides_per_class: Slides drawn of each label (all of them where there are fewer); those without a label count as
-            one class.
-        patches_per_slide: Patches drawn of each slide.
-        rich_share: Least share of a slide's patches that is nucleus-rich.
-        splits: Slides of which splits are drawn from; without effect where no slide names its split.
-        seed: Decides which slides are drawn, and which patches of a slide whatever the others are.
-        patch_um: Side of a patch on the slide.
-        drop_pen: Draw none with the colour of pen.
-        read_level: ``"highest"`` (level 0, as in the paper), ``"auto"`` or a level's number.
-        num_workers: Threads that decode; the draw does not depend on it.
-        decode_timeout: Seconds; a decoder that does not return for so long fails its slide.
+        rules: Which patches are drawn; None: those of the paper.
+        reading: How slides are read; the draw does not depend on it.
         replace: Whether patches of another request may be replaced.
 
     Returns:
@@ -91,64 +74,41 @@ def sample_slides(
     """
     if slides is None:
         raise RequestError("no slides given: name a slide file, a folder or a CSV with --slides")
-    wanted_splits = tuple(checked("splits", splits))
-    for name, value in (
-        ("slides_per_class", slides_per_class),
-        ("patches_per_slide", patches_per_slide),
-        ("rich_share", rich_share),
-        ("seed", seed),
-        ("patch_um", patch_um),
-        ("drop_pen", drop_pen),
-        ("read_level", read_level),
-        ("num_workers", num_workers),
-    ):
-        checked(name, value)
+    rules = rules or DrawRules()
     rows = choose_slides(
-        _of_splits(read_slides(slides), wanted_splits, slides), slides_per_class=slides_per_class, seed=seed
+        _of_splits(read_slides(slides), rules.splits, slides), slides_per_class=rules.slides_per_class, seed=rules.seed
     )
     output = Path(output_dir)
     settings = {
-        "slides_per_class": slides_per_class,
-        "patches_per_slide": patches_per_slide,
-        "rich_share": rich_share,
-        "splits": wanted_splits,
-        "patch_um": patch_um,
+        "slides_per_class": rules.slides_per_class,
+        "patches_per_slide": rules.patches_per_slide,
+        "rich_share": rules.rich_share,
+        "splits": rules.splits,
+        "patch_um": rules.patch_um,
         "patch_px": PATCH_PX,
-        "drop_pen": drop_pen,
-        "read_level": read_level,
+        "drop_pen": rules.drop_pen,
+        "read_level": rules.read_level,
     }
     attributes: dict[str, str | int | float] = {
         "settings": json.dumps(settings),
-        "seed": seed,
+        "seed": rules.seed,
         "version_bundle": BUNDLE_VERSION,
         "version_monai": monai.__version__,
         "version_numpy": np.__version__,
         "version_torch": str(torch.__version__),
     }
-    request = {"slides": str(Path(slides).absolute()), **settings, "seed": seed}
+    request = {"slides": str(Path(slides).absolute()), **settings, "seed": rules.seed}
     with (
         writing_to(output),
         HeldOutputs(output, "sampling", request, writes=(PATCHES, CONTACT_SHEET, COUNTS), replace=replace),
     ):
-        counts = _sample_all(
-            rows,
-            output,
-            attributes,
-            patches=patches_per_slide,
-            seed=seed,
-            rich_share=rich_share,
-            patch_um=patch_um,
-            drop_pen=drop_pen,
-            read_level=read_level,
-            num_workers=num_workers,
-            decode_timeout=decode_timeout,
-        )
+        counts = _sample_all(rows, output, attributes, rules, reading)
     by_status = [
         f"{sum(e.status == status for e in counts)} {status}" for status in ("done", "short", "empty", "failed")
     ]
     total, rich = sum(entry.patches for entry in counts), sum(entry.rich for entry in counts)
     _LOGGER.info("sampling: %d patches, %d of them nucleus-rich; slides: %s", total, rich, ", ".join(by_status))
-    _warn_of_pale_slides(counts, rich_share, output / COUNTS)
+    _warn_of_pale_slides(counts, rules.rich_share, output / COUNTS)
     return counts
 
 
@@ -158,7 +118,7 @@ def _warn_of_pale_slides(counts: Sequence[CountsRow], rich_share: float, table: 
     if short and rich_share > 0:
         _LOGGER.warning(
             "%d of %d slides gave too few patches, %d of them none, since too few of their patches are dark enough to be rich in "
-            "nuclei (%s has the counts); to draw from all tissue, as pale slides want it: --rich_share 0",
+            "nuclei (%s has the counts); to draw from all tissue, as pale slides want it: --draw#rich_share 0",
             len(short),
             len(counts),
             sum(not entry.patches for entry in short),
@@ -170,14 +130,13 @@ def _sample_all(
     rows: Sequence[SlideRow],
     output: Path,
     attributes: dict[str, str | int | float],
-    *,
-    decode_timeout: float,
-    **options: Any,
+    rules: DrawRules,
+    reading: Reading,
 ) -> list[CountsRow]:
-    """Draw from every slide in turn and write the three files; ``options`` are those of :func:`.draw.sample_slide`."""
+    """Draw from every slide in turn and write the three files."""
     counts: list[CountsRow] = []
-    sampled = partial(sample_slide, **options)
-    with Apart(sampled, timeout_s=decode_timeout) as apart, patch_writer(output / PATCHES, attributes) as append:
+    sampled = partial(sample_slide, rules=rules, reading=reading)
+    with Apart(sampled, timeout_s=reading.timeout_s) as apart, patch_writer(output / PATCHES, attributes) as append:
         for row in track(rows, total=len(rows), what="sampling", unit="slide"):
             try:
                 sample = apart.run(row.path, row)
@@ -232,7 +191,7 @@ def _of_splits(rows: list[SlideRow], splits: Sequence[str], slides: str | Path) 
     if not kept:
         raise RequestError(
             f"{slides}: no slide in split {', '.join(splits)}, expected one at least: correct the column split, or name "
-            "other splits with --splits"
+            "other splits with --draw#splits"
         )
     return kept
 

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ..common.apart import DECODE_TIMEOUT_S, Apart
+from ..common.apart import Apart
 from ..common.errors import RequestError, SlideError
 from ..common.files import atomic_path, write_csv, writing_to
 from ..common.outputs import HeldOutputs
@@ -19,7 +19,7 @@ from ..common.progress import track
 from ..encoding.thumbnail import build_thumbnail
 from ..slides.box import read_box
 from ..slides.geometry import PATCH_UM, PatchGrid, plan_reading
-from ..slides.opening import open_slide
+from ..slides.opening import AS_USUAL, Reading, open_slide
 from ..slides.table import SlideRow, read_slides
 from ..tissue.mask import score_functions, tissue_mask
 from ..tissue.score import slide_scores
@@ -52,7 +52,7 @@ def compare_masks(
     output_dir: str | Path,
     *,
     patch_um: float = PATCH_UM,
-    decode_timeout: float = DECODE_TIMEOUT_S,
+    reading: Reading = AS_USUAL,
     replace: bool = False,
 ) -> list[MaskRow]:
     """Write ``<slide_id>.png`` (slide, both masks) for every slide, and ``masks.csv``.
@@ -61,7 +61,7 @@ def compare_masks(
         slides: a slide, a folder or a CSV.
         output_dir: folder of the outputs.
         patch_um: side of a patch.
-        decode_timeout: seconds; a decoder that does not return for so long fails its slide.
+        reading: how slides are read.
         replace: whether the figures of another request may be replaced.
 
     Returns:
@@ -81,7 +81,7 @@ def compare_masks(
     with (
         writing_to(output),
         HeldOutputs(output, "comparing_masks", request, writes=names, replace=replace),
-        Apart(partial(_look, patch_um), timeout_s=decode_timeout) as apart,
+        Apart(partial(_look, patch_um, reading), timeout_s=reading.timeout_s) as apart,
     ):
         for slide in track(listed, total=len(listed), what="masks", unit="slide"):
             try:
@@ -100,9 +100,11 @@ def compare_masks(
     return rows
 
 
-def _look(patch_um: float, slide: SlideRow) -> tuple[NDArray[np.uint8], PatchGrid, dict[str, TissueMask]]:
+def _look(
+    patch_um: float, reading: Reading, slide: SlideRow
+) -> tuple[NDArray[np.uint8], PatchGrid, dict[str, TissueMask]]:
     """The slide's pixels, its grid, and its mask by each method."""
-    with open_slide(slide.path) as reader:
+    with open_slide(slide.path, reading) as reader:
         grid = plan_reading(reader, patch_um=patch_um, read_level="highest", mpp=slide.mpp).grid
         scores = slide_scores(reader, grid, scores=score_functions(), patch_um=patch_um)
         pixels = read_box(reader, grid, SIDE_PX)

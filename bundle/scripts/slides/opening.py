@@ -2,9 +2,11 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from ..common.errors import RequestError, SlideError
+from ..common.apart import DECODE_TIMEOUT_S
+from ..common.errors import SlideError
 from ..common.names import printable
 from ..common.option_table import checked
 from ..common.watch import reading
@@ -16,34 +18,48 @@ BACKENDS = ("cucim", "openslide", "tifffile")
 _LOGGER = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How slides are read, whichever they are.
+
+    Attributes:
+        backend: ``"auto"`` takes the first of cuCIM, OpenSlide and tifffile that is installed, may read the file
+            (:func:`~.tiff_slide.examine_tiff` decides that of a TIFF before any of them sees it) and reads it. Their names insist.
+        num_workers: Threads that decode; 0 means one.
+        device: ``"cuda"`` lets cuCIM decode on the GPU where it can; the patches come to the host all the same.
+        unreadable_tiles: ``"fail"``: a tile that cannot be decoded is an error; ``"mask"``: it is white, and listed.
+        timeout_s: Longest call of a decoder; a slide whose decoder does not return for so long fails.
+
+    Raises:
+        RequestError: A value is of another type, or lies outside its range.
+    """
+
+    backend: str = "auto"
+    num_workers: int = 0
+    device: str = "cpu"
+    unreadable_tiles: str = "fail"
+    timeout_s: float = DECODE_TIMEOUT_S
+
+    def __post_init__(self) -> None:
+        for name in ("backend", "num_workers", "unreadable_tiles", "timeout_s"):
+            checked(name, getattr(self, name))
+
+
+AS_USUAL = Reading()
+
+
 @reading()
-def open_slide(
-    path: str | Path,
-    *,
-    backend: str = "auto",
-    num_workers: int = 0,
-    device: str = "cpu",
-    unreadable_tiles: str = "fail",
-) -> SlideReader:
+def open_slide(path: str | Path, how: Reading = AS_USUAL) -> SlideReader:
     """Open a slide with the reader that serves its file.
 
     Args:
         path: Slide file.
-        backend: ``"auto"`` takes the first of cuCIM, OpenSlide and tifffile that is installed, may read the file, and reads it.
-            For a TIFF :func:`~.tiff_slide.examine_tiff` says who may, before any of them sees it. The name of a reader insists on
-            it.
-        num_workers: Threads that decode; 0 means one.
-        device: ``"cuda"`` lets cuCIM decode on the GPU where it can; the patches come to the host all the same.
-        unreadable_tiles: ``"fail"``, or ``"mask"`` to make them white and list them.
+        how: It is read.
 
     Raises:
         SlideError: The file is missing, damaged, contradicts itself, or is of a format that no reader takes.
-        RequestError: ``backend`` or ``unreadable_tiles`` is another word.
     """
-    checked("unreadable_tiles", unreadable_tiles)
     path = Path(path)
-    if backend != "auto" and backend not in BACKENDS:
-        raise RequestError(f"backend {backend!r}: expected one of auto, {', '.join(BACKENDS)}")
     require_file(path)
     if (shown := printable(path)) != str(path):
         raise SlideError(f"{shown}: the path is not UTF-8, which the readers expect: rename the file")
@@ -54,16 +70,16 @@ def open_slide(
     except SlideError as error:
         tiff, served_by, reason = None, (), ""
         reasons.append(str(error))
-    openers = _openers(tiff, num_workers=num_workers, device=device)
-    if served_by and backend not in ("auto", *served_by):
-        reasons.append(f"{backend}: {reason}")
-    for name in served_by if backend == "auto" else set(served_by) & {backend}:
+    openers = _openers(tiff, how)
+    if served_by and how.backend not in ("auto", *served_by):
+        reasons.append(f"{how.backend}: {reason}")
+    for name in served_by if how.backend == "auto" else set(served_by) & {how.backend}:
         try:
             reader = openers[name](path)
         except SlideError as error:
             reasons.append(f"{name}: {error}")
             continue
-        reader.unreadable_tiles = unreadable_tiles
+        reader.unreadable_tiles = how.unreadable_tiles
         _LOGGER.debug("%s is read by %s", path, name)
         return reader
     raise SlideError(
@@ -85,22 +101,22 @@ def require_file(path: Path) -> None:
         raise SlideError(f"{path}: {what}: correct the path or put the slide there")
 
 
-def _openers(tiff: TiffSlide | None, *, num_workers: int, device: str) -> dict[str, Callable[[Path], SlideReader]]:
+def _openers(tiff: TiffSlide | None, how: Reading) -> dict[str, Callable[[Path], SlideReader]]:
     """Return what opens a slide with each backend; their native libraries are imported only when a slide is opened."""
 
     def cucim(path: Path) -> SlideReader:
         from .backends.cucim_reader import CucimReader
 
-        return CucimReader(path, tiff, num_workers=num_workers, device=device)
+        return CucimReader(path, tiff, num_workers=how.num_workers, device=how.device)
 
     def openslide(path: Path) -> SlideReader:
         from .backends.openslide_reader import OpenSlideReader
 
-        return OpenSlideReader(path, tiff, num_workers=num_workers)
+        return OpenSlideReader(path, tiff, num_workers=how.num_workers)
 
     def tifffile(path: Path) -> SlideReader:
         from .backends.tifffile_reader import TifffileReader
 
-        return TifffileReader(path, tiff, num_workers=num_workers)
+        return TifffileReader(path, tiff, num_workers=how.num_workers)
 
     return {"cucim": cucim, "openslide": openslide, "tifffile": tifffile}

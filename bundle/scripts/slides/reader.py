@@ -184,7 +184,7 @@ class SlideReader(abc.ABC):
         x, y, width, height = (round(float(side) * self.level_downsamples[level]) for side in (*corner_xy, *size_xy_px))
         return SlideError(
             f"{self.path}: level {level} cannot be decoded at x {x}, y {y} ({width} x {height} px of level 0), expected a whole "
-            "file: compare it with its source, or leave out the patches there with --unreadable_tiles mask"
+            "file: compare it with its source, or leave out the patches there with --reading#unreadable_tiles mask"
         )
 
     def _readable_part(

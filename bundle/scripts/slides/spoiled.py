@@ -73,7 +73,7 @@ def recorded(
         x, y = coords_xy_px[blank.argmax()].tolist()
         raise SlideError(
             f"{reader.path}: level {level} holds nothing at x {x}, y {y} of level 0, where a coarser level shows tissue, "
-            "expected a whole file: compare it with its source, or leave out the patches there with --unreadable_tiles mask"
+            "expected a whole file: compare it with its source, or leave out the patches there with --reading#unreadable_tiles mask"
         )
     return ~blank
 

@@ -211,7 +211,7 @@ class EmbeddingTable:
         if self.levels is not None and not 1 <= self.levels <= min(levels):
             raise RequestError(
                 f"{self.folder}: {self.levels} thumbnail levels asked for, the embeddings hold {min(levels)}; expected 1 to "
-                f"{min(levels)}: encode with --thumbnail_levels {self.levels}, or ask for fewer"
+                f"{min(levels)}: encode with --settings#thumbnail_levels {self.levels}, or ask for fewer"
             )
         return self.levels or levels.pop()
 

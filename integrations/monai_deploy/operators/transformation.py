@@ -11,6 +11,7 @@ from recipe import Recipe
 
 from scripts.common.files import write_csv
 from scripts.encoding.job import COLUMNS, ManifestRow
+from scripts.inference.slide_set import InferenceSet
 from scripts.training.batches import image_of
 
 from .slide_reader import Case
@@ -82,7 +83,8 @@ class TransformationOperator(Operator):
         row, folder = case.row, self._workdir / case.row.slide_id
         table = folder / "slides.csv"  # carries the resolution that the request may give
         write_csv(table, ("slide", "mpp"), [{"slide": row.path.resolve(), "mpp": row.mpp or ""}])
-        slides = self._recipe.make_slide_set(slides=str(table), dataset_dir=folder)
+        recipe = self._recipe
+        slides = InferenceSet(str(table), replace(recipe.job, output=folder), recipe.card, model=recipe.model)
         slides.prepare()
         for entry in slides.manifest:
             output = row.slide_id if slides.items else ""

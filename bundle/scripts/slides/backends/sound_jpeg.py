@@ -76,7 +76,7 @@ class SoundJpegs:
     def _damaged(self, name: str, reason: str) -> SlideError:
         return SlideError(
             f"{self._path}: {name} is damaged ({reason}), which OpenSlide would pass over; expected a whole file: compare it with "
-            "its source (in this format --unreadable_tiles mask cannot leave it out)"
+            "its source (in this format --reading#unreadable_tiles mask cannot leave it out)"
         )
 
     def _tiles(self, level: int) -> Iterator[Jpeg]:
