@@ -37,13 +37,14 @@ THING = (
 MANY = r"(?:bytes|classes|labels|loss|micrometres|ms|nuclei|patches|pixels|positives|s|slides|values)"
 OF = (
     r"(?:level-0 |mask )?(?:batch|bin|block|byte|call|cell|channel|class|colour|core|day|epoch|fold|folder|GPU|hour|image|item|level"
-    r"|minute|name|nucleus|patch|patient|pixel|place|process|region|resample|row|run|second|slide|split|stage|step|thread|tile|view"
+    r"|minute|name|nucleus|patch|patient|pixel|place|process|region|resample|row|run|second|seed|side|slide|split|stage|step|thread|tile|view"
     r"|worker)\b"
 )
 RATES = (
     re.compile(rf"\b{ONE} {THING} an? {OF}", re.IGNORECASE),  # one label a slide, a task a slide
     re.compile(rf"\b[\d,.]*\d an? {OF}"),  # 500 a second
     re.compile(rf"\b{MANY} an? {OF}", re.IGNORECASE),  # 12 s a slide, false positives a slide
+    re.compile(rf"\bonce an? {OF}"),
 )
 
 

@@ -81,7 +81,7 @@ def resized(values: NDArray[np.generic], side_px: int) -> FloatMap:
 
 
 def smooth_noise(rng: np.random.Generator, side_px: int, waves: float) -> FloatMap:
-    """Return (side_px, side_px) noise of mean 0 and deviation 1 with about ``waves`` bumps a side."""
+    """Return (side_px, side_px) noise of mean 0 and deviation 1 with about ``waves`` bumps per side."""
     knots = max(3, round(2 * waves))
     noise = resized(rng.standard_normal((knots, knots)), side_px)
     return (noise - noise.mean()) / noise.std()

@@ -19,7 +19,7 @@ SCORE_UM_PX = 2.0
 """Resolution that scores are taken at, um/px: the coarsest at which ink and tissue stayed apart (docs/tissue.md)."""
 
 BLOCK_PATCHES = 16
-"""Side, in patches, of the square read at once: bounds the memory and spares decoding a tile once a patch."""
+"""Side, in patches, of the square read at once: bounds the memory and spares decoding a tile once per patch."""
 
 _LEVEL_SLACK = 1.05
 

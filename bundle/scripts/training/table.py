@@ -120,7 +120,7 @@ class EmbeddingTable:
         ]
 
     def _labelled(self, rows: Sequence[SlideRow], split: str | None) -> list[SlideRow]:
-        """Leave out slides without a label, and say how many once a split."""
+        """Leave out slides without a label, and say how many once per split."""
         labelled = [row for row in rows if row.label is not None]
         left_out, where = len(rows) - len(labelled), "the table" if split is None else f"split {split!r}"
         if not labelled:
