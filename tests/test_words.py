@@ -44,7 +44,6 @@ RATES = (
     re.compile(rf"\b{ONE} {THING} an? {OF}", re.IGNORECASE),  # one label a slide, a task a slide
     re.compile(rf"\b[\d,.]*\d an? {OF}"),  # 500 a second
     re.compile(rf"\b{MANY} an? {OF}", re.IGNORECASE),  # 12 s a slide, false positives a slide
-    re.compile(rf"\bonce an? {OF}"),
 )
 
 
