@@ -47,6 +47,26 @@ def test_ctrl_c_is_130_in_one_line(installed: None, capfd: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize(
+    ("number", "code", "line"),
+    [(signal.SIGTERM, 143, "terminated: go on like this\n"), (signal.SIGINT, 130, "interrupted: go on like this\n")],
+)
+def test_a_signal_that_ends_an_import_is_one_line_too(
+    installed: None, capfd: pytest.CaptureFixture[str], number: int, code: int, line: str
+) -> None:
+    """pydoc, which looks for the names of a config, and MONAI raise errors of their own on top of it."""
+    with pytest.raises(RuntimeError) as caught:
+        try:
+            try:
+                os.kill(os.getpid(), number)
+            except BaseException:
+                raise ImportError("problem in a module")  # noqa: B904 (as pydoc does)
+        except ImportError as error:
+            raise RuntimeError("Failed to instantiate") from error
+    assert ended(caught.value) == code
+    assert capfd.readouterr().err == line
+
+
+@pytest.mark.parametrize(
     ("error", "words"),
     [
         (OSError(errno.ENOSPC, "No space left on device", "out/model.pt"), "out/model.pt: cannot be written (No space left"),

@@ -1,9 +1,9 @@
 """Tiles of a TIFF, decoded so that damage which a decoder notices is an error.
 
 libjpeg goes on behind a broken code with a warning, which imagecodecs does not hand on; OpenJPEG fills what is missing. So JPEG is
-decoded by simplejpeg, which raises on such warnings, and of JPEG 2000 the whole code stream must be there. LZW and PackBits have
-to give as many bytes as the tile has. Raw pixels that are fewer, and sums of deflate, lzma, zstd, PNG, LERC that do not match, are
-errors of imagecodecs and tifffile.
+decoded by simplejpeg, which raises on such warnings, and of JPEG 2000 the whole code stream must be there. LZW, PackBits, deflate,
+lzma and zstd have to give as many bytes as the tile has: tifffile takes fewer for a tile without its last rows. Raw pixels that are
+fewer, and sums of deflate, lzma, zstd, PNG, LERC that do not match, are errors of imagecodecs and tifffile.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ from ..tile_table import JPEG2000
 JPEG = frozenset({6, 7, 33007, 34892})
 """TIFF's codes of the compression that tifffile decodes as JPEG."""
 
-UNSUMMED = frozenset({5, 32773})  # LZW, PackBits: no sum tells that the bytes are the right ones
+SIZELESS = frozenset({5, 8, 32773, 32946, 34925, 50000})  # LZW, deflate, PackBits, lzma, zstd: bytes of no stated size
 
 RGB, CONTIGUOUS = 2, 1  # PhotometricInterpretation, PlanarConfiguration
 START_OF_IMAGE, END_OF_IMAGE = b"\xff\xd8", b"\xff\xd9"
@@ -44,14 +44,14 @@ def decode_tile(page: Any, content: bytes, index: int) -> Pixels:
         return _decode_jpeg(page, content, index, samples)
     if int(page.compression) in JPEG2000 and not is_whole_codestream(content):
         raise ValueError("the JPEG 2000 code stream is not whole")
-    if int(page.compression) in UNSUMMED and page.fillorder == 1:
+    if int(page.compression) in SIZELESS and page.fillorder == 1:
         return _decode_to_the_byte(page, content, samples)
     decoded, _, _ = page.decode(content, index, jpegtables=page.jpegtables)
     return decoded[0]
 
 
 def _decode_to_the_byte(page: Any, content: bytes, samples: int) -> Pixels:
-    """Decode a tile whose only check is its length: neither less nor more than the tile's bytes may come out."""
+    """Decode a tile whose size its stream does not state: neither less nor more than the tile's bytes may come out."""
     shape = (page.tilelength, page.tilewidth, samples)
     wanted = page.tilelength * page.tilewidth * samples
     found = tifffile.TIFF.DECOMPRESSORS[page.compression](content, out=wanted + 1)
