@@ -56,6 +56,15 @@ def test_a_file_that_is_missing_or_wrong(written: Path, name: str, content: str 
         read_inference(written)
 
 
+def test_versions_of_something_else(written: Path) -> None:
+    text = (written / "inference.json").read_text()
+    (written / "inference.json").write_text(text.replace('"monai": "', '"monaai": "'))
+    with pytest.raises(
+        RequestError, match=r"versions of bundle, monaai, torch, expected those of bundle, monai, torch, what"
+    ):
+        read_inference(written)
+
+
 def test_files_of_two_runs(written: Path) -> None:
     run = json.loads((written / "inference.json").read_text())
     run["card"]["class_names"] = ["tumour", "normal"]

@@ -115,6 +115,11 @@ def read_inference(folder: str | Path | None) -> Inference:
     folder = Path(folder)
     table = read_predictions(folder / "predictions.csv", other_labels=True)
     run = read_json(folder / "inference.json", expected=EXPECTED, format=RUN_FORMAT, fields=RUN_FIELDS)
+    if run["versions"].keys() != VERSIONS.keys():
+        raise RequestError(
+            f"{folder / 'inference.json'}: versions of {', '.join(run['versions'])}, expected those of {', '.join(VERSIONS)}, "
+            f"{EXPECTED}"
+        )
     card = ModelCard.from_json(folder / "inference.json", run["card"])
     if card.class_names != table.class_names:
         raise RequestError(
