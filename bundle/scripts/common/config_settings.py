@@ -39,7 +39,8 @@ def settings_of(ids: Iterable[str], content: Mapping[str, Any] | None = None) ->
     """Values that decide what comes out, by id: those below ``ids`` in the caller's config, and those that these refer to.
 
     An expression over values counts as its value, one over components as its text; an object that a program has put in place of a
-    component counts as its type. What is called as in `WITHOUT_EFFECT` or `IDS_WITHOUT_EFFECT` is left out, with all that it refers to.
+    component counts as its type. What is called as in `WITHOUT_EFFECT` or `IDS_WITHOUT_EFFECT` is left out, with all that it
+    refers to.
 
     Args:
         ids: of the config.
@@ -59,8 +60,8 @@ def settings_of(ids: Iterable[str], content: Mapping[str, Any] | None = None) ->
 def stated() -> dict[str, Plain]:
     """What the caller's config asks for, by id: its options, and every value that stands in a component of it.
 
-    What is handed down (``@id``) counts where it stands; what is computed from components, and what a list of components holds, does
-    not count.
+    What is handed down (``@id``) counts where it stands; what is computed from components, and what a list of components holds,
+    does not count.
 
     Raises:
         RequestError: the caller is no component of a config.

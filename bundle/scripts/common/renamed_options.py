@@ -50,8 +50,6 @@ RENAMED: dict[str, tuple[str, ...]] = {
     "mask_weight": ("mask_loss#weight",),
     "models_dir": ("model", "encoder"),
     "patience": ("early_stopping#patience",),
-    "seed_cold": ("targets#cold",),
-    "seed_hot": ("targets#hot",),
     "sparsity_rate": ("network_def#sparsity_rate",),
     "standardise": ("standardise#enabled",),
     "step_epochs": ("decay#step_size",),

@@ -48,8 +48,8 @@ def encode_slides(
 
     Args:
         slides: a slide, a folder or a CSV.
-        job: how they become embeddings, and in which folder, which one run at a time holds (one per shard); the encoder is made once
-            it is known that there are slides.
+        job: how they become embeddings, and in which folder, which one run at a time holds (one per shard); the encoder is made
+            once it is known that there are slides.
         keep_table: write ``slides.csv`` beside the embeddings where ``slides`` is a CSV, so that the folder is a dataset.
         shard: "i/n" takes every n-th slide from the i-th on (1 to n) and writes ``manifest.i-of-n.csv`` instead, for job arrays.
         cluster: encodes the slides on other machines; by default one process of this one does, see :mod:`..common.apart`.

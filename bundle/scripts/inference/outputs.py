@@ -24,8 +24,8 @@ class PredictionOutputs:
 
     Attributes:
         folder: where predictions and maps go.
-        slides: what is classified. Where slides are given, their path in the user's words is part of the request (a folder with a
-            new slide is the same request), else the folder of the embeddings; so is the content of the model's weights.
+        slides: what is classified. Part of the request is their path in the user's words (a folder with a new slide is the same
+            request), or without slides the folder of the embeddings. So is the content of the model's weights.
         weights: of the patch encoder, part of the request where slides are given.
         settings: values that decide predictions and maps.
         of_encoding: values that decide embeddings, part of the request where slides are given.

@@ -85,8 +85,8 @@ def sample_slide(
 
     The patches of the tissue mask are visited once, in a random order that follows from the seed and the slide's id
     alone. A nucleus-rich patch is taken; any other is taken while the others do not exceed their share of the number to draw.
-    Where the tissue is exhausted before, the last of the others are given back until the share holds in what was drawn,
-    so a slide without a nucleus-rich patch gives none at all.
+    Where the tissue is exhausted before, the last of the others are given back until the share holds in what was
+    drawn. So a slide without a nucleus-rich patch gives none at all.
 
     Args:
         row: The slide.

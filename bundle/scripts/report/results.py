@@ -11,7 +11,7 @@ from ..common.json_files import NONE, NUMBER, Kind, read_json
 from ..common.pseudonyms import NOT_TOLD, Names
 from ..evaluation.metrics import predicted_classes
 from ..evaluation.predictions import Prediction, read_predictions
-from ..inference.record import RUN_FORMAT, SCORES_FORMAT, told
+from ..inference.record import RUN_FORMAT, SCORES_FORMAT, VERSIONS, told
 from ..training.model_card import ModelCard
 
 EXPECTED = "what inference writes: run it anew with this version"
