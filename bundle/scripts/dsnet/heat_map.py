@@ -99,8 +99,8 @@ class HeatMap:
         at_slide = isinstance(network, DSNet) and network.decoder is None
         if self.source == "probability" and at_slide:
             raise RequestError(
-                "heat_map#source 'probability': this network decides at the slide and has no probabilities of patches; expected cam, "
-                "or a network with head patch, such as recommended.yaml trains"
+                "heat_map#source 'probability': this network decides at the slide and has no probabilities of patches; expected "
+                "cam, or a network with head patch, such as recommended.yaml trains"
             )
         if self.source != "cam" and not at_slide:
             return LESION_MAP if isinstance(network, DSNetSegmentation) else PATCH_MAP
