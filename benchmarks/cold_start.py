@@ -60,8 +60,7 @@ def commands(checkout: Path, folder: Path) -> dict[str, list[object]]:
             "sample.yaml",
             slides=slides,
             output_dir=folder / "patches",
-            patches_per_slide=8,
-            rich_share=0,
+            **{"draw#patches_per_slide": 8, "draw#rich_share": 0},
         ),
         "training of the S-CAE": stage(
             checkout,
