@@ -134,8 +134,6 @@ OPTIONS: dict[str, OptionType] = {
     "lesion_from": Whole(least=0),
     "mask_loss#weight": Number(least=0),
     "seeds": PathText(),
-    "targets#hot": _SHARE,
-    "targets#cold": _SHARE,
     "folds": Whole(least=2),
     "first": _PATHS,
     "second": _PATHS,
