@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -220,3 +221,12 @@ def test_lines_of_a_record_that_are_none_do_not_count(tmp_path: Path) -> None:
     (tmp_path / ".a.outputs.jsonl").write_text(text, encoding="utf-8")
     (journal,) = read_journals(tmp_path)
     assert journal.files == {"c": ("0",)}
+
+
+@pytest.mark.parametrize(
+    "make", [lambda path: path.mkdir(), lambda path: path.symlink_to(path.with_name("nowhere")), Path.touch]
+)
+def test_what_has_the_name_of_a_record_and_is_none_is_refused(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / ".training.outputs.jsonl")
+    with pytest.raises(RequestError, match=r"\.training\.outputs\.jsonl: not the record of outputs"):
+        read_journals(tmp_path)

@@ -5,6 +5,7 @@ import pytest
 from report.report_files import card_of, predictions_of, write_inference
 
 from scripts.common.errors import RequestError
+from scripts.common.journal import Journal, digests_of
 from scripts.report.results import read_inference
 
 
@@ -56,11 +57,14 @@ def test_a_file_that_is_missing_or_wrong(written: Path, name: str, content: str 
         read_inference(written)
 
 
-def test_versions_of_something_else(written: Path) -> None:
-    text = (written / "inference.json").read_text()
-    (written / "inference.json").write_text(text.replace('"monai": "', '"monaai": "'))
+def test_a_record_that_changed_since_it_was_written(written: Path) -> None:
+    path = written / "inference.json"
+    journal = Journal(written / ".inference.outputs.jsonl", "inference", {}, {"inference.json": digests_of(path)})
+    journal.start()
+    read_inference(written)
+    path.write_text(path.read_text().replace('"monai": "', '"monaai": "'))
     with pytest.raises(
-        RequestError, match=r"versions of bundle, monaai, torch, expected those of bundle, monai, torch, what"
+        RequestError, match=r"inference\.json: changed since inference wrote it, expected what inference writes"
     ):
         read_inference(written)
 

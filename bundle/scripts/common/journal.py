@@ -100,6 +100,18 @@ def read_journals(folder: str | os.PathLike[str]) -> list[Journal]:
     return [_read(path) for path in sorted(Path(folder).glob(f".*{SUFFIX}"))]
 
 
+def has_changed(path: Path) -> bool:
+    """Whether a file has another content than the stage that wrote it has noted; False where no stage knows of it.
+
+    Raises:
+        RequestError: a file beside it has the name of a journal and is none.
+        OSError: it cannot be read.
+    """
+    noted = [journal.files[path.name] for journal in read_journals(path.parent) if path.name in journal.files]
+    digest = sha256_of(path) if noted else ""
+    return bool(noted) and not any(digest in digests or ANY in digests for digests in noted)
+
+
 def digests_of(path: Path) -> tuple[str, ...]:
     """What a journal notes of a file's content: its SHA-256; nothing of an HDF5 file.
 
@@ -137,7 +149,10 @@ def _read(path: Path) -> Journal:
         RequestError: its first line is not that of a journal.
     """
     lines: list[Any] = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    content = (
+        path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    )  # no folder, or link to nowhere
+    for text in content.splitlines():
         try:
             lines.append(json.loads(text))
         except ValueError:

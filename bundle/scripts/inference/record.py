@@ -25,9 +25,6 @@ from ..training.model_card import ModelCard
 from .heat_map_view import HeatMapView
 
 RUN_FORMAT = "dsnet-inference/1"
-VERSIONS = {"bundle": BUNDLE_VERSION, "monai": monai.__version__, "torch": str(torch.__version__)}
-"""Of what inference runs with."""
-
 SCORES_FORMAT = "dsnet-scores/1"
 _SEPARATOR = re.compile(r"[/\\]")  # of folders
 HEAD_BYTES = 65536  # of a slide file, that tell it from another of the same size
@@ -48,7 +45,7 @@ def write_run(path: Path, *, card: ModelCard, threshold: float | None, settings:
         "threshold": threshold,
         "card": {name: value for name, value in card.to_json().items() if name != "seen"},
         "settings": {name: value if isinstance(value, plain) else str(value) for name, value in settings.items()},
-        "versions": VERSIONS,
+        "versions": {"bundle": BUNDLE_VERSION, "monai": monai.__version__, "torch": str(torch.__version__)},
     }
     write_json(path, content)
 
