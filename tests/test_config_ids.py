@@ -48,7 +48,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with patch_writer(root / "patches" / "patches.h5", {"seed": 0}) as append:
         append("slide", SlideSample(pixels, np.zeros((8, 2), int), np.ones(8, bool), 9, ""))
     (root / "masks").mkdir()
-    Image.new("L", (5, 6)).save(root / "masks" / "train_1.png")
+    for name in ("train_1", "val_1"):
+        Image.new("L", (5, 6)).save(root / "masks" / f"{name}.png")
     network, model = DSNet(thumbnail_levels=5), root / "models" / "model.pt"
     model.parent.mkdir()
     torch.save(SCAE().state_dict(), root / "models" / "scae.pt")
@@ -82,7 +83,6 @@ def options_of(config: dict[str, Any], world: Path) -> dict[str, Any]:
         "output_dir": world / "out",
         "model": world / "models" / "model.pt",
         "encoder": world / "models" / "scae.pt",
-        "seeds": world / "models" / "model.pt",
         "masks": world / "masks",
         "cohort": "folder",
         "resume": True,
