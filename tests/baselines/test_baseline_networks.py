@@ -105,5 +105,5 @@ def test_maps_show_observed_patches(kind: type[Baseline]) -> None:
     if of_kind == PATCH_MAP:
         np.testing.assert_allclose((shown + HeatMap()(network, image, 0))[observed], 1, rtol=1e-5)
     else:
-        with pytest.raises(RequestError, match="expected map auto"):
+        with pytest.raises(RequestError, match="expected auto"):
             HeatMap(source="probability").kind(network)
