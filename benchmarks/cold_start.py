@@ -53,7 +53,7 @@ def commands(checkout: Path, folder: Path) -> dict[str, list[object]]:
     train = {"max_epochs": 1, "batch_size": 4, "learning_rate": 1e-3}
     return {
         "import monai.bundle": ["-c", "import monai.bundle"],
-        "--help": [*stage(checkout, "inference", "inference.yaml"), "--help"],
+        "help": [*stage(checkout, "inference", "inference.yaml"), "--help"],
         "sampling": stage(
             checkout,
             "sampling",
@@ -118,8 +118,10 @@ def slowest_imports(errors: str) -> list[str]:
     return [f"{us / 1e6:8.2f} s  {name}" for name, us in slowest]
 
 
-def measure(checkout: Path, folder: Path, repeats: int, imports: str | None) -> dict[str, list[float]]:
-    """Run every command ``repeats`` times, from nothing, and return the processor seconds of each."""
+def measure(
+    checkout: Path, folder: Path, repeats: int, *, names: Sequence[str], imports: str | None
+) -> dict[str, list[float]]:
+    """Run the commands ``names``, or all of them, ``repeats`` times from nothing, and return the processor seconds of each."""
     taken: dict[str, list[float]] = {}
     make = "import sys; from scripts.slides.synthetic import write_tiny_slide_set as make; make(sys.argv[1])"
     for _ in range(repeats):
@@ -127,6 +129,8 @@ def measure(checkout: Path, folder: Path, repeats: int, imports: str | None) -> 
         folder.mkdir(parents=True)
         processor_seconds([sys.executable, "-c", make, folder / "slides"], checkout / "bundle")
         for name, words in commands(checkout, folder).items():
+            if names and name not in names:
+                continue
             timed = ["-X", "importtime"] if name == imports else []
             seconds, errors = processor_seconds([sys.executable, *timed, *words], folder)
             taken.setdefault(name, []).append(seconds)
@@ -141,10 +145,17 @@ def main() -> None:
     parser.add_argument("--output_dir", type=Path, required=True, help="is emptied")
     parser.add_argument("--checkout", type=Path, default=REPO)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--commands", nargs="*", default=[], help="names of the table; default: all")
     parser.add_argument("--imports", metavar="STAGE", help="a name of the table, such as 'inference, 1 slide'")
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # waiting threads would count as work
-    taken = measure(arguments.checkout.resolve(), arguments.output_dir.resolve(), arguments.repeats, arguments.imports)
+    taken = measure(
+        arguments.checkout.resolve(),
+        arguments.output_dir.resolve(),
+        arguments.repeats,
+        names=arguments.commands,
+        imports=arguments.imports,
+    )
     print("| command | processor seconds | least to most |\n|---|---|---|")
     for name, seconds in taken.items():
         print(f"| {name} | {statistics.median(seconds):.1f} | {min(seconds):.1f} to {max(seconds):.1f} |")

@@ -13,6 +13,7 @@ ALWAYS: Mapping[str, Mapping[str, str]] = {
     "training": {"max_epochs": "2"},  # the first epoch says how much time is left
     "pip": {"no-deps": ""},
     "scripts.ablations": {"max_epochs": "1", "seeds": "0", "rows": "full mixed"},
+    "cold_start.py": {"repeats": "1", "commands": "help"},
     "heat_maps.py": {"methods": "gradcam", "layers": "head"},
     "mosaics.py": {"train": "6", "val": "4", "test": "4", "cells": "10"},
     "nuclei.py": {"max_epochs": "1", "patches_per_image": "4"},
