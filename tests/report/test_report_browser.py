@@ -186,6 +186,65 @@ def test_tables_are_sorted(browser: sync_api.Browser, reported: Path) -> None:
         assert head.get_attribute("aria-sort") == "none"
 
 
+def shown_rows(page: sync_api.Page) -> list[str]:
+    """Numbers of the slides in view."""
+    rows = "[...document.querySelectorAll('table.slides tbody tr')].filter(row => row.checkVisibility())"
+    return [str(name) for name in page.evaluate(f"{rows}.map(row => row.cells[1].textContent.trim())")]
+
+
+@pytest.fixture(scope="module")
+def long_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of 230 slides, without heat maps: three parts of the table."""
+    folder = tmp_path_factory.mktemp("long")
+    write_inference(folder, card_of("a", "b"), predictions_of(230, labelled=False), heat_maps=False)
+    return write_reports(folder)
+
+
+def test_a_long_table_is_shown_in_parts(browser: sync_api.Browser, long_report: Path) -> None:
+    """By keyboard; sorting is over all rows, and begins at the first part."""
+    with Seen(browser, long_report) as seen:
+        page, output = seen.page, seen.page.locator(".pager output")
+        assert len(shown_rows(page)) == 100 and output.inner_text() == "1 to 100 of 230"
+        page.locator(".pager [data-step='1']").focus()
+        page.keyboard.press("Enter")
+        page.keyboard.press("Enter")
+        assert shown_rows(page) == [f"slide_{index}" for index in range(200, 230)]
+        page.keyboard.press("Enter")
+        assert output.inner_text() == "201 to 230 of 230", "no further than the last part"
+        assert page.evaluate("document.activeElement.dataset.step") == "1", "the focus stays"
+        head = page.locator("table.slides thead button", has_text="Slide").first
+        head.click()
+        head.click()
+        assert output.inner_text() == "1 to 100 of 230" and shown_rows(page)[0] == "slide_229"
+
+
+def test_rows_of_a_long_table_are_found(browser: sync_api.Browser, long_report: Path) -> None:
+    with Seen(browser, long_report) as seen:
+        page = seen.page
+        page.locator("[data-find]").fill("SLIDE_22")
+        assert shown_rows(page) == ["slide_22", *(f"slide_{index}" for index in range(220, 230))]
+        assert page.locator(".pager output").inner_text() == "1 to 11 of 11"
+        page.locator("[data-find]").fill("no such slide")
+        assert shown_rows(page) == [] and page.locator(".pager output").inner_text() == "none"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_in_a_long_table(browser: sync_api.Browser, long_report: Path, scheme: str) -> None:
+    with Seen(browser, long_report, color_scheme=scheme) as seen:
+        found = axe.Axe().run(seen.page)
+        assert found.violations_count == 0, found.generate_report()
+
+
+def test_a_long_table_is_whole_on_paper_and_without_script(browser: sync_api.Browser, long_report: Path) -> None:
+    with Seen(browser, long_report, java_script_enabled=False) as seen:
+        assert seen.page.locator("table.slides tbody tr").nth(229).is_visible()
+        assert not seen.page.locator(".pager").is_visible()
+    with Seen(browser, long_report) as seen:
+        assert not seen.page.locator("table.slides tbody tr").nth(229).is_visible()
+        seen.page.emulate_media(media="print")
+        assert seen.page.locator("table.slides tbody tr").nth(229).is_visible()
+
+
 def test_on_paper(browser: sync_api.Browser, reported: Path) -> None:
     """Black on white whatever the screen's scheme, without controls, with settings unfolded; as a PDF too."""
     with Seen(browser, reported / PAGES[1], color_scheme="dark") as seen:

@@ -18,7 +18,8 @@ from scripts.report.results import SlideResult, read_inference
 
 
 def decoded(uri: str) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",", 1)[1]))))
+    image = Image.open(io.BytesIO(base64.b64decode(uri.split(",", 1)[1])))
+    return np.asarray(image.convert("RGBA") if image.mode == "P" else image)
 
 
 def slide_of(folder: Path, mpp: float | None = 0.5, **options: bool) -> SlideResult:
@@ -44,6 +45,22 @@ def test_layers_lie_where_the_heat_map_does(tmp_path: Path) -> None:
     shade = matplotlib.colormaps["viridis"](float(expected.max()))[:3]
     np.testing.assert_allclose(heat[row, column, :3] / 255, shade, atol=0.02)
     assert picture.evidence
+
+
+def test_a_small_picture_has_a_small_map(tmp_path: Path) -> None:
+    """Two by two patches a pixel: a pixel is observed where any of them is, and shows the mean of those."""
+    whole, small = slide_pictures(slide_of(tmp_path), sides_px=(8, 4))
+    heat, veil = decoded(small.heat), decoded(small.left_out)
+    assert heat.shape == veil.shape == (3, 4, 4) and (small.width, small.height) == (whole.width, whole.height) == (
+        8,
+        6,
+    )
+    assert not veil[..., 3].any(), "of the first block three patches were observed"
+    cam = np.random.default_rng(0).random(SHAPE_YX).astype(np.float32)
+    first = np.mean([cam[0, 1], cam[1, 0], cam[1, 1]])
+    shade = matplotlib.colormaps["viridis"](float(first))[:3]
+    np.testing.assert_allclose(heat[0, 0, :3] / 255, shade, atol=0.02)
+    assert heat[0, 0, 3] / 255 == pytest.approx(min(1, first / OPAQUE_FROM), abs=0.01)
 
 
 def test_the_thumbnail_stands_in_for_a_slide_that_is_gone(tmp_path: Path) -> None:

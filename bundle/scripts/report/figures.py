@@ -1,7 +1,7 @@
 """The report's plots, as SVG inside the page."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from markupsafe import Markup
@@ -165,10 +165,11 @@ def area_plot(groups: Sequence[tuple[str, Sequence[tuple[float, float]]]], *, na
 
 
 def channel_score_plot(scores: ArrayLike) -> Markup:
-    """Histogram of the channel scores of one slide."""
+    """Histogram of the channel scores of one slide: one shape and a fixed layout, since every slide's page draws it."""
     with page_style():
-        figure, axes = _figure((4.6, 2.3))
-        axes.hist(scores, bins=np.linspace(0, 1, 41).tolist(), color=_colour(0), rwidth=0.9)
+        figure, axes = _figure((4.6, 2.3), layout=None)
+        figure.subplots_adjust(left=0.12, right=0.98, bottom=0.22, top=0.96)
+        axes.stairs(*np.histogram(scores, bins=np.linspace(0, 1, 41)), fill=True, color=_colour(0))
         axes.set(xlim=(0, 1))
         axes.set_xlabel("channel score: how much of a feature map passes")
         axes.set_ylabel("channels")
@@ -182,8 +183,8 @@ def _shown(label: str) -> str:
     return f"\N{ZERO WIDTH SPACE}{label}" if label.startswith("_") else label
 
 
-def _figure(size_in: tuple[float, float]) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=size_in, layout="constrained")
+def _figure(size_in: tuple[float, float], layout: Literal["constrained"] | None = "constrained") -> tuple[Figure, Axes]:
+    figure = Figure(figsize=size_in, layout=layout)
     axes = figure.add_subplot()
     axes.set_axisbelow(True)
     return figure, axes

@@ -1,5 +1,40 @@
 "use strict";
 
+// A long table is shown in parts, and by what its rows contain; on paper and without this script it is whole.
+class Parts {
+  static rows = 100;
+
+  constructor(table, root) {
+    [this.body, this.root, this.found, this.at] = [table.tBodies[0], root, "", 0];
+    root.hidden = false;
+    root.querySelector("[data-find]").addEventListener("input", (event) => {
+      this.found = event.target.value.trim().toLowerCase();
+      this.show(0);
+    });
+    for (const button of root.querySelectorAll("[data-step]")) button.addEventListener("click", () => this.show(this.at + Number(button.dataset.step)));
+    this.show(0);
+  }
+
+  show(at) {
+    const rows = [...this.body.rows].filter((row) => {
+      row.classList.add("elsewhere");
+      return row.textContent.toLowerCase().includes(this.found);
+    });
+    const last = Math.max(0, Math.ceil(rows.length / Parts.rows) - 1);
+    this.at = Math.min(last, Math.max(0, at));
+    const begin = this.at * Parts.rows;
+    const shown = rows.slice(begin, begin + Parts.rows);
+    shown.forEach((row) => row.classList.remove("elsewhere"));
+    this.root.querySelector("output").textContent = shown.length ? `${begin + 1} to ${begin + shown.length} of ${rows.length}` : "none";
+    const end = { "-1": 0, "1": last };
+    for (const button of this.root.querySelectorAll("[data-step]")) button.setAttribute("aria-disabled", this.at === end[button.dataset.step]);
+  }
+}
+const parts = new Map();
+for (const table of document.querySelectorAll("table.slides")) {
+  if (table.tBodies[0].rows.length > Parts.rows) parts.set(table, new Parts(table, document.querySelector(".pager")));
+}
+
 // Tables that can be sorted: a click on a head sorts by that column, a second one turns the order round.
 for (const table of document.querySelectorAll("table.slides")) {
   const heads = [...table.tHead.rows[0].cells];
@@ -14,6 +49,7 @@ for (const table of document.querySelectorAll("table.slides")) {
       const compare = (a, b) => (isNaN(a) || isNaN(b) ? a.localeCompare(b, "en", { numeric: true }) : a - b);
       const rows = [...table.tBodies[0].rows].sort((a, b) => (down ? -1 : 1) * compare(key(a), key(b)));
       table.tBodies[0].append(...rows);
+      parts.get(table)?.show(0);
     });
   });
 }
