@@ -81,5 +81,5 @@ def test_attention_pooling_shows_its_patches() -> None:
     ("network", "source"), [(DSNet, "probability"), (DSNetSegmentation, "cam"), (AttentionPooling, "cam")]
 )
 def test_a_map_that_the_network_does_not_have_is_refused(network: type[Network], source: str) -> None:
-    with pytest.raises(RequestError, match="expected map"):
+    with pytest.raises(RequestError, match=f"heat_map#source '{source}': .*expected "):
         HeatMap(source=source).kind(network())
