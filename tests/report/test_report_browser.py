@@ -66,7 +66,7 @@ class Seen:
 
 
 def zoom_of(page: sync_api.Page) -> str:
-    return str(page.locator("output").inner_text())
+    return str(page.get_by_role("group", name="Zoom").locator("output").inner_text())
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
