@@ -35,10 +35,10 @@ def outcome_of(error: BaseException) -> tuple[str, int] | None:
     components again inside a ``RuntimeError`` that quotes the whole component, so the chain of causes is searched.
     """
     for expected, code in _CODE_OF:
-        found = next((cause for cause in _causes(error) if isinstance(cause, expected)), None)
+        found = next((cause for cause in causes(error) if isinstance(cause, expected)), None)
         if found is not None:
             return f"error: {found}", code
-    reason = next(filter(None, map(_of_system, _causes(error))), None)
+    reason = next(filter(None, map(_of_system, causes(error))), None)
     return None if reason is None else (f"error: {reason}", EXIT_FAILED)
 
 
@@ -61,7 +61,7 @@ def _of_system(error: BaseException) -> str | None:
     return None
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
+def causes(error: BaseException | None) -> Iterator[BaseException]:
     """Yield ``error`` and what a traceback would show above it."""
     while error is not None:
         yield error

@@ -24,7 +24,7 @@ from typing import NoReturn
 
 import torch
 
-from .exit_codes import EXIT_INTERRUPTED, EXIT_TERMINATED, outcome_of
+from .exit_codes import EXIT_INTERRUPTED, EXIT_TERMINATED, causes, outcome_of
 from .files import storage_reason
 
 OOM_SCORE = "500"
@@ -61,8 +61,11 @@ def install_exit_codes(go_on: str = "the same command begins anew") -> None:
             if storage_reason(error) is None:
                 previous(kind, error, trace)
             return
-        if issubclass(kind, KeyboardInterrupt):
+        found = list(causes(error))
+        if any(isinstance(cause, KeyboardInterrupt) for cause in found):
             _end(f"interrupted: {go_on}", EXIT_INTERRUPTED)
+        if any(isinstance(cause, SystemExit) and cause.code == EXIT_TERMINATED for cause in found):
+            raise SystemExit(EXIT_TERMINATED)  # said before; an import that it ended raised an error of its own
         outcome = outcome_of(error)
         if outcome is not None:
             _end(*outcome)
