@@ -123,7 +123,11 @@ def main() -> None:
     arguments = parser.parse_args()
     data, output = arguments.data.resolve(), arguments.output_dir.resolve()
     slide, label = data / "slides" / "14082.tif", data / "slides" / "14082_label.png"
-    encoding = {"encoder": data / "weights" / "nic_encoder_multitask-4.h5", "patch_um": PATCH_UM, "device": "cpu"}
+    encoding = {
+        "encoder": data / "weights" / "nic_encoder_multitask-4.h5",
+        "settings#patch_um": PATCH_UM,
+        "device": "cpu",
+    }
     stage("encoding", ["encode.yaml", "encode_nic.yaml"], slides=slide, output_dir=output / "section", **encoding)
     section = read_embedding(output / "section" / "14082.h5")
     tumour, labelled = (lesion_cells(label, section.grid, slide=slide, lesion_from=value) for value in (2, 1))
