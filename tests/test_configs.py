@@ -258,6 +258,14 @@ def test_a_missing_input_writes_nothing(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["preprocessing", "postprocessing"])
+def test_monai_deploy_finds_its_transforms(name: str) -> None:
+    """Its operator takes the two by name, and goes over the ``transforms`` of each."""
+    parser = ConfigParser()
+    parser.read_config(str(CONFIGS / "inference.yaml"))
+    assert parser[f"{name}#_target_"] == "Compose" and parser[f"{name}#transforms"]
+
+
 def test_network_fits_the_metadata() -> None:
     verify_net_in_out(
         net_id="network_def",
