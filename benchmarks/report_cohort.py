@@ -1,6 +1,6 @@
 """Time, memory and size of the report of many slides.
 
-    python benchmarks/report_cohort.py --folder /tmp/report --slides 1000
+    python benchmarks/report_cohort.py --folder bench/report --slides 1000
 
 Writes what inference leaves, without a network: predictions of random numbers, and heat maps of blobs on a grid of ``--rows`` times
 ``--columns`` patches, of which ``--distinct`` slides have their own and the others copies. Then ``reporting`` makes the pages, in this

@@ -1,7 +1,7 @@
 """Memory and time of a training of DSNet on a cohort of foundation features, as train.yaml does it.
 
-    python benchmarks/training_cohort.py --folder /tmp/cohort --slides 400 --patches 20000 --channels 1536
-    python benchmarks/training_cohort.py --folder /tmp/cohort --slides 400 --patches 20000 --channels 1536 --cache_rate 0
+    python benchmarks/training_cohort.py --folder bench/cohort --slides 400 --patches 20000 --channels 1536
+    python benchmarks/training_cohort.py --folder bench/cohort --slides 400 --patches 20000 --channels 1536 --cache_rate 0
 
 Makes the files, which hold float16 as feature files of other tools do; of ``--distinct`` different ones each split has links, so that
 a cohort fits a small disk. Every line of the output is measured in this process: the peak is its resident memory with Python, torch
