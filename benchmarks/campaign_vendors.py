@@ -208,9 +208,9 @@ def _of_text(whole: Path, damaged: Path) -> str | None:
 
 
 def _mirax_data(whole: Path, damaged: Path) -> str | None:
-    """Of the images: each chunk has its checksum. Of the index: it is read by place, so that any change may be seen there."""
+    """Of the images: each chunk has its checksum. Of the index: it has none, but an image has bytes of its own and one place."""
     if whole.name == "Index.dat":
-        return None if damaged.read_bytes()[: whole.stat().st_size] == whole.read_bytes() else "other places of images"
+        return _mirax_index(damaged)
     content, sound = damaged.read_bytes(), whole.read_bytes()
     at = sound.find(PNG)
     while at >= 0:
@@ -221,6 +221,31 @@ def _mirax_data(whole: Path, damaged: Path) -> str | None:
         if found:
             return f"image at {at}: {found}"
         at = sound.find(PNG, at + 1)
+    return None
+
+
+def _mirax_index(index: Path) -> str | None:
+    content, data = index.read_bytes(), index.with_name("Data0000.dat").read_bytes()
+    try:
+        (levels,) = struct.unpack_from("<i", content, 37)
+        for level in range(2):
+            (at,) = struct.unpack_from("<i", content, levels + 4 * level)
+            _, at = struct.unpack_from("<2i", content, at)
+            numbers: list[int] = []
+            pages: list[int] = []
+            while at:
+                if at in pages:
+                    return "pages in a circle"
+                pages.append(at)
+                count, following = struct.unpack_from("<2i", content, at)
+                for entry in range(count):
+                    number, start, length, file = struct.unpack_from("<4i", content, at + 8 + 16 * entry)
+                    if file != 0 or length <= 0 or data[start : start + 8] != PNG or number in numbers:
+                        return f"image {number} of level {level}"
+                    numbers.append(number)
+                at = following
+    except (struct.error, IndexError) as error:
+        return str(error)
     return None
 
 

@@ -38,7 +38,7 @@ OVERLAP_X=0
 OVERLAP_Y=0
 MICROMETER_PER_PIXEL_X={mpp}
 MICROMETER_PER_PIXEL_Y={mpp}
-IMAGE_FORMAT=PNG
+IMAGE_FORMAT={image_format}
 IMAGE_FILL_COLOR_BGR=16777215
 DIGITIZER_WIDTH={tile_px}
 DIGITIZER_HEIGHT={tile_px}
@@ -46,7 +46,14 @@ DIGITIZER_HEIGHT={tile_px}
 
 
 def write_mirax(
-    path: Path, pixels: np.ndarray, scanned: np.ndarray, *, tile_px: int = 64, mpp: float = 0.5, levels: int = 2
+    path: Path,
+    pixels: np.ndarray,
+    scanned: np.ndarray,
+    *,
+    tile_px: int = 64,
+    mpp: float = 0.5,
+    levels: int = 2,
+    image_format: str = "PNG",
 ) -> Path:
     """Write ``path`` (.mrxs) and the folder beside it; level n holds every 2**n-th pixel.
 
@@ -54,9 +61,10 @@ def write_mirax(
         path: the slide.
         pixels: RGB of the whole glass, (rows * tile_px, columns * tile_px, 3).
         scanned: bool (rows, columns): the images that are stored at level 0; at others every image that one of them is part of.
-        tile_px: side of an image; PNG, so that pixels come back as they are.
+        tile_px: side of an image.
         mpp: micrometres per level-0 pixel.
         levels: pyramid levels.
+        image_format: of the images: PNG, so that pixels come back as they are, or JPEG.
     """
     rows, columns = scanned.shape
     assert pixels.shape == (rows * tile_px, columns * tile_px, 3)
@@ -77,7 +85,7 @@ def write_mirax(
                     image = np.full((tile_px, tile_px, 3), 255, np.uint8)
                     image[: covered.shape[0], : covered.shape[1]] = covered
                     encoded = io.BytesIO()
-                    Image.fromarray(image).save(encoded, "png")
+                    Image.fromarray(image).save(encoded, image_format)
                     entries[-1].append((row * columns + column, len(data), len(encoded.getvalue()), 0))
                     data += encoded.getvalue()
     (folder / "Data0000.dat").write_bytes(data)
@@ -85,7 +93,9 @@ def write_mirax(
     sections = "".join(f"HIER_0_VAL_{level}_SECTION=LEVEL_{level}\n" for level in range(levels))
     text = GENERAL.format(slide_id=SLIDE_ID, columns=columns, rows=rows, levels=levels, sections=sections)
     for level in range(levels):
-        text += LEVEL.format(level=level, concat=int(level > 0), mpp=mpp * 2**level, tile_px=tile_px)
+        text += LEVEL.format(
+            level=level, concat=int(level > 0), mpp=mpp * 2**level, tile_px=tile_px, image_format=image_format
+        )
     (folder / "Slidedat.ini").write_text(text, encoding="utf-8")
     return path
 

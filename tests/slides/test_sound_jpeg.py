@@ -10,16 +10,18 @@ import pytest
 import simplejpeg
 import tifffile
 from slides.bif_file import write_bif
+from slides.mirax_file import write_mirax
 from slides.scn_file import write_scn
 from slides.tiff_tiles import blocks
 from slides.vms_file import write_vms
 
 from scripts.common.errors import SlideError
+from scripts.slides.backends.mirax_index import images_of
 from scripts.slides.opening import Reading, open_slide
 from scripts.slides.tiff_slide import examine_tiff
 
 PIXELS = blocks(5 * 56 + 8, 6 * 56 + 8)
-SLIDES = {".scn": "a.scn", ".bif": "a.bif", ".jpg": "a.vms"}
+SLIDES = {".scn": "a.scn", ".bif": "a.bif", ".jpg": "a.vms", ".dat": "../a.mrxs"}
 CORNER = np.array([(0, 0)])
 
 
@@ -64,6 +66,17 @@ def test_a_damaged_tile_fails_the_level_that_holds_it(
                     SlideError, match=rf"tile 2 of directory {directory} is damaged .*compare it with its source"
                 ):
                     reader.read_patches(CORNER, size_xy_px=(16, 16), level=0)
+
+
+def test_a_damaged_image_of_a_mirax_slide_fails_its_level(tmp_path: Path) -> None:
+    path = write_mirax(tmp_path / "a.mrxs", blocks(192, 192), np.ones((3, 3), bool), image_format="JPEG")
+    spoil(*images_of(path, 0)[4])
+    with open_slide(path, Reading()) as reader:
+        reader.read_patches(CORNER, size_xy_px=(16, 16), level=1)
+        with pytest.raises(
+            SlideError, match=r"the image at \d+ of Data0000.dat is damaged .*compare it with its source"
+        ):
+            reader.read_patches(CORNER, size_xy_px=(16, 16), level=0)
 
 
 def test_the_macro_image_of_an_scn_is_no_part_of_its_levels(tmp_path: Path) -> None:

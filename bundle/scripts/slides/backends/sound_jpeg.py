@@ -1,15 +1,16 @@
 """JPEGs that OpenSlide alone can place, decoded strictly before their level is read.
 
 OpenSlide goes on where the codes of a JPEG end before its bytes do, as behind a flipped bit: with other pixels from there on. The
-JPEGs are the tiles of a Leica SCN and a Ventana BIF, and the images of a Hamamatsu VMS. All of a level is decoded, since where its
-tiles lie on the slide OpenSlide alone knows.
+JPEGs are the tiles of a Leica SCN and a Ventana BIF, and the images of a MIRAX slide and a Hamamatsu VMS. All of a level is decoded,
+since where its tiles lie on the slide OpenSlide alone knows. Of a MIRAX slide the index is examined, too: an image that it does not
+place is white for OpenSlide.
 """
 
 import mmap
 import os
 from collections.abc import Iterator
 from concurrent.futures import Executor
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,11 +22,14 @@ from ..companions import IMAGE_OF_VMS, MAP_OF_VMS
 from ..tiff_slide import TiffSlide
 from ..tile_table import JPEG
 from .jpeg_parts import parts_of
+from .mirax_index import images_of
 from .strict_decoding import jpeg_stream
 
 BATCH = 32  # JPEGs decoded at once
 SCALED = 8
 """Pixels are made of every n-th frequency: the codes are all read, and little else is done."""
+
+JPEG_START = b"\xff\xd8"
 
 MAP_DOWNSAMPLE = 12
 """From here on the levels of a VMS are made of its map; up to 8, OpenSlide scales the images while it decodes them."""
@@ -49,7 +53,7 @@ class SoundJpegs:
     def __init__(self, path: Path, tiff: TiffSlide | None) -> None:
         self._path = path
         self._placed = tiff.placed if tiff else ()
-        self._is_vms = path.suffix.lower() == ".vms"
+        self._suffix = path.suffix.lower()
         self._sound: set[int] = set()
 
     def require(self, level: int, *, downsample: float, pool: Executor) -> None:
@@ -58,10 +62,10 @@ class SoundJpegs:
         Raises:
             SlideError: One is damaged, as far as libjpeg notices, or cannot be read.
         """
-        source = level if not self._is_vms else int(downsample >= MAP_DOWNSAMPLE)
+        source = level if self._suffix != ".vms" else int(downsample >= MAP_DOWNSAMPLE)
         if source in self._sound:
             return
-        jpegs = self._images(of_map=bool(source)) if self._is_vms else self._tiles(level)
+        jpegs = {".vms": self._of_vms, ".mrxs": self._of_mirax}.get(self._suffix, self._tiles)(source)
         while True:
             with reading():
                 some = list(islice(jpegs, BATCH))
@@ -92,10 +96,23 @@ class SoundJpegs:
                     except ValueError as error:
                         raise self._damaged(name, str(error)) from error
 
-    def _images(self, *, of_map: bool) -> Iterator[Jpeg]:
-        """Of the images that a VMS names, in parts."""
+    def _of_mirax(self, level: int) -> Iterator[Jpeg]:
+        """Of the images of a level, those that are JPEG; OpenSlide itself tells what is wrong with the others."""
+        try:
+            images = images_of(self._path, level)
+        except (ValueError, KeyError, OSError) as error:
+            raise self._damaged("its index", str(error)) from error
+        for path, of_file in groupby(images, key=lambda image: image.path):
+            with open(path, "rb") as file:
+                for image in of_file:
+                    content = os.pread(file.fileno(), image.length, image.start)
+                    if content.startswith(JPEG_START):
+                        yield Jpeg(f"the image at {image.start} of {path.name}", content)
+
+    def _of_vms(self, source: int) -> Iterator[Jpeg]:
+        """Of the images that a VMS names, or of its map (1), in parts."""
         text = self._path.read_text(encoding="utf-8", errors="replace")
-        for name in (MAP_OF_VMS if of_map else IMAGE_OF_VMS).findall(text):
+        for name in (MAP_OF_VMS if source else IMAGE_OF_VMS).findall(text):
             try:
                 with (
                     open(self._path.parent / name, "rb") as file,
