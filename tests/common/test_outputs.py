@@ -221,6 +221,9 @@ def test_lines_of_a_record_that_are_none_do_not_count(tmp_path: Path) -> None:
     (tmp_path / ".a.outputs.jsonl").write_text(text, encoding="utf-8")
     (journal,) = read_journals(tmp_path)
     assert journal.files == {"c": ("0",)}
+    (tmp_path / ".a.outputs.jsonl").write_text(text + "[" * 100000, encoding="utf-8")
+    (journal,) = read_journals(tmp_path)
+    assert journal.files == {"c": ("0",)}
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,22 @@ def test_file_holds_the_samples_one_after_the_other(path: Path) -> None:
         assert file["rich"][:].sum() == 75
         assert list(file["slide_id"].asstr()) == ["slide-0"] * 70 + ["slide-2"] * 80
         assert dict(file.attrs) == {"format": "dsnet-patches/1", "seed": 3}
-        assert file["patches"].chunks == (64, 112, 112, 3)
+        assert file["patches"].chunks == (1, 112, 112, 3)
+
+
+@pytest.mark.parametrize("memory_gb", [4.0, 0.0], ids=["in memory", "from the file"])
+@pytest.mark.parametrize("column", ["patches", "coords"])
+def test_a_flipped_bit_of_a_patch_is_found(path: Path, memory_gb: float, column: str) -> None:
+    with h5py.File(path) as file:
+        at = file[column].id.get_chunk_info(0).byte_offset + 100
+    content = bytearray(path.read_bytes())
+    content[at] ^= 16
+    path.write_bytes(content)
+    with pytest.raises(RequestError, match=r"patches.h5: damaged .*sample anew"):
+        fingerprint(path)
+    if column == "patches":
+        with pytest.raises(RequestError, match=r"patches.h5: damaged .*sample anew"):
+            PatchDataset(path, memory_gb=memory_gb)[0]
 
 
 def test_fingerprints_tell_files_apart(path: Path, tmp_path: Path) -> None:

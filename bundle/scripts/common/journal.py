@@ -155,7 +155,7 @@ def _read(path: Path) -> Journal:
     for text in content.splitlines():
         try:
             lines.append(json.loads(text))
-        except ValueError:
+        except (ValueError, RecursionError):
             break
     head = lines[0] if lines else None
     if not isinstance(head, dict) or head.keys() != {"stage", "request"} or not isinstance(head["request"], dict):

@@ -108,7 +108,7 @@ def _owner_of(path: Path) -> _Owner | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return _Owner(str(content["host"]), int(content["pid"]), float(content["since"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -102,7 +102,7 @@ def _parameters(path: Path, *, verify: bool) -> dict[str, object] | None:
     try:
         attributes = _seen(embedding_file(path), verify=verify).attributes
         stated = json.loads(attributes["parameters"]) if attributes["format"] == FORMAT else None
-    except (SlideError, KeyError, ValueError):
+    except (SlideError, KeyError, ValueError, RecursionError):
         return None
     return stated if isinstance(stated, dict) else None
 

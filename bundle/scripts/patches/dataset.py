@@ -11,7 +11,7 @@ import torch
 from monai.data import Dataset
 from numpy.typing import NDArray
 
-from .store import open_patches
+from .store import open_patches, whole_patches
 
 MEMORY_GB = 4.0
 """A file up to this size is held in memory; the paper's 36,000 patches take 1.35 GB."""
@@ -29,7 +29,7 @@ class PatchDataset(Dataset):
         memory_gb: Largest size of the patches that is held in memory, in 1e9 bytes; 0 reads from the file.
 
     Raises:
-        RequestError: ``path`` is no file of patches.
+        RequestError: ``path`` is no file of patches, or damaged; that of a patch is seen where it is read.
     """
 
     def __init__(
@@ -53,7 +53,8 @@ class _PatchFile(Sequence[dict[str, torch.Tensor]]):
         with open_patches(path) as file:
             self._length = len(file["patches"])
             if file["patches"].nbytes <= memory_gb * 1e9:
-                self._pixels = file["patches"][:]
+                with whole_patches(self._path):
+                    self._pixels = file["patches"][:]
 
     def __len__(self) -> int:
         return self._length
@@ -61,7 +62,8 @@ class _PatchFile(Sequence[dict[str, torch.Tensor]]):
     def __getitem__(self, index: Any) -> Any:
         if not -self._length <= index < self._length:
             raise IndexError(f"patch {index} of {self._length}")
-        patch = self._source()[index % self._length]
+        with whole_patches(self._path):
+            patch = self._source()[index % self._length]
         # A copy, so that transforms that work in place leave the patch as it is.
         return {"image": torch.from_numpy(np.ascontiguousarray(patch.transpose(2, 0, 1)))}
 

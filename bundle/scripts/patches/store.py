@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import h5py
@@ -16,7 +16,6 @@ from ..slides.geometry import PATCH_PX
 from .draw import SlideSample
 
 FORMAT = "dsnet-patches/1"
-CHUNK_PATCHES = 64  # 2.4 MB; without compression a single patch is read from a chunk without the rest of it
 CHECKED_PATCHES = 64
 
 Append = Callable[[str, SlideSample], None]
@@ -27,8 +26,9 @@ def patch_writer(path: Path, attributes: Mapping[str, str | int | float]) -> Ite
     """Yield a function that appends the sample of a slide, named by its id; the file appears only when it is whole.
 
     The file holds, for N patches in all, ``patches`` uint8 (N, 112, 112, 3) RGB; ``coords`` int64 (N, 2) x, y in level-0
-    pixels; ``rich`` bool (N,); and ``slide_id`` text (N,). At its root are ``format`` and ``attributes``. It grows slide
-    by slide, so the memory does not depend on the number of slides.
+    pixels; ``rich`` bool (N,); and ``slide_id`` text (N,). At its root are ``format`` and ``attributes``. Each patch has a
+    checksum, which HDF5 compares when it reads. The file grows slide by slide, so the memory does not depend on the number of
+    slides.
     """
     with atomic_path(path) as partial, h5py.File(partial, "w") as file:
         file.attrs.update({"format": FORMAT, **attributes})
@@ -39,8 +39,15 @@ def patch_writer(path: Path, attributes: Mapping[str, str | int | float]) -> Ite
             ("slide_id", (), h5py.string_dtype()),
         )
         for name, item, dtype in columns:
-            chunk = CHUNK_PATCHES if item else 4096
-            file.create_dataset(name, (0, *item), maxshape=(None, *item), dtype=dtype, chunks=(chunk, *item))
+            chunk = 1 if name == "patches" else 4096  # with a checksum, all of a chunk is read
+            file.create_dataset(
+                name,
+                (0, *item),
+                maxshape=(None, *item),
+                dtype=dtype,
+                chunks=(chunk, *item),
+                fletcher32=name != "slide_id",  # which HDF5 has not for text
+            )
 
         def append(slide_id: str, sample: SlideSample) -> None:
             start, stop = len(file["patches"]), len(file["patches"]) + len(sample.patches)
@@ -70,6 +77,11 @@ def open_patches(path: Path) -> h5py.File:
     return file
 
 
+def whole_patches(path: str | Path) -> AbstractContextManager[None]:
+    """What patches are read inside: damage is an error that names the file and the remedy."""
+    return file_boundary(path, "damaged", "patches as the stage sampling wrote them: sample anew")
+
+
 def _fault(file: h5py.File) -> str:
     """What is wrong with a file of patches; an empty string for nothing."""
     found = file.attrs.get("format")
@@ -94,7 +106,7 @@ def fingerprint(path: str | Path) -> str:
         RequestError: see :func:`open_patches`.
     """
     digest = hashlib.sha256()
-    with open_patches(Path(path)) as file:
+    with open_patches(Path(path)) as file, whole_patches(path):
         patches = file["patches"]
         said = {name: file[name][()].tolist() for name in sorted(set(file) - {"patches"})}
         digest.update(repr((patches.shape, said)).encode())

@@ -12,7 +12,7 @@ from ..common.files import atomic_path, sha256_of
 from ..common.option_table import checked
 from ..common.outputs import HeldOutputs
 from ..encoding.encoders import SCAEEncoder
-from ..patches.store import open_patches
+from ..patches.store import open_patches, whole_patches
 from ..scae.panels import evenly_spaced, panels
 
 PANEL_IN = 1.4
@@ -47,7 +47,8 @@ def write_scae_panels(
             :class:`..common.outputs.HeldOutputs`.
     """
     checked("patches", patches)
-    with open_patches(Path(dataset_dir) / "patches.h5") as file:
+    drawn = Path(dataset_dir) / "patches.h5"
+    with open_patches(drawn) as file, whole_patches(drawn):
         stored = file["patches"]
         pixels = np.stack([stored[index] for index in evenly_spaced(patches, of=len(stored))])
     network = SCAEEncoder(encoder, strategy).scae.to(device)

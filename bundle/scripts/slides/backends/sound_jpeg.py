@@ -1,9 +1,9 @@
 """JPEGs that OpenSlide alone can place, decoded strictly before their level is read.
 
 OpenSlide goes on where the codes of a JPEG end before its bytes do, as behind a flipped bit: with other pixels from there on. The
-JPEGs are the tiles of a Leica SCN and a Ventana BIF, and the images of a MIRAX slide and a Hamamatsu VMS. All of a level is decoded,
-since where its tiles lie on the slide OpenSlide alone knows. Of a MIRAX slide the index is examined, too: an image that it does not
-place is white for OpenSlide.
+JPEGs are the tiles of a Leica SCN and a Ventana BIF, and the images of a MIRAX slide and a Hamamatsu VMS. All of a level is
+decoded, since where its tiles lie on the slide OpenSlide alone knows. Of a MIRAX slide the index is examined, too: an image that it
+does not place is white for OpenSlide.
 """
 
 import mmap
