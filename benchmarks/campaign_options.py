@@ -2,7 +2,8 @@
 
 Left out is what MONAI refuses by itself before it comes to anything of ours, with its own trace:
 a config that is not there or is none, a part of
-an id that there is not (``--nothing#part``) or that has no parts (``--seed#part``), a macro (``%...``).
+an id that there is not (``--nothing#part``) or that has no parts (``--seed#part``), a macro (``%...``), and a bundle_root that
+refers to an id or is an expression (``@...``, ``$...``).
 """
 
 import shutil
@@ -132,6 +133,8 @@ def _value(words: list[str], options: Mapping[str, Any], rng: Random) -> tuple[s
     """Give an option an odd value."""
     name = rng.choice(sorted(options))
     text = rng.choice([text for text in ODD_TEXTS if name not in HEAVY or text not in COSTLY])
+    if name == "bundle_root" and text[:1] in ("@", "$"):
+        text = "nowhere"
     default = options[name]
     number = isinstance(default, int | float) and not isinstance(default, bool)
     if name in ("output_dir", "model", "encoder") and text in ("~", "~nobody/x"):

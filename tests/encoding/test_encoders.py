@@ -69,6 +69,15 @@ def test_weights_of_another_strategy(weights: Path) -> None:
         SCAEEncoder(weights / "bare.pt", strategy="mixed")
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.int64])
+def test_weights_of_another_type(tmp_path: Path, weights: Path, dtype: torch.dtype) -> None:
+    state = torch.load(weights / "bare.pt", weights_only=True)
+    name = next(name for name, value in state.items() if value.is_floating_point())
+    torch.save({**state, name: state[name].to(dtype)}, tmp_path / "x.pt")
+    with pytest.raises(RequestError, match=rf"x\.pt: does not fit SCAE \(1 entries differ, the first is {name}\)"):
+        SCAEEncoder(tmp_path / "x.pt")
+
+
 def test_an_unknown_strategy(weights: Path) -> None:
     with pytest.raises((RequestError, ValueError), match="strategy is 'both', expected one of separated"):
         SCAEEncoder(weights / "bare.pt", strategy="both")

@@ -220,6 +220,25 @@ def test_a_state_of_another_version(tmp_path: Path) -> None:
         small_state(tmp_path, resume=True)._start(small_engine())
 
 
+@pytest.mark.parametrize(
+    ("entry", "value", "said"),
+    [
+        ("network", {"weight": torch.zeros(1, 1)}, "does not fit Linear"),
+        ("network", {"weight": torch.zeros(1, 1, dtype=torch.float64), "bias": torch.zeros(1)}, "does not fit Linear"),
+        ("network", [1], "not the state of this training"),
+        ("optimizer", {"state": {}}, "not the state of this training"),
+        ("optimizer", None, "not the state of this training"),
+        ("epoch", "3", "not the state of this training"),
+    ],
+)
+def test_a_state_of_which_a_part_is_wrong(tmp_path: Path, entry: str, value: object, said: str) -> None:
+    small_state(tmp_path)._save(small_engine())
+    state = torch.load(tmp_path / "last.pt", weights_only=True)
+    torch.save(state | {entry: value}, tmp_path / "last.pt")
+    with pytest.raises(RequestError, match=rf"last\.pt: {said}"):
+        small_state(tmp_path, resume=True)._start(small_engine())
+
+
 def test_the_scaler_of_mixed_precision_goes_on(tmp_path: Path) -> None:
     """It exists on CUDA alone; the trainer makes it anew at every run."""
 

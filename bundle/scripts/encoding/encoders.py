@@ -135,14 +135,16 @@ def first_not_finite(state: Mapping[str, Tensor]) -> str | None:
 
 
 def require_fit(path: str | Path, state: dict[str, Tensor], *, network: nn.Module, expected: str) -> None:
-    """Check that ``state``, read from ``path``, has the names and shapes of ``network``.
+    """Check that ``state``, read from ``path``, has the names, shapes and types of ``network``.
 
     Raises:
         RequestError: it has not.
     """
     own = network.state_dict()
     wrong = sorted(set(own) ^ set(state)) + sorted(
-        name for name in own if name in state and own[name].shape != state[name].shape
+        name
+        for name in own
+        if name in state and (own[name].shape, own[name].dtype) != (state[name].shape, state[name].dtype)
     )
     if wrong:
         raise RequestError(

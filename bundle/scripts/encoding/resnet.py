@@ -48,7 +48,11 @@ def resnet50_stage3(weights: str | Path) -> nn.Module:
     counters = {
         name: value for name, value in own.items() if name.endswith("num_batches_tracked")
     }  # older files lack them
-    taken = {name: value for name, value in state.items() if not name.startswith(("layer4.", "fc."))}
+    taken = {
+        name: value.to(own[name].dtype) if name in own else value  # also published in halves
+        for name, value in state.items()
+        if not name.startswith(("layer4.", "fc."))
+    }
     require_fit(weights, counters | taken, network=network, expected=expected)
     network.load_state_dict(counters | taken)
     return network

@@ -10,10 +10,11 @@ import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
+from ..common.boundary import file_boundary
 from ..common.errors import TrainingError
 from ..common.files import atomic_path
 from ..common.ranks import is_first, wait_for_all
-from ..encoding.encoders import first_not_finite
+from ..encoding.encoders import first_not_finite, require_fit
 from .evaluation import unwrapped
 from .outputs import TrainingOutputs
 from .saved_state import FORMAT, read_state
@@ -81,7 +82,9 @@ class TrainingState:
     def _start(self, engine: Any) -> None:
         """Go on from the state, or write the first one: a stop at any time leaves something to go on from."""
         if self.resume and self.path.is_file():
-            self._load(engine, read_state(self.path, self.settings))
+            expected = "what a stopped training left: leave --resume out to train anew"
+            with file_boundary(self.path, "not the state of this training", expected):
+                self._load(engine, read_state(self.path, self.settings))
         else:
             if self.resume:
                 _LOGGER.warning("%s: no state of a stopped training: it begins anew", self.path)
@@ -90,6 +93,8 @@ class TrainingState:
 
     def _load(self, engine: Any, state: dict[str, Any]) -> None:
         for name, value in self._objects(engine).items():
+            if name in ("network", "averaged"):
+                require_fit(self.path, state[name], network=value, expected="that of the stopped training")
             value.load_state_dict(state[name])
         if getattr(engine, "scaler", None) is not None and state["scaler"] is not None:
             engine.scaler.load_state_dict(state["scaler"])
