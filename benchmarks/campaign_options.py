@@ -208,6 +208,10 @@ def _other_words(words: list[str], options: Mapping[str, Any], rng: Random) -> t
             "config_file",
             rng.choice((str(CONFIGS / "evaluate.yaml"), str(CONFIGS / "masks.yaml"), str(CONFIGS / "cluster.yaml"))),
         )
+        for word in [
+            word for word in words if word.startswith("--") and "#" in word
+        ]:  # which it has not: MONAI's own trace
+            _remove(words, word[2:])
         return "other config", True
     if how == "root":
         _set(words, "bundle_root", rng.choice(("nowhere", "slides.csv", "")))

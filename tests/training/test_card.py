@@ -180,6 +180,7 @@ def test_a_card_is_read_as_it_was_written(tmp_path: Path) -> None:
         ({"seen": []}, "seen is"),
         ({"architecture": "ViT"}, "architecture 'ViT'"),
         ({"weights_sha256": 1}, "weights_sha256 is '1'"),
+        ({"temperatureOfrom": "val"}, "unknown temperatureOfrom"),
     ],
 )
 def test_a_card_that_was_changed(tmp_path: Path, changed: dict[str, Any], message: str) -> None:

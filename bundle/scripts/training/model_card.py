@@ -99,8 +99,11 @@ class ModelCard:
         """Check what was read from ``path``: a card, or what inference kept of one.
 
         Raises:
-            RequestError: something is missing or is of another kind.
+            RequestError: something is missing, unknown or of another kind.
         """
+        unknown = sorted(content.keys() - {one.name for one in fields(cls)} - {"format"})
+        if unknown:
+            raise RequestError(f"{path}: has an unknown {unknown[0]}, expected {EXPECTED}")
         later = {name: kind for name, kind in _LATER_FIELDS.items() if name in content}
         require_fields(path, content, {**_FIELDS, **later}, expected=EXPECTED)
         known = {one.name: content[one.name] for one in fields(cls) if one.name in content}
