@@ -33,13 +33,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
 from scripts.common.errors import RequestError
 from scripts.common.files import atomic_path, write_csv, write_json
+from scripts.slides.table import SPLITS
 
 Pixels = NDArray[np.uint8]
 BoolMap = NDArray[np.bool_]
 CELL_UM = 64
 LAB_MEAN, LAB_SPREAD = np.array([65.0, 22.0, -12.0]), np.array([14.0, 8.0, 6.0])
 INKS = ((20, 60, 150), (20, 110, 60), (25, 25, 30))
-SPLITS = ("train", "val", "test")
 OPTIONS = "mosaics.json"
 
 

@@ -31,13 +31,13 @@ from scripts.baselines.transmil import TransMil
 from scripts.common.files import write_csv
 from scripts.comparison.methods import METHODS
 from scripts.dsnet.baseline import Baseline
+from scripts.slides.table import SPLITS
 from scripts.training.batches import image_of
 from scripts.training.standardise import fit_standardisation
 from scripts.training.table import EmbeddingTable
 from scripts.training.transforms import LoadEmbeddingd
 
 COLUMNS = ("method", "by", "seed", "epochs", "learning_rate", "weight_decay", "epoch", "validation_auc", "test_auc")
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ import torch
 REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO / "bundle"))
 
+from scripts.common.option_words import Head, words
 from scripts.dsnet.checkpointing import checkpoint_blocks
-from scripts.dsnet.network import HEADS, DSNet
+from scripts.dsnet.network import DSNet
 
 
 def peak_gib() -> float:
@@ -39,7 +40,7 @@ def main() -> None:
     parser.add_argument("--levels", type=int, default=3)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--batch_size", type=int, default=1)
-    parser.add_argument("--head", choices=HEADS, default="slide")
+    parser.add_argument("--head", choices=words(Head), default="slide")
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--projection", type=int, help="channels that a 1x1 convolution leaves of V")
     arguments = parser.parse_args()

@@ -1,20 +1,21 @@
+import ast
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_origin
 
 import pytest
 
+from scripts.common import option_words
 from scripts.common.config_files import CONFIGS, bases_of, merged
 from scripts.common.config_help import read_options
 from scripts.common.errors import RequestError
 from scripts.common.option_table import OF_STAGE, OPTIONS, Others, checked, options_of, shown
-from scripts.common.option_types import MARKS, Number, OptionType, PathText, Text, Whole, Word, YesNo
+from scripts.common.option_types import MARKS, Number, PathText, Text, Whole, YesNo
+from scripts.common.option_words import Cam, Precision, TissueMethod, words
 from scripts.common.request import type_of
 from scripts.dsnet.grad_cam import METHODS as CAM_METHODS
 from scripts.encoding.engine import DTYPES
-from scripts.localisation.scores import MAP_KINDS
 from scripts.report.words import METHODS as TISSUE_METHODS
-from scripts.slides.table import SPLITS
 
 ALL = sorted(CONFIGS.rglob("*.yaml"))
 SHARED = {
@@ -53,18 +54,23 @@ def test_a_shared_name_means_the_same_everywhere() -> None:
     assert not SHARED & {name for own in OF_STAGE.values() for name in own}
 
 
-@pytest.mark.parametrize(
-    ("type_", "words"),
-    [
-        (OPTIONS["cam"], CAM_METHODS),
-        (OPTIONS["precision"], DTYPES),
-        (OPTIONS["split"], SPLITS),
-        (OPTIONS["tissue_method"], TISSUE_METHODS),
-        (OF_STAGE["localising"]["map"], MAP_KINDS),
-    ],
-)
-def test_words_are_those_that_the_components_know(type_: OptionType, words: Iterable[str]) -> None:
-    assert isinstance(type_, Word) and set(type_.choices) == set(words)
+@pytest.mark.parametrize(("type_", "known"), [(Cam, CAM_METHODS), (Precision, DTYPES), (TissueMethod, TISSUE_METHODS)])
+def test_what_is_kept_per_word_is_kept_for_each(type_: Any, known: Iterable[str]) -> None:
+    assert words(type_) == tuple(known)
+
+
+def test_words_are_listed_once() -> None:
+    lists = {
+        tuple(sorted(words(type_))): name for name, type_ in vars(option_words).items() if get_origin(type_) is Literal
+    }
+    again = []
+    for path in (CONFIGS.parent / "scripts").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Tuple | ast.List | ast.Set) and path.name != "option_words.py":
+                found = [part.value for part in node.elts if isinstance(part, ast.Constant)]
+                if len(found) == len(node.elts) and (name := lists.get(tuple(sorted(map(str, found))))):
+                    again.append(f"{path}:{node.lineno}: words({name})")
+    assert not again
 
 
 def test_an_option_that_means_something_else_in_one_stage() -> None:

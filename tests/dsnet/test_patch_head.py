@@ -1,6 +1,7 @@
 """DSNet that decides at the patch."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -139,9 +140,15 @@ def test_checkpointing_gives_the_same_gradients_and_statistics() -> None:
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("options", [{"head": "cell"}, {"head": "patch", "top_share": 0.0}], ids=str)
-def test_what_there_is_not_is_refused(options: dict[str, str | float]) -> None:
-    with pytest.raises(RequestError, match="expected one of slide, patch"):
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"head": "cell"}, "one of slide, patch"),
+        ({"head": "patch", "top_share": 0.0}, "a number over 0 and at most 1"),
+    ],
+)
+def test_what_there_is_not_is_refused(options: dict[str, Any], expected: str) -> None:
+    with pytest.raises(RequestError, match=f"expected {expected}"):
         DSNet(**options)  # type: ignore[arg-type]
 
 

@@ -72,7 +72,7 @@ def test_embeddings_of_another_encoder_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("sparse", "abc"), ("multi_scale", 1), ("num_classes", True), ("head", None)]
+    ("name", "value"), [("sparse", "abc"), ("multi_scale", 1), ("num_classes", True), ("head", None), ("head", "cell")]
 )
 def test_an_argument_of_another_type_is_refused(tmp_path: Path, name: str, value: object) -> None:
     """A text would pass for a switch that is on, and the network for another."""

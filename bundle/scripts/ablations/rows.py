@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from monai.bundle import ConfigParser
 
 from ..common.config_check import nested, spelled
+from ..common.option_words import Strategy
 from ..encoding.encoders import scae_name
 from .recipe import CONFIGS, Recipe
 
@@ -14,7 +15,7 @@ OF_THUMBNAIL = frozenset(
     {"table#levels", *(f"network_def#{name}" for name in ("thumbnail_stream", "multi_scale", "stream_attention"))}
 )
 """Ids without effect on a network that runs on V alone."""
-STRATEGIES = {"foreground": "separated", "background": "separated", MIXED: "mixed"}
+STRATEGIES: dict[str, Strategy] = {"foreground": "separated", "background": "separated", MIXED: "mixed"}
 """What the S-CAE of a row's embeddings must have been run with, where that matters."""
 
 

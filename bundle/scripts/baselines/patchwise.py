@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..common.option_table import checked
+from ..common.option_words import Fusion
 from ..dsnet.baseline import Baseline
 from ..dsnet.pooling import top_mean
 from ..dsnet.sparse import LEAKY_SLOPE, sparse_mean
@@ -222,11 +224,11 @@ class DiscriminativeLoss(nn.Module):
 
     kernel: Tensor
 
-    def __init__(self, num_classes: int, *, keep: float = 0.3, sigma: float = 1.0, fusion: str = "logistic") -> None:
+    def __init__(self, num_classes: int, *, keep: float = 0.3, sigma: float = 1.0, fusion: Fusion = "logistic") -> None:
         super().__init__()
         self.num_classes = num_classes
         self.keep = keep
-        self.of_slide: nn.Module = nn.MultiMarginLoss() if fusion == "svm" else nn.CrossEntropyLoss()
+        self.of_slide: nn.Module = nn.MultiMarginLoss() if checked("fusion", fusion) == "svm" else nn.CrossEntropyLoss()
         reach = int(3 * sigma + 0.5)
         line = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
         self.register_buffer("kernel", (line[:, None] * line)[None, None], persistent=False)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..common.errors import RequestError
 from ..common.option_table import checked
+from ..common.option_words import DropOrKeep, Normal086, Split
 from ..slides.table import SlideRow
 from .found import Cohort, label_file, read_cells, slide_files
 
@@ -26,9 +27,9 @@ def list_camelyon16(
     slides: str | Path,
     *,
     reference: str | Path | None = None,
-    normal_086: str = "relabel",
-    test_049: str = "drop",
-    test_114: str = "keep",
+    normal_086: Normal086 = "relabel",
+    test_049: DropOrKeep = "drop",
+    test_114: DropOrKeep = "keep",
 ) -> Cohort:
     """List the slides below ``slides``, in any of the layouts in which the set is handed out.
 
@@ -79,7 +80,7 @@ def list_camelyon16(
             continue
         if not label:
             label = _test_label(path, number, labels, table) if kind == "test" else kind
-        split = "test" if kind == "test" else "train"
+        split: Split = "test" if kind == "test" else "train"
         name = f"{kind}_{number:03d}"
         cohort.rows.append(SlideRow("", path, label, patient=name, split=split, extra={"note": note}))
     return cohort

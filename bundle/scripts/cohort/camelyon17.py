@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..common.errors import RequestError
 from ..common.option_table import checked
+from ..common.option_words import CamelyonLabels, IsolatedCells
 from ..slides.table import SlideRow
 from .found import Cohort, label_file, read_cells, slide_files
 
@@ -18,7 +19,11 @@ _NAME = re.compile(r"(patient_(\d{3}))_node_(\d)", re.IGNORECASE)
 
 
 def list_camelyon17(
-    slides: str | Path, *, reference: str | Path | None = None, labels: str = "binary", itc: str = "tumor"
+    slides: str | Path,
+    *,
+    reference: str | Path | None = None,
+    labels: CamelyonLabels = "binary",
+    itc: IsolatedCells = "tumor",
 ) -> Cohort:
     """List the labelled slides below ``slides``.
 

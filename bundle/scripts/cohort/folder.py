@@ -6,13 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..common.errors import RequestError
+from ..common.option_words import Split
 from ..slides.columns import COLUMNS, near_misses, require_header
 from ..slides.labels import parse_word
 from ..slides.slide_ids import stem_of
 from ..slides.table import SPLITS, SlideRow, parse_row
 from .found import Cohort, read_cells, slide_files
 
-_MEANT = {
+_MEANT: dict[str, Split] = {
     "training": "train",
     "valid": "val",
     "validation": "val",
@@ -41,7 +42,8 @@ def list_folder(slides: str | Path, *, patient_pattern: str | None = None) -> Co
     cohort = Cohort()
     for path in slide_files(slides):
         *folders, _name = path.relative_to(slides).parts
-        split = folders.pop(0) if folders and folders[0] in SPLITS else None
+        split = next((one for one in SPLITS if folders[:1] == [one]), None)
+        folders = folders if split is None else folders[1:]
         if not folders:
             raise RequestError(
                 f"{path}: lies in no class's folder, expected {slides}/CLASS/{path.name}: move it, or use --cohort table"

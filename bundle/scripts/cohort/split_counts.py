@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..common.option_words import Split
 from ..slides.table import SPLITS, SlideRow
 
 TOLERANCE = 0.05
@@ -43,7 +44,7 @@ def patients_in(rows: Sequence[SlideRow]) -> NDArray[np.int64]:
 
 def split_counts(
     rows: Sequence[SlideRow], split_of: Sequence[str], asked: Mapping[str, float | None]
-) -> dict[str, SplitCount]:
+) -> dict[Split, SplitCount]:
     """Slides, patients and slides per class of every split, with their shares of what was divided and the share asked for.
 
     A split that was kept as it is, and is not divided, has no shares: ``asked`` is None.
@@ -65,7 +66,7 @@ def split_counts(
     return counts
 
 
-def deviations_of(counts: Mapping[str, SplitCount]) -> list[str]:
+def deviations_of(counts: Mapping[Split, SplitCount]) -> list[str]:
     """Say which shares differ from what was asked for by more than `TOLERANCE`."""
     found = []
     for split, count in counts.items():
@@ -80,7 +81,7 @@ def deviations_of(counts: Mapping[str, SplitCount]) -> list[str]:
     return found
 
 
-def in_words(split: str, count: SplitCount) -> str:
+def in_words(split: Split, count: SplitCount) -> str:
     """The share of one split, for a line of the log."""
     share = "kept" if count.asked is None else f"{count.share:.0%}, asked {count.asked:.0%}"
     return f"{split} {count.slides} ({share})"

@@ -14,6 +14,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from ..common.errors import RequestError
 from ..common.files import sha256_of, write_json
+from ..common.option_words import Split
 from ..common.outputs import HeldOutputs
 from ..slides.table import SlideRow, class_names, copy_table, label_index, read_slides
 from .split_counts import SplitCount, deviations_of, in_words, patients_in, split_counts
@@ -88,7 +89,7 @@ def split_slides(
     asked = {"train": 1 - share - val_share, "val": val_share, "test": None if keep_test else share}
     if unlabelled := sum(row.label is None for row in rows):
         _LOGGER.warning("%d of %d slides have no label and are in no split", unlabelled, len(rows))
-    files, counts, deviations = dict[str, str](), dict[str, dict[str, SplitCount]](), dict[str, list[str]]()
+    files, counts, deviations = dict[str, str](), dict[str, dict[Split, SplitCount]](), dict[str, list[str]]()
     with outputs:
         for name, split_of in zip(names, splits, strict=True):
             copy_table(source, output / name, {"split": split_of})

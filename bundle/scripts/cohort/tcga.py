@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..common.errors import RequestError
 from ..common.option_table import checked
+from ..common.option_words import Section
 from ..slides.table import SlideRow
 from .found import Cohort, slide_files
 
@@ -23,7 +24,7 @@ _NAME = re.compile(
 )
 
 
-def list_tcga(slides: str | Path, *, section: str = "frozen") -> Cohort:
+def list_tcga(slides: str | Path, *, section: Section = "frozen") -> Cohort:
     """List the tumour and the normal slides below ``slides``.
 
     Args:

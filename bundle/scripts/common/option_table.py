@@ -27,12 +27,34 @@ from .option_types import (
     is_null,
     mapping,
 )
+from .option_words import (
+    BackendChoice,
+    Cam,
+    CamelyonLabels,
+    DropOrKeep,
+    Engine,
+    Fusion,
+    Head,
+    IsolatedCells,
+    LevelRule,
+    MapSource,
+    MapValues,
+    Normal086,
+    Objective,
+    Precision,
+    Section,
+    Split,
+    Strategy,
+    TissueMethod,
+    UnreadableTiles,
+    words,
+)
 
 _SHARE = Number(least=0, most=1)
 _PERCENT = Number(over=0, under=100, noun="percent")
 _COUNT = Whole(least=1)
 _PATHS = Items(PathText(), "a path, or a list of them", may_be_empty=True)
-_OF_SPLIT = Word(("train", "val", "test"))
+_OF_SPLIT = Word(words(Split))
 
 OPTIONS: dict[str, OptionType] = {
     # what every stage shares
@@ -54,17 +76,17 @@ OPTIONS: dict[str, OptionType] = {
     "split": _OF_SPLIT,
     "resamples": _COUNT,
     "timeout_s": Number(over=0, noun="seconds"),
-    "backend": Word(("auto", "cucim", "openslide", "tifffile")),
+    "backend": Word(words(BackendChoice)),
     # lists of slides, and their splits
     "cohort": Text(),  # an overlay may add one
     "slides_per_class": _COUNT,
     "reference": PathText(),
-    "normal_086": Word(("relabel", "drop", "keep")),
-    "test_049": Word(("drop", "keep")),
-    "test_114": Word(("keep", "drop")),
-    "labels": Word(("binary", "stages")),
-    "itc": Word(("tumor", "normal", "drop")),
-    "section": Word(("frozen", "diagnostic", "any")),
+    "normal_086": Word(words(Normal086)),
+    "test_049": Word(words(DropOrKeep)),
+    "test_114": Word(words(DropOrKeep)),
+    "labels": Word(words(CamelyonLabels)),
+    "itc": Word(words(IsolatedCells)),
+    "section": Word(words(Section)),
     "patient_pattern": Text("a regular expression"),
     "columns": Names("{'slide': ..., 'label': ..., 'patient': ..., 'split': ..., 'mpp': ...}"),
     "slide_folder": PathText(),
@@ -76,14 +98,14 @@ OPTIONS: dict[str, OptionType] = {
     "lesion_share": Items(Number(over=0, under=1), "two shares over 0 and under 1, such as 0.1,0.3", count=2),
     # patches and their encoder
     "patch_um": Number(over=0, noun="micrometres"),
-    "read_level": Either(Word(("auto", "highest")), Whole(least=0)),
+    "read_level": Either(Word(words(LevelRule)), Whole(least=0)),
     "drop_pen": YesNo(),
-    "tissue_method": Word(("rle", "otsu")),
+    "tissue_method": Word(words(TissueMethod)),
     "patches_per_slide": _COUNT,
     "splits": Items(_OF_SPLIT, "any of train, val, test, such as train,val"),
     "rich_share": _SHARE,
-    "objective": Word(("paper", "extended")),
-    "strategy": Word(("separated", "mixed", "foreground", "background")),
+    "objective": Word(words(Objective)),
+    "strategy": Word(words(Strategy)),
     "sparsity_rate": _PERCENT,
     "training_steps": _COUNT,
     "nuclei_per_mm2": Number(over=0),
@@ -95,9 +117,9 @@ OPTIONS: dict[str, OptionType] = {
     "measured_patches": _COUNT,
     "patches": _COUNT,
     # embeddings
-    "engine": Word(("auto", "torch", "openvino")),
-    "precision": Word(("float32", "bfloat16", "float16")),
-    "unreadable_tiles": Word(("fail", "mask")),
+    "engine": Word(words(Engine)),
+    "precision": Word(words(Precision)),
+    "unreadable_tiles": Word(words(UnreadableTiles)),
     "shard": Shard(),
     "thumbnail_levels": _COUNT,
     "cluster#address": Text("an address such as tcp://host:8786"),
@@ -112,7 +134,8 @@ OPTIONS: dict[str, OptionType] = {
     "decay#gamma": Number(over=0, most=1),
     "evaluated#share": Number(over=0, most=1),
     "outputs#folder": PathText(),
-    "head": Word(("slide", "patch")),
+    "head": Word(words(Head)),
+    "fusion": Word(words(Fusion)),
     "top_share": Number(over=0, most=1),
     "dropout": Number(least=0, under=1),
     "table#levels": _COUNT,
@@ -143,8 +166,8 @@ OPTIONS: dict[str, OptionType] = {
     "threshold": _SHARE,
     "heat_maps": YesNo(),
     "target_class": Text("a class name"),
-    "heat_map#source": Word(("auto", "probability", "cam")),
-    "cam": Word(("gradcam", "gradcam++", "hirescam", "layercam")),
+    "heat_map#source": Word(words(MapSource)),
+    "cam": Word(words(Cam)),
     "heat_map#layer": Text("the name of a layer"),
     "predictions_dir": PathText(),
     "evaluation_dir": PathText(),
@@ -177,9 +200,9 @@ class Others:
 
 
 OF_STAGE: dict[str, dict[str, OptionType]] = {
-    "generating": {name: Whole(least=0) for name in ("train", "val", "test")},
+    "generating": {name: Whole(least=0) for name in words(Split)},
     "cross_validating": {"folds": PathText(), "overlays": _PATHS, "more": Others()},
-    "localising": {"map": Word(("cam", "probability"))},
+    "localising": {"map": Word(words(MapValues))},
     "comparing_methods": {
         "methods": Items(Text("a method"), "names of methods, such as dsnet,dsmil"),
         "seeds": Items(Whole(least=0, most=2**32 - 1), "whole numbers, such as 0,1,2"),
@@ -214,13 +237,18 @@ def named(name: str, known: Mapping[str, OptionType]) -> OptionType | None:
     return known.get(name) or known.get(name.rpartition("#")[2])
 
 
-def checked(name: str, value: Any) -> Any:
+def checked(name: str, value: Any, type_: OptionType | None = None) -> Any:
     """Return an option's value; for components, which a program may call with any. The text of a number is no number here.
+
+    Args:
+        name: of the option or the argument.
+        value: given for it.
+        type_: what it may be; None: what the option of that name may be.
 
     Raises:
         RequestError: it has the wrong type, or lies outside its range.
     """
-    type_ = OPTIONS[name]
+    type_ = type_ or OPTIONS[name]
     try:
         read = type_.read(value)
         if isinstance(value, str) and isinstance(read, int | float):

@@ -1,7 +1,7 @@
 """What the networks have in common that DSNet is compared with: the same input, and answers to the same questions."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from ..common.errors import RequestError
 from .packing import unpack
 from .sparse import Standardise
+
+BaselineMap = Literal["none", "patches", "attention"]
 
 
 class Fitted(nn.Module):
@@ -44,7 +46,7 @@ class Baseline(nn.Module):
         RequestError: ``thumbnail_stream`` is not what the subclass does.
     """
 
-    map_source = "none"
+    map_source: BaselineMap = "none"
     sees_thumbnail = False
 
     def __init__(

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ..common.option_words import Cam
 from .network import DSNet
 from .packing import unpack
 from .streams import EMBEDDING_BLOCKS
@@ -58,7 +59,7 @@ def _layer_cam(x: Tensor, gradient: Tensor, o: Tensor) -> Tensor:
     return (gradient.relu() * x).sum(dim=1)
 
 
-METHODS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+METHODS: dict[Cam, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "gradcam": _grad_cam,
     "gradcam++": _grad_cam_pp,
     "hirescam": _hires_cam,
@@ -68,7 +69,7 @@ METHODS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 
 
 def grad_cam(
-    network: DSNet, image: Tensor, class_index: int, *, layer: str = DEFAULT_LAYER, method: str = "gradcam"
+    network: DSNet, image: Tensor, class_index: int, *, layer: str = DEFAULT_LAYER, method: Cam = "gradcam"
 ) -> NDArray[np.float32]:
     """Make the map of one slide.
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ..common.errors import RequestError
 from ..common.option_table import checked
-from .baseline import Baseline
+from ..common.option_words import Cam, MapSource
+from .baseline import Baseline, BaselineMap
 from .grad_cam import DEFAULT_LAYER, LAYERS, grad_cam
 from .network import DSNet
 from .packing import unpack
@@ -18,7 +19,12 @@ from .segmentation import DSNetSegmentation
 Network = DSNet | DSNetSegmentation | Baseline
 """What train.yaml and its overlays train."""
 
-_TITLES = {"gradcam": "Grad-CAM", "gradcam++": "Grad-CAM++", "hirescam": "HiResCAM", "layercam": "LayerCAM"}
+_TITLES: dict[Cam, str] = {
+    "gradcam": "Grad-CAM",
+    "gradcam++": "Grad-CAM++",
+    "hirescam": "HiResCAM",
+    "layercam": "LayerCAM",
+}
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ LESION_MAP = MapKind("Lesion map", is_probability=True)
 PATCH_MAP = MapKind("Patch map", is_probability=True)
 ATTENTION_MAP = MapKind("Attention", is_probability=False)
 
-_OF_BASELINE = {"patches": PATCH_MAP, "attention": ATTENTION_MAP, "none": None}
+_OF_BASELINE: dict[BaselineMap, MapKind | None] = {"patches": PATCH_MAP, "attention": ATTENTION_MAP, "none": None}
 
 
 class HeatMap:
@@ -60,14 +66,12 @@ class HeatMap:
         RequestError: no such method, layer or source.
     """
 
-    def __init__(self, cam: str = "gradcam", layer: str = DEFAULT_LAYER, source: str = "auto") -> None:
-        checked("cam", cam)
-        checked("heat_map#source", source)
+    def __init__(self, cam: Cam = "gradcam", layer: str = DEFAULT_LAYER, source: MapSource = "auto") -> None:
+        self.cam: Cam = checked("cam", cam)
+        self.source: MapSource = checked("heat_map#source", source)
         if layer not in LAYERS:
             raise RequestError(f"heat_map#layer {layer!r}: expected one of {', '.join(LAYERS)}")
-        self.cam = cam
         self.layer = layer
-        self.source = source
 
     def __call__(self, network: Network, image: Tensor, class_index: int) -> NDArray[np.float32]:
         """Return the map (H, W) of one slide, from 0 to 1 and 0 where no patch was observed; zeros where the network has none.

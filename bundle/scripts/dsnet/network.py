@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..common.errors import RequestError
+from ..common.option_table import checked
+from ..common.option_words import Head
 from .decoder import PatchDecoder
 from .pooling import GatedAttention, attention_mean, top_mean
 from .sparse import LEAKY_SLOPE, SparseUnit, sparse_max, sparse_mean
@@ -13,7 +14,6 @@ from .streams import STREAM_CHANNELS, DualStream
 
 HEAD_CHANNELS = 640
 HIDDEN_FEATURES = 128
-HEADS = ("slide", "patch")
 
 
 class DSNet(DualStream):
@@ -32,7 +32,7 @@ class DSNet(DualStream):
 
     Args:
         num_classes: classes of the slide label.
-        head: one of `HEADS`.
+        head: "slide" or "patch".
         top_share: share of a slide's observed patches whose logits are averaged.
         attention_branch: whether gated attention over V's patches takes part.
         dropout: share of a patch's features that are left out in training, before both decisions.
@@ -48,16 +48,14 @@ class DSNet(DualStream):
         self,
         num_classes: int = 2,
         *,
-        head: str = "slide",
+        head: Head = "slide",
         top_share: float = 0.02,
         attention_branch: bool = True,
         dropout: float = 0.0,
         **options: Any,
     ) -> None:
-        if head not in HEADS or not 0 < top_share <= 1:
-            raise RequestError(
-                f"network_def: head {head!r}, top_share {top_share}; expected one of {', '.join(HEADS)}, and a share over 0 to 1"
-            )
+        checked("head", head)
+        checked("top_share", top_share)
         super().__init__(num_classes, **options, keeps_skips=head == "patch")
         self.arguments["head"] = head
         self.top_share = top_share

@@ -17,6 +17,7 @@ from PIL import Image
 
 from ..common.apart import Apart
 from ..common.errors import SlideError
+from ..common.option_words import Backend, BackendChoice, words
 from ..slides.geometry import plan_reading
 from ..slides.opening import AS_USUAL, BACKENDS, Reading, open_slide
 from ..slides.reader import SlideReader
@@ -176,7 +177,7 @@ def _formats() -> Iterator[tuple[str, str]]:
 
 def _readers_of(path: Path) -> str:
     """Name the backends that read a sample, the one that serves it first."""
-    levels = {backend: _levels_read(path, backend) for backend in (*BACKENDS, "auto")}
+    levels = {backend: _levels_read(path, backend) for backend in words(BackendChoice)}
     serving = _serving(path) if levels["auto"] else None
     if serving is None:
         return "nothing: convert it to a tiled pyramidal TIFF"
@@ -190,17 +191,17 @@ def _readers_of(path: Path) -> str:
     return f"{serving} on {_devices(path, serving)}{note}" + (f"; also {', '.join(others)}" if others else "")
 
 
-def _serving(path: Path) -> str:
+def _serving(path: Path) -> Backend:
     with open_slide(path) as reader:
         return reader.backend
 
 
-def _devices(path: Path, backend: str) -> str:
+def _devices(path: Path, backend: BackendChoice) -> str:
     on_gpu = backend == "cucim" and torch.cuda.is_available() and _levels_read(path, backend, device="cuda")
     return "CPU, and on CUDA with --reading#device cuda" if on_gpu else "CPU"
 
 
-def _levels_read(path: Path, backend: str, *, device: str = "cpu") -> int:
+def _levels_read(path: Path, backend: BackendChoice, *, device: str = "cpu") -> int:
     """Levels that a backend gives with the sample's pixels, about; 0 where it refuses the file or gives others."""
     try:
         with open_slide(path, Reading(backend=backend, device=device)) as reader:

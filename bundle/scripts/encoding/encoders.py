@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..common.boundary import file_boundary
 from ..common.errors import RequestError
+from ..common.option_words import Strategy
 from ..scae.network import SCAE
 
 
@@ -25,7 +26,7 @@ class PatchEncoder(Protocol):
         ...
 
 
-def scae_name(strategy: str) -> str:
+def scae_name(strategy: Strategy) -> str:
     """Name that an embedding records of its S-CAE: "separated", "foreground" and "background" have the same weights."""
     return "SCAEEncoder" if strategy == "separated" else f"SCAEEncoder-{strategy}"
 
@@ -43,7 +44,7 @@ class SCAEEncoder(nn.Module):
 
     input_px = SCAE.input_px
 
-    def __init__(self, weights: str | Path, strategy: str = "separated") -> None:
+    def __init__(self, weights: str | Path, strategy: Strategy = "separated") -> None:
         super().__init__()
         self.scae = SCAE(strategy=strategy)
         self.scae.load_state_dict(read_weights(weights, network=self.scae, made_by="train_scae.yaml"))

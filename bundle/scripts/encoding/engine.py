@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from ..common.option_words import Precision
 from ..common.process import compute_with
 from ..slides.geometry import resize_patches
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 CUDA_STREAMS = 2
 """Calls at once on a GPU: while one batch is computed, the next is copied."""
 
@@ -55,7 +56,7 @@ class TorchEngine:
 
     name = "torch"
 
-    def __init__(self, network: nn.Module, *, precision: str = "float32") -> None:
+    def __init__(self, network: nn.Module, *, precision: Precision = "float32") -> None:
         self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._dtype = DTYPES[precision]
         self._input_px = int(network.input_px)  # type: ignore[arg-type]
@@ -81,7 +82,7 @@ class CudaEngine:
     name = "torch"
     streams = CUDA_STREAMS
 
-    def __init__(self, network: nn.Module, *, device: torch.device, precision: str = "float32") -> None:
+    def __init__(self, network: nn.Module, *, device: torch.device, precision: Precision = "float32") -> None:
         self._network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._device = device
         self._dtype = DTYPES[precision]

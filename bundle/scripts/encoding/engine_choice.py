@@ -5,11 +5,12 @@ from torch import nn
 
 from ..common.errors import RequestError
 from ..common.option_table import checked
+from ..common.option_words import Engine, Precision
 from .engine import CudaEngine, PatchEngine, TorchEngine, fold_batch_norm
 
 
 def make_engine(
-    network: nn.Module, *, device: torch.device, engine: str = "auto", precision: str = "float32"
+    network: nn.Module, *, device: torch.device, engine: Engine = "auto", precision: Precision = "float32"
 ) -> PatchEngine:
     """Choose and build the engine of a patch encoder.
 

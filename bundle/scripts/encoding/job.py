@@ -18,6 +18,7 @@ from ..common.boundary import slide_boundary
 from ..common.errors import NoTissueError, SlideError
 from ..common.files import remove_partial, writing_to
 from ..common.journal import is_our_hdf5
+from ..common.option_words import Engine
 from ..slides.opening import Reading, open_slide, require_file
 from ..slides.table import SlideRow
 from .embed import embed_slide
@@ -48,6 +49,11 @@ class ManifestRow:
     output: str = ""
     error: str = ""
     header: EmbeddingHeader | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def has_embedding(self) -> bool:
+        """Whether there is a current file of this slide."""
+        return self.status in ("done", "skipped")
 
     def cells(self) -> dict[str, object]:
         """The row as it stands in ``manifest.csv``."""
@@ -80,7 +86,7 @@ class EncodingJob:
     encoder_def: Callable[[], nn.Module]
     device: torch.device | str = "cpu"
     batch_size: int = 64
-    engine: str = "torch"
+    engine: Engine = "torch"
     resume: bool = True
     reading: Reading = field(default_factory=Reading)
     settings: EncodingSettings = field(default_factory=EncodingSettings)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ..common.option_words import Engine, Precision
 from .engine_choice import make_engine
 from .pipeline import map_ahead
 
@@ -34,8 +35,8 @@ class NamedEncoder:
         *,
         device: torch.device,
         batch_size: int = 64,
-        engine: str = "torch",
-        precision: str = "float32",
+        engine: Engine = "torch",
+        precision: Precision = "float32",
     ) -> None:
         self.network = network
         self.batch_size = batch_size

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ..common.option_words import Precision
 from ..common.process import compute_with
 from .engine import network_input
 
@@ -24,7 +25,7 @@ class OpenVINOEngine:
 
     name = "openvino"
 
-    def __init__(self, network: nn.Module, *, precision: str = "float32") -> None:
+    def __init__(self, network: nn.Module, *, precision: Precision = "float32") -> None:
         self.streams = torch.get_num_threads()
         self._input_px = int(network.input_px)  # type: ignore[arg-type]
         example = torch.zeros(2, 3, self._input_px, self._input_px)

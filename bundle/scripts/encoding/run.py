@@ -9,13 +9,14 @@ from typing import Protocol
 from ..common.errors import RequestError, SlideError
 from ..common.files import write_csv, writing_to
 from ..common.option_table import checked
+from ..common.option_words import words
 from ..common.outputs import HeldOutputs
 from ..common.progress import track
 from ..slides.slide_ids import known_ids
 from ..slides.table import SlideRow, copy_table, read_slides
 from .embedding_file import embedding_file
 from .existing import request_of, require_same_origin, rows_before
-from .job import COLUMNS, EncodingJob, ManifestRow
+from .job import COLUMNS, EncodingJob, ManifestRow, Status
 from .named_encoder import identity_of
 from .plan import plan_encoding
 
@@ -128,7 +129,7 @@ def _kept_in_manifest(
         known = [entry.cells() for entry in ordered()]
         write_csv(manifest, COLUMNS, [*known, *({name: row.get(name) for name in COLUMNS} for row in others)])
     found = Counter(entry.status for entry in entries.values())
-    _LOGGER.info("encoding: %s", ", ".join(f"{found[name]} {name}" for name in ("done", "skipped", "empty", "failed")))
+    _LOGGER.info("encoding: %s", ", ".join(f"{found[name]} {name}" for name in words(Status)))
     if found["empty"] and found["empty"] == len(entries):
         _LOGGER.warning("no slide holds tissue, so there is no embedding: %s says why", manifest)
     headers = [entry.header for entry in entries.values() if entry.header is not None]

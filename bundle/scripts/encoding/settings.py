@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from ..common.option_table import checked
+from ..common.option_words import Precision, ReadLevel, TissueMethod
 from ..common.version import BUNDLE_VERSION
 from ..slides.companions import companions_of
 from ..slides.geometry import PATCH_UM
@@ -34,11 +35,11 @@ class EncodingSettings:
     """
 
     patch_um: float = PATCH_UM
-    read_level: str | int = "auto"
-    tissue_method: str = "rle"
+    read_level: ReadLevel = "auto"
+    tissue_method: TissueMethod = "rle"
     drop_pen: bool = True
     thumbnail_levels: int = 3
-    precision: str = "float32"
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
         for setting in fields(self):

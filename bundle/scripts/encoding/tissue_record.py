@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..common.hdf5 import dataset_of
+from ..common.option_table import OPTIONS
+from ..common.option_words import TissueMethod
 from ..tissue.threshold import TissueMask
 
 
@@ -24,7 +26,7 @@ class TissueRecord:
 
     scores: NDArray[np.float32]
     pen: int
-    method: str
+    method: TissueMethod
     threshold: float
     glass_threshold: float
 
@@ -53,7 +55,7 @@ def read_tissue(file: h5py.File) -> TissueRecord | None:
     return TissueRecord(
         scores=dataset_of(group, "scores")[()],
         pen=int(attributes.get("pen", 0)),
-        method=str(attributes["method"]),
+        method=OPTIONS["tissue_method"].read(attributes["method"]),
         threshold=float(attributes["threshold"]),
         glass_threshold=float(attributes["glass_threshold"]),
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from ..common.boundary import file_boundary, slide_boundary
 from ..common.errors import RequestError, SlideError
 from ..common.files import relative_to, write_csv
+from ..common.option_words import Split
 from ..common.pseudonyms import NOT_TOLD, Names
 from ..encoding.embedding_file import UNKNOWN, header_of
 from ..encoding.job import COLUMNS, EncodingJob, ManifestRow
@@ -43,7 +44,7 @@ class InferenceSet:
         card: ModelCard,
         *,
         model: str | Path,
-        split: str | None = None,
+        split: Split | None = None,
     ) -> None:
         self.slides = slides
         self.encoding = encoding
@@ -84,7 +85,7 @@ class InferenceSet:
             self.manifest = encode_slides(
                 self.slides, self.encoding, keep_table=False, dry_run=dry_run, replace=replace, elsewhere=elsewhere
             )
-            usable = {entry.slide_id for entry in self.manifest if entry.status in ("done", "skipped")}
+            usable = {entry.slide_id for entry in self.manifest if entry.has_embedding}
             rows = [row for row in rows if row.slide_id in usable]
         empty = _empty_slides(self.folder / "manifest.csv") if self.slides is None else {}
         for row in rows:
@@ -251,7 +252,7 @@ def _without_names(row: ManifestRow, names: Names) -> ManifestRow:
     return replace(row, slide_id=names.slide(row.slide_id), slide="", output="", error=NOT_TOLD if row.error else "")
 
 
-def listed_slides(slides: str | None, dataset_dir: str | Path, split: str | None = None) -> list[SlideRow]:
+def listed_slides(slides: str | None, dataset_dir: str | Path, split: Split | None = None) -> list[SlideRow]:
     """List the slides of a request; without ``slides`` those of the table beside the embeddings, or the embeddings themselves.
 
     Raises:

@@ -13,6 +13,7 @@ from PIL import Image
 from ..common.boundary import slide_boundary
 from ..common.errors import RequestError, SlideError
 from ..common.option_table import checked
+from ..common.option_words import Split
 from ..encoding.embedding_file import read_embedding
 from ..encoding.store import Embedding
 from ..evaluation.metrics import predicted_classes
@@ -55,7 +56,7 @@ def read_mapped_slides(
     *,
     slides: str | Path | None = None,
     masks: str | Path | None = None,
-    split: str | None = None,
+    split: Split | None = None,
     mask_px: int | None = None,
     lesion_from: int = 1,
 ) -> list[MappedSlide]:

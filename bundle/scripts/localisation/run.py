@@ -10,16 +10,16 @@ import numpy as np
 from monai.metrics import compute_froc_curve_data, compute_froc_score
 from numpy.typing import NDArray
 
-from ..common.errors import RequestError
 from ..common.files import write_csv, write_json
 from ..common.markdown import number
-from ..common.option_table import checked
+from ..common.option_table import OF_STAGE, checked
+from ..common.option_words import MapValues
 from ..common.outputs import HeldOutputs
 from ..evaluation.bootstrap import drawn_from, resample_weights
 from ..evaluation.interval import Bootstrap, Drawn, Estimate, estimate
 from .inputs import read_mapped_slides
 from .plot import write_froc_plot
-from .scores import MAP_KINDS, SlideScores, score_slide
+from .scores import SlideScores, score_slide
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def localise(
     dataset_dir: str | Path,
     output_dir: str | Path,
     *,
-    kind: str = "cam",
+    kind: MapValues = "cam",
     threshold: float = 0.5,
     lowest: float = 0.05,
     nms_cells: int = 5,
@@ -109,7 +109,7 @@ def localise(
         predictions_dir: output folder of inference.
         dataset_dir: its embeddings.
         output_dir: folder of the files.
-        kind: what the maps are, one of `MAP_KINDS`, see :class:`.scores.SlideScores`.
+        kind: what the maps are, see :class:`.scores.SlideScores`.
         threshold: a cell with at least this score is called lesion, and a detection with it counts for the lesion hit rate.
         lowest: lowest score of a detection of the FROC curve.
         nms_cells: side of the box that a detection clears of others, in cells.
@@ -125,8 +125,7 @@ def localise(
         RequestError: an option is none, or see there and :class:`..common.outputs.HeldOutputs`.
         SlideError: see there.
     """
-    if kind not in MAP_KINDS:
-        raise RequestError(f"map {kind!r}: expected one of {', '.join(MAP_KINDS)}")
+    checked("map", kind, OF_STAGE["localising"]["map"])
     for name, value in (("threshold", threshold), ("lowest", lowest), ("nms_cells", nms_cells)):
         checked(name, value)
     output = Path(output_dir)

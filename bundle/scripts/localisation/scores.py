@@ -12,9 +12,8 @@ from scipy import ndimage
 from skimage.measure import label
 from sklearn.metrics import roc_auc_score
 
+from ..common.option_words import MapValues
 from .inputs import MappedSlide
-
-MAP_KINDS = ("cam", "probability")
 
 
 @dataclass(frozen=True)
@@ -87,8 +86,8 @@ class SlideScores:
         return 2 * int((called & self.slide.lesion).sum()), int(called.sum() + self.slide.lesion.sum())
 
 
-def score_slide(slide: MappedSlide, *, kind: str, threshold: float, lowest: float, nms_cells: int) -> SlideScores:
-    """Score one slide whose map is of ``kind``, one of `MAP_KINDS`."""
+def score_slide(slide: MappedSlide, *, kind: MapValues, threshold: float, lowest: float, nms_cells: int) -> SlideScores:
+    """Score one slide whose map is of ``kind``."""
     weight = slide.probability if kind == "cam" else 1.0
     score = (slide.heat * weight * slide.observed).astype(np.float32)
     return SlideScores(slide, score, threshold=threshold, lowest=lowest, nms_cells=nms_cells)

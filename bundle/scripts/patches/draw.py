@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..common.option_table import checked
+from ..common.option_words import ReadLevel, Split
 from ..slides.geometry import PATCH_PX, PATCH_UM, plan_reading, resize_patches
 from ..slides.opening import AS_USUAL, Reading, open_slide
 from ..slides.spoiled import recorded
@@ -43,12 +44,12 @@ class DrawRules:
     """
 
     slides_per_class: int = 20
-    splits: Sequence[str] = ("train",)
+    splits: Sequence[Split] = ("train",)
     patches_per_slide: int = 600
     rich_share: float = 0.9
     patch_um: float = PATCH_UM
     drop_pen: bool = True
-    read_level: str | int = "highest"
+    read_level: ReadLevel = "highest"
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -15,6 +15,7 @@ import torch
 from ..common.apart import Apart
 from ..common.errors import RequestError, SlideError
 from ..common.files import write_csv, writing_to
+from ..common.option_words import Split, words
 from ..common.outputs import HeldOutputs
 from ..common.progress import track
 from ..common.version import BUNDLE_VERSION
@@ -28,7 +29,6 @@ from .store import patch_writer
 COLUMNS = ("slide_id", "slide", "status", "patches", "rich", "candidates", "error")
 PATCHES, CONTACT_SHEET, COUNTS = "patches.h5", "contact_sheet.png", "counts.csv"
 _LOGGER = logging.getLogger(__name__)
-
 
 Status = Literal["done", "short", "empty", "failed"]
 
@@ -103,9 +103,7 @@ def sample_slides(
         HeldOutputs(output, "sampling", request, writes=(PATCHES, CONTACT_SHEET, COUNTS), replace=replace),
     ):
         counts = _sample_all(rows, output, attributes, rules, reading)
-    by_status = [
-        f"{sum(e.status == status for e in counts)} {status}" for status in ("done", "short", "empty", "failed")
-    ]
+    by_status = [f"{sum(e.status == status for e in counts)} {status}" for status in words(Status)]
     total, rich = sum(entry.patches for entry in counts), sum(entry.rich for entry in counts)
     _LOGGER.info("sampling: %d patches, %d of them nucleus-rich; slides: %s", total, rich, ", ".join(by_status))
     _warn_of_pale_slides(counts, rules.rich_share, output / COUNTS)
@@ -183,7 +181,7 @@ def choose_slides(rows: Sequence[SlideRow], *, slides_per_class: int, seed: int)
     return [row for row in rows if row.slide_id in chosen]
 
 
-def _of_splits(rows: list[SlideRow], splits: Sequence[str], slides: str | Path) -> list[SlideRow]:
+def _of_splits(rows: list[SlideRow], splits: Sequence[Split], slides: str | Path) -> list[SlideRow]:
     """Keep the slides of some splits; all where no slide names a split."""
     if not any(row.split for row in rows):
         return rows

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..common.apart import Apart
 from ..common.errors import RequestError, SlideError
 from ..common.files import atomic_path, write_csv, writing_to
+from ..common.option_words import TissueMethod
 from ..common.outputs import HeldOutputs
 from ..common.progress import track
 from ..encoding.thumbnail import build_thumbnail
@@ -28,7 +29,7 @@ from ..tissue.threshold import TissueMask
 SIDE_PX = 800
 PANEL_IN = 4.0
 DPI = 150
-NAMES = {"otsu": "Otsu on the intensity", "rle": "run lengths"}
+NAMES: dict[TissueMethod, str] = {"otsu": "Otsu on the intensity", "rle": "run lengths"}
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class MaskRow:
     """One method on one slide: a row of ``masks.csv``; ``status`` is done, empty or failed."""
 
     slide_id: str
-    method: str
+    method: TissueMethod
     status: Literal["done", "empty", "failed"]
     patches: int = 0
     kept: int = 0
@@ -102,7 +103,7 @@ def compare_masks(
 
 def _look(
     patch_um: float, reading: Reading, slide: SlideRow
-) -> tuple[NDArray[np.uint8], PatchGrid, dict[str, TissueMask]]:
+) -> tuple[NDArray[np.uint8], PatchGrid, dict[TissueMethod, TissueMask]]:
     """The slide's pixels, its grid, and its mask by each method."""
     with open_slide(slide.path, reading) as reader:
         grid = plan_reading(reader, patch_um=patch_um, read_level="highest", mpp=slide.mpp).grid
@@ -113,7 +114,7 @@ def _look(
     return pixels, grid, {method: tissue_mask(scores, method=method) for method in NAMES}
 
 
-def _rows_of(slide: SlideRow, masks: dict[str, TissueMask]) -> list[MaskRow]:
+def _rows_of(slide: SlideRow, masks: dict[TissueMethod, TissueMask]) -> list[MaskRow]:
     return [
         MaskRow(
             slide_id=slide.slide_id,
@@ -129,7 +130,7 @@ def _rows_of(slide: SlideRow, masks: dict[str, TissueMask]) -> list[MaskRow]:
     ]
 
 
-def _draw(path: Path, pixels: NDArray[np.uint8], grid: PatchGrid, masks: dict[str, TissueMask]) -> None:
+def _draw(path: Path, pixels: NDArray[np.uint8], grid: PatchGrid, masks: dict[TissueMethod, TissueMask]) -> None:
     """Draw the slide and what each mask keeps of it, the rest black as in the paper."""
     rows, columns = grid.shape_yx
     height = PANEL_IN * min(2.0, rows / columns)

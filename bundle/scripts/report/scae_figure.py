@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from ..common.files import atomic_path, sha256_of
 from ..common.option_table import checked
+from ..common.option_words import Strategy
 from ..common.outputs import HeldOutputs
 from ..encoding.encoders import SCAEEncoder
 from ..patches.store import open_patches, whole_patches
@@ -26,7 +27,7 @@ def write_scae_panels(
     output_dir: str | Path,
     *,
     encoder: str | Path,
-    strategy: str = "separated",
+    strategy: Strategy = "separated",
     patches: int = 6,
     device: torch.device | str = "cpu",
     replace: bool = False,

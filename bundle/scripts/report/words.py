@@ -3,14 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..common.option_words import TissueMethod
 from ..dsnet.heat_map import GRAD_CAM, LESION_MAP, PATCH_MAP, MapKind
 from ..evaluation.calibration import ReliabilityBin
 from ..evaluation.interval import Estimate
+from ..training.model_card import ThresholdFrom
 from .performance import Performance
 from .results import Inference, SlideResult
 
-METHODS = {"rle": "run lengths (rle)", "otsu": "Otsu's method on the mean intensity"}
-THRESHOLD_FROM = {
+METHODS: dict[TissueMethod, str] = {"rle": "run lengths (rle)", "otsu": "Otsu's method on the mean intensity"}
+THRESHOLD_FROM: dict[ThresholdFrom | None, str] = {
     "val": "chosen on the validation slides (highest Youden's J)",
     "default": "the default, because no threshold parted the validation slides better than chance",
     None: "the default",

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..common.option_table import checked
+from ..common.option_words import Strategy
 from .crosswise import CrosswiseMask
 
 PATCH_PX = 112
@@ -95,13 +96,13 @@ class SCAE(nn.Module):
     def __init__(
         self,
         *,
-        strategy: str = "separated",
+        strategy: Strategy = "separated",
         sparsity_rate: float = 90.0,
         momentum: float = 0.9,
         sharpness: float = 20.0,
     ) -> None:
         super().__init__()
-        self.strategy: str = checked("strategy", strategy)
+        self.strategy: Strategy = checked("strategy", strategy)
         self.trunk = nn.Sequential(
             *_unit(3, 32, 5, stride=2), Bottleneck(32, 64, stride=2), Bottleneck(64, 128), Bottleneck(128, 128)
         )

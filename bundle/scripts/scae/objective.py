@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..common.option_table import checked
+from ..common.option_words import Objective
 from .network import SCAE, Decomposition
 from .views import optical_density
 
@@ -27,7 +28,7 @@ class Recipe(NamedTuple):
 
 
 def make_recipe(
-    objective: str,
+    objective: Objective,
     *,
     channels: int,
     views: Callable[[Tensor], Tensor],

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from ..common.errors import RequestError, SlideError
+from ..common.option_words import ReadLevel
 from .reader import SlideReader
 
 PATCH_UM = 64.0
@@ -86,7 +87,7 @@ def plan_reading(
     *,
     patch_um: float = PATCH_UM,
     patch_px: int = PATCH_PX,
-    read_level: str | int = "auto",
+    read_level: ReadLevel = "auto",
     mpp: float | None = None,
 ) -> ReadPlan:
     """Lay the patch grid over a slide and choose the level to read from.
@@ -170,7 +171,7 @@ def _resolution_um(reader: SlideReader, mpp: float | None) -> tuple[float, float
     return mpp_x, mpp_y
 
 
-def _choose_level(reader: SlideReader, sides_px: list[int], *, patch_px: int, read_level: str | int) -> int:
+def _choose_level(reader: SlideReader, sides_px: list[int], *, patch_px: int, read_level: ReadLevel) -> int:
     """Return the level to read from; ``sides_px`` holds the side of a patch at every level."""
     if isinstance(read_level, int):
         if not 0 <= read_level < len(sides_px):

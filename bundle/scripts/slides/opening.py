@@ -9,11 +9,12 @@ from ..common.apart import DECODE_TIMEOUT_S
 from ..common.errors import SlideError
 from ..common.names import printable
 from ..common.option_table import checked
+from ..common.option_words import Backend, BackendChoice, UnreadableTiles, words
 from ..common.watch import reading
 from .reader import SlideReader
 from .tiff_slide import TiffSlide, examine_tiff
 
-BACKENDS = ("cucim", "openslide", "tifffile")
+BACKENDS: tuple[Backend, ...] = words(Backend)
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -34,10 +35,10 @@ class Reading:
         RequestError: A value is of another type, or lies outside its range.
     """
 
-    backend: str = "auto"
+    backend: BackendChoice = "auto"
     num_workers: int = 0
     device: str = "cpu"
-    unreadable_tiles: str = "fail"
+    unreadable_tiles: UnreadableTiles = "fail"
     timeout_s: float = DECODE_TIMEOUT_S
 
     def __post_init__(self) -> None:
@@ -101,7 +102,7 @@ def require_file(path: Path) -> None:
         raise SlideError(f"{path}: {what}: correct the path or put the slide there")
 
 
-def _openers(tiff: TiffSlide | None, how: Reading) -> dict[str, Callable[[Path], SlideReader]]:
+def _openers(tiff: TiffSlide | None, how: Reading) -> dict[Backend, Callable[[Path], SlideReader]]:
     """Return what opens a slide with each backend; their native libraries are imported only when a slide is opened."""
 
     def cucim(path: Path) -> SlideReader:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..common.errors import SlideError
+from ..common.option_words import Backend
 from ..common.watch import reading
 from .damage import DamagedTiles, Region
 from .sweep import WHITE, sweep
@@ -40,7 +41,7 @@ class SlideReader(abc.ABC):
             listed in ``unreadable_regions``.
     """
 
-    backend: str
+    backend: Backend
 
     def __init__(
         self,

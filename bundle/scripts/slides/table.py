@@ -9,12 +9,13 @@ from pathlib import Path
 from ..common.errors import RequestError
 from ..common.files import relative_to, write_csv
 from ..common.names import require_plain_name
+from ..common.option_words import Split, words
 from .columns import COLUMNS, require_slide_columns
 from .labels import parse_word, require_one_spelling, sorted_words
 from .search import SLIDE_SUFFIXES, find_slides
 from .slide_ids import NOTHING_KNOWN, KnownIds, distinct_ids, stem_of
 
-SPLITS = ("train", "val", "test")
+SPLITS: tuple[Split, ...] = words(Split)
 TABLE_SUFFIXES = frozenset({".tsv", ".tab", ".txt", ".xls", ".xlsx", ".ods"})
 """Of tables that are no CSV."""
 
@@ -37,7 +38,7 @@ class SlideRow:
     path: Path
     label: str | None = None
     patient: str | None = None
-    split: str | None = None
+    split: Split | None = None
     mpp: float | None = None
     extra: dict[str, str] = field(default_factory=dict)
 
@@ -238,9 +239,11 @@ def parse_row(cells: dict[str, str], folder: Path, where: str) -> SlideRow:
             raise RequestError(f"{where}: the column {name} holds a NUL, expected text: save the table anew")
     if not values["slide"]:
         raise RequestError(f"{where}: the column slide is empty, expected a path: fill it or remove the line")
-    split = values.get("split") or None
-    if split is not None and split not in SPLITS:
-        raise RequestError(f"{where}: split {split!r}, expected one of {', '.join(SPLITS)} or nothing: correct it")
+    split = next((one for one in SPLITS if one == values.get("split")), None)
+    if split is None and values.get("split"):
+        raise RequestError(
+            f"{where}: split {values['split']!r}, expected one of {', '.join(SPLITS)} or nothing: correct it"
+        )
     slide_id = values.get("slide_id", "")
     return SlideRow(
         slide_id=require_plain_name(slide_id, where) if slide_id else "",

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..common.errors import SlideError
+from ..common.option_words import Backend
 from .ome_metadata import is_ome, read_ome
 from .tiff_directories import read_directories
 from .tiff_levels import TiffLevel, ome_pyramid, plain_pyramid
@@ -51,7 +52,7 @@ class TiffSlide:
     levels: tuple[TiffLevel, ...]
     mpp_xy: tuple[float, float] | None
     tiles: TileTable | None
-    readers: tuple[str, ...]
+    readers: tuple[Backend, ...]
     reason: str
     is_padded: bool = False
     vendor: str | None = None
@@ -185,7 +186,7 @@ def _require_readable(page: TiffPage, *, single: bool) -> None:
 
 def _readers(
     directories: TiffDirectories, levels: tuple[TiffLevel, ...], tiles: TileTable
-) -> tuple[tuple[str, ...], str]:
+) -> tuple[tuple[Backend, ...], str]:
     """Name who may read these levels, and why others may not."""
     pages = [level.page for level in levels]
     compressions = {page.compression for page in pages}
@@ -207,7 +208,7 @@ def _readers(
         return ("tifffile",), "JPEG 2000 as Aperio writes it, but no Aperio file"
     # OpenSlide comes last, since it goes on behind what libjpeg warns of; but tifffile would not convert the colours of one
     # compression
-    others = ("openslide",) if _APERIO_YCBCR in compressions else ("tifffile", "openslide")
+    others: tuple[Backend, ...] = ("openslide",) if _APERIO_YCBCR in compressions else ("tifffile", "openslide")
     if any(page.compression not in _SAFE_BESIDE or page.predictor not in (1, 2) for page in directories.all_pages()):
         return others, "with a page whose compression would end the process in cuCIM"
     if not is_philips(directories.pages[0]) and any((page.counts == 0).any() for page in pages):

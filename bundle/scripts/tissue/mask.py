@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from ..common.errors import RequestError
 from ..common.option_table import checked
+from ..common.option_words import TissueMethod
 from ..slides.geometry import PATCH_UM, PatchGrid
 from ..slides.reader import SlideReader
 from .pen import INK_SHARE, pen_colour_scores
@@ -32,7 +33,7 @@ def find_tissue(
     reader: SlideReader,
     grid: PatchGrid,
     *,
-    method: str = "rle",
+    method: TissueMethod = "rle",
     patch_um: float = PATCH_UM,
     drop_pen: bool = True,
     min_speck_patches: int = 3,
@@ -72,7 +73,7 @@ def score_functions(*, drop_pen: bool = True) -> dict[str, Score]:
 
 
 def tissue_mask(
-    by_name: Mapping[str, NDArray[np.float32]], *, method: str = "rle", min_speck_patches: int = 3
+    by_name: Mapping[str, NDArray[np.float32]], *, method: TissueMethod = "rle", min_speck_patches: int = 3
 ) -> TissueMask:
     """Part tissue from everything else on the scores (rows, cols) of a slide, named as in :func:`score_functions`.
 
@@ -111,7 +112,7 @@ def tissue_mask(
     )
 
 
-def _thresholds(scores: NDArray[np.float32], method: str) -> tuple[float, float]:
+def _thresholds(scores: NDArray[np.float32], method: TissueMethod) -> tuple[float, float]:
     """Return where the glass ends and where tissue begins."""
     if scores.size == 0:
         return float("inf"), float("inf")

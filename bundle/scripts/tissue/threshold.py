@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import label
 from skimage.filters import threshold_otsu
 
+from ..common.option_words import TissueMethod
+
 GLASS_RANGE = (0.02, 0.2)
 """Bounds of the run-length score that ends the glass: real glass stays under the upper one, tissue over it."""
 
@@ -54,7 +56,7 @@ class TissueMask:
     glass_threshold: float
     histogram_counts: NDArray[np.int64]
     histogram_edges: NDArray[np.float64]
-    method: str
+    method: TissueMethod
     reason: str
     unjudged: int = 0
 

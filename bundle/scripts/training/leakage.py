@@ -1,13 +1,14 @@
 """A slide that is on both sides of a split, under whatever name, is refused."""
 
 from ..common.errors import RequestError
+from ..common.option_words import Split
 from ..encoding.embedding_file import header_of
 from ..slides.table import SlideRow
 from .model_card import ModelCard
 from .table import EmbeddingTable
 
 
-def fingerprints(table: EmbeddingTable, split: str) -> list[str]:
+def fingerprints(table: EmbeddingTable, split: Split) -> list[str]:
     """Fingerprints of the slides of a split, sorted."""
     return sorted(header_of(table.path_of(row)).fingerprint for row in table.rows if row.split == split)
 

@@ -14,6 +14,7 @@ from monai.transforms import MapTransform
 from torch import Tensor, nn
 
 from ..common.errors import RequestError
+from ..common.option_words import Split
 from ..encoding.embedding_file import embedding_file
 from ..slides.lesion_mask import find_masks, lesion_cells
 from .batches import OBSERVED
@@ -56,7 +57,7 @@ class LesionTargets:
         self.mask_px = mask_px
         self.lesion_from = lesion_from
 
-    def items(self, split: str) -> list[LesionItem]:
+    def items(self, split: Split) -> list[LesionItem]:
         """Items of :meth:`.table.EmbeddingTable.items` with a target each, and ``mask``, the path of their mask or "".
 
         Raises:

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..common.errors import RequestError
 from ..common.json_files import NONE, NUMBER, Kind, require_fields
+from ..common.option_words import words
 from ..dsnet.network import DSNet
 
 FORMAT = "dsnet-model/1"
@@ -34,8 +35,8 @@ _LATER_FIELDS: dict[str, Kind] = {
     "intended_use": str,
 }
 """A card written before these were thought of has none."""
-THRESHOLD_FROM = ("val", "default", None)
-"""Where a threshold comes from: the validation slides, 0.5 where none parted them, or not known."""
+ThresholdFrom = Literal["val", "default"]
+"""Where a threshold comes from: the validation slides, or 0.5 where none parted them."""
 
 _UNSAID = ("weights_sha256", "validation", "training", "seen", "versions", "intended_use")
 
@@ -64,7 +65,7 @@ class ModelCard:
 
     class_names: tuple[str, ...]
     threshold: float | None
-    threshold_from: str | None
+    threshold_from: ThresholdFrom | None
     temperature: float = 1.0
     temperature_from: str | None = None
     encoder: str | None
@@ -112,7 +113,7 @@ class ModelCard:
             raise RequestError(
                 f"{path}: classes {str(names)[:60]} and temperature {known.get('temperature', 1)}, expected {EXPECTED}"
             )
-        if known["threshold_from"] not in THRESHOLD_FROM:
+        if known["threshold_from"] not in (None, *words(ThresholdFrom)):
             raise RequestError(f"{path}: threshold_from {known['threshold_from']!r}, expected {EXPECTED}")
         if span is not None and (len(span) != 2 or not all(isinstance(end, int) for end in span)):
             raise RequestError(f"{path}: channels {str(span)[:60]}, expected {EXPECTED}")

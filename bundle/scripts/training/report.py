@@ -7,6 +7,7 @@ from pathlib import Path
 from ..common.figure_words import shortened
 from ..common.files import write_json
 from ..common.markdown import write_markdown
+from ..common.option_words import Split
 from ..common.pseudonyms import AS_THEY_ARE, Names
 from ..common.ranks import is_first
 from ..evaluation.bootstrap import Run, evaluate, resampled_metrics
@@ -34,7 +35,7 @@ def write_evaluation(
     card: ModelCard,
     output_dir: str | Path,
     *,
-    split: str = "test",
+    split: Split = "test",
     seed: int = 0,
     names: Names = AS_THEY_ARE,
 ) -> Metrics | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import RequestError, SlideError
+from ..common.option_words import Split
 from ..encoding.embedding_file import UNKNOWN, EmbeddingHeader, embedding_file, header_of
 from ..encoding.store import require_observed
 from ..encoding.thumbnail import DEFAULT_LEVELS
@@ -87,7 +88,7 @@ class EmbeddingTable:
         """Embedding file of a slide."""
         return self.folder / f"{row.slide_id}.h5"
 
-    def items(self, split: str | None = None, *, labelled: bool = True) -> list[SlideItem]:
+    def items(self, split: Split | None = None, *, labelled: bool = True) -> list[SlideItem]:
         """List the slides of a split (None: all) as items for a dataset, in the table's order.
 
         Args:
@@ -119,7 +120,7 @@ class EmbeddingTable:
             for row in rows
         ]
 
-    def _labelled(self, rows: Sequence[SlideRow], split: str | None) -> list[SlideRow]:
+    def _labelled(self, rows: Sequence[SlideRow], split: Split | None) -> list[SlideRow]:
         """Leave out slides without a label, and say how many once per split."""
         labelled = [row for row in rows if row.label is not None]
         left_out, where = len(rows) - len(labelled), "the table" if split is None else f"split {split!r}"
@@ -137,7 +138,7 @@ class EmbeddingTable:
         self._counted.add(split)
         return labelled
 
-    def digest(self, *splits: str) -> str:
+    def digest(self, *splits: Split) -> str:
         """SHA-256 over the slides of the named splits (none: all): split, label, patient and content of the embedding, in order."""
         rows = [row for row in self.rows if not splits or row.split in splits]
         content = [
@@ -145,7 +146,7 @@ class EmbeddingTable:
         ]
         return hashlib.sha256(repr(content).encode()).hexdigest()
 
-    def require_two_classes(self, *splits: str) -> None:
+    def require_two_classes(self, *splits: Split) -> None:
         """Check that there are two classes or more and that every named split has slides of each.
 
         Raises:
@@ -245,7 +246,7 @@ class EmbeddingTable:
         self.require_readable()
         return {row.slide_id: header_of(self.path_of(row)) for row in self.rows}
 
-    def require_readable(self, *splits: str | None) -> None:
+    def require_readable(self, *splits: Split | None) -> None:
         """Check the embeddings of all slides, and those of the named splits whole and value by value, once per run.
 
         Raises:
