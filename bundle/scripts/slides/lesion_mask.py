@@ -2,27 +2,40 @@
 
 A mask covers the whole level 0 of its slide, as the viewers show it. Its first pixel begins at level-0 pixel (0, 0), and each
 pixel is a square of k x k level-0 pixels. The whole number k goes from 1 (a mask as large as the slide) to the side of a patch
-(one pixel per patch) and beyond. A cell of V is lesion where at least half of its area is.
+(one pixel per patch) and beyond. A cell of V is lesion where at least half of its area is. Pixels are
+counted at the level of the mask nearest to a cell (docs/decisions/0025).
 """
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from ..common.apart import run_apart
 from ..common.errors import RequestError, SlideError
 from .geometry import PatchGrid, area_average
+from .mask_pixels import MaskPixels, open_mask, whole_factor
 from .opening import open_slide
 from .table import SlideRow
 
 MASK_SUFFIXES = (".png", ".tif", ".tiff")
+MASK_ENDINGS = ("", "_mask", "_Mask")
+"""Between slide id and suffix; the later ones are Camelyon16's."""
+
 MASK_COLUMN = "mask"
 LESION_SHARE = 0.5
+BLOCK_PX = 2048
+"""Side in pixels of what is read at once, so that memory does not grow with the mask."""
+
+DIGEST_BYTES = 1 << 20
+
+Edges = NDArray[np.floating[Any]]
 
 
 def find_masks(rows: Sequence[SlideRow], source: Path, masks: str | Path | None = None) -> dict[str, Path]:
@@ -31,7 +44,7 @@ def find_masks(rows: Sequence[SlideRow], source: Path, masks: str | Path | None 
     Args:
         rows: the slides.
         source: the table they come from; paths in its column ``mask`` are relative to it.
-        masks: folder of masks named by the slide's id; None takes the column.
+        masks: folder of masks named by the slide's id, as ``<slide_id>.png`` or ``<slide_id>_mask.tif``; None takes the column.
 
     Raises:
         RequestError: the folder is missing, or a mask that the table names.
@@ -49,8 +62,22 @@ def find_masks(rows: Sequence[SlideRow], source: Path, masks: str | Path | None 
         raise RequestError(
             f"{folder}: no such folder, expected <slide_id>{' or '.join(MASK_SUFFIXES)} in it: correct --masks"
         )
-    candidates = ((row.slide_id, folder / f"{row.slide_id}{suffix}") for row in rows for suffix in MASK_SUFFIXES)
+    names = [
+        ending + suffix for ending in reversed(MASK_ENDINGS) for suffix in MASK_SUFFIXES
+    ]  # of several the last counts
+    candidates = ((row.slide_id, folder / f"{row.slide_id}{name}") for row in rows for name in names)
     return {slide_id: path for slide_id, path in candidates if path.is_file()}
+
+
+def digest_of_masks(mask_of: Mapping[str, Path], *, mask_px: int | None, lesion_from: int) -> str:
+    """SHA-256 of what targets are made from: the masks by slide id, and how they are read."""
+    digest = hashlib.sha256(repr((mask_px, lesion_from)).encode())
+    for slide_id, path in sorted(mask_of.items()):
+        digest.update(slide_id.encode())
+        with open(path, "rb") as file:
+            while block := file.read(DIGEST_BYTES):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def lesion_cells(
@@ -75,31 +102,46 @@ def lesion_cells(
 
 
 def _lesion_cells(grid: PatchGrid, slide: Path, mask_px: int | None, lesion_from: int, mask: Path) -> NDArray[np.bool_]:
-    try:
-        with Image.open(mask) as image:
-            pixels = np.asarray(image)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise SlideError(
-            f"{mask}: not a readable mask ({error}); expected a PNG or TIFF of at most {Image.MAX_IMAGE_PIXELS} pixels: write it "
-            "at a coarser whole scale of the slide"
-        ) from error
-    lesion = (pixels[..., 0] if pixels.ndim == 3 else pixels) >= lesion_from
-    k = mask_px or _scale(mask, lesion.shape, slide)
-    edges = [
-        (start + np.arange(cells + 1) * grid.patch_px_level0) / k
+    with open_mask(mask) as pixels:
+        k = mask_px or _scale(mask, pixels.level_sizes_xy_px[0], slide)
+        return lesion_shares(pixels, grid, k, lesion_from=lesion_from) >= LESION_SHARE - 1e-6
+
+
+def lesion_shares(pixels: MaskPixels, grid: PatchGrid, mask_px: int, *, lesion_from: int) -> NDArray[np.float32]:
+    """Return the share of each cell's area that is lesion (H, W), read in blocks of cells; see :func:`lesion_cells`."""
+    level, factor = pixels.level_for(grid.patch_px_level0 / mask_px)
+    pixel_px = mask_px * factor
+    edges_y, edges_x = (
+        (start + np.arange(cells + 1) * grid.patch_px_level0) / pixel_px
         for start, cells in zip(grid.origin_xy_px[::-1], grid.shape_yx, strict=True)
-    ]
-    margins = [
-        (max(0, int(np.ceil(-edge[0]))), max(0, int(np.ceil(edge[-1])) - size))
-        for edge, size in zip(edges, lesion.shape, strict=True)
-    ]
-    padded = torch.from_numpy(np.pad(lesion, margins).astype(np.uint8))[None, :, :, None]
-    edges_y, edges_x = ((edge + before).tolist() for edge, (before, _) in zip(edges, margins, strict=True))
-    share = area_average(padded, edges_y, edges_x)[0, :, :, 0].numpy()
-    return share >= LESION_SHARE - 1e-6
+    )
+    shares = np.empty(grid.shape_yx, dtype=np.float32)
+    step = max(1, int(BLOCK_PX * pixel_px // grid.patch_px_level0))
+    for top, left in product(range(0, grid.shape_yx[0], step), range(0, grid.shape_yx[1], step)):
+        block = np.s_[top : top + step, left : left + step]
+        edges = edges_y[top : top + step + 1], edges_x[left : left + step + 1]
+        shares[block] = _shares_of_block(pixels, level, edges, lesion_from)
+    return shares
 
 
-def _scale(mask: Path, shape_yx: tuple[int, ...], slide: Path) -> int:
+def _shares_of_block(pixels: MaskPixels, level: int, edges_yx: tuple[Edges, Edges], lesion_from: int) -> Edges:
+    """Return the shares of the cells between edges in pixels of ``level``, which may lie outside of it."""
+    low, high = (
+        np.array([rounded(edges[end]) for edges in edges_yx], int) for end, rounded in ((0, np.floor), (-1, np.ceil))
+    )
+    size = np.array(pixels.level_sizes_xy_px[level][::-1])
+    begin, end = np.clip(low, 0, size), np.clip(high, 0, size)
+    lesion = np.zeros(high - low, dtype=np.uint8)
+    if (begin < end).all():
+        (top, left), (bottom, right) = (begin - low).tolist(), (end - low).tolist()
+        values = pixels.values(level, tuple(begin[::-1].tolist()), tuple(end[::-1].tolist()))
+        lesion[top:bottom, left:right] = values >= lesion_from
+    within_y, within_x = ((edges - start).tolist() for edges, start in zip(edges_yx, low, strict=True))
+    shares: Edges = area_average(torch.from_numpy(lesion)[None, :, :, None], within_y, within_x)[0, :, :, 0].numpy()
+    return shares
+
+
+def _scale(mask: Path, size_xy_px: tuple[int, int], slide: Path) -> int:
     """Return k from the sizes of the mask and of the slide.
 
     Raises:
@@ -111,10 +153,10 @@ def _scale(mask: Path, shape_yx: tuple[int, ...], slide: Path) -> int:
         )
     with open_slide(slide) as reader:
         width, height = reader.level_sizes_xy_px[0]
-    k = max(1, round(max(height, width) / max(shape_yx)))  # the longer side tells it best
-    if any(abs(side / k - pixels) >= 1 for side, pixels in zip((height, width), shape_yx, strict=True)):
+    k = whole_factor((width, height), size_xy_px)
+    if k is None:
         raise SlideError(
-            f"{mask}: {shape_yx[1]} x {shape_yx[0]} pixels, the slide has {width} x {height} at level 0; expected the slide's "
+            f"{mask}: {size_xy_px[0]} x {size_xy_px[1]} pixels, the slide has {width} x {height} at level 0; expected the slide's "
             "size over one whole number on both sides: write the mask anew, or give level-0 pixels per mask pixel with --mask_px"
         )
     return k

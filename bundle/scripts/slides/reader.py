@@ -30,6 +30,7 @@ class SlideReader(abc.ABC):
     Attributes:
         path: File of the slide.
         backend: ``"cucim"``, ``"openslide"`` or ``"tifffile"``.
+        remedy: What to do about a tile that cannot be decoded, for messages.
         level_sizes_xy_px: Width and height of every pyramid level, finest first.
         level_downsamples: Size of a pixel of every level in level-0 pixels: as the format tells, else the mean of x and y of the
             sizes.
@@ -42,6 +43,7 @@ class SlideReader(abc.ABC):
     """
 
     backend: Backend
+    remedy = "compare it with its source, or leave out the patches there with --reading#unreadable_tiles mask"
 
     def __init__(
         self,
@@ -185,7 +187,7 @@ class SlideReader(abc.ABC):
         x, y, width, height = (round(float(side) * self.level_downsamples[level]) for side in (*corner_xy, *size_xy_px))
         return SlideError(
             f"{self.path}: level {level} cannot be decoded at x {x}, y {y} ({width} x {height} px of level 0), expected a whole "
-            "file: compare it with its source, or leave out the patches there with --reading#unreadable_tiles mask"
+            f"file: {self.remedy}"
         )
 
     def _readable_part(

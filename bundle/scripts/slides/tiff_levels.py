@@ -47,13 +47,18 @@ class Pyramid:
     mpp_xy: tuple[float, float] | None = None
 
 
+def tiled_pages(directories: TiffDirectories) -> list[TiffPage]:
+    """Return the pages in tiles that are neither a transparency mask nor a macro image, in the order of the file."""
+    return [page for page in directories.pages if page.tile_xy_px and not page.subfile & (MASK | MACRO)]
+
+
 def plain_pyramid(directories: TiffDirectories) -> Pyramid:
     """Find the levels of a TIFF whose directories tell all: the largest tiled page, and smaller ones of the same image.
 
     Raises:
         SlideError: There is no tiled page, the largest one is a reduced version of another, or a Philips TIFF contradicts its XML.
     """
-    tiled = [page for page in directories.pages if page.tile_xy_px and not page.subfile & (MASK | MACRO)]
+    tiled = tiled_pages(directories)
     if not tiled:
         raise SlideError(
             f"in strips, so that reading a patch would decode the whole image; expected tiles: convert it with {TO_TILES}"

@@ -7,7 +7,7 @@ from ..common.errors import SlideError
 from ..common.option_words import Backend
 from .ome_metadata import is_ome, read_ome
 from .tiff_directories import read_directories
-from .tiff_levels import TiffLevel, ome_pyramid, plain_pyramid
+from .tiff_levels import TiffLevel, ome_pyramid, plain_pyramid, tiled_pages
 from .tiff_page import TiffDirectories, TiffPage
 from .tiff_resolution import mpp_xy_of
 from .tiff_vendors import followed_by_openslide_alone, is_philips, placed_levels
@@ -15,6 +15,9 @@ from .tile_heads import is_jpeg_tables
 from .tile_table import APERIO_JPEG2000, JPEG, UNCOMPRESSED, TileTable
 
 RGB, YCBCR = 2, 6
+LABELS = frozenset({1, 3})
+"""TIFF's codes of colours in which the pixel's number stands as it is: grey from black on, and a palette's indices."""
+
 UNASSOCIATED_ALPHA = 2
 _GREY_OR_PALETTE = frozenset({0, 1, 3, 4})
 _LZW, _APERIO_YCBCR = 5, 33003
@@ -113,6 +116,31 @@ def examine_tiff(path: Path) -> TiffSlide | None:
     return TiffSlide(pyramid.levels, mpp_xy, tiles, readers, reason, is_padded=is_philips(first))
 
 
+def examine_mask(path: Path) -> TiffSlide | None:
+    """Look at a TIFF that marks lesions: tiles of one 8-bit number per pixel, which are read as they are.
+
+    Returns:
+        its levels; ``None`` where the file is no TIFF, is in strips, or holds other pixels.
+
+    Raises:
+        SlideError: It contradicts itself, or is rotated. The message does not name the file.
+    """
+    directories = read_directories(path)
+    tiled = tiled_pages(directories) if directories else []
+    if directories is None or not tiled or not _is_label_image(max(tiled, key=lambda page: page.width * page.height)):
+        return None
+    for page in directories.all_pages():
+        _require_consistent(page)
+    levels = plain_pyramid(directories).levels
+    for level in levels:
+        _require_decodable(level.page)
+    return TiffSlide(levels, None, TileTable(path, levels), ("tifffile",), "a mask")
+
+
+def _is_label_image(page: TiffPage) -> bool:
+    return page.photometric in LABELS and (page.samples, page.bits, page.sample_formats) == (1, (8,), (1,))
+
+
 def _require_tiles_that_agree(path: Path, directories: TiffDirectories) -> None:
     """Refuse tiles of other sizes or colours than the directories say, whoever places them."""
     pages = [page for page in directories.pages if page.tile_xy_px and page.samples > 1]
@@ -158,7 +186,7 @@ def _require_consistent(page: TiffPage) -> None:
 
 
 def _require_readable(page: TiffPage, *, single: bool) -> None:
-    """Refuse a level that is no 8-bit RGB, or rotated."""
+    """Refuse a level that is no 8-bit RGB, or cannot be decoded."""
     name = f"directory {page.number} ({page.width} x {page.height} px)"
     count = 1 if single else page.samples - len(page.extra_samples)
     is_rgb = single or (page.photometric == RGB and page.extra_samples in ((), (UNASSOCIATED_ALPHA,)))
@@ -170,6 +198,12 @@ def _require_readable(page: TiffPage, *, single: bool) -> None:
             f"{name}: {colours}, {max(page.bits, default=0)} bit{kind}, samples per pixel {page.samples}, expected 8-bit RGB: "
             "convert it, or leave it out if it is no brightfield slide"
         )
+    _require_decodable(page)
+
+
+def _require_decodable(page: TiffPage) -> None:
+    """Refuse a level that is rotated, or whose differences between pixels no decoder here takes back."""
+    name = f"directory {page.number} ({page.width} x {page.height} px)"
     if page.orientation != 1:
         raise SlideError(
             f"{name}: rotated or mirrored by its tag Orientation ({page.orientation}), expected 1: turn its pixels and "

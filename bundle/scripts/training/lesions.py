@@ -1,6 +1,5 @@
 """What a segmentation learns from, lesion masks, and the loss."""
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from ..common.errors import RequestError
 from ..common.option_words import Split
 from ..encoding.embedding_file import embedding_file
-from ..slides.lesion_mask import find_masks, lesion_cells
+from ..slides.lesion_mask import digest_of_masks, find_masks, lesion_cells
 from .batches import OBSERVED
 from .slide_item import LesionItem
 from .table import EmbeddingTable
@@ -83,10 +82,7 @@ class LesionTargets:
 
     def digest(self) -> str:
         """SHA-256 of what the targets are made from."""
-        digest = hashlib.sha256(repr((self.mask_px, self.lesion_from)).encode())
-        for slide_id, path in sorted(self.mask_of.items()):
-            digest.update(slide_id.encode() + path.read_bytes())
-        return digest.hexdigest()
+        return digest_of_masks(self.mask_of, mask_px=self.mask_px, lesion_from=self.lesion_from)
 
 
 class LoadLesiond(MapTransform):

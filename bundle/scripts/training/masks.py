@@ -1,6 +1,5 @@
 """Lesion masks of some of the training slides as a further loss of a network that decides at the patch."""
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ from ..common.option_table import checked
 from ..dsnet.heat_map import Network
 from ..dsnet.network import DSNet
 from ..encoding.embedding_file import embedding_file
-from ..slides.lesion_mask import find_masks, lesion_cells
+from ..slides.lesion_mask import digest_of_masks, find_masks, lesion_cells
 from .batches import prepare_batch
 from .table import EmbeddingTable
 
@@ -97,10 +96,7 @@ class LoadLesiond(MapTransform):
 
     def digest(self) -> str:
         """SHA-256 of what the targets are made from."""
-        digest = hashlib.sha256(repr((self.mask_px, self.lesion_from)).encode())
-        for slide_id, path in sorted(self.mask_of.items()):
-            digest.update(slide_id.encode() + path.read_bytes())
-        return digest.hexdigest()
+        return digest_of_masks(self.mask_of, mask_px=self.mask_px, lesion_from=self.lesion_from)
 
 
 def with_patches(network: Network) -> Network:

@@ -41,6 +41,8 @@ class TifffileReader(SlideReader):
     """
 
     backend = "tifffile"
+    blank = WHITE
+    """What a tile holds that the file does not."""
 
     def __init__(self, path: Path, tiff: TiffSlide | None, *, num_workers: int = 0) -> None:
         if tiff is None or tiff.tiles is None:
@@ -48,7 +50,9 @@ class TifffileReader(SlideReader):
         content = open(path, "rb")  # noqa: SIM115 (closed with the reader)
         try:
             file = tifffile.TiffFile(content)
-            levels = [_Level(level, file, tiff.tiles.colour(number)) for number, level in enumerate(tiff.levels)]
+            levels = [
+                _Level(level, file, tiff.tiles.colour(number), self.blank) for number, level in enumerate(tiff.levels)
+            ]
         except SlideError:
             content.close()
             raise
@@ -92,7 +96,7 @@ class TifffileReader(SlideReader):
             yield pixels, readable
 
     def _tile(self, level: int, row: int, column: int) -> NDArray[np.uint8] | None:
-        """Decode a tile, (height, width, 3); None where that fails."""
+        """Decode a tile, (height, width, samples); None where that fails."""
         if not self._tiles.is_whole(row, column, level=level):
             return None
         try:
@@ -114,12 +118,13 @@ class _Level:
         level: Its pages.
         file: Where they lie.
         colour: What the first JPEG tile says of its colours.
+        blank: Value of a tile that the file does not hold.
 
     Raises:
         SlideError: It is of a compression that is not installed.
     """
 
-    def __init__(self, level: TiffLevel, file: tifffile.TiffFile, colour: str | None) -> None:
+    def __init__(self, level: TiffLevel, file: tifffile.TiffFile, colour: str | None, blank: int) -> None:
         pages = [_page_at(file, page.offset, page.number) for page in level.planes]
         try:
             tifffile.TIFF.DECOMPRESSORS[pages[0].compression]
@@ -132,6 +137,7 @@ class _Level:
         self.width, self.height = level.width, level.height
         self.tile_width, self.tile_height = level.tile_xy_px
         self.tile_xy = np.array(level.tile_xy_px)
+        self._blank = blank
         rows, self._columns = level.page.grid_yx
         planes = level.page.samples if level.page.planar == 2 else len(pages)
         self._planes = [
@@ -140,12 +146,12 @@ class _Level:
         ]
 
     def tile(self, descriptor: int, row: int, column: int) -> NDArray[np.uint8]:
-        """Read and decode one tile, (height, width, 3); white where the file holds none."""
+        """Read and decode one tile, (height, width, samples); blank where the file holds none."""
         number = row * self._columns + column
         planes = [_segment(descriptor, page, first + number) for page, first in self._planes]
         stored = [plane for plane in planes if plane is not None]
         if len(stored) < len(planes):
-            return np.full((self.tile_height, self.tile_width, 3), WHITE, dtype=np.uint8)
+            return np.full((self.tile_height, self.tile_width, 3), self._blank, dtype=np.uint8)
         pixels = stored[0] if len(stored) == 1 else np.concatenate(stored, axis=-1)
         return on_white(pixels) if pixels.shape[-1] == 4 else pixels
 
