@@ -72,7 +72,7 @@ gpu-check: install ## what needs a GPU, measured in under 6 minutes on one card 
 	$(PYTHON) benchmarks/gpu_check.py $(or $(ARGS),--output_dir gpu)
 
 ablations: install ## the paper's Tables III to V: ARGS="--dataset_dir DIR --output_dir OUT --jobs 2"; docs/ablations.md
-	PYTHONPATH=bundle $(PYTHON) -m scripts.ablations $(ARGS)
+	$(PYTHON) -m monai.bundle run ablating --bundle_root bundle --config_file bundle/configs/ablate.yaml $(ARGS)
 
 compare: install ## DSNet and its competitors on one data set: ARGS="--dataset_dir DIR --output_dir OUT --jobs 2"; docs/comparison.md
 	$(PYTHON) -m monai.bundle run comparing_methods --bundle_root bundle --config_file bundle/configs/compare_methods.yaml $(ARGS)

@@ -14,7 +14,6 @@ from pathlib import Path
 from docs_sizes import program, smaller
 
 ALONE = ("transformation.py", "training_memory.py")  # they measure their process
-FORKED = ("monai.bundle", "scripts.ablations")
 
 
 def main(name: str, words: Sequence[str]) -> int:
@@ -31,7 +30,7 @@ def main(name: str, words: Sequence[str]) -> int:
             words = words[2:]
         words = smaller(words)
         is_script = bool(words) and words[0].endswith(".py") and program(words) not in ALONE
-        if is_script or (words[:1] == ["-m"] and words[1] in FORKED):
+        if is_script or (words[:1] == ["-m"] and words[1] == "monai.bundle"):
             return _ask(words)
     os.execv(sys.executable, [sys.executable, *words])
 

@@ -6,13 +6,13 @@ from pathlib import Path
 ALWAYS: Mapping[str, Mapping[str, str]] = {
     "cross_validating": {"max_epochs": "1"},
     "comparing": {"resamples": "50"},
+    "ablating": {"max_epochs": "1", "seeds": "0", "rows": "full,mixed"},
     "comparing_methods": {"max_epochs": "1", "seeds": "0", "methods": "dsnet,dsmil"},
     "generating": {"train": "6", "val": "4", "test": "4", "cells": "6"},
     "sampling": {"draw#patches_per_slide": "8"},
     "searching": {"training_steps": "2", "measured_patches": "20", "max_steps": "2"},
     "training": {"max_epochs": "2"},  # the first epoch says how much time is left
     "pip": {"no-deps": ""},
-    "scripts.ablations": {"max_epochs": "1", "seeds": "0", "rows": "full mixed"},
     "cold_start.py": {"repeats": "1", "commands": "help"},
     "heat_maps.py": {"methods": "gradcam", "layers": "head"},
     "mosaics.py": {"train": "6", "val": "4", "test": "4", "cells": "10"},

@@ -46,6 +46,7 @@ ENTRIES = {
     "compare.yaml": ("comparing", "run"),
     "kfold.yaml": ("cross_validating", "run"),
     "localise.yaml": ("localising", "run"),
+    "ablate.yaml": ("ablating", "run"),
     "compare_methods.yaml": ("comparing_methods", "run"),
 }
 """Ids that each file offers to run, overlays with the file they lie on."""
@@ -84,6 +85,9 @@ COMMON_OPTIONS = {
     "scae_panels.yaml": {"dataset_dir", "output_dir", "device", "encoder"},
     "compare.yaml": {"slides", "output_dir", "seed"},
     "localise.yaml": {"slides", "dataset_dir", "output_dir", "seed"},
+    "ablate.yaml": {
+        "slides", "dataset_dir", "output_dir", "max_epochs", "batch_size", "learning_rate", "num_workers", "device",
+    },
     "compare_methods.yaml": {"dataset_dir", "output_dir", "max_epochs", "batch_size", "learning_rate", "device"},
     "kfold.yaml": {
         "dataset_dir", "output_dir", "max_epochs", "batch_size", "learning_rate", "num_workers", "device", "seed",

@@ -35,6 +35,7 @@ STAGES = [
     "inference",
     "localisation",
     "report",
+    "studies",
     "ablations",
     "comparison",
 ]

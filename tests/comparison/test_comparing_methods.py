@@ -9,14 +9,15 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny_flow import BUNDLE, CONFIGS
+from tiny_flow import BUNDLE, CONFIGS, run_config
 from training.embedding_files import write_dataset
 
-from scripts.ablations.datasets import Dataset
 from scripts.common.errors import RequestError
 from scripts.comparison.methods import METHODS
 from scripts.comparison.run import _reason_to_skip, compare_methods
 from scripts.comparison.table import TABLES
+from scripts.studies.datasets import Dataset
+from scripts.studies.trainings import Trainings
 
 STARTED_WITHIN_S = 120
 UNEQUAL = {"training_s", "evaluating_s", "peak_mib"}
@@ -89,13 +90,22 @@ def test_a_method_of_masks_needs_a_column_of_them(tmp_path: Path) -> None:
     assert _reason_to_skip(METHODS["wang"], dataset) is None
 
 
+def test_a_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset, out = write_dataset(tmp_path / "data"), tmp_path / "out"
+    options = {"methods": ["dsnet", "wang"], "seeds": [3], "dry_run": True}
+    run_config("compare_methods.yaml", run_id="comparing_methods", dataset_dir=dataset, output_dir=out, **options)
+    told = capsys.readouterr().out
+    assert f"{out}/dsnet/seed3: to be run" in told and "wang is left out" in told and "runs: 1, 0 of them" in told
+    assert not out.exists()
+
+
 def test_wrong_requests(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "data")
     for wrong, message in (
         ({"methods": ["dsnet", "abc"]}, "methods abc: expected some of dsnet, recommended"),
         ({"reference": "abc"}, "methods abc"),
-        ({"options": {"seed": 3}}, "option seed: the comparison sets it"),
+        ({"trainings": Trainings(more={"seed": 3})}, "option seed: the study sets it"),
     ):
         with pytest.raises(RequestError, match=message):
-            compare_methods(dataset, tmp_path / "out", **wrong)  # type: ignore[arg-type]
+            compare_methods(dataset, tmp_path / "out", **{"trainings": Trainings(), **wrong})  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from monai.bundle import ConfigParser
 
 from ..common.config_check import nested, spelled
+from ..common.errors import RequestError
 from ..common.option_words import Strategy
 from ..encoding.encoders import scae_name
-from .recipe import CONFIGS, Recipe
+from ..studies.datasets import Dataset
+from ..studies.recipe import Recipe, config_paths
 
 FULL = "full"
 MIXED = "mixed"
@@ -42,7 +44,7 @@ class Row(Recipe):
     def files(self) -> list[str]:
         """Config files of its training, in the order in which they are merged."""
         own = dict.fromkeys((f"ablations/{FULL}.yaml", f"ablations/{self.name}.yaml"))
-        return [str(CONFIGS / name) for name in ("train.yaml", *self.overlays, *own)]
+        return config_paths("train.yaml", *self.overlays, *own)
 
     @property
     def sets(self) -> frozenset[str]:
@@ -60,6 +62,27 @@ class Row(Recipe):
         """Name of the encoder that its embeddings must be of; None: of any."""
         strategy = STRATEGIES.get(self.name)
         return None if strategy is None else scae_name(strategy)
+
+    def reason_to_skip(self, dataset: Dataset) -> str | None:
+        """Why it cannot be run on a dataset or would repeat another row there, if so."""
+        of_table = self.config()["table"]
+        table = dataset.table(levels=of_table["levels"], channel_range=of_table["channel_range"])
+        made_by = table.encoder.split()[0]
+        if self.encoder not in (None, made_by):
+            return (
+                f"{dataset.folder}: embeddings of {made_by}, expected {self.encoder}: encode the slides again, by an S-CAE that was "
+                f"trained and is run with --encoder_def#strategy {STRATEGIES[self.name]}"
+            )
+        try:
+            _, levels = table.channels, table.thumbnail_levels
+        except RequestError as error:
+            return str(error)
+        if not levels and self.is_of_thumbnail:
+            return (
+                f"{dataset.folder}: some slides have neither thumbnail nor slide file, so the network runs on V alone, where this "
+                "row repeats another; expected T of every slide: encode the slides with encode.yaml"
+            )
+        return None
 
 
 ROWS = {

@@ -172,8 +172,8 @@ def _sign(record: Mapping[str, Any]) -> str:
 
 def write_table(
     output_dir: Path, records: Sequence[Mapping[str, Any]], *, left_out: Mapping[str, str], title: str, unit: str
-) -> None:
-    """Write ``ablations.csv`` and ``ablations.md``.
+) -> str:
+    """Write ``ablations.csv`` and ``ablations.md``, and return the text of the second.
 
     Args:
         output_dir: their folder.
@@ -209,8 +209,10 @@ def write_table(
     if left_out:
         lines += ["\nLeft out:\n", *(f"- `{name}`: {reason}" for name, reason in left_out.items())]
     notes = NOTES.format(resamples=RESAMPLES, unit=unit, fewest=FEWEST_UNITS, lost=1 - LEAST_USED)
+    text = "\n".join([*lines, "", notes])
     with atomic_path(output_dir / TABLES[1]) as partial:
-        partial.write_text("\n".join([*lines, "", notes]), encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
+    return text
 
 
 def _number(value: float | None, pattern: str) -> str:

@@ -199,16 +199,28 @@ class Others:
             raise ValueError(f"{name} {shown(part)}: {error}") from error
 
 
+_OF_STUDY: dict[str, OptionType] = {
+    "seeds": Items(Whole(least=0, most=2**32 - 1), "whole numbers, such as 0,1,2"),
+    "jobs": _COUNT,
+    "more": Others(),
+}
+
 OF_STAGE: dict[str, dict[str, OptionType]] = {
     "generating": {name: Whole(least=0) for name in words(Split)},
     "cross_validating": {"folds": PathText(), "overlays": _PATHS, "more": Others()},
     "localising": {"map": Word(words(MapValues))},
+    "ablating": {
+        "dataset_dir": Items(PathText(), "a folder, or a list of them"),
+        "mixed_dataset_dir": _PATHS,
+        "slides": _PATHS,
+        "rows": Items(Text("a row"), "names of rows, such as full,no_sparsity"),
+        "overlays": _PATHS,
+        **_OF_STUDY,
+    },
     "comparing_methods": {
         "methods": Items(Text("a method"), "names of methods, such as dsnet,dsmil"),
-        "seeds": Items(Whole(least=0, most=2**32 - 1), "whole numbers, such as 0,1,2"),
-        "jobs": _COUNT,
         "reference": Text("a method"),
-        "more": Others(),
+        **_OF_STUDY,
     },
 }
 """Options that mean something else, or exist, in one stage alone, by the id that the stage is run by."""

@@ -1,7 +1,7 @@
 """What changes a whole process: its hooks and signals, its allocator, its threads, its modules, its descriptors 1 and 2.
 
 Nothing here happens by itself: whoever owns a process calls it. That is the command line (:mod:`.options`), and a process that we
-start (:mod:`.serving`, :mod:`..ablations.runs`). A program that uses this code as a library owns its process. None of it is done
+start (:mod:`.serving`, :mod:`..studies.runs`). A program that uses this code as a library owns its process. None of it is done
 there but :func:`native_output`, while one call of a native library lasts.
 """
 

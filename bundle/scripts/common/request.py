@@ -74,6 +74,28 @@ def read_request(line: CommandLine) -> Request:
     return Request(dict(_changes(config.config, meant.config)), reader.computed)
 
 
+def options_meant(files: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Check options that one stage gives to another as the other's command does; return what they mean, by id.
+
+    Args:
+        files: config files of the other stage, an overlay after what it lies on.
+        options: by id; texts as they would be typed, or values.
+
+    Raises:
+        RequestError: see :func:`read_request`.
+    """
+    own = {
+        name.replace("#", ID_SEP_KEY): Given(value, value if isinstance(value, str) else None)
+        for name, value in options.items()
+    }
+    refuse_renamed(own, files)
+    config = merged(files)
+    refuse_unknown(own, config, {}, files)
+    _, values = _Reader(config, files).read_all(own)
+    require_sound(files, values)
+    return {spelled(name): value for name, value in values.items()}
+
+
 class _Reader:
     """Reads options by their types, files first; what it finds wrong is told at once."""
 
@@ -267,7 +289,8 @@ def _changes(before: Any, after: Any, prefix: str = "") -> Iterator[tuple[str, A
     for key in keys:
         old, new, name = before[key], after[key], f"{prefix}{key}"
         same_kind = type(old) is type(new)
-        if same_kind and (isinstance(new, dict) or (isinstance(new, list) and len(old) == len(new))):
+        is_section = isinstance(new, dict) and not any("#" in str(part) for part in new)  # else ids of another config
+        if same_kind and (is_section or (isinstance(new, list) and len(old) == len(new))):
             yield from _changes(old, new, f"{name}{ID_SEP_KEY}")
         elif not same_kind or old != new:
             yield name, new

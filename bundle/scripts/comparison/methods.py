@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from pydoc import locate
 
-from ..ablations.recipe import CONFIGS, Recipe
+from ..common.config_files import CONFIGS
 from ..dsnet.baseline import Baseline
+from ..studies.recipe import Recipe, config_paths
 
 DSNET = "dsnet"
 OWN = {
@@ -41,7 +42,7 @@ class Method(Recipe):
     @property
     def files(self) -> list[str]:
         """Config files of its training, in the order in which they are merged."""
-        return [str(CONFIGS / name) for name in ("train.yaml", *self.overlays)]
+        return config_paths("train.yaml", *self.overlays)
 
     @property
     def needs_thumbnail(self) -> bool:

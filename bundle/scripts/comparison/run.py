@@ -1,17 +1,17 @@
 """The stage ``comparing_methods``: several methods trained and tested on the same slides, and one table of them."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..ablations.datasets import Dataset
-from ..ablations.runs import Run, carried_out
-from ..common.errors import RequestError, SlideError
+from ..common.errors import RequestError
 from ..evaluation.curves import MeanRoc, mean_roc
 from ..slides.lesion_mask import MASK_COLUMN
+from ..studies.datasets import Dataset
+from ..studies.runs import Run, Study
+from ..studies.trainings import Trainings
 from ..training.card import read_card
 from .cost import cost_of
 from .methods import DSNET, METHODS, PAPER, Method
@@ -19,57 +19,53 @@ from .roc import write_roc
 from .summary import COLUMNS, Outcome, Slides, read_outcome, record_of
 from .table import TABLES, Comparison, write_page, write_table
 
-_LOGGER = logging.getLogger(__name__)
-_OF_RUNS = ("bundle_root", "dataset_dir", "output_dir", "model", "seed", "resume", "replace")
-
 
 def compare_methods(
     dataset_dir: str | Path,
     output_dir: str | Path,
+    trainings: Trainings,
     *,
     methods: Sequence[str] | None = None,
-    seeds: Sequence[int] = (0, 1, 2, 3, 4),
-    jobs: int = 1,
     reference: str = DSNET,
-    options: Mapping[str, Any] | None = None,
+    dry_run: bool = False,
 ) -> list[dict[str, object]]:
     """Train and test methods, each once per seed, and write `TABLES`; runs that are done are kept.
 
     Args:
         dataset_dir: slides.csv with a column split, and an embedding per slide.
         output_dir: folder of the tables, and of a folder ``<method>/seed<n>`` per run.
+        trainings: seeds and options, the same for all methods; options that are None keep the method's own.
         methods: names of `METHODS`; None: all.
-        seeds: of the trainings.
-        jobs: trainings at a time, of one thread each.
         reference: method that the others are compared with.
-        options: of train.yaml, the same for all methods; those that are None keep the method's own.
+        dry_run: print which runs there would be, and write nothing.
 
     Returns:
-        the records of the table.
+        the records of the table; none of a dry run.
 
     Raises:
-        RequestError: no such method, an option that is set by the study itself, a run with another request in a folder of one of
-            these, or see :class:`..common.outputs.HeldOutputs`.
+        RequestError: no such method, an option that a training would refuse or that is set by the study itself, a run with another
+            request in a folder of one of these, or see :class:`..common.outputs.HeldOutputs`.
         SlideError: a run failed; the table of the others is written.
     """
-    given = {name: value for name, value in (options or {}).items() if value is not None}
-    chosen = _chosen(methods, reference, given)
+    chosen = _chosen(methods, reference)
+    given = trainings.options_for(chosen)
     dataset = Dataset(Path(dataset_dir), given)
     items = dataset.table().items("test")
     left_out = {method.name: reason for method in chosen if (reason := _reason_to_skip(method, dataset))}
     output = Path(output_dir)
     runs = {
-        method.name: [
-            Run(method, seed, dataset.folder.resolve(), dataset.digest, output / method.name / f"seed{seed}", given)
-            for seed in seeds
-        ]
+        method.name: [Run.on(dataset, method, seed, output / method.name) for seed in trainings.seeds]
         for method in chosen
         if method.name not in left_out
     }
     everything = [
         run for of_seed in zip(*runs.values(), strict=True) for run in of_seed
-    ]  # every method once before the next seed
-    with carried_out(everything, output, stage="comparing_methods", tables=TABLES, jobs=jobs) as failed:
+    ]  # every method, then the next seed
+    study = Study("comparing_methods", output, TABLES, everything, left_out)
+    if dry_run:
+        study.print_plan()
+        return []
+    with study.carried_out(jobs=trainings.jobs) as failed:
         slides = Slides.of(items)
         outcomes = {
             name: [read_outcome(run, slides) for run in of_method if run.folder not in failed]
@@ -82,28 +78,20 @@ def compare_methods(
         records = [_record(METHODS[name], runs[name], outcomes, slides, items[0], reference) for name in outcomes]
         curves = _curves(outcomes, slides)
         write_roc(output / "roc.csv", output / "roc.png", curves)
-        said = ", ".join(f"{name} {value}" for name, value in given.items()) or "the defaults of the configs"
-        title = f"Dataset: {dataset.name}, {len(items)} test slides. Seeds: {', '.join(map(str, seeds))}. Options of all: {said}."
+        recipe = "train.yaml with the overlay of each method"
+        title = f"Dataset: {dataset.name}, {len(items)} test slides. {trainings.title(given, recipe)}"
         comparison = Comparison(title, records, left_out, slides.unit, reference)
         write_page(output, comparison, curves)
-        text = write_table(output, comparison)
-    print(text)
-    if failed:
-        raise SlideError(
-            f"{output}: {len(failed)} of {len(everything)} runs failed; log.txt in their folders says why, and the same command "
-            "tries them again"
-        )
+        print(write_table(output, comparison))
     return records
 
 
-def _chosen(methods: Sequence[str] | None, reference: str, given: Mapping[str, Any]) -> list[Method]:
+def _chosen(methods: Sequence[str] | None, reference: str) -> list[Method]:
     """The methods asked for, in the order of `METHODS`."""
     names = list(METHODS) if methods is None else list(methods)
     unknown = [name for name in (*names, reference) if name not in METHODS]
     if unknown or not names:
         raise RequestError(f"methods {', '.join(unknown) or 'none'}: expected some of {', '.join(METHODS)}")
-    if ours := [name for name in given if name in _OF_RUNS]:
-        raise RequestError(f"option {ours[0]}: the comparison sets it for every run: leave it out")
     return [method for name, method in METHODS.items() if name in names]
 
 

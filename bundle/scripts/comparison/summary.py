@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t as student
 
-from ..ablations.runs import Run as Training
 from ..common.errors import RequestError
 from ..common.json_files import NUMBER, read_json
 from ..evaluation.bootstrap import RESAMPLES, Run, resampled_metrics
@@ -14,6 +13,7 @@ from ..evaluation.compare import compare
 from ..evaluation.interval import Drawn, Estimate, estimate
 from ..evaluation.metrics import Floats, Ints
 from ..evaluation.predictions import read_predictions
+from ..studies.runs import Run as Training
 from ..training.card import read_card
 from ..training.slide_item import SlideItem
 from .cost import Cost

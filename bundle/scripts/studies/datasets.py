@@ -1,6 +1,6 @@
-"""The datasets of a study, and which rows they serve."""
+"""The slides that a study trains and tests on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,7 +8,6 @@ from typing import Any
 
 from ..common.errors import RequestError
 from ..training.table import EmbeddingTable
-from .rows import STRATEGIES, Row
 
 _OF_TABLE = {"slides": "slides", "classes": "classes", "table#allow_missing": "allow_missing"}
 
@@ -19,7 +18,7 @@ class Dataset:
 
     Attributes:
         folder: of the embeddings.
-        options: of train.yaml, the same for every row; some say which slides.
+        options: of train.yaml, the same for every recipe; some say which slides.
     """
 
     folder: Path
@@ -45,23 +44,17 @@ class Dataset:
         """Patient of every test slide."""
         return {item["slide_id"]: item["patient"] or None for item in self.table().items("test")}
 
-    def reason_to_skip(self, row: Row) -> str | None:
-        """Why a row cannot be run here or would repeat another one, if so."""
-        of_table = row.config()["table"]
-        table = self.table(levels=of_table["levels"], channel_range=of_table["channel_range"])
-        made_by = table.encoder.split()[0]
-        if row.encoder not in (None, made_by):
-            return (
-                f"{self.folder}: embeddings of {made_by}, expected {row.encoder}: encode the slides again, by an S-CAE that was "
-                f"trained and is run with --encoder_def#strategy {STRATEGIES[row.name]}"
-            )
-        try:
-            _, levels = table.channels, table.thumbnail_levels
-        except RequestError as error:
-            return str(error)
-        if not levels and row.is_of_thumbnail:
-            return (
-                f"{self.folder}: some slides have neither thumbnail nor slide file, so the network runs on V alone, where this row "
-                "repeats another; expected T of every slide: encode the slides with encode.yaml"
-            )
-        return None
+
+def pooled(folders: Sequence[str | Path], tables: Sequence[str | Path], options: Mapping[str, Any]) -> list[Dataset]:
+    """Every folder with every table; without tables, with its own.
+
+    Raises:
+        RequestError: two of them would have the same name.
+    """
+    of_tables = [{"slides": str(Path(table).resolve())} for table in tables] or [{}]
+    datasets = [Dataset(Path(folder), {**options, **of_table}) for folder in folders for of_table in of_tables]
+    if len({dataset.name for dataset in datasets}) < len(datasets):
+        raise RequestError(
+            "dataset_dir, slides: two folders of the same name, or two tables; expected different ones, which name the results"
+        )
+    return datasets

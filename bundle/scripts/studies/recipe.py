@@ -1,13 +1,11 @@
 """What a run trains: config files that are merged, under a name."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigParser
 
-BUNDLE = Path(__file__).resolve().parents[2]
-CONFIGS = BUNDLE / "configs"
+from ..common.config_files import CONFIGS
 
 
 @dataclass(frozen=True)
@@ -31,3 +29,8 @@ class Recipe:
         parser.update(options)
         content: dict[str, Any] = parser.get()
         return content
+
+
+def config_paths(*names: str) -> list[str]:
+    """Paths of config files by their names in ``bundle/configs``; absolute ones stay as they are."""
+    return [str(CONFIGS / name) for name in names]

@@ -1,4 +1,4 @@
-"""One training and its evaluation, each in a fresh process that starts with everything imported."""
+"""The runs of a study: a training and its evaluation each, in a fresh process that starts with everything imported."""
 
 import hashlib
 import importlib
@@ -18,14 +18,16 @@ from typing import Any
 
 from monai.bundle import ConfigWorkflow
 
-from ..common.errors import RequestError
+from ..common.config_files import CONFIGS
+from ..common.errors import RequestError, SlideError
 from ..common.files import write_json, writing_to
 from ..common.json_files import read_json
 from ..common.outputs import HeldOutputs
 from ..common.process import compute_with, end_at_once, end_with, write_all_to
 from ..common.progress import track
 from ..training.report import EVALUATION_FILES
-from .recipe import BUNDLE, CONFIGS, Recipe
+from .datasets import Dataset
+from .recipe import Recipe, config_paths
 
 LOG = "log.txt"
 OF_RUN = (*EVALUATION_FILES, "model.pt", "model.json", "log/last.pt", LOG, "run.json")
@@ -64,6 +66,11 @@ class Run:
     dataset_digest: str
     folder: Path
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def on(cls, dataset: Dataset, recipe: Recipe, seed: int, folder: Path) -> "Run":
+        """A run in the folder ``seed<n>`` of ``folder``."""
+        return cls(recipe, seed, dataset.folder.resolve(), dataset.digest, folder / f"seed{seed}", dataset.options)
 
     @property
     def request(self) -> dict[str, Any]:
@@ -112,7 +119,7 @@ class Run:
         evaluation = {**self.options, **common, "output_dir": str(folder)}
         _run_stage("training", self.row.files, training)
         trained_s = time.monotonic()
-        _run_stage("evaluating", [*self.row.files, str(CONFIGS / "evaluate.yaml")], evaluation)
+        _run_stage("evaluating", [*self.row.files, *config_paths("evaluate.yaml")], evaluation)
         done_s = time.monotonic()
         cost = {
             "seconds": round(done_s - start_s, 1),
@@ -123,39 +130,74 @@ class Run:
         write_json(self.folder / "run.json", {"request": self.request, **cost})
 
 
-@contextmanager
-def carried_out(
-    runs: Sequence[Run], output_dir: Path, *, stage: str, tables: Sequence[str], jobs: int
-) -> Iterator[set[Path]]:
-    """Execute what of ``runs`` was not done before, and give the folders of those that failed.
+@dataclass(frozen=True)
+class Study:
+    """Runs whose results make the tables of one folder. Made, it has looked at nothing.
 
-    The folder of the study is held until the block ends, in which its tables are written.
-
-    Args:
-        runs: in folders below ``output_dir``.
-        output_dir: of the study.
+    Attributes:
         stage: whose study it is.
-        tables: files that the block writes.
-        jobs: runs at a time.
-
-    Raises:
-        RequestError: another run was finished in the folder of one, or see :class:`..common.outputs.HeldOutputs`.
+        output_dir: folder of the tables; the runs lie in folders below it.
+        tables: names of the files that sum the runs up.
+        runs: in the order in which they are executed.
+        left_out: what is not run, and why.
     """
 
-    def below(run: Run, name: str) -> str:
-        return f"{run.folder.relative_to(output_dir).as_posix()}/{name}"
+    stage: str
+    output_dir: Path
+    tables: Sequence[str]
+    runs: Sequence[Run]
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
-    writes = (*tables, *(below(run, name) for run in runs for name in OF_RUN))
-    outputs = HeldOutputs(
-        output_dir, stage, {}, writes=writes, below=True
-    )  # each run has its own request, see Run.is_done
-    todo = [run for run in runs if not run.is_done()]
-    with writing_to(output_dir), outputs:
-        for run in todo:
-            outputs.wrote(below(run, LOG))
-        _LOGGER.info("%d runs, %d of them done before", len(runs), len(runs) - len(todo))
-        outcomes = track(execute_all(todo, jobs=jobs), total=len(todo), what=stage, unit="run")
-        yield {run.folder for run, succeeded in outcomes if not succeeded}
+    def print_plan(self) -> None:
+        """Print which runs there would be; nothing is written.
+
+        Raises:
+            RequestError: as :meth:`carried_out`.
+        """
+        self._outputs().check()
+        todo = self._todo()
+        lines = [f"{run.folder}: {'to be run' if run in todo else 'done before, kept'}" for run in self.runs]
+        lines += [f"{name} is left out: {reason}" for name, reason in self.left_out.items()]
+        print("\n".join([*lines, f"runs: {len(self.runs)}, {len(self.runs) - len(todo)} of them done before"]))
+
+    @contextmanager
+    def carried_out(self, *, jobs: int) -> Iterator[set[Path]]:
+        """Execute what was not done before, and give the folders of those that failed.
+
+        The folder of the study is held until the block ends, in which its tables are written.
+
+        Args:
+            jobs: runs at a time.
+
+        Raises:
+            RequestError: another run was finished in the folder of one, or see :class:`..common.outputs.HeldOutputs`.
+            SlideError: a run failed; after the block.
+        """
+        outputs, todo = self._outputs(), self._todo()
+        with writing_to(self.output_dir), outputs:
+            for run in todo:
+                outputs.wrote(self._below(run, LOG))
+            for name, reason in self.left_out.items():
+                _LOGGER.warning("%s is left out: %s", name, reason)
+            _LOGGER.info("%d runs, %d of them done before", len(self.runs), len(self.runs) - len(todo))
+            outcomes = track(execute_all(todo, jobs=jobs), total=len(todo), what=self.stage, unit="run")
+            failed = {run.folder for run, succeeded in outcomes if not succeeded}
+            yield failed
+        if failed:
+            raise SlideError(
+                f"{self.output_dir}: {len(failed)} of {len(self.runs)} runs failed; {LOG} in their folders says why, and the same "
+                "command tries them again"
+            )
+
+    def _outputs(self) -> HeldOutputs:
+        writes = (*self.tables, *(self._below(run, name) for run in self.runs for name in OF_RUN))
+        return HeldOutputs(self.output_dir, self.stage, {}, writes=writes, below=True)  # each run has its own request
+
+    def _todo(self) -> list[Run]:
+        return [run for run in self.runs if not run.is_done()]
+
+    def _below(self, run: Run, name: str) -> str:
+        return f"{run.folder.relative_to(self.output_dir).as_posix()}/{name}"
 
 
 def execute_all(runs: Sequence[Run], *, jobs: int) -> Iterator[tuple[Run, bool]]:
@@ -207,7 +249,7 @@ def _run_stage(run_id: str, files: Sequence[str], options: Mapping[str, Any]) ->
         logging_file=str(CONFIGS / "logging.conf"),
         run_id=run_id,
         workflow_type="train",
-        bundle_root=str(BUNDLE),
+        bundle_root=str(CONFIGS.parent),
         **options,
     )
     workflow.initialize()
