@@ -70,8 +70,8 @@ class Row(Recipe):
         made_by = table.encoder.split()[0]
         if self.encoder not in (None, made_by):
             return (
-                f"{dataset.folder}: embeddings of {made_by}, expected {self.encoder}: encode the slides again, by an S-CAE that was "
-                f"trained and is run with --encoder_def#strategy {STRATEGIES[self.name]}"
+                f"{dataset.folder}: embeddings of {made_by}, expected {self.encoder}: encode the slides again, by an S-CAE that "
+                f"was trained and is run with --encoder_def#strategy {STRATEGIES[self.name]}"
             )
         try:
             _, levels = table.channels, table.thumbnail_levels

@@ -60,7 +60,7 @@ class CommandLine:
             words = ", ".join(repr(word) for word in self.loose[:3]) + (", ..." if len(self.loose) > 3 else "")
             raise RequestError(
                 f"left over on the command line: {words}; expected --name value throughout: where a shell spread a pattern such as "
-                "slides/*.tif, name the folder or a CSV instead, quote a value that holds spaces, and write a list with commas, 0,1,2"
+                "slides/*.tif, name the folder or a CSV instead; quote a value that holds spaces; write a list with commas (0,1)"
             )
         twice = [name for name, times in Counter(name for name, _ in self.typed).items() if times > 1]
         if twice:
