@@ -41,9 +41,9 @@ def ablate(
         the records of the table; none of a dry run.
 
     Raises:
-        RequestError: no such row or overlay, two datasets of one name, an option that a row sets, that a training would refuse or
-            that is set by the study itself, a run with another request in a folder of one of these, or see
-            :class:`..common.outputs.HeldOutputs`.
+        RequestError: no such row or overlay, two datasets of one name, or an option that a training would refuse. So is an option
+            that a row or the study itself sets, and a folder with a run of another request. See
+            :class:`..common.outputs.HeldOutputs`, too.
         SlideError: a run failed; the table of the others is written.
     """
     found = tuple(str(_found(overlay)) for overlay in overlays)

@@ -210,7 +210,7 @@ OF_STAGE: dict[str, dict[str, OptionType]] = {
     "cross_validating": {"folds": PathText(), "overlays": _PATHS, "more": Others()},
     "localising": {"map": Word(words(MapValues))},
     "ablating": {
-        "dataset_dir": Items(PathText(), "a folder, or a list of them"),
+        "pooled_with": _PATHS,
         "mixed_dataset_dir": _PATHS,
         "slides": _PATHS,
         "rows": Items(Text("a row"), "names of rows, such as full,no_sparsity"),

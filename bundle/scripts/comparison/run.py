@@ -43,8 +43,8 @@ def compare_methods(
         the records of the table; none of a dry run.
 
     Raises:
-        RequestError: no such method, an option that a training would refuse or that is set by the study itself, a run with another
-            request in a folder of one of these, or see :class:`..common.outputs.HeldOutputs`.
+        RequestError: no such method, or an option that a training would refuse. So is an option that the study itself sets, and a
+            folder with a run of another request. See :class:`..common.outputs.HeldOutputs`, too.
         SlideError: a run failed; the table of the others is written.
     """
     chosen = _chosen(methods, reference)
