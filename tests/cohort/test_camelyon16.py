@@ -113,5 +113,5 @@ def test_requests_that_are_wrong(tmp_path: Path) -> None:
     touch(tmp_path, ["slide.svs"])
     with pytest.raises(RequestError, match=r"no slide of Camelyon16, expected files such as normal_001\.tif"):
         list_camelyon16(tmp_path)
-    with pytest.raises(RequestError, match="test_049 is 'remove', expected one of drop, keep"):
+    with pytest.raises(RequestError, match="test_049 'remove': expected one of drop, keep"):
         list_camelyon16(tmp_path, test_049="remove")

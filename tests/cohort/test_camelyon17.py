@@ -55,5 +55,5 @@ def test_requests_that_are_wrong(tmp_path: Path) -> None:
     write_lines(tmp_path / "stage_labels.csv", ["patient_001_node_0.tif,macro"])
     with pytest.raises(RequestError, match="no labelled slide of Camelyon17"):
         list_camelyon17(tmp_path)
-    with pytest.raises(RequestError, match="itc is 'lost', expected one of tumor, normal, drop"):
+    with pytest.raises(RequestError, match="itc 'lost': expected one of tumor, normal, drop"):
         list_camelyon17(tmp_path, itc="lost")

@@ -124,7 +124,7 @@ def test_a_patient_in_two_splits_is_named(tmp_path: Path) -> None:
 def test_requests_that_are_wrong(tmp_path: Path) -> None:
     table = write_lines(tmp_path / "t.csv", ["slide,split", "a.svs,train", "b.svs,"])
     for cohort, slides, options, message in (
-        ("camelyon", table, {}, "cohort is 'camelyon', expected one of camelyon16, camelyon17, tcga_lusc, folder, table"),
+        ("camelyon", table, {}, "cohort 'camelyon': expected one of camelyon16, camelyon17, tcga_lusc, folder, table"),
         ("table", None, {}, "no slides given"),
         ("table", table, {}, "some slides have a split and some have none"),
         ("table", write_lines(tmp_path / "e.csv", ["slide"]), {}, "no slide is left to list"),

@@ -106,11 +106,11 @@ def test_an_official_test_set_stays() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"folds": 1}, "folds is 1, expected 2 or more"),
-        ({"folds": 4, "keep_test": True}, "folds is 4 with keep_test, expected"),
+        ({"folds": 1}, "folds 1: expected a whole number, 2 or more"),
+        ({"folds": 4, "keep_test": True}, "folds 4 with keep_test: expected"),
         ({"test_share": 0.6, "val_share": 0.4}, "test_share 0.6 and val_share 0.4: expected shares"),
         ({"folds": 2, "val_share": 0.5}, "test_share 0.5 and val_share 0.5: expected shares"),
-        ({"val_share": 0}, "val_share 0: expected shares"),
+        ({"val_share": 0}, "val_share 0: expected a number over 0 and under 1"),
         ({"folds": 31}, "class c0: slides of 30 patients to divide, expected 31 or more.*fewer --folds"),
     ],
 )

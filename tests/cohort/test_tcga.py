@@ -64,5 +64,5 @@ def test_requests_that_are_wrong(tmp_path: Path) -> None:
     touch(tmp_path, [tcga_name(1, "01Z", "DX1")])
     with pytest.raises(RequestError, match="no frozen slide of TCGA, expected files such as TCGA-22-0944"):
         list_tcga(tmp_path)
-    with pytest.raises(RequestError, match="section is 'ffpe', expected one of frozen, diagnostic, any"):
+    with pytest.raises(RequestError, match="section 'ffpe': expected one of frozen, diagnostic, any"):
         list_tcga(tmp_path, section="ffpe")

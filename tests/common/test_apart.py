@@ -270,5 +270,5 @@ def test_the_method_that_a_program_has_set_is_taken() -> None:
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan")])
 def test_a_timeout_that_is_none_is_refused(seconds: float) -> None:
-    with pytest.raises(RequestError, match=r"timeout_s is .*, expected seconds over 0"):
+    with pytest.raises(RequestError, match=r"timeout_s .*: expected seconds over 0"):
         Apart(worked, timeout_s=seconds)

@@ -5,9 +5,6 @@ import torch
 
 from scripts.common.option_types import (
     Device,
-    Either,
-    Items,
-    Names,
     Number,
     OptionType,
     PathText,
@@ -17,11 +14,9 @@ from scripts.common.option_types import (
     Word,
     YesNo,
     is_null,
-    type_like,
+    read_as,
+    shown,
 )
-
-PAIR = Items(Whole(least=0), "two whole numbers, the first smaller, such as 0,64", count=2, rising=True)
-NAMES = Items(Text(), "class names")
 
 
 @pytest.mark.parametrize(
@@ -38,15 +33,6 @@ NAMES = Items(Text(), "class names")
         (Text(), 1, "1"),
         *[(PathText(), path, path) for path in ("2024", "007", "1e5", "True", "a,b", "[1]", "a b", "a$b@c", "./$x")],
         (PathText(), 2024, "2024"),
-        *[(PAIR, pair, [0, 64]) for pair in ("0,64", "[0, 64]", "(0,64)", "0, 64", [0, 64], (0, 64))],
-        *[(NAMES, names, ["a", "b c"]) for names in ("a,b c", "['a','b c']", '["a", "b c"]', ("a", "b c"))],
-        (NAMES, "['a, b', c]", ["a, b", "c"]),
-        (NAMES, "0,1", ["0", "1"]),
-        (NAMES, [0, 1], ["0", "1"]),
-        (Items(PathText(), "paths", may_be_empty=True), "[]", []),
-        (Items(PathText(), "paths"), "2024", ["2024"]),
-        (Names("a mapping"), "{'slide': id, label: 'Class'}", {"slide": "id", "label": "Class"}),
-        (Either(Word(("auto",)), Whole(least=0)), "2", 2),
         (Shard(), "2/8", "2/8"),
         (Device(), "cpu", "cpu"),
         (Device(), torch.device("cpu"), "cpu"),
@@ -75,14 +61,7 @@ def test_what_is_meant(type_: OptionType, given: Any, meant: Any) -> None:
         (Word(("rle", "otsu")), ["rle"], "expected one of rle, otsu"),
         *[(Text(), text, "expected a text") for text in ("", "  ", True, None, ["a"])],
         *[(PathText(), path, "would be evaluated; expected a path: write ./") for path in ("$x", "@x", "%x", " $x")],
-        *[
-            (PAIR, pair, "expected two whole numbers, the first smaller, such as 0,64")
-            for pair in ("4", "", "1,2,3", "64,0", "3,3", "a,b", "[0, 64", "{a: 1}", 4, {}, None, "0,,64", "[[0, 1], 2]")
-        ],
-        *[(NAMES, names, "expected") for names in ("", "a,,b", "[]", [], "[a: b]", "a,$b", ["@x"])],
-        *[(Names("a mapping"), text, "expected") for text in ("a", "{a: [1]}", "{", "", 3, "{a: }")],
         *[(Shard(), text, "expected i/n") for text in ("0/2", "3/2", "1", "1/2/3", "a/b", 2)],
-        (Either(Word(("auto",)), Whole(least=0)), "-1", "expected one of auto, or a whole number, 0 or more"),
         *[(Device(), text, "expected cpu, cuda or cuda:N") for text in ("gpu", "", "CPU", "cuda:", "cuda:-1", "meta", 0)],
     ],
 )  # fmt: skip
@@ -106,30 +85,16 @@ def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         Device().read("mps")
 
 
-@pytest.mark.parametrize(
-    ("default", "taken", "refused"),
-    [
-        (True, ["no", False], ["x", 2]),
-        (1, [4, "4"], ["x", 1.5, True, None]),
-        (0.5, [1, "1e-3"], ["x", True, [0.5]]),
-        ("val", ["test", 3], ["", True, ["a"]]),
-        ({"_target_": "x"}, [{"a": 1}, None], [5, "x", [1]]),
-        ([1], [[2], (2,), None], [5, "x", {}]),
-    ],
-)
-def test_a_default_says_the_type_of_what_no_table_names(default: Any, taken: list[Any], refused: list[Any]) -> None:
-    type_ = type_like(default)
-    assert type_ is not None
-    for value in taken:
-        type_.read(value)
-    for value in refused:
-        with pytest.raises(ValueError, match="expected"):
-            type_.read(value)
+def test_a_wrong_value_is_told_with_its_name() -> None:
+    assert read_as(Whole(least=1), "batch_size", "3") == 3
+    for value, texts in (("3", False), (0, True), ("x" * 5000, True)):
+        with pytest.raises(ValueError, match=r"^batch_size .{1,90}: expected a whole number, 1 or more$"):
+            read_as(Whole(least=1), "batch_size", value, texts=texts)
 
 
-@pytest.mark.parametrize("default", [None, "$1 + 1", "@x", "%x"])
-def test_a_default_that_says_nothing(default: Any) -> None:
-    assert type_like(default) is None
+def test_a_value_is_shown_in_one_line() -> None:
+    assert shown("a\nb") == "'a\\nb'"
+    assert shown("x" * 5000).endswith("... (5002 characters)") and len(shown("x" * 5000)) < 90
 
 
 def test_null() -> None:

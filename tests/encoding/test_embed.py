@@ -192,7 +192,7 @@ def test_memory_does_not_grow_with_the_slide(tmp_path: Path, monkeypatch: pytest
     ],
 )
 def test_a_setting_out_of_range_is_refused(name: str, value: object) -> None:
-    with pytest.raises(RequestError, match=f"{name} is {value!r}, expected"):
+    with pytest.raises(RequestError, match=f"{name} {value!r}: expected"):
         EncodingSettings(**{name: value})
 
 

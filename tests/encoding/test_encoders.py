@@ -79,7 +79,7 @@ def test_weights_of_another_type(tmp_path: Path, weights: Path, dtype: torch.dty
 
 
 def test_an_unknown_strategy(weights: Path) -> None:
-    with pytest.raises((RequestError, ValueError), match="strategy is 'both', expected one of separated"):
+    with pytest.raises((RequestError, ValueError), match="strategy 'both': expected one of separated"):
         SCAEEncoder(weights / "bare.pt", strategy="both")
 
 

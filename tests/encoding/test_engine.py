@@ -132,8 +132,8 @@ def test_batch_norms_after_convolutions_are_gone():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"engine": "tensorrt"}, "engine is 'tensorrt', expected one of auto, torch, openvino"),
-        ({"precision": "int8"}, "precision is 'int8', expected one of float32"),
+        ({"engine": "tensorrt"}, "engine 'tensorrt': expected one of auto, torch, openvino"),
+        ({"precision": "int8"}, "precision 'int8': expected one of float32"),
         ({"precision": "float16"}, "a CPU does not compute with"),
         ({"engine": "openvino", "device": torch.device("cuda")}, "runs on a CPU alone"),
     ],

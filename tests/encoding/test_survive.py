@@ -171,7 +171,7 @@ def test_an_unreadable_tile_fails_the_slide_or_costs_its_patches(tmp_path: Path)
 
 
 def test_an_unknown_policy_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="unreadable_tiles is 'skip', expected one of fail, mask"):
+    with pytest.raises(RequestError, match="unreadable_tiles 'skip': expected one of fail, mask"):
         encode(write_painted_slide(tmp_path / "a.tif"), tmp_path / "out", unreadable_tiles="skip")
 
 
@@ -250,5 +250,5 @@ def test_shards_share_a_folder_and_a_last_run_collects_the_manifest(tmp_path: Pa
 
 @pytest.mark.parametrize("shard", ["0/2", "3/2", "1", "a/b"])
 def test_a_shard_that_is_none_is_refused(tmp_path: Path, shard: str) -> None:
-    with pytest.raises(RequestError, match=rf"shard is '{shard}', expected i/n"):
+    with pytest.raises(RequestError, match=rf"shard '{shard}': expected i/n"):
         encode(write_painted_slide(tmp_path / "a.tif"), tmp_path / "out", shard=shard)

@@ -39,7 +39,7 @@ def test_networks_that_do_not_serve() -> None:
         WrappedEncoder(lambda: Means(rows=True), input_px=8)
     with pytest.raises(RequestError, match=r"Sequential-8px: takes no patches of 8 px.*correct input_px"):
         WrappedEncoder(lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 4)), input_px=8)
-    with pytest.raises(RequestError, match="three numbers each"):
+    with pytest.raises(RequestError, match="expected three numbers"):
         WrappedEncoder(Means, input_px=8, std=(1, 0, 1))
 
 

@@ -125,8 +125,8 @@ def test_the_stage(cohort: Cohort, tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"kind": "heat"}, "map 'heat': expected one of cam, probability"),
-        ({"threshold": 1.7}, "threshold is 1.7, expected a number from 0 to 1"),
-        ({"split": "tset"}, "split is 'tset', expected one of"),
+        ({"threshold": 1.7}, "threshold 1.7: expected a number from 0 to 1"),
+        ({"split": "tset"}, "split 'tset': expected one of"),
         ({"split": "train"}, "none of 0 slides has a lesion cell"),
         ({"lesion_from": 256}, "none of 4 slides has a lesion cell.*--masks"),
     ],

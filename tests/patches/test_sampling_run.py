@@ -140,7 +140,7 @@ def test_slides_are_drawn_from_each_class() -> None:
     ],
 )
 def test_a_wrong_option_writes_nothing(table: Path, tmp_path: Path, name: str, value: object) -> None:
-    with pytest.raises(RequestError, match=f"^{name} is .*expected"):
+    with pytest.raises(RequestError, match=f"^{name} .*: expected"):
         sampled(table, tmp_path / "out", **{name: value})
     assert not (tmp_path / "out").exists()
 

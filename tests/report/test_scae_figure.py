@@ -37,5 +37,5 @@ def test_what_is_missing(made: Path) -> None:
         write_scae_panels(made / "none", made, encoder=made / "scae.pt")
     with pytest.raises(RequestError, match=r"none\.pt: no such file"):
         write_scae_panels(made, made, encoder=made / "none.pt")
-    with pytest.raises(RequestError, match="patches is 0"):
+    with pytest.raises(RequestError, match="patches 0: expected"):
         write_scae_panels(made, made, encoder=made / "scae.pt", patches=0)

@@ -109,5 +109,5 @@ def test_threshold_is_saved_with_the_weights_and_resumed() -> None:
 
 @pytest.mark.parametrize("rate", [0.0, 100.0, -1.0, 150.0])
 def test_rates_outside_0_to_100_are_refused(rate: float) -> None:
-    with pytest.raises(ValueError, match=f"sparsity_rate is {rate}, expected percent over 0 and under 100"):
+    with pytest.raises(ValueError, match=f"sparsity_rate {rate}: expected percent over 0 and under 100"):
         CrosswiseMask(8, sparsity_rate=rate)

@@ -164,7 +164,7 @@ def test_foreground_and_background_are_parts_of_separated(warm: SCAE, warm_state
 
 
 def test_unknown_strategy_is_refused() -> None:
-    with pytest.raises(ValueError, match="strategy is 'mixd', expected one of separated, mixed"):
+    with pytest.raises(ValueError, match="strategy 'mixd': expected one of separated, mixed"):
         SCAE(strategy="mixd")
 
 

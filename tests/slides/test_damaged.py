@@ -169,7 +169,7 @@ def test_the_tiles_of_a_real_jpeg_2000_slide_are_whole(data_dir):
 
 
 def test_an_unknown_policy_is_refused(tmp_path):
-    with pytest.raises(RequestError, match="unreadable_tiles is 'skip', expected one of fail, mask"):
+    with pytest.raises(RequestError, match="unreadable_tiles 'skip': expected one of fail, mask"):
         open_slide(tmp_path / "slide.tif", Reading(unreadable_tiles="skip"))
 
 

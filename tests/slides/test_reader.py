@@ -149,7 +149,7 @@ def test_who_reads_tiff_alone_never_sees_another_file(tmp_path, backend):
 def test_missing_file_and_wrong_backend(tmp_path, make_tiff, pixels):
     with pytest.raises(SlideError, match=r"gone\.svs: no such file"):
         open_slide(tmp_path / "gone.svs")
-    with pytest.raises(RequestError, match="backend is 'pil', expected one of auto, cucim, openslide"):
+    with pytest.raises(RequestError, match="backend 'pil': expected one of auto, cucim, openslide"):
         open_slide(make_tiff(pixels), Reading(backend="pil"))
 
 

@@ -67,7 +67,8 @@ def test_signal_on_black_is_no_stained_section():
 
 
 @pytest.mark.parametrize(
-    ("option", "said"), [({"method": "hsv"}, "rle, otsu"), ({"min_speck_patches": 0}, "at least 1")]
+    ("option", "said"),
+    [({"method": "hsv"}, "rle, otsu"), ({"min_speck_patches": 0}, "expected a whole number, 1 or more")],
 )
 def test_wrong_requests_are_refused(option, said):
     with pytest.raises(RequestError, match=said):

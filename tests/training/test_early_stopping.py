@@ -77,5 +77,5 @@ def causes(error: BaseException | None) -> list[BaseException]:
 
 
 def test_no_patience_at_all_is_refused() -> None:
-    with pytest.raises(RequestError, match="patience 0: expected validations, 1 or more"):
+    with pytest.raises(RequestError, match="patience 0: expected a whole number, 1 or more, or None"):
         EarlyStopping(0)

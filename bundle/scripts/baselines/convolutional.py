@@ -21,7 +21,7 @@ def _resnet(depth: int, channels: int, num_classes: int, **options: Any) -> ResN
         RequestError: there is none of that depth.
     """
     if depth not in _RESNETS:
-        raise RequestError(f"network_def: depth {depth}; expected one of {', '.join(map(str, _RESNETS))}")
+        raise RequestError(f"network_def#depth {depth}: expected one of {', '.join(map(str, _RESNETS))}")
     network: ResNet = _RESNETS[depth](spatial_dims=2, n_input_channels=channels, num_classes=num_classes, **options)
     return network
 

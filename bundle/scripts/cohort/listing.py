@@ -48,7 +48,7 @@ def write_listing(
             under these names, tables of another request, or files of others (also a table of ours that was edited).
     """
     if cohort is None or cohort not in builders:
-        raise RequestError(f"cohort is {cohort!r}, expected one of {', '.join(builders)}: name it with --cohort")
+        raise RequestError(f"cohort {cohort!r}: expected one of {', '.join(builders)}: name it with --cohort")
     if slides is None:
         raise RequestError("no slides given: name the data set's folder, or its CSV, with --slides")
     table = Path(output_dir) / "slides.csv"

@@ -14,6 +14,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from ..common.errors import RequestError
 from ..common.files import sha256_of, write_json
+from ..common.option_table import checked
 from ..common.option_words import Split
 from ..common.outputs import HeldOutputs
 from ..slides.table import SlideRow, class_names, copy_table, label_index, read_slides
@@ -126,13 +127,12 @@ def assign_splits(
     Raises:
         RequestError: as for `split_slides`.
     """
-    if folds is not None and (folds < 2 or keep_test):
-        raise RequestError(
-            f"folds is {folds}{' with keep_test' if keep_test else ''}, expected 2 or more, and every slide tested once: correct "
-            "--folds"
-        )
+    for name, value in (("folds", folds), ("test_share", test_share), ("val_share", val_share)):
+        checked(name, value, null=name == "folds")
+    if folds is not None and keep_test:
+        raise RequestError(f"folds {folds} with keep_test: expected every slide tested once: leave one of them out")
     test_share = _test_share(test_share, folds=folds, keep_test=keep_test)
-    if not (0 <= test_share < 1 and 0 < val_share < 1 and test_share + val_share < 1):
+    if test_share + val_share >= 1:
         raise RequestError(
             f"test_share {test_share:g} and val_share {val_share:g}: expected shares of all slides that leave some to train on: "
             "correct --test_share or --val_share"

@@ -11,11 +11,9 @@ from typing import Any
 import yaml
 
 from .errors import RequestError
+from .option_structures import Either, Items, Names, mapping
 from .option_types import (
     Device,
-    Either,
-    Items,
-    Names,
     Number,
     OptionType,
     PathText,
@@ -25,7 +23,7 @@ from .option_types import (
     Word,
     YesNo,
     is_null,
-    mapping,
+    read_as,
 )
 from .option_words import (
     BackendChoice,
@@ -149,6 +147,7 @@ OPTIONS: dict[str, OptionType] = {
     "balance": YesNo(),
     "calibrate": YesNo(),
     "patience": _COUNT,
+    "projection": _COUNT,
     "intended_use": Text(),
     "graph": YesNo(),
     "val_interval": _COUNT,
@@ -193,10 +192,7 @@ class Others:
 
     def _read(self, name: str, part: Any) -> Any:
         type_ = named(name, OPTIONS)
-        try:
-            return part if type_ is None or is_null(part) else type_.read(part)
-        except ValueError as error:
-            raise ValueError(f"{name} {shown(part)}: {error}") from error
+        return part if type_ is None or is_null(part) else read_as(type_, name, part)
 
 
 _OF_STUDY: dict[str, OptionType] = {
@@ -249,28 +245,21 @@ def named(name: str, known: Mapping[str, OptionType]) -> OptionType | None:
     return known.get(name) or known.get(name.rpartition("#")[2])
 
 
-def checked(name: str, value: Any, type_: OptionType | None = None) -> Any:
+def checked(name: str, value: Any, type_: OptionType | None = None, *, null: bool = False) -> Any:
     """Return an option's value; for components, which a program may call with any. The text of a number is no number here.
 
     Args:
         name: of the option or the argument.
         value: given for it.
         type_: what it may be; None: what the option of that name may be.
+        null: whether it may be None.
 
     Raises:
         RequestError: it has the wrong type, or lies outside its range.
     """
-    type_ = type_ or OPTIONS[name]
+    if null and value is None:
+        return None
     try:
-        read = type_.read(value)
-        if isinstance(value, str) and isinstance(read, int | float):
-            raise ValueError(f"expected {type_.expected}")
+        return read_as(type_ or OPTIONS[name], name, value, texts=False)
     except ValueError as error:
-        raise RequestError(f"{name} is {shown(value)}, {error}") from error
-    return read
-
-
-def shown(value: Any) -> str:
-    """A value in a message: in one line, and not longer than one reads."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
+        raise RequestError(f"{error}{', or None' if null else ''}") from error

@@ -6,13 +6,9 @@ means the same wherever it is given. A ``ValueError`` says what was expected.
 
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from numbers import Real
 from typing import Any, Protocol
-
-import yaml
 
 MARKS = ("$", "@", "%")
 """What MONAI runs as Python, or replaces by another part of a config."""
@@ -156,52 +152,6 @@ class PathText(Text):
 
 
 @dataclass(frozen=True)
-class Items:
-    """A list of items of one type: in brackets, or with commas between them.
-
-    ``count`` is how many there must be, where that is fixed; ``rising``: each is greater than the one before it.
-    """
-
-    item: OptionType
-    noun: str
-    count: int | None = None
-    rising: bool = False
-    may_be_empty: bool = False
-
-    @property
-    def expected(self) -> str:
-        """What the list holds."""
-        return self.noun
-
-    def read(self, value: Any) -> list[Any]:
-        """Take a list, or the text of one."""
-        parts = _parts(value) if isinstance(value, str) else list(value) if isinstance(value, list | tuple) else None
-        if parts is None or (not parts and not self.may_be_empty) or self.count not in (None, len(parts)):
-            raise ValueError(f"expected {self.expected}")
-        try:
-            read = [self.item.read(part) for part in parts]
-        except ValueError as error:
-            raise ValueError(f"{error}, in a list: expected {self.expected}") from error
-        if any(isinstance(part, str) and part.lstrip().startswith(MARKS) for part in read):
-            raise ValueError(f"an item begins with $, @ or %, which would be evaluated; expected {self.expected}")
-        if self.rising and any(later <= earlier for earlier, later in pairwise(read)):
-            raise ValueError(f"expected {self.expected}")
-        return read
-
-
-@dataclass(frozen=True)
-class Names:
-    """A mapping of texts to texts, ``{key: value}``."""
-
-    expected: str
-
-    def read(self, value: Any) -> dict[str, str]:
-        """Take a mapping, or the text of one."""
-        content = mapping(value, yaml.BaseLoader, self.expected)
-        return {Text().read(key): Text().read(part) for key, part in content.items()}
-
-
-@dataclass(frozen=True)
 class Device:
     """Where torch computes."""
 
@@ -237,90 +187,36 @@ class Shard:
         return str(value)
 
 
-@dataclass(frozen=True)
-class Either:
-    """What the first of two types admits, or the second."""
+def read_as(type_: OptionType, name: str, value: Any, *, texts: bool = True) -> Any:
+    """Return what a value means; the one form in which a wrong one is told.
 
-    first: OptionType
-    second: OptionType
+    Args:
+        type_: what it may be.
+        name: of the option or the argument.
+        value: given for it.
+        texts: whether the text of a number, or of a boolean, stands for it.
 
-    @property
-    def expected(self) -> str:
-        """Both."""
-        return f"{self.first.expected}, or {self.second.expected}"
-
-    def read(self, value: Any) -> Any:
-        """Take what one of them takes."""
-        try:
-            return self.first.read(value)
-        except ValueError:
-            pass
-        try:
-            return self.second.read(value)
-        except ValueError:
-            raise ValueError(f"expected {self.expected}") from None
+    Raises:
+        ValueError: it is wrong: ``name value: expected ...``.
+    """
+    try:
+        read = type_.read(value)
+        if not texts and isinstance(value, str) and isinstance(read, int | float):
+            raise ValueError(f"expected {type_.expected}")
+    except ValueError as error:
+        raise ValueError(f"{name} {shown(value)}: {error}") from error
+    return read
 
 
-@dataclass(frozen=True)
-class Section:
-    """A part of a config that holds others: a component, a list of steps."""
-
-    kind: type
-    expected: str
-
-    def read(self, value: Any) -> Any:
-        """Take another such part, or nothing."""
-        if value is not None and not isinstance(value, self.kind):
-            raise ValueError(f"expected {self.expected}")
-        return value
-
-
-def type_like(default: Any) -> OptionType | None:
-    """Return the type of an id that no table names, by its default; None where that says nothing, as null and an expression do."""
-    if isinstance(default, bool):
-        return YesNo()
-    if isinstance(default, int):
-        return Whole()
-    if isinstance(default, float):
-        return Number()
-    if isinstance(default, str):
-        return None if default.startswith(MARKS) else Text()
-    if isinstance(default, dict):
-        return Section(dict, "a component or null: it holds other ids, set one of those")
-    if isinstance(default, list):
-        return Section(list | tuple, "a list or null")  # type: ignore[arg-type]
-    return None
+def shown(value: Any) -> str:
+    """A value in a message: in one line, and not longer than one reads."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
 
 
 def is_null(value: Any) -> bool:
     """Whether a value of YAML, or a typed text, is null."""
     return value is None or (isinstance(value, str) and (value.lower() == "null" or value == "None"))
-
-
-def mapping(value: Any, loader: Any, expected: str) -> Mapping[Any, Any]:
-    """Return a mapping, or that of a text.
-
-    Raises:
-        ValueError: it is none.
-    """
-    try:
-        content = yaml.load(value, loader) if isinstance(value, str) else value
-    except (yaml.YAMLError, ValueError) as error:
-        raise ValueError(f"expected {expected}") from error
-    if not isinstance(content, Mapping):
-        raise ValueError(f"expected {expected}")
-    return content
-
-
-def _parts(text: str) -> list[Any] | None:
-    """Take apart a list that was typed; its items stay texts."""
-    if text[:1] in ("[", "("):
-        try:
-            content = yaml.load(f"[{text[1:-1]}]", yaml.BaseLoader) if text[-1] in ")]" else None
-        except yaml.YAMLError:
-            return None
-        return content if isinstance(content, list) else None
-    return [part.strip() for part in text.split(",")]
 
 
 def _number(value: Any) -> float | None:

@@ -20,8 +20,7 @@ from .config_check import spelled
 from .config_files import merged, refuse_misplaced
 from .config_help import describe
 from .errors import RequestError
-from .option_table import shown
-from .option_types import OptionType
+from .option_types import OptionType, shown
 from .process import install_exit_codes, send_no_telemetry
 from .request import config_files, read_request
 from .set_config import resolvers_in_use, set_in_config

@@ -20,8 +20,9 @@ from .config_check import nested, require_sound, spelled
 from .config_files import lay, merged, read_config
 from .config_help import read_options
 from .errors import RequestError
-from .option_table import PATH_ARGUMENTS, named, options_of, shown
-from .option_types import MARKS, Items, OptionType, PathText, Section, YesNo, is_null, type_like
+from .option_structures import Items, Section, type_like
+from .option_table import PATH_ARGUMENTS, named, options_of
+from .option_types import MARKS, OptionType, PathText, YesNo, is_null, read_as, shown
 from .renamed_options import refuse_renamed
 
 _PROCESSES = "WORLD_SIZE"  # torchrun says so how many there are
@@ -159,9 +160,9 @@ class _Reader:
         if is_null(raw) and (isinstance(type_, Section) or self._may_be_null(name, default)):
             return None
         try:
-            return type_.read(raw)
+            return read_as(type_, spelled(name), raw)
         except ValueError as error:
-            self.faults.append(f"{where}{spelled(name)} {shown(raw)}: {error}")
+            self.faults.append(f"{where}{error}")
             return None
 
     def _may_be_null(self, name: str, default: Any) -> bool:

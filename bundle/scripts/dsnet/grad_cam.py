@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ..common.option_table import checked
+from ..common.option_types import Word
 from ..common.option_words import Cam
 from .network import DSNet
 from .packing import unpack
@@ -32,6 +34,7 @@ DEFAULT_LAYER = "embedding_blocks.0"
 _STRIDES = list(accumulate((stride for _, stride in EMBEDDING_BLOCKS), mul))
 LAYERS = {f"embedding_blocks.{index}": stride for index, stride in enumerate(_STRIDES)} | {PAPER_LAYER: _STRIDES[-1]}
 """Layers that a map can be made at, with the step of their cells in patches."""
+LAYER = Word(tuple(LAYERS))
 
 
 def _grad_cam(x: Tensor, gradient: Tensor, o: Tensor) -> Tensor:
@@ -88,12 +91,11 @@ def grad_cam(
         (H, W), from 0 to 1; 0 where no patch was observed, and everywhere when nothing speaks for the class.
 
     Raises:
-        ValueError: ``image`` is not one slide, has no observed patch, or there is no such class, layer or method.
+        ValueError: ``image`` is not one slide, has no observed patch, or there is no such class.
+        RequestError: there is no such layer or method.
     """
-    if layer not in LAYERS or method not in METHODS:
-        raise ValueError(
-            f"cam {method!r} at {layer!r}: expected one of {', '.join(METHODS)} at one of {', '.join(LAYERS)}"
-        )
+    checked("cam", method)
+    checked("heat_map#layer", layer, LAYER)
     if image.ndim != 4 or len(image) != 1:
         raise ValueError(
             f"image has shape {tuple(image.shape)}, expected (1, channels, H, W): give one slide at a time"

@@ -11,7 +11,7 @@ from ..common.errors import RequestError
 from ..common.option_table import checked
 from ..common.option_words import Cam, MapSource
 from .baseline import Baseline, BaselineMap
-from .grad_cam import DEFAULT_LAYER, LAYERS, grad_cam
+from .grad_cam import DEFAULT_LAYER, LAYER, grad_cam
 from .network import DSNet
 from .packing import unpack
 from .segmentation import DSNetSegmentation
@@ -69,9 +69,7 @@ class HeatMap:
     def __init__(self, cam: Cam = "gradcam", layer: str = DEFAULT_LAYER, source: MapSource = "auto") -> None:
         self.cam: Cam = checked("cam", cam)
         self.source: MapSource = checked("heat_map#source", source)
-        if layer not in LAYERS:
-            raise RequestError(f"heat_map#layer {layer!r}: expected one of {', '.join(LAYERS)}")
-        self.layer = layer
+        self.layer: str = checked("heat_map#layer", layer, LAYER)
 
     def __call__(self, network: Network, image: Tensor, class_index: int) -> NDArray[np.float32]:
         """Return the map (H, W) of one slide, from 0 to 1 and 0 where no patch was observed; zeros where the network has none.

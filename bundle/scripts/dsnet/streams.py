@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ..common.errors import RequestError
+from ..common.option_table import checked
 from .blocks import ChannelAttention, ConcurrentBottleneck, DenseUnit, MultiScaleBlock, StreamAttention
 from .packing import unpack
 from .sparse import SparseUnit, Standardise, slide_extent
@@ -56,10 +56,7 @@ class DualStream(nn.Module):
         projection: int | None = None,
         keeps_skips: bool = False,
     ) -> None:
-        if projection is not None and projection < 1:
-            raise RequestError(
-                f"network_def: projection {projection}; expected 1 or more channels, or null for V as it is"
-            )
+        checked("projection", projection, null=True)
         super().__init__()
         self.arguments: dict[str, object] = {
             "num_classes": num_classes,

@@ -18,6 +18,7 @@ from ..common.boundary import slide_boundary
 from ..common.errors import NoTissueError, SlideError
 from ..common.files import remove_partial, writing_to
 from ..common.journal import is_our_hdf5
+from ..common.option_table import checked
 from ..common.option_words import Engine
 from ..slides.opening import Reading, open_slide, require_file
 from ..slides.table import SlideRow
@@ -80,6 +81,9 @@ class EncodingJob:
         resume: keep files that are whole and were made with the same encoder and settings; False encodes all anew.
         reading: how slides are read; with ``unreadable_tiles`` "mask" the patches on such tiles are left out, and counted.
         settings: what a file depends on besides slide and encoder.
+
+    Raises:
+        RequestError: a value lies outside its range.
     """
 
     output: Path
@@ -93,6 +97,8 @@ class EncodingJob:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "output", Path(self.output))
+        checked("batch_size", self.batch_size)
+        checked("engine", self.engine)
 
     @cached_property
     def encoder(self) -> NamedEncoder:

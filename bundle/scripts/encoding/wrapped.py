@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from ..common.errors import RequestError
+from ..common.option_structures import Items
+from ..common.option_table import checked
+from ..common.option_types import Number
 from .encoders import first_not_finite
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -39,8 +42,8 @@ class WrappedEncoder(nn.Module):
         std: Sequence[float] = IMAGENET_STD,
     ) -> None:
         super().__init__()
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-            raise RequestError(f"mean {mean} and std {std}: expected three numbers each, those of std over 0")
+        checked("mean", mean, Items(Number(), "three numbers", count=3))
+        checked("std", std, Items(Number(over=0), "three numbers over 0", count=3))
         try:
             self.network = network().eval()
         except (OSError, RuntimeError, ValueError) as error:

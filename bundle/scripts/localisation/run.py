@@ -126,7 +126,8 @@ def localise(
         SlideError: see there.
     """
     checked("map", kind, OF_STAGE["localising"]["map"])
-    for name, value in (("threshold", threshold), ("lowest", lowest), ("nms_cells", nms_cells)):
+    of_scores = {"threshold": threshold, "lowest": lowest, "nms_cells": nms_cells}
+    for name, value in {**of_scores, "resamples": resamples, "seed": seed}.items():
         checked(name, value)
     output = Path(output_dir)
     request = {

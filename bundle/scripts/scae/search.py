@@ -77,7 +77,7 @@ def search(
     ):
         checked(name, value)
     if low >= high:
-        raise RequestError(f"low is {low} and high is {high}, expected low under high: correct --low or --high")
+        raise RequestError(f"low {low}, high {high}: expected low under high: correct --low or --high")
     steps: list[Step] = []
     rate = low
     while True:

@@ -30,7 +30,7 @@ class StainViews:
         self, *, side_px: int = 80, gain: float = 0.4, bias: float = 0.1, blur: float = 1.0, noise: float = 0.03
     ) -> None:
         if side_px < 16 or side_px % 16:
-            raise RequestError(f"the side of a view must be a multiple of 16 pixels, got {side_px}")
+            raise RequestError(f"side_px {side_px}: expected a multiple of 16")
         self.side_px = side_px
         self.gain = gain
         self.bias = bias

@@ -11,7 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from ..common.errors import RequestError, SlideError
+from ..common.errors import SlideError
+from ..common.option_table import checked
+from ..common.option_types import Whole
 from ..common.option_words import ReadLevel
 from .reader import SlideReader
 
@@ -107,8 +109,9 @@ def plan_reading(
             slide has no level ``read_level``.
         RequestError: ``read_level`` is another word, or a size is not positive.
     """
-    if patch_um <= 0 or patch_px <= 0:
-        raise RequestError(f"patch_um {patch_um} and patch_px {patch_px}: expected both over 0")
+    checked("patch_um", patch_um)
+    checked("patch_px", patch_px, Whole(least=1))
+    checked("read_level", read_level)
     mpp_x, mpp_y = _resolution_um(reader, mpp)
     mean_mpp = (mpp_x + mpp_y) / 2
     left, top, width, height = reader.bounds_xywh_px
@@ -174,7 +177,7 @@ def _resolution_um(reader: SlideReader, mpp: float | None) -> tuple[float, float
 def _choose_level(reader: SlideReader, sides_px: list[int], *, patch_px: int, read_level: ReadLevel) -> int:
     """Return the level to read from; ``sides_px`` holds the side of a patch at every level."""
     if isinstance(read_level, int):
-        if not 0 <= read_level < len(sides_px):
+        if read_level >= len(sides_px):
             raise SlideError(
                 f"{reader.path}: no pyramid level {read_level}, expected 0 to {len(sides_px) - 1}: "
                 "choose read_level auto or highest"
@@ -182,9 +185,7 @@ def _choose_level(reader: SlideReader, sides_px: list[int], *, patch_px: int, re
         return read_level
     if read_level == "highest":
         return 0
-    if read_level == "auto":
-        return max((level for level, side_px in enumerate(sides_px) if side_px >= patch_px), default=0)
-    raise RequestError(f"read_level {read_level!r}: expected auto, highest or a level's number")
+    return max((level for level, side_px in enumerate(sides_px) if side_px >= patch_px), default=0)
 
 
 def area_average(images: torch.Tensor, edges_y_px: Sequence[float], edges_x_px: Sequence[float]) -> torch.Tensor:

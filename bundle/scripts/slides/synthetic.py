@@ -20,7 +20,7 @@ from scipy import ndimage
 
 from ..common.errors import RequestError
 from ..common.files import atomic_path, write_csv, writing_to
-from ..common.option_table import checked
+from ..common.option_table import OF_STAGE, checked
 from ..common.outputs import HeldOutputs
 from ..common.progress import track
 from .synthetic_tissue import GRID_UM, Layout, draw_layout, render_stains, resized
@@ -92,10 +92,12 @@ def write_slide_set(
     low, high = checked("lesion_share", lesion_share)
     for name, value in (("seed", seed), ("cells", cells), ("mpp", mpp), ("num_workers", num_workers)):
         checked(name, value)
-    if not min(counts.values()) >= 0 < sum(counts.values()) or low > high:
+    for name, count in counts.items():
+        checked(name, count, OF_STAGE["generating"][name])
+    if not sum(counts.values()) or low > high:
         raise RequestError(
             f"{output_dir}: synthetic slides cannot be made with train, val, test = {train, val, test} and lesion_share = "
-            f"{lesion_share}; give 0 or more slides each, one at least, and a least share before a greatest"
+            f"{lesion_share}; give one slide at least, and a least share before a greatest"
         )
     plans, rows = [], []
     for split_index, (split, count) in enumerate(counts.items()):

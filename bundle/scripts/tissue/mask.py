@@ -6,8 +6,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from ..common.errors import RequestError
 from ..common.option_table import checked
+from ..common.option_types import Whole
 from ..common.option_words import TissueMethod
 from ..slides.geometry import PATCH_UM, PatchGrid
 from ..slides.reader import SlideReader
@@ -58,8 +58,7 @@ def find_tissue(
         SlideError: The pixels cannot be decoded.
     """
     checked("tissue_method", method)
-    if min_speck_patches < 1:
-        raise RequestError(f"min_speck_patches {min_speck_patches}: expected at least 1, which keeps every patch")
+    checked("min_speck_patches", min_speck_patches, Whole(least=1))
     by_name = slide_scores(reader, grid, scores=score_functions(drop_pen=drop_pen), patch_um=patch_um, um_px=um_px)
     return tissue_mask(by_name, method=method, min_speck_patches=min_speck_patches)
 

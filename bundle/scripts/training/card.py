@@ -189,7 +189,7 @@ def _require_types(network: type[nn.Module], arguments: Mapping[str, Any]) -> No
         named |= get_type_hints(own) if own else {}
     for name, value in arguments.items():
         kinds = get_args(named.get(name)) or (named.get(name, Any),)
-        # a word is a kind itself
+        # a word of a Literal is a kind itself
         fits = type(value) in kinds or value in kinds or (float in kinds and type(value) is int)
         if Any not in kinds and not fits:
             raise TypeError(f"{name} is {value!r}")

@@ -8,6 +8,7 @@ from ignite import handlers
 from ignite.engine import Engine, Events
 
 from ..common.errors import RequestError
+from ..common.option_table import checked
 from .validation import validation_of
 
 _LOGGER = logging.getLogger(__name__)
@@ -28,9 +29,7 @@ class EarlyStopping:
     """
 
     def __init__(self, patience: int | None = None) -> None:
-        if patience is not None and patience < 1:
-            raise RequestError(f"patience {patience}: expected validations, 1 or more, or null to train all epochs")
-        self.patience = patience
+        self.patience: int | None = checked("patience", patience, null=True)
         self._stopper: handlers.EarlyStopping | None = None
 
     def attach(self, engine: Engine) -> None:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ..common.apart import run_apart
 from ..common.boundary import slide_boundary
-from ..common.errors import RequestError
+from ..common.option_table import checked
+from ..common.option_types import Number
 from ..dsnet.packing import T_PIXELS_PER_PATCH, WHITE
 from ..encoding.embedding_file import read_embedding
 from ..encoding.store import Embedding, require_observed
@@ -139,8 +140,7 @@ class RandDropPatchesd(MapTransform, RandomizableTransform):
     """
 
     def __init__(self, keys: KeysCollection = "places", prob: float = 1.0, most: float = 0.3) -> None:
-        if not 0 <= most <= 1:
-            raise RequestError(f"RandDropPatchesd: most {most}; expected a share from 0 to 1 of the patches")
+        checked("RandDropPatchesd: most", most, Number(least=0, most=1))
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, prob)
         self.most = most
@@ -181,8 +181,8 @@ class RandJitterd(MapTransform, RandomizableTransform):
         gain: float = 0.1,
         shift: float = 0.3,
     ) -> None:
-        if gain < 0 or shift < 0:
-            raise RequestError(f"RandJitterd: gain {gain}, shift {shift}; expected standard deviations of 0 or more")
+        checked("RandJitterd: gain", gain, Number(least=0))
+        checked("RandJitterd: shift", shift, Number(least=0))
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, prob)
         self.gain = gain
