@@ -1,6 +1,5 @@
 """What the application takes from the bundle: the objects of ``inference.yaml``, the model card, and a checked ``model.ts``."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from monai.transforms import Compose
 
 from scripts.common.errors import RequestError
 from scripts.common.files import sha256_of
+from scripts.common.json_files import read_json
 from scripts.dsnet.network import DSNet
 from scripts.encoding.encoders import read_weights, require_finite, require_fit
 from scripts.encoding.job import EncodingJob
@@ -69,7 +69,9 @@ def read_recipe(bundle: Path) -> Recipe:
         card=card,
         threshold=card.threshold if threshold is None else threshold,
         target=class_index(card, parser.get_parsed_content("heat_map_writer#target_class")),
-        metadata=json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8")),
+        metadata=read_json(
+            bundle / "configs" / "metadata.json", expected="the bundle's metadata: unpack the bundle anew"
+        ),
         device=device,
         job=parser.get_parsed_content("job"),
         preprocessing=parser.get_parsed_content("preprocessing"),

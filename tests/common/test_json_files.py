@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.common import json_files
 from scripts.common.errors import RequestError
 from scripts.common.json_files import NONE, NUMBER, read_json
 
@@ -41,3 +42,11 @@ def test_others_are_refused_in_one_line(tmp_path: Path, content: str | None, mes
     with pytest.raises(RequestError, match=rf"a\.json: {message}.* x: do y$") as error:
         read_json(path, expected="x: do y", fields=FIELDS, format="x/1")
     assert "\n" not in str(error.value)
+
+
+def test_json_of_ours_is_read_in_one_place() -> None:
+    """Other than lines of a journal, the owner of a lock, and texts that are no files."""
+    others = {"common/journal.py", "common/lock.py", "common/outputs.py", "encoding/existing.py"}
+    scripts = Path(json_files.__file__).parents[1]
+    found = {str(path.relative_to(scripts)) for path in scripts.rglob("*.py") if "json.load" in path.read_text()}
+    assert found == others | {"common/json_files.py"}

@@ -181,6 +181,8 @@ def test_a_card_is_read_as_it_was_written(tmp_path: Path) -> None:
         ({"architecture": "ViT"}, "architecture 'ViT'"),
         ({"weights_sha256": 1}, "weights_sha256 is '1'"),
         ({"temperatureOfrom": "val"}, "unknown temperatureOfrom"),
+        ({"validation": {"slides": 3}}, "has no validation.auc.value"),
+        ({"training": {"slides": 3, "selection": "x"}}, "has no training.max_epochs"),
     ],
 )
 def test_a_card_that_was_changed(tmp_path: Path, changed: dict[str, Any], message: str) -> None:

@@ -35,6 +35,15 @@ _LATER_FIELDS: dict[str, Kind] = {
     "intended_use": str,
 }
 """A card written before these were thought of has none."""
+_PART_FIELDS: dict[str, dict[str, Kind]] = {
+    "validation": {
+        "validation.slides": int,
+        "validation.auc.value": (*NUMBER, NONE),
+        "validation.auc.ci95": list,
+    },
+    "training": {"training.slides": int, "training.max_epochs": int, "training.selection": str},
+}
+"""What these say, where they say anything."""
 ThresholdFrom = Literal["val", "default"]
 """Where a threshold comes from: the validation slides, or 0.5 where none parted them."""
 
@@ -106,7 +115,9 @@ class ModelCard:
         if unknown:
             raise RequestError(f"{path}: has an unknown {unknown[0]}, expected {EXPECTED}")
         later = {name: kind for name, kind in _LATER_FIELDS.items() if name in content}
-        require_fields(path, content, {**_FIELDS, **later}, expected=EXPECTED)
+        parts = [kinds for name, kinds in _PART_FIELDS.items() if content.get(name)]
+        for kinds in (_FIELDS, later, *parts):
+            require_fields(path, content, kinds, expected=EXPECTED)
         known = {one.name: content[one.name] for one in fields(cls) if one.name in content}
         names, span, seen = known["class_names"], known.get("channel_range"), known.get("seen", {})
         if len(names) < 2 or not all(isinstance(name, str) for name in names) or known.get("temperature", 1) <= 0:

@@ -119,10 +119,20 @@ class Bundle:
 
     @property
     def card(self) -> dict[str, Any]:
-        """The model card of the weights that serve; empty where there is none."""
+        """The model card of the weights that serve; empty where there is none.
+
+        Raises:
+            MONAILabelException: it is no JSON object.
+        """
         path = self.model.with_suffix(".json")
-        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        return card
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+        except (ValueError, TypeError) as error:
+            raise MONAILabelException(
+                MONAILabelError.APP_INIT_ERROR,
+                f"{path}: not JSON ({error}); expected the model card that train.yaml writes: unpack the bundle anew, or remove the "
+                "folder of that training",
+            ) from error
 
     @property
     def classes(self) -> list[str]:
