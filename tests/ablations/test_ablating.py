@@ -133,7 +133,7 @@ def test_tables_of_folds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         .replace("val_2.tif,0,val", "val_2.tif,0,test")
     )
     more |= {"table#allow_missing": True, "classes": ["1", "0"]}
-    words = ["--slides", ",".join(map(str, tables)), "--more", json.dumps(more)]
+    words = ["--fold_tables", ",".join(map(str, tables)), "--more", json.dumps(more)]
     assert started(dataset, out, "--rows", "full", "--seeds", "0", *words).wait(240) == 0
     assert sorted(path.parent.relative_to(out / "data") for path in out.rglob("run.json")) == [
         Path("fold0/full/seed0"), Path("fold1/full/seed0"),

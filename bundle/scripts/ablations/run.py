@@ -20,7 +20,7 @@ def ablate(
     trainings: Trainings,
     *,
     mixed_dataset_dir: Sequence[str | Path] = (),
-    slides: Sequence[str | Path] = (),
+    slides: str | Path | Sequence[str | Path] | None = None,
     rows: Sequence[str] | None = None,
     overlays: Sequence[str | Path] = (),
     dry_run: bool = False,
@@ -32,7 +32,7 @@ def ablate(
         output_dir: folder of the tables, and of a folder ``<dataset>/<row>/seed<n>`` per run.
         trainings: seeds and options, the same for all rows; options that are None keep the default of train.yaml.
         mixed_dataset_dir: the same slides encoded by an S-CAE of strategy mixed, a folder for each dataset, in the same order.
-        slides: tables in place of each folder's slides.csv; each is a dataset of its own.
+        slides: table in place of each folder's slides.csv, or several, such as folds; each is a dataset of its own.
         rows: names of `ROWS`; None: all.
         overlays: config files laid over train.yaml for every row; names may be of ``bundle/configs``.
         dry_run: print which runs there would be, and write nothing.
@@ -53,7 +53,8 @@ def ablate(
     folders = [dataset_dir] if isinstance(dataset_dir, str | Path) else dataset_dir
     if mixed_dataset_dir and len(mixed_dataset_dir) != len(folders):
         raise RequestError("mixed_dataset_dir: expected one for each dataset_dir, in the same order")
-    datasets, mixed = (pooled(group, slides, given) for group in (folders, mixed_dataset_dir))
+    tables = [slides] if isinstance(slides, str | Path) else slides or ()
+    datasets, mixed = (pooled(group, tables, given) for group in (folders, mixed_dataset_dir))
     output = Path(output_dir)
     runs, left_out = _runs(chosen, datasets, mixed, trainings.seeds, output)
     study = Study("ablating", output, TABLES, [run for of_row in runs.values() for _, run in of_row], left_out)

@@ -208,7 +208,7 @@ OF_STAGE: dict[str, dict[str, OptionType]] = {
     "ablating": {
         "pooled_with": _PATHS,
         "mixed_dataset_dir": _PATHS,
-        "slides": _PATHS,
+        "fold_tables": _PATHS,
         "rows": Items(Text("a row"), "names of rows, such as full,no_sparsity"),
         "overlays": _PATHS,
         **_OF_STUDY,
