@@ -43,8 +43,8 @@ import campaign_files
 import campaign_interrupts
 import campaign_options
 from campaign_cases import FAULTS, OUTCOMES, Found
-from campaign_commands import get_ready
 from campaign_world import World, make_world
+from forked import get_ready
 from machine import commit, machine
 
 SHARES = {

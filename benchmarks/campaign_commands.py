@@ -1,30 +1,18 @@
 """Commands of the bundle in forks of this process, which has imported what they import: each starts at once."""
 
-import gc
 import os
 import resource
-import runpy
 import select
 import signal
-import sys
-import threading
 import time
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import util
 from pathlib import Path
 from typing import NoReturn
 
-import h5py  # noqa: F401
-import matplotlib  # noqa: F401
-import monai.bundle.__main__  # noqa: F401
-import scipy.ndimage  # noqa: F401
-import skimage.measure  # noqa: F401
-import sklearn.model_selection  # noqa: F401
-import tifffile  # noqa: F401
-import torch.utils.tensorboard
+from forked import become
 
 REPO = Path(__file__).resolve().parents[1]
 CONFIGS = REPO / "bundle" / "configs"
@@ -77,14 +65,6 @@ def stage(run_id: str, *files: str, **options: object) -> list[str]:
     return words
 
 
-def get_ready() -> None:
-    """Prepare this process for being forked: one thread, and no garbage to be collected again in each fork."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    torch.set_num_threads(1)  # a fork of a process that has started a team of threads could not start its own
-    gc.collect()
-    gc.freeze()
-
-
 def run(
     words: Sequence[str], folder: Path, *, limit_s: float = LIMIT_S, disturbance: Disturbance | None = None
 ) -> Ended:
@@ -131,50 +111,9 @@ def _drained(pipe: int, said: bytearray) -> bool:
 
 def _become(words: Sequence[str], folder: Path, output: int, file_bytes: int | None) -> NoReturn:
     """Be that command, in a fork."""
-    code = 70
-    try:
-        os.setsid()
-        for number, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
-            os.dup2(os.open(os.devnull, os.O_RDONLY) if number == 0 else output, number)
-            stream = open(number, "r" if number == 0 else "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
-            setattr(sys, name, stream)
-            setattr(sys, f"__{name}__", stream)
-        os.chdir(folder)
-        signal.signal(
-            signal.SIGINT, signal.SIG_DFL
-        )  # until the bundle's own code is asked, Python alone would show its trace
-        if file_bytes is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
-        warnings.simplefilter("ignore")
-        sys.argv = ["-m", *words]
-        code = _exit_code()
-        threading._shutdown()  # type: ignore[attr-defined]
-        util._exit_function()
-    except SystemExit as late:  # a signal while it was leaving
-        code = _code_of(late)
-    finally:
-        with suppress(BaseException):
-            sys.stdout.flush()
-        os._exit(code)
-
-
-def _exit_code() -> int:
-    """Run ``python -m monai.bundle``, with the exit code that the interpreter would give."""
-    try:
-        runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
-    except SystemExit as end:
-        return _code_of(end)
-    except BaseException:
-        try:
-            sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
-        except SystemExit as end:
-            return _code_of(end)
-        return 1
-    return 0
-
-
-def _code_of(end: SystemExit) -> int:
-    if end.code is None or isinstance(end.code, int):
-        return end.code or 0
-    print(end.code, file=sys.stderr)
-    return 1
+    # until the bundle's own code is asked, Python alone would show its trace
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if file_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+    warnings.simplefilter("ignore")
+    become(["-m", "monai.bundle", *words], folder, [os.open(os.devnull, os.O_RDONLY), output, output])

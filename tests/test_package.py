@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from command_server import command_server
 from tiny_flow import TinyFlow
 
 pytest_plugins = ["tiny_flow_fixture"]
@@ -30,7 +31,7 @@ def package(models: Path, out: Path, *more: str) -> subprocess.CompletedProcess[
         str(out),
         *more,
     ]
-    return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=240)
+    return command_server().run(*words, cwd=REPO)
 
 
 @pytest.fixture(scope="module")

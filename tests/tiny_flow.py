@@ -1,13 +1,12 @@
 """Running the stages of the bundle, in this process or as commands."""
 
 import csv
-import os
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from command_server import command_server
 from monai.bundle import ConfigWorkflow
 from monai.utils import set_determinism
 
@@ -60,14 +59,12 @@ def run_config(*files: str, run_id: str, **options: Any) -> ConfigWorkflow:
 
 
 def run_command(run_id: str, *files: str, cwd: Path, options: dict[str, Any]) -> subprocess.CompletedProcess[str]:
-    """Run a stage as a user does, from ``cwd`` and without PYTHONPATH."""
+    """Run a stage as a user does, from ``cwd`` and without PYTHONPATH, in a fork that has imported already (command_server.py)."""
     names = [str(CONFIGS / name) for name in files]
     words = [run_id, "--bundle_root", BUNDLE, "--config_file", names[0] if len(names) == 1 else names]
     for name, value in options.items():
         words += [f"--{name}", value]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    command = [sys.executable, "-m", "monai.bundle", "run", *map(str, words)]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=240)
+    return command_server().run("-m", "monai.bundle", "run", *map(str, words), cwd=cwd)
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

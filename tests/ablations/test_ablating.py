@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_server import command_server
 from tiny_flow import BUNDLE, CONFIGS, run_config
 from training.embedding_files import write_dataset, write_embedding
 
@@ -23,13 +24,17 @@ STARTED_WITHIN_S = 120
 RECIPE = {"max_epochs": 1, "batch_size": 2, "learning_rate": 0.001, "device": "cpu"}
 
 
-def started(dataset: Path, out: Path, *words: str) -> subprocess.Popen[bytes]:
-    """A process of its own, because the study forks: not out of a test process with threads."""
-    command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "ablating", "--bundle_root", str(BUNDLE)]
+def words_of(dataset: Path, out: Path, *words: str) -> list[str]:
+    command = ["-W", "ignore", "-m", "monai.bundle", "run", "ablating", "--bundle_root", str(BUNDLE)]
     command += ["--config_file", str(CONFIGS / "ablate.yaml"), "--dataset_dir", str(dataset), "--output_dir", str(out)]
     for name, value in RECIPE.items():
         command += [f"--{name}", str(value)]
-    return subprocess.Popen([*command, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return [*command, *words]
+
+
+def exit_code(dataset: Path, out: Path, *words: str) -> int:
+    """Of a study in a process of its own, because it forks: not out of a test process with threads."""
+    return command_server().run(*words_of(dataset, out, *words), cwd=BUNDLE).returncode
 
 
 def asked(dataset: Path, out: Path, rows: list[str], *, more: dict[str, Any] | None = None, **options: Any) -> None:
@@ -47,7 +52,8 @@ def test_a_study_that_is_stopped_and_goes_on(tmp_path: Path, capsys: pytest.Capt
     dataset, out = write_dataset(tmp_path / "data"), tmp_path / "out"
     full = out / "data" / "full"
 
-    stopped = started(dataset, out, "--rows", "full", "--seeds", "0,1", "--jobs", "2")
+    words = words_of(dataset, out, "--rows", "full", "--seeds", "0,1", "--jobs", "2")
+    stopped = subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + STARTED_WITHIN_S
     while not (full / "seed1" / "log.txt").is_file() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -57,7 +63,7 @@ def test_a_study_that_is_stopped_and_goes_on(tmp_path: Path, capsys: pytest.Capt
     (full / "seed1" / "not of ours").touch()
 
     rows = ["full", "no_sparsity", "levels_4", "background", "mixed"]
-    assert started(dataset, out, "--rows", ",".join(rows), "--seeds", "0,1", "--jobs", "2").wait(240) == 0
+    assert exit_code(dataset, out, "--rows", ",".join(rows), "--seeds", "0,1", "--jobs", "2") == 0
     assert (full / "seed1" / "not of ours").exists()
     finished = {path: path.stat().st_mtime_ns for path in out.rglob("run.json")}
     assert len(finished) == 4
@@ -98,7 +104,7 @@ def test_a_run_that_fails(tmp_path: Path) -> None:
     """The others go on; the exit code and the table say so."""
     dataset, out = write_dataset(tmp_path / "data", test=1), tmp_path / "out"
     no_epoch_is_validated = ("--more", "{val_interval: 2}")
-    assert started(dataset, out, "--rows", "full", "--seeds", "0", *no_epoch_is_validated).wait(240) == 1
+    assert exit_code(dataset, out, "--rows", "full", "--seeds", "0", *no_epoch_is_validated) == 1
     assert "so no epoch would be validated" in (out / "data" / "full" / "seed0" / "log.txt").read_text()
     assert table(out) == {}
 
@@ -134,7 +140,7 @@ def test_tables_of_folds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     )
     more |= {"table#allow_missing": True, "classes": ["1", "0"]}
     words = ["--fold_tables", ",".join(map(str, tables)), "--more", json.dumps(more)]
-    assert started(dataset, out, "--rows", "full", "--seeds", "0", *words).wait(240) == 0
+    assert exit_code(dataset, out, "--rows", "full", "--seeds", "0", *words) == 0
     assert sorted(path.parent.relative_to(out / "data") for path in out.rglob("run.json")) == [
         Path("fold0/full/seed0"), Path("fold1/full/seed0"),
     ]  # fmt: skip

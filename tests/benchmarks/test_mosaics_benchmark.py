@@ -1,12 +1,11 @@
 import csv
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+from command_server import command_server
 from mosaics import Mosaic, Options, draw_mosaics
 from PIL import Image
 from scipy.ndimage import label as connected_parts
@@ -80,10 +79,10 @@ def test_tiles_of_a_group_stand_in_one_split(tmp_path: Path, monkeypatch: pytest
 
 def test_the_same_options_write_the_same_files(tmp_path: Path) -> None:
     tiles = write_tiles(tmp_path / "tiles")
-    command = [sys.executable, str(SCRIPT), "--tiles", str(tiles), "--positive", "tumour", "--negative", "normal"]
+    command = [str(SCRIPT), "--tiles", str(tiles), "--positive", "tumour", "--negative", "normal"]
     command += ["--mpp", "4", "--cells", "12", "--train", "2", "--val", "2", "--test", "2", "--seed"]
     for out, seed in (("a", "5"), ("b", "5"), ("c", "6")):
-        subprocess.run([*command, seed, "--out", str(tmp_path / out)], check=True)
+        command_server().run(*command, seed, "--out", str(tmp_path / out), cwd=tmp_path).check_returncode()
     files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.*"))
     assert len(files) == 14
     same = {

@@ -1,5 +1,4 @@
 import io
-import os
 import signal
 import subprocess
 import sys
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import monai.bundle
 import pytest
+from command_server import command_server
 from monai.bundle import ConfigWorkflow
 
 from scripts.common.command_line import parse_command_line
@@ -63,9 +63,7 @@ def words_of(bundle: Path, options: tuple[str, ...], run_id: str, root: str) -> 
 
 
 def run_cli(bundle: Path, *options: str, run_id: str = "training") -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    command = [sys.executable, "-m", "monai.bundle", *words_of(bundle, options, run_id, "")]
-    return subprocess.run(command, cwd=bundle, env=environment, capture_output=True, text=True, timeout=120)
+    return command_server().run("-m", "monai.bundle", *words_of(bundle, options, run_id, ""), cwd=bundle)
 
 
 def test_command_line_refuses_what_cannot_work_and_writes_nothing(bundle: Path) -> None:

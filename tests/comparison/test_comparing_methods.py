@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from command_server import command_server
 from tiny_flow import BUNDLE, CONFIGS, run_config
 from training.embedding_files import write_dataset
 
@@ -23,31 +24,18 @@ STARTED_WITHIN_S = 120
 UNEQUAL = {"training_s", "evaluating_s", "peak_mib"}
 
 
-def started(dataset: Path, out: Path, methods: str) -> subprocess.Popen[bytes]:
-    words = [
-        "run",
-        "comparing_methods",
-        "--bundle_root",
-        str(BUNDLE),
+def words_of(dataset: Path, out: Path, methods: str) -> list[str]:
+    words = ["-m", "monai.bundle", "run", "comparing_methods", "--bundle_root", str(BUNDLE)]
+    words += [
         "--config_file",
         str(CONFIGS / "compare_methods.yaml"),
-    ]
-    words += [
         "--dataset_dir",
         str(dataset),
         "--output_dir",
         str(out),
-        "--methods",
-        methods,
-        "--seeds",
-        "0,1",
-        "--jobs",
-        "2",
     ]
-    words += ["--max_epochs", "1", "--batch_size", "2", "--device", "cpu"]
-    return subprocess.Popen(
-        [sys.executable, "-m", "monai.bundle", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    words += ["--methods", methods, "--seeds", "0,1", "--jobs", "2"]
+    return [*words, "--max_epochs", "1", "--batch_size", "2", "--device", "cpu"]
 
 
 def figures(out: Path) -> dict[str, dict[str, str]]:
@@ -60,7 +48,8 @@ def figures(out: Path) -> dict[str, dict[str, str]]:
 
 def test_a_comparison_that_is_killed_goes_on_with_equal_figures(tmp_path: Path) -> None:
     dataset, out = write_dataset(tmp_path / "data"), tmp_path / "out"
-    killed = started(dataset, out, "dsnet,dsmil")
+    words = words_of(dataset, out, "dsnet,dsmil")
+    killed = subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + STARTED_WITHIN_S
     while not list(out.glob("dsnet/seed0/run.json")) and time.monotonic() < deadline and killed.poll() is None:
         time.sleep(0.02)
@@ -68,7 +57,7 @@ def test_a_comparison_that_is_killed_goes_on_with_equal_figures(tmp_path: Path) 
     killed.wait(60)
     assert not (out / "methods.csv").exists()
 
-    assert started(dataset, out, "dsnet,dsmil").wait(240) == 0
+    assert command_server().run(*words, cwd=tmp_path).returncode == 0
     assert all((out / name).is_file() for name in TABLES)
     found = figures(out)
     assert list(found) == ["dsnet", "dsmil"] and found["dsmil"]["difference"] and found["dsmil"]["runs"] == "2"
@@ -76,7 +65,7 @@ def test_a_comparison_that_is_killed_goes_on_with_equal_figures(tmp_path: Path) 
         "request", "seconds", "training_s", "evaluating_s", "peak_mib",
     }  # fmt: skip
 
-    assert started(dataset, tmp_path / "again", "dsnet,dsmil").wait(240) == 0
+    assert command_server().run(*words_of(dataset, tmp_path / "again", "dsnet,dsmil"), cwd=tmp_path).returncode == 0
     assert figures(tmp_path / "again") == found
 
 

@@ -1,8 +1,5 @@
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +8,7 @@ import numpy as np
 import pytest
 from crashing import crash_at
 from patches.plain_slide import write_plain_slide
+from tiny_flow import run_command
 
 from scripts.common.errors import RequestError, SlideError
 from scripts.patches.draw import DrawRules
@@ -151,26 +149,13 @@ def test_slides_must_be_given(tmp_path: Path) -> None:
 
 
 def test_config_runs_the_stage_and_a_failed_slide_ends_in_code_1(table: Path, tmp_path: Path) -> None:
-    words = ["run", "sampling", "--bundle_root", REPO / "bundle", "--config_file", REPO / "bundle/configs/sample.yaml"]
-    options = [
-        "--slides",
-        table,
-        "--output_dir",
-        tmp_path / "out",
-        "--draw#patches_per_slide",
-        10,
-        "--draw#splits",
-        "train,val",
-    ]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    result = subprocess.run(
-        [sys.executable, "-m", "monai.bundle", *map(str, words + options)],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    options = {
+        "slides": table,
+        "output_dir": tmp_path / "out",
+        "draw#patches_per_slide": 10,
+        "draw#splits": "train,val",
+    }
+    result = run_command("sampling", "sample.yaml", cwd=tmp_path, options=options)
     assert result.returncode == 1, result.stderr
     assert result.stderr.splitlines()[-1].startswith("error: 1 of 5 slides failed")
     assert [row["patches"] for row in read_counts(tmp_path / "out")] == ["10", "10", "0", "0", "10"]

@@ -1,12 +1,11 @@
 """Files that are really damaged, read by every backend that takes them."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+from command_server import command_server
 
 from scripts.common.errors import RequestError, SlideError
 from scripts.slides.damage import Region
@@ -150,9 +149,7 @@ def test_a_damaged_jpeg_2000_tile_does_not_end_the_process(tmp_path, data_dir, s
         file.seek(offset + (start if start >= 0 else count + start))
         file.write(np.random.default_rng(1).bytes(min(length, count - max(0, start))))
     bundle = Path(__file__).parents[2] / "bundle"
-    done = subprocess.run(
-        [sys.executable, "-c", READ, str(bundle), str(path)], capture_output=True, text=True, check=False
-    )
+    done = command_server().run("-c", READ, str(bundle), str(path), cwd=tmp_path)
     assert (done.returncode, done.stdout.strip()) == (0, "[(0, 0)]"), done.stderr
 
 

@@ -1,10 +1,7 @@
 """Two processes on the CPU under torchrun equal one with twice the batch."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -12,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from command_server import command_server
 from ignite.engine import Events
 from monai.utils import set_determinism
 from tiny_flow import BUNDLE, CONFIGS, ON_CPU, read_rows, run_config, workflow
@@ -34,14 +32,12 @@ SAME_ORDER = {
 
 def torchrun(run_id: str, *files: str, processes: int, cwd: Path, **options: Any) -> None:
     """Run a stage as a user with several devices does."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    command += ["-m", "monai.bundle", "run", run_id, "--bundle_root", str(BUNDLE)]
-    command += ["--config_file", str([str(CONFIGS / name) for name in files])]
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    words += ["-m", "monai.bundle", "run", run_id, "--bundle_root", str(BUNDLE)]
+    words += ["--config_file", str([str(CONFIGS / name) for name in files])]
     for name, value in options.items():
-        command += [f"--{name}", str(value)]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment["OMP_NUM_THREADS"] = "1"
-    result = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=240)
+        words += [f"--{name}", str(value)]
+    result = command_server().run(*words, cwd=cwd, OMP_NUM_THREADS="1")
     assert result.returncode == 0, result.stderr[-4000:]
 
 
