@@ -1,16 +1,15 @@
 """What ``python``, ``pip`` and ``torchrun`` are where a test runs the commands of the documentation: the same, with smaller sizes
-(docs_sizes.py). What imports much is run by docs_runner.py.
+(docs_sizes.py). What imports much is run in a fork (command_server.py).
 
-    python docs_shim.py {python,pip,torchrun} ARGUMENTS        # DOCS_SOCKET: that of docs_runner.py
+    python docs_shim.py {python,pip,torchrun} ARGUMENTS
 """
 
-import json
 import os
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from command_server import flags_of, is_forked, run_as
 from docs_sizes import program, smaller
 
 ALONE = ("transformation.py", "training_memory.py")  # they measure their process
@@ -26,24 +25,12 @@ def main(name: str, words: Sequence[str]) -> int:
         words = ["-m", "torch.distributed.run", *own[1:], *smaller(words[place:])]
         os.environ["MASTER_ADDR"] = "127.0.0.1"
     else:
-        if words[:2] == ["-W", "ignore"]:  # as docs_runner.py does
-            words = words[2:]
-        words = smaller(words)
-        is_script = bool(words) and words[0].endswith(".py") and program(words) not in ALONE
-        if is_script or (words[:1] == ["-m"] and words[1] == "monai.bundle"):
-            return _ask(words)
-    os.execv(sys.executable, [sys.executable, *words])
-
-
-def _ask(words: Sequence[str]) -> int:
-    environment = {name: value for name, value in os.environ.items() if name != "BASH_ENV"}
-    own = str(Path(os.environ["DOCS_PROGRAMS"]) / "python")
-    request = {"words": list(words), "folder": os.getcwd(), "environment": environment, "python": own}
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(os.environ["DOCS_SOCKET"])
-        socket.send_fds(connection, [json.dumps(request).encode() + b"\n"], [0, 1, 2])
-        return int(connection.recv(16) or b"70")
+        flags = flags_of(words)
+        words = [*words[:flags], *smaller(words[flags:])]
+    what = list(words[flags_of(words) :])
+    is_script = bool(what) and what[0].endswith(".py") and program(what) not in ALONE
+    return run_as(str(Path(os.environ["DOCS_PROGRAMS"]) / "python"), words, forked=is_script or is_forked(words))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2:]) & 0xFF)
+    sys.exit(main(sys.argv[1], sys.argv[2:]))

@@ -1,4 +1,7 @@
-"""What is exchanged in a command of the documentation when a test runs it: sizes, and what another machine would be; nothing else."""
+"""What is exchanged in a command of the documentation when a test runs it: sizes, and what another machine would be; nothing else.
+
+The network is not drawn for TensorBoard, which takes longer than training it for so few steps (tests/training/test_tracking.py does).
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -53,6 +56,8 @@ def smaller(words: Sequence[str]) -> list[str]:
             _set(words, option, value)
     for option, value in ALWAYS.get(name, {}).items():
         _set(words, option, value)
+    if name == "training" and any("train.yaml" in word for word in words):
+        _set(words, "graph", "false")
     return [*words, TESTS] if name == "pytest" else words
 
 

@@ -1,7 +1,7 @@
 """The folder that the documentation's commands are run in: a copy of the repository with what the reader has, as small as can be.
 
 bash runs a block as it stands. In its ``PATH`` and in ``.venv`` stand stand-ins for python, pip and torchrun (docs_shim.py), which take
-smaller sizes (docs_sizes.py) and let docs_runner.py run what would import for seconds.
+smaller sizes (docs_sizes.py) and let a fork run what would import for seconds (command_server.py).
 """
 
 import os
@@ -9,41 +9,18 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from command_server import command_server
 from docs_blocks import REPO, Block, blocks_of
 
 TESTS = Path(__file__).resolve().parent
 STAND_INS = {"python": "python", "python3": "python", "python3.11": "python", "pip": "pip", "torchrun": "torchrun"}
 STAMPS = (".installed-cu12-test", ".installed-cu13-test", ".installed-cu13", ".docs")
 CPU = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-"""A process that has seen a GPU cannot be forked; and one thread is faster than two on work this small."""
+"""One thread is faster than two on work this small."""
 DSNET = 'dsnet() { python -m monai.bundle run --bundle_root bundle "$@"; }\n'
-
-
-class Runner:
-    """The process of docs_runner.py."""
-
-    def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="docs"))  # pytest's own are too long for a socket
-        self.socket = self.folder / "socket"
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        environment |= CPU
-        self._process = subprocess.Popen(
-            [sys.executable, str(TESTS / "docs_runner.py"), str(self.socket)], env=environment
-        )
-        while not self.socket.exists():
-            assert self._process.poll() is None, "docs_runner.py ended"
-            time.sleep(0.05)
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.wait()
-        shutil.rmtree(self.folder)
 
 
 class World:
@@ -51,11 +28,10 @@ class World:
 
     Args:
         folder: made.
-        runner: runs Python programs.
         variables: further environment of the commands.
     """
 
-    def __init__(self, folder: Path, runner: Runner, variables: Mapping[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, variables: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         self.log = ""
         tracked = subprocess.run(["git", "ls-files", "-z"], cwd=REPO, check=True, capture_output=True, text=True)
@@ -70,7 +46,7 @@ class World:
             "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
             "BASH_ENV": str(programs / "functions.sh"),
             "DOCS_PROGRAMS": str(programs),
-            "DOCS_SOCKET": str(runner.socket),
+            "COMMAND_SOCKET": command_server().socket,
             **CPU,
             **(variables or {}),
         }
@@ -83,7 +59,7 @@ class World:
         for name, kind in STAND_INS.items():
             script = made / "bin" / name
             script.write_text(
-                f'#!/bin/sh\nexec "{sys.executable}" "{TESTS / "docs_shim.py"}" {kind} "$@"\n', encoding="utf-8"
+                f'#!/bin/sh\nexec "{sys.executable}" -S "{TESTS / "docs_shim.py"}" {kind} "$@"\n', encoding="utf-8"
             )
             script.chmod(0o755)
         for program in real.iterdir():

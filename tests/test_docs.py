@@ -9,7 +9,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import h5py
 import pytest
 from docs_blocks import REPO, Block, blocks_in, blocks_of, pages
 from docs_sizes import smaller
-from docs_world import Runner, World, is_shown
+from docs_world import World, is_shown
 
 from scripts.common.config_help import read_head
 
@@ -61,16 +60,9 @@ CONFIGS = sorted((REPO / "bundle" / "configs").rglob("*.yaml"))
 
 
 @pytest.fixture(scope="module")
-def runner() -> Iterator[Runner]:
-    made = Runner()
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def reader(runner: Runner, tmp_path_factory: pytest.TempPathFactory) -> World:
+def reader(tmp_path_factory: pytest.TempPathFactory) -> World:
     """The folder after the pages that the others start from."""
-    world = World(tmp_path_factory.mktemp("reader"), runner, {"SLURM_ARRAY_TASK_ID": "1"})
+    world = World(tmp_path_factory.mktemp("reader"), {"SLURM_ARRAY_TASK_ID": "1"})
     docs_data.write_own_slides(world.folder)
     docs_data.write_features(world.folder)
     docs_data.write_predictions(world.folder)
@@ -82,22 +74,22 @@ def reader(runner: Runner, tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 @pytest.fixture(scope="module")
-def published(runner: Runner, data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
-    world = World(tmp_path_factory.mktemp("published"), runner)
+def published(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
+    world = World(tmp_path_factory.mktemp("published"))
     docs_data.write_published(world.folder, data_dir)
     return world
 
 
 @pytest.fixture(scope="module")
-def clone(runner: Runner, tmp_path_factory: pytest.TempPathFactory) -> World:
-    world = World(tmp_path_factory.mktemp("clone"), runner)
+def clone(tmp_path_factory: pytest.TempPathFactory) -> World:
+    world = World(tmp_path_factory.mktemp("clone"))
     docs_data.write_readers_slides(world.folder)
     return world
 
 
 @pytest.fixture(scope="module")
-def cohorts(runner: Runner, tmp_path_factory: pytest.TempPathFactory) -> World:
-    world = World(tmp_path_factory.mktemp("cohorts"), runner)
+def cohorts(tmp_path_factory: pytest.TempPathFactory) -> World:
+    world = World(tmp_path_factory.mktemp("cohorts"))
     docs_data.write_cohorts(world.folder)
     return world
 
@@ -192,6 +184,7 @@ def test_blocks_are_found() -> None:
     ("given", "taken"),
     [
         ("-m monai.bundle run training --max_epochs 40 --seed 1", "-m monai.bundle run training --max_epochs 2 --seed 1"),
+        ("-m monai.bundle run training --c train.yaml", "-m monai.bundle run training --c train.yaml --max_epochs 2 --graph false"),
         ("-m monai.bundle run --bundle_root b sampling", "-m monai.bundle run --bundle_root b sampling --draw#patches_per_slide 8"),
         ("-m monai.bundle run splitting --slides a", "-m monai.bundle run splitting --slides a"),
         ("-m monai.bundle run splitting --folds 5", "-m monai.bundle run splitting --folds 2"),
