@@ -1,5 +1,6 @@
 """Fixtures that every folder of tests shares."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from scripts.common.process import send_no_telemetry
 send_no_telemetry()  # this process is ours
 
 REPO = Path(__file__).resolve().parents[1]
+LONGEST = ("test_docs.py", "test_flow.py", "test_forked.py", "test_checkpoint.py", "test_ablation_runs.py")
+"""So that no process is left with one of them when the others have nothing to do any more."""
 
 
 @pytest.fixture(scope="session")
@@ -21,8 +24,15 @@ def data_dir() -> Path:
     return folder
 
 
+def pytest_collection_finish() -> None:
+    """What was imported stays: to look for garbage in it takes longer than many a test, and each fork would copy it."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked ``cuda`` are skipped where torch sees no GPU."""
+    """Files that take long begin first; tests marked ``cuda`` are skipped where torch sees no GPU."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
     marked = [item for item in items if item.get_closest_marker("cuda")]
     if marked and not _gpu_is_there():
         for item in marked:

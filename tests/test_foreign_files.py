@@ -12,7 +12,7 @@ from scripts.common.errors import RequestError
 
 pytest_plugins = ["tiny_flow_fixture"]
 
-TRAIN = {"max_epochs": 1, "batch_size": 4, "graph": False}
+TRAIN = {"max_epochs": 1, "batch_size": 4}
 Options = Callable[[TinyFlow, Path], dict[str, Any]]
 
 STAGES: dict[str, tuple[tuple[str, ...], str, Options]] = {

@@ -13,6 +13,8 @@ from monai.utils import set_determinism
 BUNDLE = Path(__file__).resolve().parents[1] / "bundle"
 CONFIGS = BUNDLE / "configs"
 ON_CPU = {"device": "cpu", "num_workers": 0}
+NO_GRAPH = {"graph": False}
+"""Of train.yaml: drawing the network for TensorBoard takes longer than training it on slides this small."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class TinyFlow:
 
 def workflow(*files: str, run_id: str, workflow_type: str = "train", **options: Any) -> ConfigWorkflow:
     """Make the workflow of config files of the bundle; paths may be given as options."""
+    options = {**(NO_GRAPH if "train.yaml" in files else {}), **options}
     values = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
     return ConfigWorkflow(
         config_file=[str(CONFIGS / name) for name in files],

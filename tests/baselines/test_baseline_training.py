@@ -35,7 +35,7 @@ def masks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def train(dataset: Path, output: Path, overlay: str, **options: Any) -> None:
     more: dict[str, Any] = {"network_def#depth": SMALLER[overlay]} if overlay in SMALLER else {}
-    common = {"dataset_dir": dataset, "output_dir": output, "batch_size": 2, "graph": False, **ON_CPU}
+    common = {"dataset_dir": dataset, "output_dir": output, "batch_size": 2, **ON_CPU}
     run_config(
         "train.yaml", f"baselines/{overlay}.yaml", run_id="training", **common, **{"max_epochs": 1} | more | options
     )

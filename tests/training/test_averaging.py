@@ -20,7 +20,7 @@ RECOMMENDED = ("train.yaml", "recommended.yaml")
 
 def train(dataset: Path, output: Path, *files: str, **options: Any) -> None:
     folders = {"dataset_dir": dataset, "output_dir": output / "log", "model": output / "model.pt"}
-    defaults = {"max_epochs": 2, "batch_size": 2, "graph": False, **ON_CPU}
+    defaults = {"max_epochs": 2, "batch_size": 2, **ON_CPU}
     run_config(*(files or RECOMMENDED), run_id="training", **folders, **defaults | options)
 
 

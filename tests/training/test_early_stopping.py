@@ -24,7 +24,7 @@ class TiedCollector(PredictionCollector):
 
 
 def train(dataset: Path, output: Path, **options: Any) -> None:
-    recipe = {"batch_size": 4, "graph": False, "validate#collector": TiedCollector(), **ON_CPU}
+    recipe = {"batch_size": 4, "validate#collector": TiedCollector(), **ON_CPU}
     folders = {"dataset_dir": dataset, "output_dir": output}
     run_config("train.yaml", run_id="training", **folders, **recipe | options)
 

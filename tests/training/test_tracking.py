@@ -46,7 +46,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_log_of_dsnet(dataset: Path, tmp_path: Path) -> None:
     options = {"output_dir": tmp_path / "log", "model": tmp_path / "model.pt", "max_epochs": 2, "batch_size": 2}
-    run_config("train.yaml", run_id="training", dataset_dir=dataset, **options, **ON_CPU)
+    run_config("train.yaml", run_id="training", dataset_dir=dataset, graph=True, **options, **ON_CPU)
     log = read_log(tmp_path / "log")
     assert {"val_auc", "train_loss", "validation_slide/stream_score"} <= set(log.Tags()["scalars"])
     assert [event.step for event in log.Scalars("val_auc")] == [
