@@ -11,6 +11,7 @@ from PIL import Image
 from tiny_flow import read_rows, run_config
 
 from scripts.common.errors import RequestError, SlideError
+from scripts.common.journal import Journal, digests_of
 from scripts.localisation.run import localise, summarise
 from scripts.localisation.scores import score_slide
 
@@ -135,6 +136,15 @@ def test_a_wrong_request(cohort: Cohort, tmp_path: Path, change: dict[str, Any],
     with pytest.raises(RequestError, match=message):
         run(cohort.finish(), tmp_path / "out", **change)
     assert not (tmp_path / "out").exists()
+
+
+def test_predictions_that_changed_since_inference_wrote_them(cohort: Cohort, tmp_path: Path) -> None:
+    options = cohort.finish()
+    path = cohort.predictions / "predictions.csv"
+    Journal(path.parent / ".inference.outputs.jsonl", "inference", {}, {path.name: digests_of(path)}).start()
+    path.write_text(path.read_text().replace("0.9", "0.8"))
+    with pytest.raises(RequestError, match=r"predictions\.csv: changed since it was written, expected what inference"):
+        run(options, tmp_path / "out")
 
 
 def test_a_heat_map_of_another_grid_or_none(cohort: Cohort, tmp_path: Path) -> None:

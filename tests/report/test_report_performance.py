@@ -6,6 +6,7 @@ import pytest
 from report.report_files import card_of, predictions_of, write_evaluated, write_inference
 
 from scripts.common.errors import RequestError
+from scripts.common.journal import Journal, digests_of
 from scripts.report.performance import is_part_of, of_cohort, of_evaluation
 from scripts.report.results import Inference, read_inference
 
@@ -42,6 +43,17 @@ def test_an_evaluation_of_the_validation_slides(tmp_path: Path) -> None:
     calibration = json.loads((evaluated / "calibration.json").read_text())
     (evaluated / "calibration.json").write_text(json.dumps({**calibration, "split": "val"}))
     assert of_evaluation(evaluated, inference_of(tmp_path / "out")).slide_set == "validation"
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "calibration.json", "predictions.csv"])
+def test_an_evaluation_that_changed_since_it_was_written(name: str, tmp_path: Path) -> None:
+    path = write_evaluated(tmp_path / "eval", CARD, predictions_of(20)) / name
+    Journal(path.parent / ".evaluating.outputs.jsonl", "evaluating", {}, {name: digests_of(path)}).start()
+    inference = inference_of(tmp_path / "out")
+    of_evaluation(path.parent, inference)
+    path.write_text(path.read_text() + "\n")
+    with pytest.raises(RequestError, match=rf"{name}: changed since it was written, expected what evaluating writes"):
+        of_evaluation(path.parent, inference)
 
 
 def test_an_evaluation_of_slides_without_labels_is_refused(tmp_path: Path) -> None:

@@ -57,16 +57,17 @@ def test_a_file_that_is_missing_or_wrong(written: Path, name: str, content: str 
         read_inference(written)
 
 
-def test_a_record_that_changed_since_it_was_written(written: Path) -> None:
-    path = written / "inference.json"
-    journal = Journal(written / ".inference.outputs.jsonl", "inference", {}, {"inference.json": digests_of(path)})
+@pytest.mark.parametrize("name", ["inference.json", "predictions.csv", "manifest.csv", "slide_01/scores.json"])
+def test_a_file_that_changed_since_it_was_written(written: Path, name: str) -> None:
+    path = written / name
+    journal = Journal(written / ".inference.outputs.jsonl", "inference", {}, {name: digests_of(path)})
     journal.start()
     read_inference(written)
-    path.write_text(path.read_text().replace('"monai": "', '"monaai": "'))
-    with pytest.raises(
-        RequestError, match=r"inference\.json: changed since inference wrote it, expected what inference writes"
-    ):
+    path.write_text(path.read_text() + "\n")
+    with pytest.raises(RequestError, match=rf"{name}: changed since it was written, expected what inference writes"):
         read_inference(written)
+    journal.path.unlink()
+    assert len(read_inference(written).slides) == 3, "without the record of the stage a file is taken as it is"
 
 
 def test_files_of_two_runs(written: Path) -> None:

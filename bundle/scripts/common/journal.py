@@ -7,7 +7,7 @@ file that is not known.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,16 +100,25 @@ def read_journals(folder: str | os.PathLike[str]) -> list[Journal]:
     return [_read(path) for path in sorted(Path(folder).glob(f".*{SUFFIX}"))]
 
 
-def has_changed(path: Path) -> bool:
-    """Whether a file has another content than the stage that wrote it has noted; False where no stage knows of it.
+def require_as_written(folder: str | os.PathLike[str], names: Iterable[str], *, expected: str) -> None:
+    """Refuse files that hold something else than the stage that wrote them has noted; one that no stage here knows is taken as it is.
+
+    Args:
+        folder: where the stage wrote.
+        names: of files in it, relative to the folder; one that is not there is passed over.
+        expected: what wrote them and what to do, for the message.
 
     Raises:
-        RequestError: a file beside it has the name of a journal and is none.
-        OSError: it cannot be read.
+        RequestError: one has changed, or a file in the folder has the name of a journal and is none.
+        OSError: one cannot be read.
     """
-    noted = [journal.files[path.name] for journal in read_journals(path.parent) if path.name in journal.files]
-    digest = sha256_of(path) if noted else ""
-    return bool(noted) and not any(digest in digests or ANY in digests for digests in noted)
+    journals = read_journals(folder)
+    for name in names:
+        noted = [journal.files[name] for journal in journals if name in journal.files]
+        path = Path(folder) / name
+        digest = sha256_of(path) if noted and path.is_file() else ""
+        if digest and not any(digest in digests or ANY in digests for digests in noted):
+            raise RequestError(f"{path}: changed since it was written, expected {expected}")
 
 
 def digests_of(path: Path) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from ..common.boundary import slide_boundary
 from ..common.errors import RequestError, SlideError
+from ..common.journal import require_as_written
 from ..common.option_table import checked
 from ..common.option_words import Split
 from ..encoding.embedding_file import read_embedding
@@ -72,7 +73,8 @@ def read_mapped_slides(
         lesion_from: lowest value of a mask's pixel that is lesion.
 
     Raises:
-        RequestError: tables or folders are missing, there are not two classes, or nothing can be scored.
+        RequestError: tables or folders are missing, predictions have changed since they were written, there are not two classes, or
+            nothing can be scored.
         SlideError: embeddings, heat maps or masks cannot be read, or belong to another grid; the message names all of them.
     """
     results, dataset = Path(predictions_dir), Path(dataset_dir)
@@ -81,6 +83,7 @@ def read_mapped_slides(
         checked("split", split)
     row_of = {row.slide_id: row for row in read_slides(source) if split in (None, row.split)}
     table = read_predictions(results / "predictions.csv", other_labels=True)
+    require_as_written(results, ["predictions.csv"], expected="what inference writes: run it anew")
     if table.thresholds is None:
         raise RequestError(
             f"{results / 'predictions.csv'}: {len(table.class_names)} classes, expected 2: without and with lesion"

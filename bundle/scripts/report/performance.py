@@ -10,6 +10,7 @@ from sklearn.metrics import confusion_matrix
 
 from ..common.boundary import file_boundary
 from ..common.errors import RequestError
+from ..common.journal import require_as_written
 from ..common.json_files import NUMBER, Kind, read_json
 from ..common.pseudonyms import AS_THEY_ARE, Names
 from ..evaluation.bootstrap import evaluate
@@ -78,13 +79,14 @@ def of_evaluation(
         names: what slides may be called there.
 
     Raises:
-        RequestError: a file is missing or is not what evaluating writes, or is about another model.
+        RequestError: a file is missing, is not what evaluating writes, has changed since, or is about another model.
     """
     folder = Path(folder)
     expected = "what evaluating writes: run it anew, or name its output folder with --evaluation_dir"
     metrics = read_metrics(folder / "metrics.json", expected=expected)
     calibration = read_json(folder / "calibration.json", expected=expected, fields=CALIBRATION_FIELDS)
     table = read_predictions(folder / "predictions.csv")
+    require_as_written(folder, ("metrics.json", "calibration.json", "predictions.csv"), expected=expected)
     card = inference.card
     unlabelled = sum(one.label is None for one in table.predictions)
     if unlabelled or not table.predictions:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..common.boundary import file_boundary
 from ..common.errors import RequestError
-from ..common.journal import has_changed
+from ..common.journal import require_as_written
 from ..common.json_files import NONE, NUMBER, Kind, read_json
 from ..common.pseudonyms import NOT_TOLD, Names
 from ..evaluation.metrics import predicted_classes
@@ -109,15 +109,15 @@ def read_inference(folder: str | Path | None) -> Inference:
     """Read the outputs of inference.
 
     Raises:
-        RequestError: no folder is given, or a file is missing or is not what inference writes.
+        RequestError: no folder is given, or a file is missing, is not what inference writes, or has changed since.
     """
     if folder is None:
         raise RequestError("nothing to report: name the output folder of inference with --predictions_dir")
     folder = Path(folder)
     table = read_predictions(folder / "predictions.csv", other_labels=True)
     run = read_json(folder / "inference.json", expected=EXPECTED, format=RUN_FORMAT, fields=RUN_FIELDS)
-    if has_changed(folder / "inference.json"):
-        raise RequestError(f"{folder / 'inference.json'}: changed since inference wrote it, expected {EXPECTED}")
+    scores = [f"{prediction.slide_id}/scores.json" for prediction in table.predictions]
+    require_as_written(folder, ("predictions.csv", "inference.json", "manifest.csv", *scores), expected=EXPECTED)
     card = ModelCard.from_json(folder / "inference.json", run["card"])
     if card.class_names != table.class_names:
         raise RequestError(
