@@ -82,6 +82,8 @@ def test_an_overlay_sets_values_of_components(config: str, tmp_path: Path) -> No
     text = describe([config, str(overlay)])
     assert "  --optimizer#weight_decay 0.1\n                              paper [" in text
     assert "  --decay#rate 2              another" in text and "step_size" not in text
+    overlay.write_text("# More.\ndecay: $@optimizer\n", encoding="utf-8")
+    assert "step_size" not in describe([config, str(overlay)]), "what is computed has no parts to set"
 
 
 @pytest.mark.parametrize("path", sorted((BUNDLE / "configs").glob("*.yaml")), ids=lambda path: path.name)

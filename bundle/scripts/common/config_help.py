@@ -59,8 +59,8 @@ def read_options(files: Sequence[str]) -> dict[str, tuple[str, str]]:
         at_end = False
         for key, value in root.value:
             at_end = at_end or key.value == _END
-            name, is_mapping = key.value.lstrip("+"), isinstance(value, yaml.MappingNode)
-            if is_mapping and key.value == name:  # put in place of what lies below
+            name = key.value.lstrip("+")
+            if key.value == name:  # put in place of what lies below
                 options = {known: said for known, said in options.items() if not known.startswith(f"{name}#")}
             for leaf in _leaves(name, value, lines) if value.value or key.value == name else ():
                 if leaf.name in options or _is_option(leaf, types, is_overlay=is_overlay, at_end=at_end):
