@@ -86,9 +86,13 @@ def main() -> None:
     output.mkdir(parents=True, exist_ok=True)
     get_ready()
     world = make_world(output)
-    campaign_files.prepare(world)
-    campaign_interrupts.prepare(world)
-    campaign_encoding.prepare(world, arguments.data)
+    asked = {kind for kind, count in shares.items() if count}
+    if not asked.isdisjoint(campaign_files.KINDS):
+        campaign_files.prepare(world)
+    if not asked.isdisjoint(campaign_interrupts.KINDS):
+        campaign_interrupts.prepare(world)
+    if "slides" in asked:
+        campaign_encoding.prepare(world, arguments.data)
     units = _units(shares, arguments.seed)
     left = [unit for unit in units if unit[0] not in _done(output, arguments.seed)]
     workers = [

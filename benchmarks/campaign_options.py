@@ -1,13 +1,14 @@
 """Command lines of every stage, changed: values of the wrong type or range, misspelt names, words that are left over, odd texts.
 
-Left out is what MONAI refuses by itself before it comes to anything of ours, with its own trace:
-a config that is not there or is none, a part of
-an id that there is not (``--nothing#part``) or that has no parts (``--seed#part``), a macro (``%...``), and a bundle_root that
-refers to an id or is an expression (``@...``, ``$...``).
+The options are those that ``--help`` prints: names at the top of a config, and ids inside its components (``--optimizer#weight_decay``).
+
+Left out is what MONAI refuses by itself before it comes to anything of ours, with its own trace: a config that is not there or is none,
+a part of an id that there is not (``--nothing#part``) or that has no parts (``--seed#part``), a macro (``%...``), an expression in
+``initialize`` that fails, more than three words that are left over.
 """
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,7 +18,8 @@ from campaign_cases import Found, how_it_ended, names_in
 from campaign_commands import CONFIGS, run, stage
 from campaign_world import CPU, World
 
-from scripts.common.option_table import OF_STAGE, OPTIONS
+from scripts.common.config_help import read_options
+from scripts.common.option_types import MARKS
 
 OUT = "out"
 ODD_TEXTS = (
@@ -37,18 +39,21 @@ HEAVY = frozenset(
         "num_workers",
         "max_epochs",
         "resamples",
-        "draw#patches_per_slide",
+        "patches_per_slide",
+        "projection",
         "cells",
         "train",
         "val",
         "test",
     }
 )
-"""Options that a legal value turns into hours of work."""
+"""Options, or last parts of ids, that a legal value turns into hours of work, or into a network that fills the memory."""
 
 COSTLY = frozenset({"1e3", "2147483648", "1_000", "0x10", "007"})
 
-KNOWN = set(OPTIONS).union(*OF_STAGE.values())
+
+Changed = tuple[str, list[str]]
+"""What was done, and the words that must be refused where they stand in the command."""
 
 
 def _base(world: World, case: Path) -> Mapping[str, tuple[tuple[str, ...], dict[str, Any]]]:
@@ -97,15 +102,12 @@ def case(world: World, kind: str, folder: Path, rng: Random) -> list[Found]:
     files, given = bases[name]
     words = stage(name.strip(), *files, **given)
     _set(words, "bundle_root", str(bundle))
-    config: dict[str, Any] = {}
-    for file in files:
-        config |= yaml.safe_load((CONFIGS / file).read_text(encoding="utf-8"))
-    options = {key: value for key, value in config.items() if _is_option(key, value)}
-    must, whats = False, []
-    for change in rng.choices(CHANGES, k=rng.choice((1, 1, 2))):
-        what, refused = change(words, options, rng)
-        must = must or refused
-        whats.append(what)
+    options = options_of(files)
+    drawn = sorted(rng.choices(CHANGES, k=rng.choice((1, 1, 2))), key=lambda change: change is not _other_words)
+    changes = [drawn[0](words, options, rng)]
+    if "other config" not in changes[0][0]:  # which lacks what another change would set
+        changes += [change(words, options, rng) for change in drawn[1:] if change is not _other_words]
+    must = any(fatal and set(fatal) <= set(words) for _, fatal in changes)
     before = names_in(folder)
     ended = run(words, folder)
     ended.sweep()
@@ -114,7 +116,13 @@ def case(world: World, kind: str, folder: Path, rng: Random) -> list[Found]:
     if found is None and ended.code == 0 and must and "--help" not in words:
         found = ("wrong", "accepted: " + ended.said[-200:])
     outcome, said = found or (("clear", ended.error) if ended.code else ("right", ""))
-    return [Found(kind, folder.name, f"{name.strip()}: {'; '.join(whats)}", outcome, said)]
+    return [Found(kind, folder.name, f"{name.strip()}: {'; '.join(what for what, _ in changes)}", outcome, said)]
+
+
+def options_of(files: Sequence[str]) -> dict[str, Any]:
+    """The options of a stage's config files, and ids inside their components, with their defaults."""
+    texts = read_options([str(CONFIGS / file) for file in files])
+    return {name: text if text.startswith(MARKS) else yaml.safe_load(text) for name, (text, _) in texts.items()}
 
 
 def _bundle(folder: Path) -> Path:
@@ -125,64 +133,60 @@ def _bundle(folder: Path) -> Path:
     return bundle
 
 
-def _is_option(key: str, value: Any) -> bool:
-    return key in KNOWN and (value is None or isinstance(value, bool | int | float | str))
-
-
-def _value(words: list[str], options: Mapping[str, Any], rng: Random) -> tuple[str, bool]:
+def _value(words: list[str], options: Mapping[str, Any], rng: Random) -> Changed:
     """Give an option an odd value."""
     name = rng.choice(sorted(options))
-    text = rng.choice([text for text in ODD_TEXTS if name not in HEAVY or text not in COSTLY])
+    last = name.rpartition("#")[2]
+    text = rng.choice([text for text in ODD_TEXTS if last not in HEAVY or text not in COSTLY])
     if name == "bundle_root" and text[:1] in ("@", "$"):
         text = "nowhere"
-    default = options[name]
-    number = isinstance(default, int | float) and not isinstance(default, bool)
+    number = _is_number(options[name])
     if name in ("output_dir", "model", "encoder") and text in ("~", "~nobody/x"):
         text = "abc"
-    _set(words, name, text, assigned=rng.random() < 0.3)
-    return f"--{name} {text[:30]!r}", number and text in NO_NUMBERS
+    given = _set(words, name, text, assigned=rng.random() < 0.3)
+    return f"--{name} {text[:30]!r}", given if number and text in NO_NUMBERS else []
 
 
-def _misspelt(words: list[str], options: Mapping[str, Any], rng: Random) -> tuple[str, bool]:
+def _misspelt(words: list[str], options: Mapping[str, Any], rng: Random) -> Changed:
     """Give an option that there is not."""
     name = rng.choice(sorted(options))
-    place = rng.randrange(len(name))
+    place = rng.randrange(name.rfind("#") + 1, len(name))
     wrong = rng.choice(
         (
             name[:place] + name[place + 1 :],
             name + "s",
             name[:place] + "q" + name[place:],
-            f"no_{name}s",
+            "#".join([*name.split("#")[:-1], f"no_{name.rpartition('#')[2]}s"]),
             "lr",
         )
     )
     words += [f"--{wrong}", "1"]
-    return f"--{wrong}", wrong not in options and wrong != "" and wrong.replace("-", "_") not in options
+    return f"--{wrong}", [f"--{wrong}"] if wrong not in options and wrong.rpartition("#")[2] else []
 
 
-def _left_over(words: list[str], options: Mapping[str, Any], rng: Random) -> tuple[str, bool]:
+def _left_over(words: list[str], options: Mapping[str, Any], rng: Random) -> Changed:
     """Leave a word that belongs to no option."""
     text = rng.choice(("slides.csv", "a.tif", "abc", "3", "true", "ü", "a b"))
     words += ["--seed", "0", text] if "--seed" not in words else [text]
-    return f"left over {text!r}", True
+    return f"left over {text!r}", [text]
 
 
-def _twice(words: list[str], options: Mapping[str, Any], rng: Random) -> tuple[str, bool]:
+def _twice(words: list[str], options: Mapping[str, Any], rng: Random) -> Changed:
     """Give an option twice."""
     words += ["--output_dir", "another"]
-    return "--output_dir twice", "--output_dir" in words[:-2]
+    return "--output_dir twice", words[-2:] if "--output_dir" in words[:-2] else []
 
 
-def _without_value(words: list[str], options: Mapping[str, Any], rng: Random) -> tuple[str, bool]:
+def _without_value(words: list[str], options: Mapping[str, Any], rng: Random) -> Changed:
     """Give no value."""
     name = rng.choice(sorted(options))
     _remove(words, name)
     words.append(f"--{name}")
     default = options[name]
-    return f"--{name} without a value", isinstance(default, int | float) and not isinstance(default, bool)
+    return f"--{name} without a value", words[-1:] if _is_number(default) else []
 
 
-def _left_out(words: list[str], options: Mapping[str, Any], rng: Random) -> tuple[str, bool]:
+def _left_out(words: list[str], options: Mapping[str, Any], rng: Random) -> Changed:
     """Leave out an option that is needed; never the folder of the outputs, which would be the bundle's own."""
     names = [
         word[2:]
@@ -191,41 +195,34 @@ def _left_out(words: list[str], options: Mapping[str, Any], rng: Random) -> tupl
     ]
     name = rng.choice(names or ["seed"])
     if name in ("max_epochs", "draw#patches_per_slide", "resamples", "device"):
-        return "nothing", False
+        return "nothing", []
     _remove(words, name)
-    return f"without --{name}", False
+    return f"without --{name}", []
 
 
-def _other_words(words: list[str], options: Mapping[str, Any], rng: Random) -> tuple[str, bool]:
+def _other_words(words: list[str], options: Mapping[str, Any], rng: Random) -> Changed:
     """Change what stands before the options: the stage, the config, the bundle's folder."""
     how = rng.choice(("stage", "config", "root", "help", "inside"))
     if how == "stage":
         words[1] = rng.choice(("trainng", "run", "options", "seed", "", "initialize"))
-        return f"stage {words[1]!r}", words[1] == "trainng"
+        return f"stage {words[1]!r}", [words[1]] if words[1] == "trainng" else []
     if how == "config":
-        _set(
-            words,
-            "config_file",
-            rng.choice((str(CONFIGS / "evaluate.yaml"), str(CONFIGS / "masks.yaml"), str(CONFIGS / "cluster.yaml"))),
-        )
-        for word in [
-            word for word in words if word.startswith("--") and "#" in word
-        ]:  # which it has not: MONAI's own trace
-            _remove(words, word[2:])
-        return "other config", True
+        for name in [word[2:] for word in words if word.startswith("--") and "#" in word]:
+            _remove(words, name)
+        file = rng.choice(("evaluate.yaml", "masks.yaml", "cluster.yaml"))
+        return f"other config {file}", _set(words, "config_file", str(CONFIGS / file))
     if how == "root":
         _set(words, "bundle_root", rng.choice(("nowhere", "slides.csv", "")))
     elif how == "inside":
-        words += [
-            rng.choice(("--options#x", "--initialize#0")),
-            rng.choice(("abc", "$1/0", "nowhere")),
-        ]
+        words += rng.choice(
+            [("--options#x", "abc"), ("--options#x", "$1/0"), ("--initialize#0", "abc"), ("--initialize#0", "nowhere")]
+        )
     else:
         words.append("--help")
-    return how, False
+    return how, []
 
 
-Change = Callable[[list[str], Mapping[str, Any], Random], tuple[str, bool]]
+Change = Callable[[list[str], Mapping[str, Any], Random], Changed]
 CHANGES: tuple[Change, ...] = (
     _value,
     _value,
@@ -238,15 +235,25 @@ CHANGES: tuple[Change, ...] = (
     _left_out,
     _other_words,
 )
-"""Each changes the words in place; says what it did, and whether that must be refused."""
+"""Each changes the words in place."""
 
 
-def _set(words: list[str], name: str, text: str, *, assigned: bool = False) -> None:
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _set(words: list[str], name: str, text: str, *, assigned: bool = False) -> list[str]:
+    """Give an option another value; return its words."""
     _remove(words, name)
-    words += [f"--{name}={text}"] if assigned else [f"--{name}", text]
+    words += (given := [f"--{name}={text}"] if assigned else [f"--{name}", text])
+    return given
 
 
 def _remove(words: list[str], name: str) -> None:
+    """Take an option out of the words, in either spelling."""
+    assigned = [word for word in words if word.startswith(f"--{name}=")]
+    for word in assigned:
+        words.remove(word)
     if f"--{name}" in words:
         place = words.index(f"--{name}")
         del words[place : place + 2]
