@@ -209,6 +209,22 @@ def test_byte_orders_and_bigtiff(path, order, big, compression):
     assert np.abs(pixels - SLIDE).mean() <= (20 if compression == JPEG else 0)
 
 
+@pytest.mark.parametrize(
+    "tile_px", [16, 60, 80, 336], ids=["smallest", "odd", "no power of 2", "larger than the slide"]
+)
+@pytest.mark.parametrize("compression", [JPEG, DEFLATE])
+def test_tiles_of_any_size(path, tile_px, compression):
+    _, pixels = whole(write_tiff(path, [page_of(SLIDE, tile_px=tile_px, compression=compression)]))
+    assert np.abs(pixels - SLIDE).mean() <= (20 if compression == JPEG else 0)
+
+
+def test_tiles_that_are_not_square(path):
+    tifffile.imwrite(
+        path, SLIDE, tile=(64, 128), photometric="rgb", compression="lzw", resolution=(2e4, 2e4), resolutionunit=3
+    )
+    np.testing.assert_array_equal(whole(path)[1], SLIDE)
+
+
 def test_tiles_beyond_4_gib(path):
     """A sparse file: nothing lies between."""
     page = page_of(SLIDE, compression=NONE)
