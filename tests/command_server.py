@@ -46,9 +46,9 @@ class CommandServer:
             )  # fmt: skip
 
     def _environment(self) -> dict[str, str]:
-        """No threads, which forks would not have; and no code is compiled twice."""
+        """No threads, which forks would not have, and no GPU, which they could not use; and no code is compiled twice."""
         kept = {name: value for name, value in without_path().items() if name != "PYTHONDONTWRITEBYTECODE"}
-        return {**kept, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        return {**kept, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
     def run(self, *words: str, cwd: Path, timeout_s: float = 240, **variables: str) -> subprocess.CompletedProcess[str]:
         """Do what ``subprocess.run`` does of ``python`` with these arguments, as a user without PYTHONPATH, and raise what it raises."""
