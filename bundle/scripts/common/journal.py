@@ -101,7 +101,7 @@ def read_journals(folder: str | os.PathLike[str]) -> list[Journal]:
 
 
 def require_as_written(folder: str | os.PathLike[str], names: Iterable[str], *, expected: str) -> None:
-    """Refuse files that hold something else than the stage that wrote them has noted; one that no stage here knows is taken as it is.
+    """Refuse files that hold something else than the stage that wrote them has noted; one that no stage here knows is taken as is.
 
     Args:
         folder: where the stage wrote.
