@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scripts.dsnet.blocks import ChannelAttention, ConcurrentBottleneck, DenseUnit, MultiScaleBlock, StreamAttention
-from scripts.dsnet.sparse import LEAKY_SLOPE, SparseUnit, slide_extent
+from scripts.dsnet.sparse import LEAKY_SLOPE, SparseMap, SparseUnit, slide_extent
 
 
 def corner_extent(height: int, width: int) -> Tensor:
@@ -83,7 +83,7 @@ def test_concurrent_bottleneck_in_its_order(size_yx: tuple[int, int], stride: in
         y = F.leaky_relu(plain(block.inner, y), LEAKY_SLOPE)
     y = plain(block.expand, F.leaky_relu(plain(block.outer, y), LEAKY_SLOPE))
     expected = F.leaky_relu(y + plain(block.shortcut, x), LEAKY_SLOPE)
-    found, out_o, _ = block(x, o, o)
+    found, out_o, _ = block(SparseMap(x, o, o))
     torch.testing.assert_close(found, expected)
     assert out_o.min() == 1
 
@@ -101,7 +101,7 @@ def test_concurrent_bottleneck_is_zero_off_its_mask(stride: int, spatial_bottlen
     o[0, 0, 0, 0] = o[0, 0, 2, 1] = o[1, 0, 3, 4] = o[1, 0, 22, 20] = 1
     extent = slide_extent(o)
     block = fill(ConcurrentBottleneck(6, 8, stride=stride, spatial_bottleneck=spatial_bottleneck))
-    y, out_o, out_extent = block(random_map(o, 6), o, extent)
+    y, out_o, out_extent = block(SparseMap(random_map(o, 6), o, extent))
     assert (y[out_o.expand_as(y) == 0] == 0).all() and (y[out_o.expand_as(y) == 1] != 0).all()
     assert (out_o <= out_extent).all() and (out_o >= F.max_pool2d(o, stride, stride, ceil_mode=True)).all()
     assert out_o[1].sum() < out_extent[1].sum()

@@ -140,7 +140,7 @@ def test_unobserved_patches_enter_the_first_block_as_exact_zeros() -> None:
     network.standardise.mean.fill_(3.0)
     network.standardise.deviation.fill_(0.1)
     entered: list[Tensor] = []
-    network.embedding_blocks[0].register_forward_pre_hook(lambda module, inputs: entered.extend(inputs))
+    network.embedding_blocks[0].register_forward_pre_hook(lambda module, inputs: entered.extend(inputs[0]))
     images = batch_of(2, 8, 9)
     network(images)
     v, o, _ = entered
@@ -152,7 +152,7 @@ def test_unobserved_patches_enter_the_first_block_as_exact_zeros() -> None:
 def test_the_head_sees_exact_zeros_off_the_mask() -> None:
     network = network_of().eval()
     entered: list[Tensor] = []
-    network.head.register_forward_pre_hook(lambda module, inputs: entered.extend(inputs))
+    network.head.register_forward_pre_hook(lambda module, inputs: entered.extend(inputs[0]))
     images = torch.zeros(1, 164, 64, 60)
     images[0, 128:] = 0.5  # tissue on the thumbnail everywhere, patches in two corners
     images[0, :128, 0, 0] = images[0, :128, 63, 59] = 1.0

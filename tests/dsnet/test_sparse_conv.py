@@ -7,7 +7,7 @@ from random_matrices import random_map, random_mask
 from torch import Tensor
 from torch.nn import functional as F
 
-from scripts.dsnet.sparse import SparseConv2d
+from scripts.dsnet.sparse import SparseConv2d, SparseMap
 
 
 def naive_conv(x: Tensor, o: Tensor, conv: SparseConv2d) -> tuple[np.ndarray, np.ndarray]:
@@ -46,7 +46,7 @@ def test_convolution_is_the_naive_loop(kernel_size: int, stride: int, groups: in
     conv = sparse_conv(kernel_size, stride=stride, groups=groups)
     o = random_mask(2, *size_yx, share=0.1)
     x = torch.randn(2, 4, *size_yx, dtype=torch.float64)  # not zero off the mask: the operator must not look there
-    y, out_o, extent = conv(x, o, torch.ones_like(o))
+    y, out_o, extent = conv(SparseMap(x, o, torch.ones_like(o)))
     expected_y, expected_o = naive_conv(x, o, conv)
     np.testing.assert_allclose(y.detach().numpy(), expected_y, rtol=0, atol=1e-7)
     np.testing.assert_array_equal(out_o.numpy(), expected_o)
@@ -57,7 +57,9 @@ def test_convolution_is_the_naive_loop(kernel_size: int, stride: int, groups: in
 def test_positions_that_see_nothing_are_exactly_zero(stride: int) -> None:
     o = torch.zeros(2, 1, 9, 9, dtype=torch.float64)
     o[0, 0, 1, 2] = 1
-    y, out_o, _ = sparse_conv(3, stride=stride)(torch.ones(2, 4, 9, 9, dtype=torch.float64), o, torch.ones_like(o))
+    y, out_o, _ = sparse_conv(3, stride=stride)(
+        SparseMap(torch.ones(2, 4, 9, 9, dtype=torch.float64), o, torch.ones_like(o))
+    )
     assert 0 < out_o[0].sum() < out_o[0].numel()
     assert (y[out_o.expand_as(y) == 0] == 0).all()
     assert (y[out_o.expand_as(y) == 1] != 0).all()
@@ -66,7 +68,7 @@ def test_positions_that_see_nothing_are_exactly_zero(stride: int) -> None:
 
 def test_mask_is_max_pooled_at_the_stride_of_the_convolution() -> None:
     o = random_mask(2, 11, 8, share=0.05)
-    _, out_o, _ = sparse_conv(5, stride=2)(random_map(o, 4), o, torch.ones_like(o))
+    _, out_o, _ = sparse_conv(5, stride=2)(SparseMap(random_map(o, 4), o, torch.ones_like(o)))
     torch.testing.assert_close(out_o, F.max_pool2d(o, 5, 2, 2), rtol=0, atol=0)
 
 
@@ -75,10 +77,10 @@ def test_mask_grows_up_to_the_extent_and_no_further() -> None:
     o[0, 0, 0, 0] = o[0, 0, 5, 3] = 1
     extent = torch.zeros_like(o)
     extent[:, :, :6, :4] = 1
-    _, out_o, out_extent = sparse_conv(7)(random_map(o, 4), o, extent)
+    _, out_o, out_extent = sparse_conv(7)(SparseMap(random_map(o, 4), o, extent))
     assert out_o[0, 0, :6, :4].min() == 1 and out_o.sum() == 24
     torch.testing.assert_close(out_extent, extent, rtol=0, atol=0)
-    _, out_o, out_extent = sparse_conv(7, stride=2)(random_map(o, 4), o, extent)
+    _, out_o, out_extent = sparse_conv(7, stride=2)(SparseMap(random_map(o, 4), o, extent))
     assert out_o[0, 0, :3, :2].min() == 1 and out_o.sum() == out_extent.sum() == 6
 
 
@@ -87,7 +89,7 @@ def test_mask_grows_up_to_the_extent_and_no_further() -> None:
 def test_a_single_patch_is_never_lost(position_yx: tuple[int, int], stride: int) -> None:
     o = torch.zeros(1, 1, 6, 5, dtype=torch.float64)
     o[0, 0, position_yx[0], position_yx[1]] = 1
-    _, out_o, _ = sparse_conv(5, stride=stride)(random_map(o, 4), o, o)
+    _, out_o, _ = sparse_conv(5, stride=stride)(SparseMap(random_map(o, 4), o, o))
     assert out_o.sum() == 1
     assert out_o[0, 0, position_yx[0] // stride, position_yx[1] // stride] == 1
 
@@ -95,7 +97,7 @@ def test_a_single_patch_is_never_lost(position_yx: tuple[int, int], stride: int)
 def test_half_precision_gives_no_nan_where_nothing_is_observed() -> None:
     o = random_mask(1, 8, 8, share=0.1).float()
     with torch.autocast("cpu", dtype=torch.float16):
-        y, _, _ = sparse_conv(3).float()(random_map(o, 4).float(), o, torch.ones_like(o))
+        y, _, _ = sparse_conv(3).float()(SparseMap(random_map(o, 4).float(), o, torch.ones_like(o)))
     assert torch.isfinite(y).all()
 
 
@@ -106,7 +108,7 @@ def test_gradient_of_map_weight_and_bias() -> None:
 
     def run(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         state = {"conv.weight": weight, "bias": bias}
-        return torch.func.functional_call(conv, state, (x, o, torch.ones_like(o)))[0]
+        return torch.func.functional_call(conv, state, (SparseMap(x, o, torch.ones_like(o)),))[0]
 
     inputs = (random_map(o, 4), weight, bias)
     assert torch.autograd.gradcheck(run, tuple(tensor.requires_grad_() for tensor in inputs))

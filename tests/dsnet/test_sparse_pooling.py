@@ -7,7 +7,7 @@ import torch
 from random_matrices import random_map, random_mask
 from torch import Tensor
 
-from scripts.dsnet.sparse import slide_extent, sparse_max, sparse_max_pool, sparse_mean
+from scripts.dsnet.sparse import SparseMap, slide_extent, sparse_max, sparse_max_pool, sparse_mean
 
 
 def negative_map(o: Tensor, channels: int) -> Tensor:
@@ -43,8 +43,9 @@ def test_max_pool_is_the_naive_loop(size_yx: tuple[int, int]) -> None:
     o = random_mask(2, *size_yx, share=0.3)
     o[:, :, 0, 0] = 1
     x = negative_map(o, 3)
-    pooled, pooled_o = sparse_max_pool(x, o)
+    pooled, pooled_o, extent = sparse_max_pool(SparseMap(x, o, torch.ones_like(o)))
     assert pooled.shape == (2, 3, -(-size_yx[0] // 2), -(-size_yx[1] // 2))
+    assert extent.shape == pooled_o.shape and extent.min() == 1
     for b, c, i, j in product(*map(range, pooled.shape)):
         window = np.s_[2 * i : 2 * i + 2, 2 * j : 2 * j + 2]
         observed = x[b, c][window][o[b, 0][window] == 1]
@@ -55,10 +56,10 @@ def test_max_pool_is_the_naive_loop(size_yx: tuple[int, int]) -> None:
 def test_max_pool_ignores_values_off_the_mask() -> None:
     o = torch.tensor([[1.0, 0.0], [0.0, 0.0]]).view(1, 1, 2, 2)
     x = torch.tensor([[-3.0, 5.0], [0.0, 0.0]]).view(1, 1, 2, 2)
-    assert sparse_max_pool(x, o)[0].item() == -3.0
+    assert sparse_max_pool(SparseMap(x, o, o)).values.item() == -3.0
 
 
-@pytest.mark.parametrize("pool", [sparse_mean, sparse_max, lambda x, o: sparse_max_pool(x, o)[0]])
+@pytest.mark.parametrize("pool", [sparse_mean, sparse_max, lambda x, o: sparse_max_pool(SparseMap(x, o, o)).values])
 def test_gradients(pool: Callable[[Tensor, Tensor], Tensor]) -> None:
     o = random_mask(2, 5, 4, share=0.3)
     assert torch.autograd.gradcheck(lambda x: pool(x, o), (negative_map(o, 2).requires_grad_(),))

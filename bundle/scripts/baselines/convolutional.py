@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ..common.errors import RequestError
 from ..dsnet.baseline import Baseline
 from ..dsnet.packing import unpack
-from ..dsnet.sparse import LEAKY_SLOPE, SparseUnit, slide_extent, sparse_mean
+from ..dsnet.sparse import LEAKY_SLOPE, SparseMap, SparseUnit, slide_extent, sparse_mean
 
 _RESNETS = {18: resnet18, 34: resnet34, 50: resnet50}
 TELLEZ_STRIDES = (2, 2, 2, 2, 2, 2, 1, 1)
@@ -104,10 +104,10 @@ class TellezClassifier(Baseline):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits (B, num_classes)."""
-        x, o = self.patches(image)
+        v, o = self.patches(image)
         extent = slide_extent(o)
-        o = extent
+        x = SparseMap(v, extent, extent)
         for block in self.blocks:
-            x, o, extent = block(x, o, extent)
-            x = self.dropout(x)
-        return self.classifier(sparse_mean(x, o))
+            y = block(x)
+            x = SparseMap(self.dropout(y.values), y.observed, y.extent)
+        return self.classifier(sparse_mean(x.values, x.observed))

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .sparse import LEAKY_SLOPE, SparseBatchNorm2d, SparseUnit, sparse_max_pool, sparse_mean
+from .sparse import LEAKY_SLOPE, SparseBatchNorm2d, SparseMap, SparseUnit, sparse_max_pool, sparse_mean
 
 
 class DenseUnit(nn.Module):
@@ -87,22 +87,22 @@ class ConcurrentBottleneck(nn.Module):
         self.shortcut = SparseUnit(in_channels, out_channels, stride=stride, activation=False)
         self.activation = nn.LeakyReLU(LEAKY_SLOPE)
 
-    def forward(self, x: Tensor, o: Tensor, extent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: SparseMap) -> SparseMap:
         """Return the map, its mask (grown by both convolutions) and its extent."""
-        y, _, _ = self.reduce(x, o, extent)
+        y = self.reduce(x)
         if self.spatial_bottleneck:
-            pooled, pooled_o = sparse_max_pool(y, o)
-            pooled_extent = F.max_pool2d(extent, 2, ceil_mode=True)
-            pooled, pooled_o, _ = self.inner(pooled, pooled_o, pooled_extent)
-            height, width = x.shape[2], x.shape[3]
-            inner_o = F.interpolate(pooled_o, scale_factor=2.0, mode="nearest")[:, :, :height, :width] * extent
-            y = F.interpolate(pooled, scale_factor=2.0, mode="nearest")[:, :, :height, :width] * inner_o
+            pooled = self.inner(sparse_max_pool(y))
+            o = _unpooled(pooled.observed, x.extent) * x.extent
+            y = SparseMap(_unpooled(pooled.values, o) * o, o, x.extent)
         else:
-            y, inner_o, _ = self.inner(y, o, extent)
-        y, out_o, out_extent = self.outer(y, inner_o, extent)
-        y, _, _ = self.expand(y, out_o, out_extent)
-        residual, _, _ = self.shortcut(x, o, extent)
-        return self.activation(y + residual), out_o, out_extent
+            y = self.inner(y)
+        y = self.expand(self.outer(y))
+        return SparseMap(self.activation(y.values + self.shortcut(x).values), y.observed, y.extent)
+
+
+def _unpooled(x: Tensor, target: Tensor) -> Tensor:
+    """Double a map by repeating its cells, cut to the size of ``target``."""
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")[:, :, : target.shape[2], : target.shape[3]]
 
 
 class StreamAttention(nn.Module):

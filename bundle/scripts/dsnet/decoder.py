@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .sparse import LEAKY_SLOPE, SparseBatchNorm2d, SparseConv2d, SparseUnit
+from .sparse import LEAKY_SLOPE, SparseBatchNorm2d, SparseConv2d, SparseMap, SparseUnit
 from .streams import EMBEDDING_BLOCKS
 
 DECODER_CHANNELS = (128, 64)
@@ -31,14 +31,11 @@ class PatchDecoder(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.lesion = nn.Conv2d(full, outputs, 1)
 
-    def forward(self, fused: Tensor, o: Tensor, skips: list[Tensor]) -> Tensor:
-        """Return logits (B, outputs, H, W) from the joint map, its mask, and (map, mask, extent) at V's grid and at half of it."""
-        v, v_o, v_extent, local, local_o, local_extent = skips
-        x = self.join_half(fused, o, local, local_o)
-        x, o, _ = self.convolve_half(x, local_o, local_extent)
-        x = self.join_full(x, o, v, v_o)
-        x, _, _ = self.convolve_full(x, v_o, v_extent)
-        return self.lesion(self.dropout(x))
+    def forward(self, joint: SparseMap, skips: list[SparseMap]) -> Tensor:
+        """Return logits (B, outputs, H, W) from the joint map, and the maps at V's grid and at half of it."""
+        half = self.convolve_half(self.join_half(joint, skips[1]))
+        full = self.convolve_full(self.join_full(half, skips[0]))
+        return self.lesion(self.dropout(full.values))
 
 
 class JoinUnit(nn.Module):
@@ -59,12 +56,12 @@ class JoinUnit(nn.Module):
         self.norm = SparseBatchNorm2d(out_channels)
         self.activation = nn.LeakyReLU(LEAKY_SLOPE)
 
-    def forward(self, coarse: Tensor, coarse_o: Tensor, fine: Tensor, fine_o: Tensor) -> Tensor:
-        """Return the joint map on the grid of ``fine``, zero where ``fine_o`` is."""
-        weight = self.conv.conv.weight
-        doubled = double_aligned(F.conv2d(coarse, weight[:, : self.coarse_channels]), coarse_o, fine_o)
-        x = doubled + F.conv2d(fine, weight[:, self.coarse_channels :]) + self.conv.bias.view(1, -1, 1, 1)
-        return self.activation(self.norm(x * fine_o, fine_o))
+    def forward(self, coarse: SparseMap, fine: SparseMap) -> SparseMap:
+        """Return the joint map on the grid of ``fine``, with its mask."""
+        weight, o = self.conv.conv.weight, fine.observed
+        doubled = double_aligned(F.conv2d(coarse.values, weight[:, : self.coarse_channels]), coarse.observed, o)
+        x = doubled + F.conv2d(fine.values, weight[:, self.coarse_channels :]) + self.conv.bias.view(1, -1, 1, 1)
+        return SparseMap(self.activation(self.norm(x * o, o)), o, fine.extent)
 
 
 def double_aligned(x: Tensor, o: Tensor, target_o: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from ..common.option_types import Word
 from ..common.option_words import Cam
 from .network import DSNet
 from .packing import unpack
+from .sparse import SparseMap
 from .streams import EMBEDDING_BLOCKS
 
 PAPER_LAYER = "head"
@@ -151,8 +152,8 @@ def _layer_and_logits(network: DSNet, layer: str, image: Tensor) -> tuple[Tensor
     """
     captured: list[Tensor] = []
 
-    def start_recording(_module: nn.Module, _inputs: object, output: tuple[Tensor, Tensor, Tensor]) -> None:
-        captured.extend((output[0].requires_grad_(), output[1]))
+    def start_recording(_module: nn.Module, _inputs: object, output: SparseMap) -> None:
+        captured.extend((output.values.requires_grad_(), output.observed))
         torch.set_grad_enabled(True)  # until no_grad below ends, which restores the caller's setting
 
     weights = {name: weight.detach() for name, weight in network.named_parameters()}

@@ -9,7 +9,7 @@ from ..common.option_table import checked
 from ..common.option_words import Head
 from .decoder import PatchDecoder
 from .pooling import GatedAttention, attention_mean, top_mean
-from .sparse import LEAKY_SLOPE, SparseUnit, sparse_max, sparse_mean
+from .sparse import LEAKY_SLOPE, SparseMap, SparseUnit, sparse_max, sparse_mean
 from .streams import STREAM_CHANNELS, DualStream
 
 HEAD_CHANNELS = 640
@@ -84,24 +84,25 @@ class DSNet(DualStream):
     @torch.jit.export
     def attend(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits (B, num_classes), stream score (B,) and channel scores (B, 320), the outputs of Fig. 8 and 9."""
-        fused, o, extent, stream_score, channel_scores, skips = self.fuse(image)
-        features, _, _ = self.head(fused, o, extent)
+        fused = self.fuse(image)
+        features = self.head(fused.joint)
         if self.decoder is not None:
-            logits, _ = self._decide(self.decoder(features, o, skips), skips[0], skips[1])
-            return logits, stream_score, channel_scores
-        pooled = torch.cat([sparse_mean(features, o), sparse_max(features, o)], dim=1)
+            logits, _ = self._decide(self.decoder(features, fused.skips), fused.skips[0])
+            return logits, fused.stream_score, fused.channel_scores
+        mean = sparse_mean(features.values, features.observed)
+        pooled = torch.cat([mean, sparse_max(features.values, features.observed)], dim=1)
         logits = self.classifier(pooled) if self.classifier is not None else pooled  # the paper's head has one
-        return logits, stream_score, channel_scores
+        return logits, fused.stream_score, fused.channel_scores
 
-    def _decide(self, patches: Tensor, v: Tensor, o: Tensor) -> tuple[Tensor, Tensor]:
+    def _decide(self, patches: Tensor, v: SparseMap) -> tuple[Tensor, Tensor]:
         """Logits of the slide (B, num_classes) and of its patches (B, num_classes, H, W), from the decoder's map and V."""
-        attention = o
+        attention = v.observed
         if self.attention is not None:
-            attention, of_v = self.attention(v, o)
+            attention, of_v = self.attention(v.values, v.observed)
             patches = patches + of_v
         if self.of_lesions:
             patches = torch.cat([torch.zeros_like(patches), patches], dim=1)
-        logits = top_mean(patches, o, self.top_share)
+        logits = top_mean(patches, v.observed, self.top_share)
         if self.attention is not None:
             logits = (logits + attention_mean(patches, attention)) / 2
         return logits, patches
@@ -115,8 +116,8 @@ class DSNet(DualStream):
         """
         if self.decoder is None:
             raise ValueError("head 'slide' has no logits of patches: expected head 'patch'")
-        fused, o, extent, _, _, skips = self.fuse(image)
-        return self._decide(self.decoder(self.head(fused, o, extent)[0], o, skips), skips[0], skips[1])
+        fused = self.fuse(image)
+        return self._decide(self.decoder(self.head(fused.joint), fused.skips), fused.skips[0])
 
     @torch.jit.unused
     def patch_logits(self, image: Tensor) -> Tensor:

@@ -60,11 +60,11 @@ class DSNetSegmentation(DualStream):
     @torch.jit.export
     def segment(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return lesion logits (B, 1, H, W), stream score (B,) and channel scores (B, 320)."""
-        fused, o, _, stream_score, channel_scores, skips = self.fuse(image)
-        logits = self.head(fused, o, skips)
+        fused = self.fuse(image)
+        logits = self.head(fused.joint, fused.skips)
         observed = unpack(image, self.embedding_channels)[1]
         return (
             torch.where(observed > 0, logits, torch.full_like(logits, self.no_tissue_logit)),
-            stream_score,
-            channel_scores,
+            fused.stream_score,
+            fused.channel_scores,
         )

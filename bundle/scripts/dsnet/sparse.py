@@ -1,11 +1,10 @@
 """Operators on maps of which only some positions are observed (III-C.c; Uhrig et al., Sparsity invariant CNNs, 2017).
 
-Every operator takes a feature map ``x`` (B, C, H, W) and an observation mask ``o`` (B, 1, H, W) of zeros and ones. It keeps ``x``
-exactly zero wherever ``o`` is zero. ``extent`` (B, 1, H, W) marks the slide's own rectangle inside a padded batch; masks that grow
-under a max-pool never grow past it, so padding changes nothing.
+Every operator keeps a feature map exactly zero wherever its mask is zero. Masks that grow under a max-pool never grow past the
+slide's own rectangle in a padded batch, so padding changes nothing. Blocks take and return a :class:`SparseMap`.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +14,20 @@ from torch.nn import functional as F
 from ..common.ranks import world_size
 
 LEAKY_SLOPE = 0.3  # Keras's default; the paper says "Leaky ReLU" and was written in Keras
+
+
+class SparseMap(NamedTuple):
+    """A feature map of which only some positions are observed.
+
+    Attributes:
+        values: (B, C, H, W), exactly zero wherever ``observed`` is.
+        observed: the mask O, (B, 1, H, W) of zeros and ones.
+        extent: the slide's own rectangle inside a padded batch, (B, 1, H, W) of zeros and ones.
+    """
+
+    values: Tensor
+    observed: Tensor
+    extent: Tensor
 
 
 def slide_extent(o: Tensor) -> Tensor:
@@ -42,15 +55,14 @@ def sparse_max(x: Tensor, o: Tensor) -> Tensor:
     return torch.where(o.amax(dim=(2, 3)) > 0, highest, 0.0)
 
 
-def sparse_max_pool(x: Tensor, o: Tensor) -> tuple[Tensor, Tensor]:
-    """Halve a map by the maximum over the observed positions of each 2x2 window.
+def sparse_max_pool(x: SparseMap) -> SparseMap:
+    """Halve a map to (ceil(H/2), ceil(W/2)) by the maximum over the observed positions of each 2x2 window.
 
-    Returns:
-        the pooled map (B, C, ceil(H/2), ceil(W/2)) and its mask; a window with nothing observed is zero.
+    A window with nothing observed is zero.
     """
-    pooled_o = F.max_pool2d(o, 2, ceil_mode=True)
-    pooled = F.max_pool2d(torch.where(o > 0, x, float("-inf")), 2, ceil_mode=True)
-    return torch.where(pooled_o > 0, pooled, 0.0), pooled_o
+    o = F.max_pool2d(x.observed, 2, ceil_mode=True)
+    highest = F.max_pool2d(torch.where(x.observed > 0, x.values, float("-inf")), 2, ceil_mode=True)
+    return SparseMap(torch.where(o > 0, highest, 0.0), o, F.max_pool2d(x.extent, 2, ceil_mode=True))
 
 
 class SparseConv2d(nn.Module):
@@ -87,16 +99,17 @@ class SparseConv2d(nn.Module):
         self.kernel_size = kernel_size
         self.stride = stride
 
-    def forward(self, x: Tensor, o: Tensor, extent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the map, its mask and its extent, each (B, ., ceil(H/stride), ceil(W/stride))."""
+    def forward(self, x: SparseMap) -> SparseMap:
+        """Return the map, (B, out_channels, ceil(H/stride), ceil(W/stride))."""
+        o, bias = x.observed, self.bias.view(1, -1, 1, 1)
         if self.kernel_size == 1 and self.stride == 1:  # one position, seen or not
-            return torch.addcmul(self.conv(x * o) * o, o, self.bias.view(1, -1, 1, 1)), o, extent
+            return SparseMap(torch.addcmul(self.conv(x.values * o) * o, o, bias), o, x.extent)
         padding = self.kernel_size // 2
         count = F.conv2d(o, self.window, stride=self.stride, padding=padding)
-        extent = F.max_pool2d(extent, self.stride, self.stride, ceil_mode=True)
+        extent = F.max_pool2d(x.extent, self.stride, self.stride, ceil_mode=True)
         out_o = F.max_pool2d(o, self.kernel_size, self.stride, padding) * extent
         share = out_o / count.clamp(min=1.0)
-        return torch.addcmul(self.conv(x * o) * share, out_o, self.bias.view(1, -1, 1, 1)), out_o, extent
+        return SparseMap(torch.addcmul(self.conv(x.values * o) * share, out_o, bias), out_o, extent)
 
 
 def _over_ranks(sums: Tensor) -> Tensor:
@@ -226,7 +239,7 @@ class SparseUnit(nn.Module):
         self.norm = SparseBatchNorm2d(out_channels)
         self.activation = nn.LeakyReLU(LEAKY_SLOPE) if activation else nn.Identity()
 
-    def forward(self, x: Tensor, o: Tensor, extent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the map, its mask and its extent."""
-        y, o, extent = self.conv(x, o, extent)
-        return self.activation(self.norm(self.pointwise(y), o)), o, extent
+    def forward(self, x: SparseMap) -> SparseMap:
+        """Return the map, its mask grown by the window and its extent, all at the stride."""
+        y = self.conv(x)
+        return SparseMap(self.activation(self.norm(self.pointwise(y.values), y.observed)), y.observed, y.extent)

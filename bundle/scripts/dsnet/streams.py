@@ -1,18 +1,36 @@
 """The two streams of DSNet and their fusion (III-C, Fig. 3, Table I), which its heads share."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
 from ..common.option_table import checked
 from .blocks import ChannelAttention, ConcurrentBottleneck, DenseUnit, MultiScaleBlock, StreamAttention
 from .packing import unpack
-from .sparse import SparseUnit, Standardise, slide_extent
+from .sparse import SparseMap, SparseUnit, Standardise, slide_extent
 
 # Table I as (outputs, stride) of each block
 THUMBNAIL_STEM = 32
 THUMBNAIL_BLOCKS = ((64, 1), (144, 2), (256, 2), (320, 1))
 EMBEDDING_BLOCKS = ((144, 2), (224, 1), (256, 2), (320, 1))
 STREAM_CHANNELS = 320
+
+
+class Fused(NamedTuple):
+    """What both streams give.
+
+    Attributes:
+        joint: the joint map, (B, 320, ceil(H/4), ceil(W/4)).
+        stream_score: (B,), Fig. 8.
+        channel_scores: (B, 320), Fig. 9.
+        skips: where they are kept, the maps before every block of stride 2, V first.
+    """
+
+    joint: SparseMap
+    stream_score: Tensor
+    channel_scores: Tensor
+    skips: list[SparseMap]
 
 
 class DualStream(nn.Module):
@@ -107,58 +125,51 @@ class DualStream(nn.Module):
         self.thumbnail_blocks = nn.ModuleList(thumbnail_blocks)
         self.channel_attention: nn.Module | None = ChannelAttention(STREAM_CHANNELS) if channel_attention else None
 
-    def fuse(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, list[Tensor]]:
-        """Run both streams and join them.
-
-        Returns:
-            the joint map (B, 320, ceil(H/4), ceil(W/4)), its mask and its extent; stream score (B,) and channel scores (B, 320),
-            the outputs of Fig. 8 and 9; and, where they are kept, map, mask and extent before every block of stride 2, V first.
-        """
-        local, o, thumbnail = unpack(image, self.embedding_channels)
-        local = self.standardise(local, o)
+    def fuse(self, image: Tensor) -> Fused:
+        """Run both streams and join them."""
+        v, o, thumbnail = unpack(image, self.embedding_channels)
         extent = slide_extent(o)
         thumbnail_extent = torch.repeat_interleave(torch.repeat_interleave(extent, 2, dim=2), 2, dim=3)
-        if not self.sparse:
-            o = extent
+        local = SparseMap(self.standardise(v, o), o if self.sparse else extent, extent)
         if self.projection is not None:
-            local, o, extent = self.projection(local, o, extent)
-        skips: list[Tensor] = []
+            local = self.projection(local)
+        skips: list[SparseMap] = []
         for index, block in enumerate(self.embedding_blocks):
             if self.keeps_skips and self.strides[index] > 1:
-                skips += [local, o, extent]
-            local, o, extent = block(local, o, extent)
+                skips.append(local)
+            local = block(local)
 
         stream_score = torch.ones(image.shape[0], dtype=image.dtype, device=image.device)
-        fused, fused_o = local, o
+        values = local.values
         if self.thumbnail_stem is not None:
             regional, regional_extent = self.thumbnail_stem(thumbnail, thumbnail_extent)
             for block in self.thumbnail_blocks:
                 regional, regional_extent = block(regional, regional_extent)
             stream_score = torch.full_like(stream_score, 0.5)
             if self.stream_attention is not None:
-                stream_score = self.stream_attention(local, o, regional, regional_extent)
+                stream_score = self.stream_attention(local.values, local.observed, regional, regional_extent)
             # a slide without T (it is then white all over, as no tissue is) is judged by its embedding stream alone
             present = (thumbnail != 0).flatten(1).any(dim=1)
             stream_score = torch.where(present, stream_score, torch.ones_like(stream_score))
             share = stream_score.view(-1, 1, 1, 1)
-            fused = (share * local + (1 - share) * regional) * o
+            values = (share * values + (1 - share) * regional) * local.observed
 
-        channel_scores = torch.ones(image.shape[0], fused.shape[1], dtype=image.dtype, device=image.device)
+        channel_scores = torch.ones(image.shape[0], values.shape[1], dtype=image.dtype, device=image.device)
         if self.channel_attention is not None:
-            channel_scores = self.channel_attention(fused, fused_o)
-            fused = fused * channel_scores.unsqueeze(2).unsqueeze(3)
-        return fused, fused_o, extent, stream_score, channel_scores, skips
+            channel_scores = self.channel_attention(values, local.observed)
+            values = values * channel_scores.unsqueeze(2).unsqueeze(3)
+        return Fused(SparseMap(values, local.observed, local.extent), stream_score, channel_scores, skips)
 
     @torch.jit.unused
     def mask_coverage(self, image: Tensor) -> list[float]:
         """Share of the slides' boxes that the mask covers, before the first embedding block and after each."""
-        local, o, _ = unpack(image, self.embedding_channels)
+        v, o, _ = unpack(image, self.embedding_channels)
         extent = slide_extent(o)
-        o = o if self.sparse else extent
+        local = SparseMap(v, o if self.sparse else extent, extent)
         if self.projection is not None:
-            local, o, extent = self.projection(local, o, extent)
-        shares = [float(o.sum() / extent.sum())]
+            local = self.projection(local)
+        shares = [float(local.observed.sum() / local.extent.sum())]
         for block in self.embedding_blocks:
-            local, o, extent = block(local, o, extent)
-            shares.append(float(o.sum() / extent.sum()))
+            local = block(local)
+            shares.append(float(local.observed.sum() / local.extent.sum()))
         return shares
