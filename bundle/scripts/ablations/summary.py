@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..common.errors import RequestError
-from ..common.files import atomic_path, write_csv
+from ..common.files import write_csv
+from ..common.markdown import write_markdown
 from ..encoding.embed import compression_ratio
 from ..evaluation.bootstrap import RESAMPLES, drawn_from, resample_weights
 from ..evaluation.interval import FEWEST_UNITS, LEAST_USED, Drawn, estimate
@@ -23,20 +24,10 @@ COLUMNS = (
     "difference_high", "sd_of_difference", "validation_auc", "parameters", "compression_ratio", "paper_camelyon16",
     "paper_difference_camelyon16", "paper_tcga_lusc", "paper_difference_tcga_lusc", "sign",
 )  # fmt: skip
-NOTES = """\
-AUC: mean over the runs (datasets times seeds) of the AUC on the test slides. Interval: 2.5 to 97.5 percentiles over {resamples}
-bootstrap resamples of the test {unit}s, drawn alike for every seed and row of a dataset and independently between datasets: it
-holds the uncertainty of the test slides, not that of further trainings, which the deviation over seeds (within a dataset, n -
-1) shows. Difference: to the full network, seed by seed, on the same resamples. No interval: fewer than {fewest} {unit}s, or the
-AUC is undefined in more than {lost:.0%} of the resamples, which lack a class. Sign: whether the difference has the paper's
-sign; "open" where it has no interval, or one that holds zero. Parameters are the trainable ones; the compression ratio is 3 S^2
-K^2 / (3 S^2 L + C K^2) of the V and T that the network uses.
-
-The paper's figures are its AUC on Camelyon16 and, for Table III, on TCGA-LUSC. Its AUC of 0.760 on 43 positive and 72 negative
-slides has a standard error of about 0.05, as large as most of its differences, and is reported without repeats or interval; its
-epochs were chosen on the set that it reports; and its columns of precision and recall are swapped. So its sign is what can be
-compared, not its size.
-"""
+HEAD = (
+    "table", "row", "runs", "AUC (95 % interval)", "sd over seeds", "difference to full (95 % interval)", "its sd", "validation AUC",
+    "parameters", "compression", "paper: Camelyon16", "paper: TCGA-LUSC", "paper's sign",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -183,36 +174,37 @@ def write_table(
         unit: what was resampled, "slide" or "patient".
     """
     write_csv(output_dir / TABLES[0], COLUMNS, records)
-    head = (
-        "table", "row", "runs", "AUC (95 % interval)", "sd over seeds", "difference to full (95 % "
-            "interval)", "its sd", "validation AUC",
-        "parameters", "compression", "paper: Camelyon16", "paper: TCGA-LUSC", "paper's sign",
-    )  # fmt: skip
-    lines = [f"# Ablations\n\n{title}\n", f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    for record in records:
-        cells = (
-            record["table"],
-            record["title"],
-            record["runs"],
-            _estimate(record, "auc", "{:.3f}"),
-            _number(record["sd_over_seeds"], "{:.3f}"),
-            _estimate(record, "difference", "{:+.3f}"),
-            _number(record["sd_of_difference"], "{:.3f}"),
-            _number(record["validation_auc"], "{:.3f}"),
-            f"{record['parameters']:,}",
-            f"{record['compression_ratio']:.1f}",
-            _printed(record, "camelyon16"),
-            _printed(record, "tcga_lusc"),
-            record["sign"] or "",
-        )
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    if left_out:
-        lines += ["\nLeft out:\n", *(f"- `{name}`: {reason}" for name, reason in left_out.items())]
-    notes = NOTES.format(resamples=RESAMPLES, unit=unit, fewest=FEWEST_UNITS, lost=1 - LEAST_USED)
-    text = "\n".join([*lines, "", notes])
-    with atomic_path(output_dir / TABLES[1]) as partial:
-        partial.write_text(text, encoding="utf-8")
-    return text
+    return write_markdown(
+        output_dir / TABLES[1],
+        Path(__file__).parent / "templates" / "ablations.md.jinja",
+        title=title,
+        head=HEAD,
+        rows=[_cells(record) for record in records],
+        left_out=left_out,
+        resamples=f"{RESAMPLES}",
+        unit=unit,
+        fewest=FEWEST_UNITS,
+        lost=f"{1 - LEAST_USED:.0%}",
+    )
+
+
+def _cells(record: Mapping[str, Any]) -> list[str]:
+    cells = (
+        record["table"],
+        record["title"],
+        record["runs"],
+        _estimate(record, "auc", "{:.3f}"),
+        _number(record["sd_over_seeds"], "{:.3f}"),
+        _estimate(record, "difference", "{:+.3f}"),
+        _number(record["sd_of_difference"], "{:.3f}"),
+        _number(record["validation_auc"], "{:.3f}"),
+        f"{record['parameters']:,}",
+        f"{record['compression_ratio']:.1f}",
+        _printed(record, "camelyon16"),
+        _printed(record, "tcga_lusc"),
+        record["sign"] or "",
+    )
+    return [str(cell) for cell in cells]
 
 
 def _number(value: float | None, pattern: str) -> str:

@@ -8,8 +8,8 @@ from jinja2 import Environment, StrictUndefined
 from .files import atomic_path
 
 
-def write_markdown(path: Path, template: Path, **values: Any) -> None:
-    """Render a template and write the page; what it names and is not given is an error.
+def write_markdown(path: Path, template: Path, **values: Any) -> str:
+    """Render a template, write the page and return it; what it names and is not given is an error.
 
     Args:
         path: the file.
@@ -23,6 +23,7 @@ def write_markdown(path: Path, template: Path, **values: Any) -> None:
     page = environment.from_string(template.read_text(encoding="utf-8")).render(values)
     with atomic_path(path) as partial:
         partial.write_text(page, encoding="utf-8")
+    return page
 
 
 def number(value: float | None, undefined: str = "undefined", *, form: str = ".3f") -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common.files import atomic_path, write_csv
+from ..common.markdown import write_markdown
 from ..evaluation.bootstrap import RESAMPLES
 from ..evaluation.curves import MeanRoc
 from ..report.figures import mean_roc_plot
@@ -55,21 +56,18 @@ class Comparison:
 def write_table(output_dir: Path, comparison: Comparison) -> str:
     """Write ``methods.csv`` and ``methods.md`` into a folder, and return the text of the second."""
     write_csv(output_dir / TABLES[0], COLUMNS, comparison.records)
-    lines = [f"# Comparison of methods\n\n{comparison.title}\n", f"| {' | '.join(HEAD)} |", f"|{'---|' * len(HEAD)}"]
-    for record in comparison.records:
-        lines.append(f"| `{record['method']}`: {record['title']} | {' | '.join(_cells(record))} |")
-    if comparison.left_out:
-        lines += ["\nWithout a row:\n", *(f"- `{name}`: {reason}" for name, reason in comparison.left_out.items())]
-    lines += ["", comparison.notes, "\n![ROC curves](roc.png)\n", OF_CURVES, ""]
-    text = "\n".join(lines)
-    with atomic_path(output_dir / TABLES[1]) as partial:
-        partial.write_text(text, encoding="utf-8")
-    return text
+    return write_markdown(
+        output_dir / TABLES[1],
+        Path(__file__).parent / "templates" / "methods.md.jinja",
+        comparison=comparison,
+        head=HEAD,
+        rows=_rows(comparison),
+        of_curves=OF_CURVES,
+    )
 
 
 def write_page(output_dir: Path, comparison: Comparison, curves: Mapping[str, MeanRoc]) -> None:
     """Write ``methods.html`` into a folder: table and ROC curves by method, in one file that needs nothing else."""
-    rows = [(record["method"], record["title"], _cells(record)) for record in comparison.records]
     page = (
         templates()
         .get_template("comparison.html")
@@ -77,13 +75,18 @@ def write_page(output_dir: Path, comparison: Comparison, curves: Mapping[str, Me
             **frame(),
             comparison=comparison,
             head=HEAD,
-            rows=rows,
+            rows=_rows(comparison),
             plot=mean_roc_plot(curves) if curves else None,
             of_curves=OF_CURVES,
         )
     )
     with atomic_path(output_dir / TABLES[2]) as partial:
         partial.write_text(page, encoding="utf-8")
+
+
+def _rows(comparison: Comparison) -> list[tuple[str, str, list[str]]]:
+    """Name, title and cells of every method."""
+    return [(record["method"], record["title"], _cells(record)) for record in comparison.records]
 
 
 def _cells(record: Mapping[str, Any]) -> list[str]:
