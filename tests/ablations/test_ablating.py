@@ -92,11 +92,11 @@ def test_a_study_that_is_stopped_and_goes_on(tmp_path: Path, capsys: pytest.Capt
 
     with pytest.raises(
         RequestError,
-        match="a finished run with other options, recipe_sha256",
+        match=r"made for another request \(options#optimizer#weight_decay was null, now 0; recipe_sha256 was",
     ):
         asked(dataset, out, rows, more={"optimizer#weight_decay": 0})
     write_embedding(dataset / "test_0.h5", seed=99)
-    with pytest.raises(RequestError, match="a finished run with other dataset_sha256"):
+    with pytest.raises(RequestError, match=r"made for another request \(dataset_sha256 was"):
         asked(dataset, out, rows)
 
 
@@ -151,7 +151,7 @@ def test_tables_of_folds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "Datasets: data/fold0, data/fold1." in capsys.readouterr().out
 
     tables[1].write_text(own.replace("test_0", "gone").replace("val_3.tif,1,val", "val_3.tif,1,test"))
-    with pytest.raises(RequestError, match="a finished run with other dataset_sha256"):
+    with pytest.raises(RequestError, match=r"made for another request \(dataset_sha256 was"):
         asked(dataset, out, ["full"], **request)
     request["slides"] = [tables[0], tables[0]]
     with pytest.raises(RequestError, match="or two tables; expected different ones"):

@@ -158,7 +158,7 @@ def test_other_weights_are_refused_or_encode_anew(tmp_path: Path) -> None:
     encode(slide, output)
     before = features_of(output)
     (output / ".encoding.outputs.jsonl").unlink()  # a copy without hidden files
-    with pytest.raises(RequestError, match=r"case\.h5: made with another request \(encoder was"):
+    with pytest.raises(RequestError, match=r"case\.h5: made for another request \(encoder was"):
         encode_all(slide, output, lambda: MeanEncoder(0.5))
     (output / "manifest.csv").unlink()  # nothing says any more that it is ours
     (entry,) = encode_all(slide, output, lambda: MeanEncoder(0.5), replace=True)

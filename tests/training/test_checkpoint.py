@@ -163,17 +163,17 @@ def test_other_settings_are_refused(dataset: Path, undisturbed: Path) -> None:
     with pytest.raises(RuntimeError) as caught:
         train("train.yaml", dataset, undisturbed, resume=True, learning_rate=1e-4, batch_size=4)
     message = str(cause_of(caught.value))
-    assert "began with batch_size 2, now 4; with learning_rate 0.001, now 0.0001" in message
+    assert "another request (batch_size was 2, now 4; learning_rate was 0.001, now 0.0001" in message
     with pytest.raises(RuntimeError) as caught:
         train("train.yaml", dataset, undisturbed, resume=True, **{"network_def#multi_scale": False})
-    assert "began with network_def#multi_scale True, now False" in str(cause_of(caught.value))
+    assert "network_def#multi_scale was true, now false" in str(cause_of(caught.value))
     with pytest.raises(RuntimeError) as caught:
         train("train.yaml", dataset, undisturbed, resume=True, **{"train#random_transforms#0#prob": 0.1})
-    assert "began with train#random_transforms#0#prob 0.5, now 0.1; expected" in str(cause_of(caught.value))
+    assert "(train#random_transforms#0#prob was 0.5, now 0.1); expected" in str(cause_of(caught.value))
     with pytest.raises(RuntimeError) as caught:
         train("train.yaml", dataset, undisturbed, resume=True, classes=["1", "0"], val_interval=2)
     message = str(cause_of(caught.value))
-    assert "began with classes \"['0', '1']\", now \"['1', '0']\"; with val_interval 1, now 2" in message
+    assert "classes was \"['0', '1']\", now \"['1', '0']\"; val_interval was 1, now 2" in message
 
 
 def test_another_recipe_or_other_patches_are_refused(patches: Path, tmp_path: Path) -> None:

@@ -158,9 +158,9 @@ def test_folds_that_are_done_are_kept(dataset: Path, run: Path, monkeypatch: pyt
 
 def test_another_request_is_refused(dataset: Path, run: Path) -> None:
     for options, what in (
-        ({"max_epochs": 2}, "options"),
+        ({"max_epochs": 2}, "options#max_epochs"),
         ({"seed": 1}, "seed"),
-        ({"more": {"loss#balance": True}}, "options"),
+        ({"more": {"loss#balance": True}}, "options#loss#balance"),
     ):
         with pytest.raises(RuntimeError) as caught:
             cross_validate(dataset, run, **options)

@@ -95,7 +95,7 @@ def test_resuming_with_other_masks_is_refused(
 ) -> None:
     with pytest.raises(RuntimeError) as caught:
         train(dataset, trained, resume=True, max_epochs=3, **changes)
-    assert f"the training began with {name}" in cause_of(caught.value)
+    assert f"made for another request ({name} was " in cause_of(caught.value)
 
 
 def test_the_plan_of_a_training_with_masks(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

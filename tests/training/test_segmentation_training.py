@@ -83,7 +83,7 @@ def test_resuming_with_other_targets_is_refused(dataset: Path, trained: Path) ->
     error: BaseException | None = caught.value
     while error is not None and not isinstance(error, RequestError):
         error = error.__cause__ or error.__context__
-    assert "the training began with lesion_from 1, now 2; with targets" in str(error)
+    assert "made for another request (lesion_from was 1, now 2; targets" in str(error)
 
 
 def test_memory_saved_changes_nothing(dataset: Path, trained: Path, tmp_path: Path) -> None:

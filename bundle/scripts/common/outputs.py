@@ -1,6 +1,5 @@
 """One rule for all outputs: only a file that we wrote, for the same request or one that may be replaced, is replaced or removed."""
 
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, nullcontext
@@ -8,11 +7,12 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any
 
-from .errors import RequestError, first_of
+from .errors import RequestError
 from .files import guarded_by, remove_partial
 from .journal import ANY, SUFFIX, Journal, digests_of, read_journals
 from .lock import folder_lock, refuse_foreign_lock
 from .ranks import is_first
+from .same_request import difference, noted, refuse_another
 
 
 class HeldOutputs:
@@ -60,7 +60,7 @@ class HeldOutputs:
         self.folder = Path(folder).absolute()
         self.shown = Path(folder)
         self.stage = stage
-        self.request: dict[str, object] = json.loads(json.dumps(request, default=str))
+        self.request = noted(request)
         self.writes = tuple(writes)
         self.replace = replace
         self.continues = continues
@@ -166,7 +166,7 @@ class HeldOutputs:
     def made_before(self, names: Iterable[str]) -> bool:
         """Whether an earlier run of this request came to its end and the files ``names`` are as it left them."""
         return any(
-            journal.finished and journal.request == self.request and all(journal.knows(name) for name in names)
+            journal.finished and self._is_of(journal) and all(journal.knows(name) for name in names)
             for journal in self.before
         )
 
@@ -177,21 +177,14 @@ class HeldOutputs:
         if self.continues:
             return
         for journal in self.before:
-            changed = [
-                f"{name} was {_short(journal.request.get(name))}, now {_short(self.request.get(name))}"
-                for name in sorted(journal.request.keys() | self.request.keys())
-                if journal.request.get(name) != self.request.get(name)
-            ]
-            if changed and (self._sharded or (not self.replace and any(map(journal.knows, journal.files)))):
-                remedy = (
-                    "run it once without --shard and with --replace true"
-                    if self.replace
-                    else "replace them with --replace true"
-                )
-                raise RequestError(
-                    f"{self.shown}: holds what {self._who} made for another request ({first_of(changed)}); expected the same "
-                    f"request, or a new folder: {self.elsewhere}, or {remedy}"
-                )
+            if self._sharded or (not self.replace and any(map(journal.knows, journal.files))):
+                replaced = "run it once without --shard and with" if self.replace else "replace it with"
+                remedy = f"{self.elsewhere}, or {replaced} --replace true"
+                refuse_another(f"{self.shown}: what {self._who} wrote", journal.request, self.request, remedy=remedy)
+
+    def _is_of(self, journal: Journal) -> bool:
+        """Whether a journal is of this very request."""
+        return not difference(journal.request, self.request)
 
     def _require_ours(self, name: str) -> None:
         """Refuse where ``name``, or something above it in the folder, is taken by what this run may not replace."""
@@ -224,7 +217,7 @@ class HeldOutputs:
         """Start the journal of this run from those before, or, where they are of another request, remove what they list."""
         mine = Journal(self.folder / f".{self.name}{SUFFIX}", self.stage, self.request)
         for journal in self.before:
-            if journal.request != self.request and not self.continues:
+            if not self.continues and not self._is_of(journal):
                 for path in sorted(self.folder.glob(f"*/**/.*{SUFFIX}")) if self._below else ():
                     for nested in read_journals(path.parent):
                         _remove(nested)
@@ -251,9 +244,3 @@ def _remove(journal: Journal) -> None:
                 if parent.name and not any((journal.folder / parent).iterdir()):
                     (journal.folder / parent).rmdir()
     journal.path.unlink()
-
-
-def _short(value: Any, most: int = 60) -> str:
-    """A value for a message."""
-    text = json.dumps(value)
-    return text if len(text) <= most else f"{text[: most - 3]}..."

@@ -11,6 +11,7 @@ from pathlib import Path
 from ..common.errors import RequestError, SlideError
 from ..common.journal import is_our_hdf5
 from ..common.progress import track
+from ..common.same_request import refuse_another
 from ..slides.table import SlideRow
 from .embedding_file import EmbeddingFile, EmbeddingHeader, embedding_file
 from .job import EncodingJob
@@ -56,16 +57,9 @@ def require_same_origin(
         ours.append(path.name)
         if replace or stated is None:
             continue
-        changed = [
-            f"{name} was {stated[name]!r}, now {value!r}"
-            for name, value in request.items()
-            if name in stated and stated[name] != value
-        ]
-        if changed:
-            raise RequestError(
-                f"{path}: made with another request ({'; '.join(changed)}); expected the same in one folder: {elsewhere}, or "
-                "replace it with --replace true"
-            )
+        now = {name: value for name, value in request.items() if name in stated}  # it also states the slide's content
+        then = {name: stated[name] for name in now}
+        refuse_another(path, then, now, remedy=f"{elsewhere}, or replace it with --replace true")
         before = paths.get(row.slide_id)
         if before is not None and not _same_place(before, row.path) and not is_content_of(stated, row.path):
             raise RequestError(

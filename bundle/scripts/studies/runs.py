@@ -19,12 +19,13 @@ from typing import Any
 from monai.bundle import ConfigWorkflow
 
 from ..common.config_files import CONFIGS
-from ..common.errors import RequestError, SlideError
+from ..common.errors import SlideError
 from ..common.files import write_json, writing_to
 from ..common.json_files import read_json
 from ..common.outputs import HeldOutputs
 from ..common.process import compute_with, end_at_once, end_with, write_all_to
 from ..common.progress import track
+from ..common.same_request import refuse_another
 from ..training.report import EVALUATION_FILES
 from .datasets import Dataset
 from .recipe import Recipe, config_paths
@@ -96,12 +97,7 @@ class Run:
             return False
         expected = "what a finished run writes: remove its folder"
         stated = read_json(done, expected=expected, fields={"request": dict})["request"]
-        differing = [name for name, value in self.request.items() if stated.get(name) != value]
-        if differing:
-            raise RequestError(
-                f"{done}: a finished run with other {', '.join(differing)}; expected the same request: name another "
-                "--output_dir, or remove that folder"
-            )
+        refuse_another(done, stated, self.request, remedy="name another --output_dir, or remove that folder")
         return True
 
     def execute(self) -> None:

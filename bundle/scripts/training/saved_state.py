@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..common.errors import RequestError, first_of
+from ..common.errors import RequestError
+from ..common.same_request import refuse_another
 from ..encoding.encoders import load_tensors, require_finite
 
 FORMAT = "dsnet-training/3"
@@ -27,15 +28,6 @@ def read_state(path: Path, settings: Mapping[str, Any]) -> dict[str, object]:
         raise RequestError(f"{path}: format {found!r}, expected {FORMAT!r}: leave --resume out to train anew")
     for weights in (state["network"], state["best"] or {}):
         require_finite(path, weights)
-    before = state["settings"]
-    changed = [
-        f"{name} {before.get(name)!r}, now {settings.get(name)!r}"
-        for name in sorted(before.keys() | settings.keys())
-        if before.get(name) != settings.get(name)
-    ]
-    if changed:
-        raise RequestError(
-            f"{path}: the training began with {first_of(changed, '; with ')}; expected the same: give the former, or train anew "
-            "without --resume (--max_epochs may change)"
-        )
+    remedy = "give the former, or train anew without --resume (--max_epochs may change)"
+    refuse_another(path, state["settings"], settings, remedy=remedy)
     return state
