@@ -111,22 +111,10 @@ def wait_for(device: torch.device) -> None:
 
 def run_stage(*files: str, run_id: str, **options: Any) -> Any:
     """Run a stage of the bundle in this process and return its workflow."""
-    from monai.bundle import ConfigWorkflow
+    from scripts.common import stage
 
-    configs = BUNDLE / "configs"
-    stage = ConfigWorkflow(
-        config_file=[str(configs / name) for name in files],
-        meta_file=str(configs / "metadata.json"),
-        logging_file=False,
-        run_id=run_id,
-        workflow_type="train",
-        **{"bundle_root": str(BUNDLE), **plain(options)},
-    )
     with quiet():
-        stage.initialize()
-        stage.run()
-        stage.finalize()
-    return stage
+        return stage.run_stage(run_id, [BUNDLE / "configs" / name for name in files], plain(options))
 
 
 def plain(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         val_share=0.2,
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folds_module, "run_stage", run_here)
+        patch.setattr(folds_module, "run_command", run_here)
         cross_validate(dataset, root)
     return root
 
@@ -149,7 +149,7 @@ def test_inference(dataset: Path, run: Path, tmp_path: Path) -> None:
 
 def test_folds_that_are_done_are_kept(dataset: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
-    monkeypatch.setattr(folds_module, "run_stage", lambda run_id, files, options: started.append(run_id))
+    monkeypatch.setattr(folds_module, "run_command", lambda run_id, files, options: started.append(run_id))
     before = (run / "out" / "folds.json").read_bytes()
     cross_validate(dataset, run)
     assert started == []
@@ -175,7 +175,7 @@ def test_a_stopped_fold_goes_on(dataset: Path, run: Path, tmp_path: Path, monkey
         calls.append((run_id, options.get("resume", False)))
         raise RequestError("stopped")
 
-    monkeypatch.setattr(folds_module, "run_stage", stop)
+    monkeypatch.setattr(folds_module, "run_command", stop)
     for expected in (False, True):
         with pytest.raises(RuntimeError):
             cross_validate(dataset, run, output_dir=tmp_path)
@@ -225,7 +225,7 @@ def test_a_refused_command_may_be_corrected(
         def refuse(run_id: str, files: Sequence[str | Path], given: Mapping[str, Any]) -> None:
             raise RequestError(f"val_interval {given.get('val_interval')} in a fold")
 
-        monkeypatch.setattr(folds_module, "run_stage", refuse)
+        monkeypatch.setattr(folds_module, "run_command", refuse)
         with pytest.raises(RuntimeError) as caught:
             cross_validate(dataset, run, output_dir=tmp_path / "out", **options)
         assert f"val_interval {options.get('more', {}).get('val_interval')} in a fold" in str(cause_of(caught.value))

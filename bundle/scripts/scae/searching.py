@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from monai.bundle import ConfigWorkflow
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from ..common.errors import RequestError
 from ..common.files import atomic_path, write_csv, write_json, writing_to
 from ..common.outputs import HeldOutputs
+from ..common.stage import run_stage
 from .detections import local_maxima
 from .network import SCAE
 from .objective import darkness
@@ -63,13 +63,7 @@ def search_sparsity(
     def try_rate(rate: float) -> Measured:
         folder = output / f"rho_{rate:.2f}"
         own: dict[str, Any] = {"network_def#sparsity_rate": rate, "output_dir": str(folder), "replace": True}
-        training = ConfigWorkflow(
-            config_file=str(config_file), logging_file=False, run_id="training", workflow_type="train", **options, **own
-        )
-        training.initialize()
-        training.run()
-        network = training.parser.get_parsed_content("network")
-        training.finalize()
+        network = run_stage("training", [config_file], {**options, **own}).parser.get_parsed_content("network")
         return measure(network, subset, patch_um=patch_um, device=device)
 
     fixed = ("bundle_root", "device", "num_workers")

@@ -16,9 +16,6 @@ from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigWorkflow
-
-from ..common.config_files import CONFIGS
 from ..common.errors import SlideError
 from ..common.files import write_json, writing_to
 from ..common.json_files import read_json
@@ -26,6 +23,7 @@ from ..common.outputs import HeldOutputs
 from ..common.process import compute_with, end_at_once, end_with, write_all_to
 from ..common.progress import track
 from ..common.same_request import refuse_another
+from ..common.stage import run_stage
 from ..training.report import EVALUATION_FILES
 from .datasets import Dataset
 from .recipe import Recipe, config_paths
@@ -113,9 +111,9 @@ class Run:
         }
         training = {**self.options, **common, "output_dir": str(folder / "log")}
         evaluation = {**self.options, **common, "output_dir": str(folder)}
-        _run_stage("training", self.row.files, training)
+        run_stage("training", self.row.files, training)
         trained_s = time.monotonic()
-        _run_stage("evaluating", [*self.row.files, *config_paths("evaluate.yaml")], evaluation)
+        run_stage("evaluating", [*self.row.files, *config_paths("evaluate.yaml")], evaluation)
         done_s = time.monotonic()
         cost = {
             "seconds": round(done_s - start_s, 1),
@@ -236,18 +234,3 @@ def _execute(run: Run, parent: int) -> None:
     run.folder.mkdir(parents=True, exist_ok=True)
     write_all_to(run.folder / LOG)
     run.execute()
-
-
-def _run_stage(run_id: str, files: Sequence[str], options: Mapping[str, Any]) -> None:
-    workflow = ConfigWorkflow(
-        config_file=list(files),
-        meta_file=str(CONFIGS / "metadata.json"),
-        logging_file=str(CONFIGS / "logging.conf"),
-        run_id=run_id,
-        workflow_type="train",
-        bundle_root=str(CONFIGS.parent),
-        **options,
-    )
-    workflow.initialize()
-    workflow.run()
-    workflow.finalize()

@@ -1,8 +1,6 @@
 """The stage ``cross_validating``: every fold trained and tested by the bundle's own commands, then summed up."""
 
 import logging
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from ..common.errors import RequestError, SlideError
 from ..common.exit_codes import EXIT_WRONG_REQUEST
 from ..common.files import sha256_of, writing_to
 from ..common.outputs import HeldOutputs
+from ..common.stage import run_command
 from ..evaluation.folds import SUMMARY, FoldSummary, summarise_folds
 from ..slides.table import SlideRow, read_slides
 from .report import EVALUATION_FILES
@@ -88,9 +87,9 @@ def cross_validate(
             }
             log = folder / "log"
             begun = {"resume": True} if (log / STATE_NAME).is_file() else {}
-            run_stage("training", files, {**common, "output_dir": log, **begun})
+            _run("training", files, {**common, "output_dir": log, **begun})
             evaluation = Path(bundle_root) / "configs" / "evaluate.yaml"
-            run_stage("evaluating", [*files, evaluation], {**common, "output_dir": folder})
+            _run("evaluating", [*files, evaluation], {**common, "output_dir": folder})
         summary = summarise_folds(folders, output, patient_of={row.slide_id: row.patient for row in rows}, seed=seed)
     mean = summary.over_folds["auc"].mean
     if mean is not None:
@@ -98,19 +97,14 @@ def cross_validate(
     return summary
 
 
-def run_stage(run_id: str, config_files: Sequence[str | Path], options: Mapping[str, Any]) -> None:
-    """Run a stage as its own process, as a user would.
+def _run(run_id: str, files: Sequence[str | Path], options: Mapping[str, Any]) -> None:
+    """Run a stage on one fold.
 
     Raises:
         RequestError: it was refused (exit code 2).
         SlideError: it failed otherwise.
     """
-    command = [sys.executable, "-m", "monai.bundle", "run", run_id]
-    command += ["--config_file", str([str(path) for path in config_files])]
-    for name, value in options.items():
-        command += [f"--{name}", str(value)]
-    code = subprocess.run(command, check=False).returncode
-    if code:
+    if code := run_command(run_id, files, options):
         kind = RequestError if code == EXIT_WRONG_REQUEST else SlideError
         raise kind(
             f"{options['slides']}: {run_id} ended with code {code}, its own error stands above; correct that and run the same "
