@@ -8,6 +8,7 @@ from random import Random
 
 import campaign
 import campaign_damage
+import campaign_options
 import h5py
 import numpy as np
 import pytest
@@ -190,3 +191,14 @@ def test_a_command_is_run_disturbed_or_not(tmp_path: Path) -> None:
     assert ended.code == 2 and ended.error.startswith("error: nowhere.csv: no such file")
     assert run(words, tmp_path, disturbance=Disturbance(signal=9)).code == -9
     assert [path.name for path in tmp_path.iterdir()] == [".campaign.log"]
+
+
+def test_command_lines_have_ids_inside_components() -> None:
+    """As ``--help`` prints them; a misspelt one stays in its component, where MONAI takes anything."""
+    options = campaign_options.options_of(("train.yaml", "evaluate.yaml"))
+    assert options["optimizer#weight_decay"] == 1e-5 and options["seed"] == 0 and options["validate#split"] == "test"
+    assert "evaluated#share" not in options, "evaluating takes the network itself"
+    for seed in range(20):
+        words: list[str] = []
+        _, fatal = campaign_options._misspelt(words, {"optimizer#weight_decay": 1e-5}, Random(seed))
+        assert fatal == words[:1] and words[0].startswith(("--optimizer#", "--lr"))
