@@ -57,9 +57,13 @@ def test_the_page(tmp_path: Path) -> None:
     found = record_of([outcome(0, 0.1), outcome(1, 0.1)], SLIDES, COST, resamples=50)
     said = {"method": "dsnet", "title": "DSNet", "paper_camelyon16": 0.76}
     record = {column: (said | found).get(column) for column in COLUMNS}
-    comparison = Comparison("Dataset: x.", [record], {"naive": "no <T>"}, "slide", "dsnet")
+    comparison = Comparison("Dataset: x.", [record], {"naive": "no <T>: encode with `encode.yaml`"}, "slide", "dsnet")
     text = write_table(tmp_path, comparison)
-    assert "| `dsnet`: DSNet | 2 |" in text and "- `naive`: no <T>" in text and "| 0.760, - |" in text
+    assert (
+        "| `dsnet`: DSNet | 2 |" in text
+        and "- `naive`: no <T>: encode with `encode.yaml`" in text
+        and "| 0.760, - |" in text
+    )
     with open(tmp_path / "methods.csv", newline="") as file:
         (row,) = csv.DictReader(file)
     assert float(row["auc"]) == pytest.approx(found["auc"]) and row["difference"] == ""
@@ -68,8 +72,10 @@ def test_the_page(tmp_path: Path) -> None:
     assert curve is not None
     write_page(tmp_path, comparison, {f"method{index}": curve for index in range(7)})
     page = (tmp_path / "methods.html").read_text()
-    for cell in ('<th scope="row">dsnet</th>', f"{found['auc']:.3f} (", "0.760, -", "no &lt;T&gt;", "method6", "<svg"):
+    for cell in ('<th scope="row">dsnet</th>', f"{found['auc']:.3f} (", "0.760, -", "no &lt;T&gt;", "method6", "<svg",
+        "<code>encode.yaml</code>", "AUC less that of <code>dsnet</code>, training"):  # fmt: skip
         assert cell in page, cell
+    assert "`" not in page[page.index("<body") :].partition("<script")[0]
     assert "default-src 'none'" in page and 'src="roc' not in page
     write_page(tmp_path, comparison, {})
     assert "<svg" not in (tmp_path / "methods.html").read_text()

@@ -87,3 +87,9 @@ def test_what_the_map_is(tmp_path: Path) -> None:
     for slide in inference.slides:
         del slide.scores["heat_map"]
     assert words.heat_map(inference).title == "Grad-CAM"
+
+
+def test_code_words_of_markdown_are_those_of_html() -> None:
+    assert words.code("AUC < `a&b`, `c` and a ` alone") == (
+        "AUC &lt; <code>a&amp;b</code>, <code>c</code> and a ` alone"
+    )

@@ -207,5 +207,6 @@ def templates() -> Environment:
         with_interval=words.with_interval,
         percent=words.percent,
         count=words.count,
+        code=words.code,
     )
     return environment

@@ -1,7 +1,10 @@
 """Numbers and facts in the words of the report."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from markupsafe import Markup, escape
 
 from ..common.option_words import TissueMethod
 from ..dsnet.heat_map import GRAD_CAM, LESION_MAP, PATCH_MAP, MapKind
@@ -11,6 +14,7 @@ from ..training.model_card import ThresholdFrom
 from .performance import Performance
 from .results import Inference, SlideResult
 
+_CODE = re.compile(r"`([^`]+)`")
 METHODS: dict[TissueMethod, str] = {"rle": "run lengths (rle)", "otsu": "Otsu's method on the mean intensity"}
 THRESHOLD_FROM: dict[ThresholdFrom | None, str] = {
     "val": "chosen on the validation slides (highest Youden's J)",
@@ -49,6 +53,15 @@ def percent(share: float) -> str:
 def count(many: int, one: str, more: str | None = None) -> str:
     """Return a number of things: 1 slide, 2 slides."""
     return f"{many:,} {one if many == 1 else more or one + 's'}"
+
+
+def code(text: str) -> Markup:
+    """Markdown's code words, which stand between backticks, as HTML's; all else of ``text`` stays plain text.
+
+    >>> print(code("less than `a<b>` & more"))
+    less than <code>a&lt;b&gt;</code> &amp; more
+    """
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))
 
 
 def bin_of(slide: SlideResult, performance: Performance | None) -> ReliabilityBin | None:
