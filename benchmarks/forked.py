@@ -192,6 +192,7 @@ def _start(request: dict[str, Any], streams: Sequence[int]) -> NoReturn:
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.executable = request["python"]
+    sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
     words, folder = list(request["words"]), request["folder"]
     if words[0] == "-u":  # output is shown line by line anyway
         del words[0]

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 SERVER = Path(__file__).resolve().parents[1] / "benchmarks" / "forked.py"
-FORKED = ("monai.bundle", "torch.distributed.run")
+FORKED = ("monai.bundle", "scripts.ablations", "torch.distributed.run")
 """Modules that import for long."""
 
 WAITING = 64
@@ -46,9 +46,13 @@ class CommandServer:
             )  # fmt: skip
 
     def _environment(self) -> dict[str, str]:
-        """No threads, which forks would not have, and no GPU, which they could not use; and no code is compiled twice."""
-        kept = {name: value for name, value in without_path().items() if name != "PYTHONDONTWRITEBYTECODE"}
-        return {**kept, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        """No threads, which forks would not have, and no GPU, which they could not use."""
+        return {
+            **without_path(),
+            "OMP_NUM_THREADS": "1",
+            "CUDA_VISIBLE_DEVICES": "",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        }
 
     def run(self, *words: str, cwd: Path, timeout_s: float = 240, **variables: str) -> subprocess.CompletedProcess[str]:
         """Do what ``subprocess.run`` does of ``python`` with these arguments, as a user without PYTHONPATH, and raise what it raises."""
