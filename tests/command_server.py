@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 SERVER = Path(__file__).resolve().parents[1] / "benchmarks" / "forked.py"
-FORKED = ("monai.bundle", "scripts.ablations", "torch.distributed.run")
+FORKED = ("monai.bundle", "torch.distributed.run")
 """Modules that import for long."""
 
 WAITING = 64

@@ -25,7 +25,8 @@ COLUMNS = (
     "paper_difference_camelyon16", "paper_tcga_lusc", "paper_difference_tcga_lusc", "sign",
 )  # fmt: skip
 HEAD = (
-    "table", "row", "runs", "AUC (95 % interval)", "sd over seeds", "difference to full (95 % interval)", "its sd", "validation AUC",
+    "table", "row", "runs", "AUC (95 % interval)", "sd over seeds", "difference to full (95 % interval)", "its sd",
+    "validation AUC",
     "parameters", "compression", "paper: Camelyon16", "paper: TCGA-LUSC", "paper's sign",
 )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Whether what lies somewhere is the result of this very request: how two requests are compared, and how a difference is told.
 
-A request is what decides outputs, by name or by id: plain JSON. Whoever writes outputs keeps it beside them, or in them: the journal
-of a folder (:mod:`.journal`), ``run.json`` of a study's run, ``last.pt`` of a training, an attribute of an embedding.
+A request is what decides outputs, by name or by id: plain JSON. Whoever writes outputs keeps it beside them, or in them: the
+journal of a folder (:mod:`.journal`), ``run.json`` of a study's run, ``last.pt`` of a training, an attribute of an embedding.
 """
 
 import json
@@ -22,8 +22,8 @@ def noted(request: Mapping[str, Any]) -> dict[str, object]:
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Say what differs between two requests, by name; empty where they are the same.
 
-    A part of a request in a mapping has an id (``options#max_epochs``). What one of them does not have counts as null: an option that
-    a later version adds is null in the requests of before.
+    A part of a request in a mapping has an id (``options#max_epochs``). What one of them does not have counts as null: an option
+    that a later version adds is null in the requests of before.
 
     >>> difference({"seed": 1, "options": {}}, {"seed": 1, "options": {"max_epochs": 3}})
     'options#max_epochs was null, now 3'
