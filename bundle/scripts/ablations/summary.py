@@ -26,8 +26,7 @@ COLUMNS = (
 )  # fmt: skip
 HEAD = (
     "table", "row", "runs", "AUC (95 % interval)", "sd over seeds", "difference to full (95 % interval)", "its sd",
-    "validation AUC",
-    "parameters", "compression", "paper: Camelyon16", "paper: TCGA-LUSC", "paper's sign",
+    "validation AUC", "parameters", "compression", "paper: Camelyon16", "paper: TCGA-LUSC", "paper's sign",
 )  # fmt: skip
 
 
