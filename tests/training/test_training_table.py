@@ -109,6 +109,8 @@ def test_different_encoders(pair: Path) -> None:
     write_embedding(pair / "b.h5", encoder="Other sha256:1")
     with pytest.raises(RequestError, match="2 different encoders"):
         _ = EmbeddingTable(pair).encoder
+    with pytest.raises(RequestError, match="2 different encoders"):  # before a training, not at its end
+        EmbeddingTable(pair).require_two_classes("train")
 
 
 def test_different_thumbnails(pair: Path) -> None:

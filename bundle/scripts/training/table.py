@@ -147,12 +147,13 @@ class EmbeddingTable:
         return hashlib.sha256(repr(content).encode()).hexdigest()
 
     def require_two_classes(self, *splits: Split) -> None:
-        """Check that there are two classes or more and that every named split has slides of each.
+        """Check that there are two classes or more, that every named split has slides of each, and that one encoder made all.
 
         Raises:
-            RequestError: a class is missing.
+            RequestError: a class is missing, or the embeddings were made by different encoders.
         """
         self.require_readable(*splits)
+        _LOGGER.info("embeddings: by %s", self.encoder)
         _LOGGER.info("classes: %s", ", ".join(f"{index} = {name}" for index, name in enumerate(self.class_names)))
         for split in splits:
             counts = Counter(item["label"] for item in self.items(split))
