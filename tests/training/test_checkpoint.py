@@ -183,7 +183,12 @@ def test_another_recipe_or_other_patches_are_refused(patches: Path, tmp_path: Pa
     with pytest.raises(RuntimeError) as caught:
         train("train_scae.yaml", others, tmp_path, max_epochs=2, batch_size=8, resume=True, **changes)
     message = str(cause_of(caught.value))
-    for expected in ("momentum 0.8, now 0.9", "patches '", "views#blur 1.0, now 2.0", "weight_decay 1e-05, now 0.0"):
+    for expected in (
+        "momentum was 0.8, now 0.9",
+        "patches was",
+        "views#blur was 1.0, now 2.0",
+        "weight_decay was 1e-05, now 0.0",
+    ):
         assert expected in message
     assert "training_patches" not in message
 
