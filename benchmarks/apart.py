@@ -26,7 +26,7 @@ import torch
 from repeated_slide import SIDES_PX, write_repeated_slide
 from transformation_speed import BATCH, RandomEncoder
 
-from scripts.encoding.job import EncodingJob
+from scripts.encoding.job import EncodingJob, Task
 from scripts.encoding.settings import EncodingSettings
 from scripts.slides.opening import Reading
 from scripts.slides.table import SlideRow
@@ -59,7 +59,7 @@ def encode(mode: str, slide: Path, level: str, threads: int) -> None:
             for index in range(SLIDES):
                 if index == 1:
                     begin, processor = time.perf_counter(), processor_seconds(mode)
-                entry = job.encode_in(apart, row) if mode == "apart" else job.encode(job.task(row))
+                entry = job.encode_in(apart, row) if mode == "apart" else job.encode(Task(row, job.seen(row.slide_id)))
                 if entry.status != "done":
                     raise RuntimeError(entry.error)
             elapsed, processor = time.perf_counter() - begin, processor_seconds(mode) - processor

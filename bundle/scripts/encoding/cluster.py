@@ -169,7 +169,7 @@ def _begin(pickled: bytes, row: SlideRow, split_patches: int) -> ManifestRow | S
         if prepared is not None and len(prepared.grid_yx) > split_patches:
             account.remove_outdated()  # a band that fails knows nothing of it
             return Split(prepared, parameters, row_cuts(prepared.grid_yx, split_patches))
-        path = job.path_of(row)
+        path = job.path_of(row.slide_id)
         embed_slide(row, path, encoder=job.encoder, settings=job.settings, reading=job.reading, prepared=prepared)
         account.done()
     return account.entry
@@ -208,7 +208,7 @@ def _join(pickled: bytes, row: SlideRow, split: Split, bands: list[EncodedBatch]
     """Write the file of a slide from its bands."""
     job = _job(pickled)
     with job.accounted(row) as account, _opened(job, row) as reader:
-        path = job.path_of(row)
+        path = job.path_of(row.slide_id)
         write_embedding(row, path, reader, split.prepared, bands, job.encoder, job.settings, split.parameters)
         account.done()
     return account.entry

@@ -48,9 +48,9 @@ def require_same_origin(
     """
     paths = _slides_before(job.output)
     ours = []
-    there = [row for row in rows if job.path_of(row).is_file()]
+    there = [row for row in rows if job.path_of(row.slide_id).is_file()]
     for row in track(there, total=len(there), what="checking", unit="embedding") if there else ():
-        path = job.path_of(row)
+        path = job.path_of(row.slide_id)
         stated = _parameters(path, verify=verify)
         if stated is None and not is_our_hdf5(path):
             continue

@@ -20,7 +20,7 @@ from ..common.files import remove_partial, writing_to
 from ..common.journal import is_our_hdf5
 from ..common.option_table import checked
 from ..common.option_words import Engine
-from ..slides.opening import Reading, open_slide, require_file
+from ..slides.opening import Reading, open_slide
 from ..slides.table import SlideRow
 from .embed import embed_slide
 from .embedding_file import EmbeddingHeader, embedding_file, header_of
@@ -125,13 +125,13 @@ class EncodingJob:
         forks = on_cpu and (self.engine == "torch" or "openvino" not in sys.modules)
         return Apart(work, forks=forks, timeout_s=self.reading.timeout_s)
 
-    def path_of(self, row: SlideRow) -> Path:
+    def path_of(self, slide_id: str) -> Path:
         """Where the embedding of a slide goes."""
-        return self.output / f"{row.slide_id}.h5"
+        return self.output / f"{slide_id}.h5"
 
-    def task(self, row: SlideRow) -> Task:
-        """What a process that encodes the slide is sent."""
-        return Task(row, embedding_file(self.path_of(row)).known)
+    def seen(self, slide_id: str) -> EmbeddingHeader | None:
+        """What this process has seen of the embedding that lies under a slide's name, if any."""
+        return embedding_file(self.path_of(slide_id)).known
 
     def encode(self, task: Task) -> ManifestRow:
         """Encode one slide, unless that is done; whatever is wrong with the slide stands in the row.
@@ -146,7 +146,7 @@ class EncodingJob:
                 account.skipped()
             else:
                 account.outdated = found == "outdated"
-                path = self.path_of(row)
+                path = self.path_of(row.slide_id)
                 embed_slide(row, path, encoder=self.encoder, settings=self.settings, reading=self.reading)
                 account.done()
         return account.entry
@@ -159,7 +159,7 @@ class EncodingJob:
         """
         try:
             with self.accounted(row) as account:
-                return apart.run(row.path, self.task(row))
+                return apart.run(row.path, Task(row, self.seen(row.slide_id)))
         finally:
             if not apart.alive:
                 remove_partial(self.output, {row.slide_id})
@@ -173,12 +173,11 @@ class EncodingJob:
             of another content or with others; "other": none, or one that is to be made anew all the same.
 
         Raises:
-            SlideError: the slide is not there, or cannot be opened.
+            SlideError: there is an embedding, and the slide is not there or cannot be opened.
             OSError: it cannot be read.
         """
         row, known = task
-        file = embedding_file(self.path_of(row))
-        require_file(row.path)
+        file = embedding_file(self.path_of(row.slide_id))
         if not file.path.is_file():
             return "other"
         file.know(known)
@@ -198,7 +197,7 @@ class EncodingJob:
     @contextmanager
     def accounted(self, row: SlideRow) -> "Iterator[Account]":
         """Turn what happens to a slide inside the block, said or raised, into ``account.entry``."""
-        account = Account(row, self.path_of(row))
+        account = Account(row, self.path_of(row.slide_id))
         try:
             with slide_boundary(row.path), writing_to(self.output):
                 yield account

@@ -74,7 +74,7 @@ def plan_encoding(rows: Sequence[SlideRow], job: EncodingJob) -> str:
         engine, _ = apart.start(job.prepare)
         for row in track(rows, total=len(rows), what="planning", unit="slide"):
             try:
-                plan = apart.run(row.path, (job.task(row), frozenset(rates)))
+                plan = apart.run(row.path, (Task(row, job.seen(row.slide_id)), frozenset(rates)))
             except NoTissueError:
                 plan = SlidePlan("empty")
             except SlideError as error:

@@ -86,7 +86,7 @@ def encode_slides(
             job.output,
             "encoding",
             request,
-            writes=[*(job.path_of(row).name for row in mine), manifest, *(["slides.csv"] if copied else [])],
+            writes=[*(job.path_of(row.slide_id).name for row in mine), manifest, *(["slides.csv"] if copied else [])],
             replace=replace,
             adopted=require_same_origin(
                 mine,
@@ -105,23 +105,23 @@ def encode_slides(
                 if copied:
                     copy_table(Path(slides), job.output / "slides.csv", known=known)
                 results = (job.encode_in(apart, row) for row in mine) if cluster is None else cluster.encode(mine, job)
-                return _kept_in_manifest(mine, results, job.output / manifest, held)
+                return _kept_in_manifest([row.slide_id for row in mine], results, job.output / manifest, held)
     print(plan_encoding(mine, job))
     return []
 
 
 def _kept_in_manifest(
-    rows: Sequence[SlideRow], results: Iterable[ManifestRow], manifest: Path, held: HeldOutputs
+    slide_ids: Sequence[str], results: Iterable[ManifestRow], manifest: Path, held: HeldOutputs
 ) -> list[ManifestRow]:
     """Draw the results; after each, write what is known so far, in the order of the slides, and then the rows of other slides."""
     entries: dict[str, ManifestRow] = {}
-    mine = {row.slide_id for row in rows}
+    mine = set(slide_ids)
     others = [row for row in rows_before(manifest) if row["slide_id"] not in mine]
 
     def ordered() -> list[ManifestRow]:
-        return [entries[row.slide_id] for row in rows if row.slide_id in entries]
+        return [entries[slide_id] for slide_id in slide_ids if slide_id in entries]
 
-    for entry in track(results, total=len(rows), what="encoding", unit="slide"):
+    for entry in track(results, total=len(slide_ids), what="encoding", unit="slide"):
         entries[entry.slide_id] = entry
         if entry.header is not None:
             held.wrote(entry.output)

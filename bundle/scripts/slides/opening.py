@@ -61,9 +61,13 @@ def open_slide(path: str | Path, how: Reading = AS_USUAL) -> SlideReader:
         SlideError: The file is missing, damaged, contradicts itself, or is of a format that no reader takes.
     """
     path = Path(path)
-    require_file(path)
-    if (shown := printable(path)) != str(path):
-        raise SlideError(f"{shown}: the path is not UTF-8, which the readers expect: rename the file")
+    _require_file(path)
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise SlideError(
+            f"{printable(path)}: the path is not UTF-8, which the readers expect: rename the file"
+        ) from None
     reasons = []
     try:
         tiff = examine_tiff(path)
@@ -89,7 +93,7 @@ def open_slide(path: str | Path, how: Reading = AS_USUAL) -> SlideReader:
     )
 
 
-def require_file(path: Path) -> None:
+def _require_file(path: Path) -> None:
     """Check that a slide is there.
 
     Raises:

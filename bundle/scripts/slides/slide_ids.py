@@ -8,7 +8,9 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 from ..common.errors import RequestError
 from ..common.names import MAX_NAME_BYTES, name_fault, require_plain_name, shortened
@@ -79,27 +81,60 @@ def distinct_ids(
         RequestError: an id is given twice, names no file, or cannot be told from another.
     """
     given = given or [None] * len(paths)
-    _require_once(paths, given)
-    ids = [mine or known.of_slide.get(os.path.abspath(path)) for path, mine in zip(paths, given, strict=True)]
+    if repeated := _repeated(given):
+        first, again = repeated[0][:2]
+        raise RequestError(
+            f"{paths[again]}: slide_id {shortened(str(given[again]))!r} is that of {paths[first]} too, expected another for each "
+            "slide (capitals do not count): correct the column slide_id"
+        )
+    before = [known.of_slide.get(os.path.abspath(path)) for path in paths]
+    written = [_Written(os.path.abspath(path.parent), stem_of(path), path.suffix) for path in paths]
+    ids = _chosen(written, given, before, known)
+    for path, name in zip(paths, ids, strict=True):
+        if name_fault(name) is not None:
+            require_plain_name(name, shortened(str(path)))
+    if repeated := _repeated(ids):
+        same = ", ".join(str(paths[place]) for place in sorted(chain(*repeated)))
+        raise RequestError(
+            f"{same}: their outputs would have one name, expected distinct names: rename a file, or name them in the column "
+            "slide_id of a table"
+        )
+    return ids
+
+
+class _Written(NamedTuple):
+    """A slide's path as it is written, in the parts that names are made of."""
+
+    folder: str
+    stem: str
+    suffix: str
+
+    @property
+    def parents(self) -> list[str]:
+        """Names of the folders above it, the nearest last."""
+        return [stem_of(Path(name)) for name in Path(self.folder).parts[1:]]
+
+
+def _chosen(
+    written: Sequence[_Written], given: Sequence[str | None], before: Sequence[str | None], known: KnownIds
+) -> list[str]:
+    """What is given stays, then what a slide had before, unless others have it too; the rest is derived."""
+    ids = [mine or name for mine, name in zip(given, before, strict=True)]
     counts = Counter(_same(name) for name in ids if name)
     ids = [mine or (name if name and counts[_same(name)] == 1 else None) for mine, name in zip(given, ids, strict=True)]
-    free = [index for index, name in enumerate(ids) if name is None]
-    for index, name in zip(free, _derived([paths[i] for i in free], {_same(n) for n in ids if n}), strict=True):
-        ids[index] = _with_embedding(_fitting(name), paths[index], known)
-    named = [require_plain_name(str(name), shortened(str(path))) for name, path in zip(ids, paths, strict=True)]
-    _require_apart(paths, named)
-    return named
+    free = [slide for slide, name in zip(written, ids, strict=True) if name is None]
+    names = zip(free, _derived(free, {_same(name) for name in ids if name}), strict=True)
+    derived = (_with_embedding(_fitting(name), slide, known) for slide, name in names)
+    return [next(derived) if name is None else name for name in ids]
 
 
-def _derived(paths: Sequence[Path], taken: set[str]) -> list[str]:
+def _derived(slides: Sequence[_Written], taken: set[str]) -> list[str]:
     """Stems, told apart where they are shared with each other or with what is taken."""
-    places = [(os.path.abspath(path.parent), stem_of(path)) for path in paths]
-    beside = Counter(places)
+    beside = Counter(slide[:2] for slide in slides)
     ids = [
-        f"{place[1]}_{path.suffix[1:]}" if path.suffix and beside[place] > 1 else place[1]
-        for path, place in zip(paths, places, strict=True)
+        f"{slide.stem}_{slide.suffix[1:]}" if slide.suffix and beside[slide[:2]] > 1 else slide.stem for slide in slides
     ]
-    parents = [_folders_of(path) for path in paths]
+    parents = [slide.parents for slide in slides]
     for depth in range(max((len(names) for names in parents), default=0)):
         counts = Counter([*taken, *(_same(name) for name in ids)])
         if max(counts.values(), default=0) <= 1:
@@ -120,23 +155,18 @@ def _fitting(name: str) -> str:
     return content[: MAX_NAME_BYTES - len(digest) - 1].decode(errors="ignore") + f"_{digest}"
 
 
-def _with_embedding(name: str, path: Path, known: KnownIds) -> str:
+def _with_embedding(name: str, slide: _Written, known: KnownIds) -> str:
     """``name``, or where it has no embedding and one with parent folders before it has, the latter."""
     if name in known.names or not known.names:
         return name
-    slide_of = {slide_id: Path(slide) for slide, slide_id in known.of_slide.items()}
+    slide_of = {slide_id: Path(path) for path, slide_id in known.of_slide.items()}
     longer = name
-    for folder in reversed(_folders_of(path)):
+    for folder in reversed(slide.parents):
         longer = f"{folder}_{longer}"
-        if longer in known.names and stem_of(slide_of.get(longer, path)) == stem_of(
-            path
-        ):  # of this slide, not of folder_name.tif
+        # of this slide, not of folder_name.tif
+        if longer in known.names and (longer not in slide_of or stem_of(slide_of[longer]) == slide.stem):
             return longer
     return name
-
-
-def _folders_of(path: Path) -> list[str]:
-    return [stem_of(Path(name)) for name in Path(os.path.abspath(path)).parts[1:-1]]
 
 
 def _same(name: str) -> str:
@@ -144,21 +174,10 @@ def _same(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _require_once(paths: Sequence[Path], given: Sequence[str | None]) -> None:
-    first: dict[str, Path] = {}
-    for path, name in zip(paths, given, strict=True):
-        if name and first.setdefault(_same(name), path) is not path:
-            raise RequestError(
-                f"{path}: slide_id {shortened(name)!r} is that of {first[_same(name)]} too, expected another for each slide "
-                "(capitals do not count): correct the column slide_id"
-            )
-
-
-def _require_apart(paths: Sequence[Path], ids: Sequence[str]) -> None:
-    counts = Counter(map(_same, ids))
-    same = [str(path) for path, name in zip(paths, ids, strict=True) if counts[_same(name)] > 1]
-    if same:
-        raise RequestError(
-            f"{', '.join(same)}: their outputs would have one name, expected distinct names: rename a file, or name them in the "
-            "column slide_id of a table"
-        )
+def _repeated(names: Sequence[str | None]) -> list[list[int]]:
+    """Return the places of each name that stands at several."""
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        if name:
+            places.setdefault(_same(name), []).append(place)
+    return [found for found in places.values() if len(found) > 1]
