@@ -59,7 +59,7 @@ def test_the_page_of_the_parts_shows_the_studies(
 ) -> None:
     page = (REPO / "docs" / "parts.md").read_text(encoding="utf-8")
     commands = re.findall(r"    python benchmarks/studies\.py ((?:.*\\\n)*.*)", page)
-    assert len(commands) == 2
+    assert len(commands) == 3
     monkeypatch.chdir(REPO)
     for command in commands:
         assert main(shlex.split(command.replace("\\\n", " "))) == 0
@@ -67,24 +67,27 @@ def test_the_page_of_the_parts_shows_the_studies(
 
 
 @pytest.mark.parametrize(
-    ("v_from", "seed", "studies"),
+    ("v_from", "lesion", "seed", "studies"),
     [
-        ("NIC multitask", 0, ("nic", "recommended_nic", "attention_nic")),
-        ("NIC multitask", 1, ("nic", "recommended_nic", "attention_nic")),
-        ("S-CAE, `extended`", 0, (None, "recommended_extended", "attention_extended")),
-        ("S-CAE, `extended`", 1, (None, "recommended_extended", "attention_extended")),
-        ("S-CAE, `paper`", 0, (None, "recommended_scae", "attention_scae")),
+        ("NIC multitask", "large", 0, ("nic", "recommended_nic", "attention_nic")),
+        ("NIC multitask", "small", 0, ("nic", "recommended_nic", "attention_nic")),
+        ("NIC multitask", "small", 1, ("nic", "recommended_nic", "attention_nic")),
+        ("S-CAE, `extended`", "large", 0, (None, "recommended_extended", None)),
+        ("S-CAE, `extended`", "small", 0, (None, "recommended_extended", "attention_extended")),
+        ("S-CAE, `extended`", "small", 1, (None, "recommended_extended", "attention_extended")),
+        ("S-CAE, `paper`", "small", 0, (None, "recommended_scae", "attention_scae")),
     ],
 )
-def test_the_recipes_are_those_of_the_studies(v_from: str, seed: int, studies: tuple[str | None, ...]) -> None:
-    """The table that the page of results begins with, figure by figure; None: another S-CAE, without a table here."""
+def test_the_recipes_are_those_of_the_studies(
+    v_from: str, lesion: str, seed: int, studies: tuple[str | None, ...]
+) -> None:
+    """The table that the page of results begins with, figure by figure; None: another S-CAE, or not run, so without a table here."""
+    size = {"small": "2 to 15 %", "large": "10 to 30 %"}[lesion]
     page = (REPO / "docs" / "results.md").read_text(encoding="utf-8")
-    (row,) = re.findall(
-        rf"^\| {re.escape(v_from)} \| 2 to 15 % \| {seed} \|(.*)\|$", page.partition("\n## Does")[0], re.M
-    )
+    (row,) = re.findall(rf"^\| {re.escape(v_from)} \| {size} \| {seed} \|(.*)\|$", page.partition("\n## Does")[0], re.M)
     for cell, name in zip(row.split(" | "), studies, strict=True):
         if name is not None:
-            record = read_study(REPO / "docs" / "studies" / f"{name}_small_seed{seed}.csv")["full"]
+            record = read_study(REPO / "docs" / "studies" / f"{name}_{lesion}_seed{seed}.csv")["full"]
             auc, low, high, deviation = (
                 f"{float(record[key]):.3f}" for key in ("auc", "auc_low", "auc_high", "sd_over_seeds")
             )
