@@ -166,7 +166,8 @@ class Device:
             raise ValueError(f"expected {self.expected}")
         if match[1] == "mps" and not torch.backends.mps.is_available():
             raise ValueError(f"this machine has no such device; expected {self.expected}")
-        if match[1] == "cuda" and not torch.cuda.device_count():  # which starts no CUDA, unlike is_available(): studies fork
+        # device_count() starts no CUDA, unlike is_available(): studies fork
+        if match[1] == "cuda" and not torch.cuda.device_count():
             raise ValueError("torch finds no CUDA device on this machine; expected cpu")
         if match[1] == "cuda" and int(match[2] or 0) >= torch.cuda.device_count():
             raise ValueError(f"this machine has {torch.cuda.device_count()} CUDA devices, from cuda:0 on; expected one")
