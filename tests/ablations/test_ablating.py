@@ -92,7 +92,7 @@ def test_a_study_that_is_stopped_and_goes_on(tmp_path: Path, capsys: pytest.Capt
 
     with pytest.raises(
         RequestError,
-        match=r"made for another request \(options#optimizer#weight_decay was null, now 0; recipe_sha256 was",
+        match=r"made for another request \(options#optimizer#weight_decay was null, now 0.0; recipe_sha256 was",
     ):
         asked(dataset, out, rows, more={"optimizer#weight_decay": 0})
     write_embedding(dataset / "test_0.h5", seed=99)

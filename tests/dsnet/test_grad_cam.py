@@ -189,7 +189,7 @@ def test_interpolation_is_linear_and_ignores_empty_cells() -> None:
         (torch.zeros(1, CHANNELS + 36, 8, 8), 1, {}, "no observed patch"),
         (slide_image(8, 8), 2, {}, "expected 0 to 1"),
         (slide_image(8, 8), 1, {"layer": "stem"}, "'stem': expected one of"),
-        (slide_image(8, 8), 1, {"method": "cam"}, "'cam' at"),
+        (slide_image(8, 8), 1, {"method": "cam"}, "cam 'cam': expected one of gradcam"),
     ],
 )
 def test_wrong_input_is_refused(
