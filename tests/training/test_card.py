@@ -71,6 +71,17 @@ def test_embeddings_of_another_encoder_are_refused(tmp_path: Path) -> None:
         load_model(network_from_card(card), model, card, encoder="B sha256:2")
 
 
+@pytest.mark.parametrize("name", ["sparse", "spatial_bottleneck", "head"])
+def test_an_argument_that_is_missing_is_refused(tmp_path: Path, name: str) -> None:
+    """Its default need not be what was trained, and the weights may fit all the same."""
+    model = trained(tmp_path)
+    content = json.loads(card_path(model).read_text(encoding="utf-8"))
+    del content["network"][name]
+    write_json(card_path(model), content)
+    with pytest.raises(RequestError, match=f"describes no network of this version .*has no {name}"):
+        network_from_card(read_card(model))
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("sparse", "abc"), ("multi_scale", 1), ("num_classes", True), ("head", None), ("head", "cell")]
 )

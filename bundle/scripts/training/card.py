@@ -175,7 +175,10 @@ def network_from_card(card: ModelCard) -> Network:
     with file_boundary("model card", "describes no network of this version", EXPECTED):
         network = NETWORKS[card.architecture]
         _require_types(network, card.network)
-        return network(**card.network)
+        built = network(**card.network)
+        if missing := sorted(built.arguments.keys() - card.network.keys()):  # its default need not be what was trained
+            raise TypeError(f"has no {missing[0]}")
+        return built
 
 
 def _require_types(network: type[nn.Module], arguments: Mapping[str, Any]) -> None:
