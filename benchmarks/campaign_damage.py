@@ -239,6 +239,20 @@ def hdf5_notices(whole: Path, damaged: Path) -> bool:
     return False
 
 
+def patches_notice(whole: Path, damaged: Path) -> bool:
+    """Whether training patches cannot be read, checksums included, or have other shapes or kinds; what HDF5 wrote anew has new checksums."""
+    try:
+        with h5py.File(whole) as one, h5py.File(damaged) as other:
+            for name in ("patches", "coords", "rich", "slide_id"):
+                if isinstance(other.get(name, getlink=True), h5py.ExternalLink):
+                    return True
+                if other[name][()].shape != one[name].shape or other[name].dtype != one[name].dtype:
+                    return True
+    except (OSError, KeyError, RuntimeError, AttributeError, TypeError, ValueError):
+        return True
+    return False
+
+
 class _Runs:
     """What would be run by a loader that trusts a file."""
 
