@@ -9,22 +9,15 @@ from random import Random
 
 from campaign_cases import Found, differing, how_it_ended, names_in
 from campaign_commands import run, stage
-from campaign_damage import (
-    BYTES,
-    Damage,
+from campaign_damage import BYTES, Damage, hdf5_part, json_part, json_text, lines_part, table_part, weights_part
+from campaign_notices import (
     always,
     hdf5_notices,
-    hdf5_part,
     json_notices,
-    json_part,
-    json_text,
-    lines_part,
     patches_notice,
     predictions_notice,
     table_notices,
-    table_part,
     weights_notice,
-    weights_part,
 )
 from campaign_world import CPU, World
 

@@ -8,6 +8,7 @@ from random import Random
 
 import campaign
 import campaign_damage
+import campaign_notices
 import campaign_options
 import h5py
 import numpy as np
@@ -45,11 +46,11 @@ def write_lines(path: Path) -> None:
 
 
 KINDS: list[tuple[Callable[[Path], None], Damage, Callable[[Path, Path], bool] | None]] = [
-    (write_hdf5, campaign_damage.hdf5_part, campaign_damage.hdf5_notices),
-    (write_json, campaign_damage.json_part, campaign_damage.json_notices),
-    (write_json, campaign_damage.json_text, campaign_damage.json_notices),
-    (write_weights, campaign_damage.weights_part, campaign_damage.weights_notice),
-    (write_table, campaign_damage.table_part, campaign_damage.table_notices),
+    (write_hdf5, campaign_damage.hdf5_part, campaign_notices.hdf5_notices),
+    (write_json, campaign_damage.json_part, campaign_notices.json_notices),
+    (write_json, campaign_damage.json_text, campaign_notices.json_notices),
+    (write_weights, campaign_damage.weights_part, campaign_notices.weights_notice),
+    (write_table, campaign_damage.table_part, campaign_notices.table_notices),
     (write_lines, campaign_damage.lines_part, None),
 ]
 
@@ -77,7 +78,7 @@ def test_labels_of_predictions_may_be_any_text(tmp_path: Path) -> None:
     whole.write_text("slide_id,label,p_0\na,1,0.5\n")
     for text, noticed in (("a,x,0.5", False), ("a,x\0,0.5", True), ("a,1,x", True), ("a,1", True)):
         other.write_text(f"slide_id,label,p_0\n{text}\n")
-        assert campaign_damage.predictions_notice(whole, other) == noticed
+        assert campaign_notices.predictions_notice(whole, other) == noticed
 
 
 @pytest.mark.parametrize("damage", dict.fromkeys(BYTES), ids=lambda damage: damage.__name__)
