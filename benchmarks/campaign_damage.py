@@ -1,4 +1,4 @@
-"""Damage to files that are no slides, by kind of file, drawn from a seeded generator; and what a strict reading would notice of it."""
+"""Damage to files that are no slides, by kind of file, drawn from a seeded generator."""
 
 import csv
 import io
