@@ -26,6 +26,7 @@ from campaign_commands import TRACE, Ended, run, stage
 from campaign_oracle import complaint
 from campaign_slides import PATCH_PX, TILE_PX, UNREAD_WIDTH, write_slides
 from campaign_vendors import TIFFS, VENDORS, complaint_of_parts, copy_slide, damage_part, write_vendor_slides
+from campaign_vendors import TILE_PX as VENDOR_TILE_PX
 from campaign_world import CPU, World
 from PIL import Image
 from tiff_bytes import Tiff
@@ -180,17 +181,19 @@ def _judge(slide: Damaged, encoded: Path, row: dict[str, str], reference: Path) 
             return "right"
     if is_whole:
         return "lost"
-    if any(slide.source.name.endswith(suffix) for suffix in VENDORS):
-        said = complaint_of_parts(slide.source, slide.path)
+    of_vendor = any(slide.source.name.endswith(suffix) for suffix in VENDORS)
+    tile_px = VENDOR_TILE_PX if of_vendor else TILE_PX
+    read = _tiles_under(wanted, tile_px) | (set() if got is None else _tiles_under(got, tile_px))
+    if of_vendor:
+        said = complaint_of_parts(slide.source, slide.path, read=read)
     else:
-        read = _tiles_under(wanted) | (set() if got is None else _tiles_under(got))
         said = complaint(slide.path, unread_width=UNREAD_WIDTH, read=read)
     return "wrong" if said else "unnoticeable"
 
 
-def _tiles_under(vectors: np.ndarray) -> set[tuple[int, int]]:
+def _tiles_under(vectors: np.ndarray, tile_px: int) -> set[tuple[int, int]]:
     """Column and row of the level-0 tiles on which the patches of :func:`_features` lie."""
-    ends = (vectors[:, None, :2] + [[0, 0], [PATCH_PX - 1, PATCH_PX - 1]]) // TILE_PX
+    ends = (vectors[:, None, :2] + [[0, 0], [PATCH_PX - 1, PATCH_PX - 1]]) // tile_px
     return {tuple(corner) for corner in ends.reshape(-1, 2).astype(int).tolist()}
 
 

@@ -6,7 +6,7 @@ import shutil
 import struct
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from random import Random
 
@@ -134,15 +134,16 @@ def _text(path: Path, rng: Random) -> str:
     return f"{key}={str(new)[:20]}"
 
 
-def complaint_of_parts(whole: Path, damaged: Path) -> str | None:
+def complaint_of_parts(whole: Path, damaged: Path, *, read: Container[tuple[int, int]] | None = None) -> str | None:
     """Why a slide cannot be what its writer wrote; None where nothing in its files says so.
 
     Args:
         whole: main file of the undamaged slide.
         damaged: main file of the damaged one.
+        read: column and row of the level-0 tiles that are read, None: all. Of SCN and BIF all are.
     """
     if damaged.suffix in TIFFS:
-        return complaint(damaged, unread_width=0)
+        return complaint(damaged, unread_width=0, read=read if damaged.suffix == ".tiff" else None)
     for one, other in zip(
         parts_of(whole), (_counterpart(whole, part, damaged) for part in parts_of(whole)), strict=True
     ):

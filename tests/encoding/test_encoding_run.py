@@ -241,7 +241,7 @@ def test_the_table_is_copied_with_paths_that_resolve(mixed: Path, tmp_path: Path
     [
         (None, {}, "--slides"),
         ("nothing.csv", {}, "no such file"),
-        ("case.tif", {"patch_um": -1}, "patch_um is -1"),
+        ("case.tif", {"patch_um": -1}, "patch_um -1: expected"),
     ],
 )
 def test_a_wrong_request_writes_nothing(

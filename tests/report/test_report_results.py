@@ -66,6 +66,11 @@ def test_a_file_that_changed_since_it_was_written(written: Path, name: str) -> N
     path.write_text(path.read_text() + "\n")
     with pytest.raises(RequestError, match=rf"{name}: changed since it was written, expected what inference writes"):
         read_inference(written)
+    path.rename(path.with_name("elsewhere"))
+    if name.endswith(("scores.json", "manifest.csv")):  # which a report can be without
+        with pytest.raises(RequestError, match=rf"{name}: gone since it was written, expected what inference writes"):
+            read_inference(written)
+    path.with_name("elsewhere").rename(path)
     journal.path.unlink()
     assert len(read_inference(written).slides) == 3, "without the record of the stage a file is taken as it is"
 

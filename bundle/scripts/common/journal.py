@@ -105,19 +105,21 @@ def require_as_written(folder: str | os.PathLike[str], names: Iterable[str], *, 
 
     Args:
         folder: where the stage wrote.
-        names: of files in it, relative to the folder; one that is not there is passed over.
+        names: of files in it, relative to the folder.
         expected: what wrote them and what to do, for the message.
 
     Raises:
-        RequestError: one has changed, or a file in the folder has the name of a journal and is none.
+        RequestError: one has changed or is gone, or a file in the folder has the name of a journal and is none.
         OSError: one cannot be read.
     """
     journals = read_journals(folder)
     for name in names:
         noted = [journal.files[name] for journal in journals if name in journal.files]
         path = Path(folder) / name
-        digest = sha256_of(path) if noted and path.is_file() else ""
-        if digest and not any(digest in digests or ANY in digests for digests in noted):
+        if noted and not path.is_file():
+            raise RequestError(f"{path}: gone since it was written, expected {expected}")
+        digest = sha256_of(path) if noted else ""
+        if noted and not any(digest in digests or ANY in digests for digests in noted):
             raise RequestError(f"{path}: changed since it was written, expected {expected}")
 
 
