@@ -183,7 +183,7 @@ def test_slides_look_like_stained_tissue_on_glass(
     ("wrong", "named"),
     [
         ({"train": 0}, "train, val, test"),
-        ({"val": -1}, "train, val, test"),
+        ({"val": -1}, "val"),
         ({"seed": -1}, "seed"),
         ({"cells": 3}, "cells"),
         ({"mpp": 40.0}, "mpp"),
@@ -195,7 +195,7 @@ def test_wrong_requests_are_refused_before_anything_is_written(
     wrong: dict[str, Any], named: str, tmp_path: Path
 ) -> None:
     request: dict[str, Any] = {"train": 1, "val": 0, "test": 0, "seed": 0} | wrong
-    with pytest.raises(RequestError, match=f"{named} (=|is) "):
+    with pytest.raises(RequestError, match=f"{named} "):
         write_slide_set(tmp_path / "set", **request)
     assert not (tmp_path / "set").exists()
 
