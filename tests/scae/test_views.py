@@ -54,5 +54,5 @@ def test_same_seed_same_views() -> None:
 
 @pytest.mark.parametrize("side_px", [0, 60, 128])
 def test_a_side_that_does_not_fit_is_refused(side_px: int) -> None:
-    with pytest.raises(RequestError, match="view|side_px"):
+    with pytest.raises(RequestError, match=r"view|side_px"):
         views_of(random_textures(1), side_px=side_px)
