@@ -228,6 +228,10 @@ def test_a_file_of_another_name_is_pointed_at(tmp_path: Path) -> None:
     (folder / "train_0.h5").rename(folder / "train_0.tif.h5")
     with pytest.raises(RequestError, match=r"the first is train_0\.h5\); there is train_0\.tif\.h5: rename it"):
         EmbeddingTable(folder)
+    (tmp_path / "train_0.tif.h5").unlink()
+    (tmp_path / "train_0.zarr").mkdir()
+    with pytest.raises(RequestError, match=r"there is train_0\.zarr: name the folder of the \.h5 files"):
+        EmbeddingTable(tmp_path)
 
 
 def test_words_for_a_missing_label_are_left_out_and_counted_once(

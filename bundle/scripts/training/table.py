@@ -82,7 +82,11 @@ class EmbeddingTable:
             return f"; {tensors} have a .pt file, which holds no coordinates: name the folder of the .h5 files"
         first = missing[0].casefold()
         found = sorted(path.name for path in self.folder.glob("*") if path.name.casefold().startswith(f"{first}."))
-        return f"; there is {', '.join(found)}: rename it, or correct the table's column slide" if found else ""
+        if not found:
+            return ""
+        readable = any(name.casefold().endswith((".h5", ".hdf5")) for name in found)
+        remedy = "rename it, or correct the table's column slide" if readable else "name the folder of the .h5 files"
+        return f"; there is {', '.join(found)}: {remedy}"
 
     def path_of(self, row: SlideRow) -> Path:
         """Embedding file of a slide."""
