@@ -104,6 +104,13 @@ def test_what_cannot_be_is_refused_by_name(path, tags, message):
         read_directories(write_tiff(path, [page_of(GREY, tags)]))
 
 
+@pytest.mark.parametrize("tag", [262, 317, 339])
+def test_a_type_that_nobody_knows_of_a_tag_about_pixels_is_refused(path, tag):
+    """Passed over, the predictor would be none, and the pixels others."""
+    with pytest.raises(SlideError, match=rf"directory 0: tag {tag} is of type 99, which TIFF does not have"):
+        read_directories(write_tiff(path, [page_of(GREY, {tag: (99, 1)})]))
+
+
 @pytest.mark.parametrize("tag", [WIDTH, COUNTS, DESCRIPTION])
 @pytest.mark.parametrize("big", [False, True])
 def test_values_that_the_file_has_no_room_for_are_never_read(path, tag, big):

@@ -33,6 +33,9 @@ _MAGIC: dict[bytes, tuple[Literal["<", ">"], bool]] = {
 }
 _NDPI_TAG = 65420
 _TEXT_TAGS = frozenset({270, 305, 700})
+_PIXEL_TAGS = frozenset({254, 256, 257, 258, 259, 262, 274, 277, 284, 317, 322, 323, 324, 325, 330, 338, 339, 347})
+"""Tags without which the pixels would be read as others."""
+
 _INT64_SAFE = 2**62
 
 
@@ -124,6 +127,8 @@ class _Source:
             at = index * step
             tag, kind = self._whole(table[at : at + 2]), self._whole(table[at + 2 : at + 4])
             values = self._whole(table[at + 4 : at + 4 + wide])
+            if kind not in _DTYPES and tag in _PIXEL_TAGS:
+                raise SlideError(f"directory {number}: tag {tag} is of type {kind}, which TIFF does not have: damaged")
             if kind not in _DTYPES:
                 continue  # as the standard asks: a reader skips types that it does not know
             length = values * np.dtype(_DTYPES[kind]).itemsize
