@@ -79,6 +79,8 @@ def test_a_line_a_slide(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     pixels = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
     resolution = {"resolution": (2e4, 2e4), "resolutionunit": "CENTIMETER"}
     tifffile.imwrite(cut, pixels, tile=(128, 128), photometric="rgb", compression="jpeg", metadata=None, **resolution)
+    short = tmp_path / "short.tif"
+    short.write_bytes(cut.read_bytes()[:-4])  # the last tile
     with tifffile.TiffFile(cut) as file:
         offset = file.pages[0].dataoffsets[10]  # the patch in the middle lies on it
     with open(cut, "r+b") as content:
@@ -88,9 +90,10 @@ def test_a_line_a_slide(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     said = report(capsys)
     assert said["good"].endswith("2 um/px; levels 128 x 96; patches of 32 px from level 0")
     assert "expected a whole slide" in said["bad"]
-    assert unreadable == [said["bad"], said["cut"]]
+    assert unreadable == [said["bad"], said["cut"], said["short"]]
     assert "cut.tif: level 0 cannot be decoded" in said["cut"]
-    with pytest.raises(SlideError, match="2 slides cannot be read"):
+    assert "short.tif: 1 tiles lie past the end of the file" in said["short"]
+    with pytest.raises(SlideError, match="3 slides cannot be read"):
         require_readable(unreadable)
     require_readable([])
 

@@ -99,6 +99,11 @@ def _reading_of(reading: Reading, row: SlideRow) -> str:
         # one patch: a file may be opened whose pixels cannot be decoded
         middle = plan.grid.coords_xy_px(np.array([plan.grid.shape_yx], dtype=np.int32) // 2)
         reader.read_patches(middle, size_xy_px=(plan.read_px, plan.read_px), level=plan.level)
+        if reader.lost_tiles and reading.unreadable_tiles == "fail":
+            raise SlideError(
+                f"{row.path}: {reader.lost_tiles} tiles lie past the end of the file, or over each other; expected a whole file: "
+                f"{reader.remedy}"
+            )
     return f"{reader.backend}; {plan.mpp_x:.4g} um/px; levels {levels}; patches of {plan.read_px} px from level {plan.level}"
 
 

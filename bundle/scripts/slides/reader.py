@@ -38,11 +38,14 @@ class SlideReader(abc.ABC):
         bounds_xywh_px: Region that holds the scan: left, top, width, height in level-0 pixels. The whole slide where
             the format has no bounds.
         tile_sizes_xy_px: Width and height of what is read at once at every level: a tile, or several that are thin.
+        lost_tiles: Tiles of all levels that are not in the file, as where it was cut off, or lie over each other; 0 where nothing
+            tells before they are read.
         unreadable_tiles: ``"fail"``: a tile that cannot be decoded is an error. ``"mask"``: its pixels become white, and it is
             listed in ``unreadable_regions``.
     """
 
     backend: Backend
+    lost_tiles = 0
     remedy = "compare it with its source, or leave out the patches there with --reading#unreadable_tiles mask"
 
     def __init__(

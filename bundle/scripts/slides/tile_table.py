@@ -46,6 +46,11 @@ class TileTable:
             for number, table in enumerate(self._tables):
                 table.require_agreement(file.fileno(), number)
 
+    @property
+    def lost(self) -> int:
+        """Tiles of all levels that are not in the file, as where it was cut off, or lie over each other."""
+        return sum(int((table.state == _BAD).any(axis=0).sum()) for table in self._tables)
+
     def colour(self, level: int) -> str | None:
         """What the first JPEG tile of a level says of its colours: "rgb", "ycbcr" or nothing."""
         return self._tables[level].colour

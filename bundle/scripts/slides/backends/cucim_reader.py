@@ -78,6 +78,7 @@ class CucimReader(SlideReader):
         self._image = image
         self._native = native
         self._tiles = tiff.tiles
+        self.lost_tiles = tiff.tiles.lost
         self._options = read_options(num_workers=num_workers, device=device)
 
     def _decode(self, corners_xy: NDArray[np.int64], *, size_xy_px: tuple[int, int], level: int) -> Iterator[Decoded]:

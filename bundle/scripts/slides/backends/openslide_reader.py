@@ -81,6 +81,7 @@ class OpenSlideReader(SlideReader):
         )
         self._native = native
         self._tiles = tiff.tiles if tiff else None
+        self.lost_tiles = self._tiles.lost if self._tiles else 0
         self._slide = slide
         self._jpegs = SoundJpegs(path, tiff)
         self._pool = ThreadPoolExecutor(max(1, num_workers), thread_name_prefix="openslide")

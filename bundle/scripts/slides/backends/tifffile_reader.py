@@ -67,6 +67,7 @@ class TifffileReader(SlideReader):
         )
         self._levels = levels
         self._tiles = tiff.tiles
+        self.lost_tiles = tiff.tiles.lost
         self._content = content
         self._pool = ThreadPoolExecutor(max(1, num_workers), thread_name_prefix="tifffile")
 
