@@ -61,6 +61,7 @@ def test_what_is_meant(type_: OptionType, given: Any, meant: Any) -> None:
         (Word(("rle", "otsu")), ["rle"], "expected one of rle, otsu"),
         *[(Text(), text, "expected a text") for text in ("", "  ", True, None, ["a"])],
         *[(PathText(), path, "would be evaluated; expected a path: write ./") for path in ("$x", "@x", "%x", " $x")],
+        *[(PathText(), path, "no file may have") for path in ("a" * 256, f"b/{'é' * 128}/c", "a/" * 2048)],
         *[(Shard(), text, "expected i/n") for text in ("0/2", "3/2", "1", "1/2/3", "a/b", 2)],
         *[(Device(), text, "expected cpu, cuda or cuda:N") for text in ("gpu", "", "CPU", "cuda:", "cuda:-1", "meta", 0)],
     ],

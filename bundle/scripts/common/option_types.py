@@ -5,6 +5,7 @@ means the same wherever it is given. A ``ValueError`` says what was expected.
 """
 
 import math
+import os
 import re
 from dataclasses import dataclass
 from numbers import Real
@@ -12,6 +13,9 @@ from typing import Any, Protocol
 
 MARKS = ("$", "@", "%")
 """What MONAI runs as Python, or replaces by another part of a config."""
+
+MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 4095
+"""Of a file or a folder, and of its whole path, as Linux has them."""
 
 _YES_NO = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -148,6 +152,10 @@ class PathText(Text):
                 f"begins with {text.lstrip()[0]}, which would be evaluated; expected {self.expected}: "
                 "write ./ or its folder before it"
             )
+        if len(os.fsencode(text)) > MAX_PATH_BYTES or any(
+            len(os.fsencode(name)) > MAX_NAME_BYTES for name in text.split("/")
+        ):
+            raise ValueError(f"a name that no file may have, of over {MAX_NAME_BYTES} bytes; expected {self.expected}")
         return text
 
 
