@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -217,7 +218,12 @@ def test_a_run_that_ended_is_told_from_one_that_was_stopped(tmp_path: Path) -> N
 
 
 def test_lines_of_a_record_that_are_none_do_not_count(tmp_path: Path) -> None:
-    text = '{"stage": "a", "request": {}}\n3\n[]\n{"file": "b", "sha256": 5}\n{"file": 3}\n{"file": "c", "sha256": ["0"]}\n'
+    text = '{"stage": "a", "request": {}}\n3\n[]\n{"file": "b", "sha256": 5}\n{"file": 3}\n'
+    text += "".join(
+        json.dumps({"file": name, "sha256": ["0"]}) + "\n"
+        for name in ("", "/a", "../a", "a/../b", "a\0b", "\ud800", "a" * 256)
+    )
+    text += '{"file": "c", "sha256": ["0"]}\n'
     (tmp_path / ".a.outputs.jsonl").write_text(text, encoding="utf-8")
     (journal,) = read_journals(tmp_path)
     assert journal.files == {"c": ("0",)}

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import h5py
@@ -153,6 +153,18 @@ def is_our_hdf5(path: Path, *, damaged: bool = False) -> bool:
         return damaged
 
 
+def _may_be_ours(name: object) -> bool:
+    """Whether a file below the folder may have this name."""
+    if not isinstance(name, str) or "\0" in name:
+        return False
+    parts = PurePosixPath(name).parts
+    try:
+        fits = all(len(os.fsencode(part)) < 256 for part in parts)
+    except UnicodeEncodeError:
+        return False
+    return fits and bool(parts) and parts[0] != "/" and ".." not in parts
+
+
 def _read(path: Path) -> Journal:
     """Read one file; a last line that a kill cut short does not count.
 
@@ -176,7 +188,7 @@ def _read(path: Path) -> Journal:
         )
     journal = Journal(path, str(head["stage"]), head["request"])
     for line in (one for one in lines[1:] if isinstance(one, dict)):
-        if isinstance(line.get("file"), str) and isinstance(line.get("sha256"), list):
+        if _may_be_ours(line.get("file")) and isinstance(line.get("sha256"), list):
             journal.files[line["file"]] = tuple(line["sha256"])
         journal.finished = journal.finished or "finished" in line
     return journal
