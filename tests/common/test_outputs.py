@@ -239,3 +239,10 @@ def test_what_has_the_name_of_a_record_and_is_none_is_refused(tmp_path: Path, ma
     make(tmp_path / ".training.outputs.jsonl")
     with pytest.raises(RequestError, match=r"\.training\.outputs\.jsonl: not the record of outputs"):
         read_journals(tmp_path)
+
+
+def test_outputs_need_a_folder() -> None:
+    with pytest.raises(
+        RequestError, match="no folder for what evaluating writes, expected one: name another --output_dir"
+    ):
+        HeldOutputs(None, "evaluating", {})

@@ -39,13 +39,13 @@ class HeldOutputs:
         elsewhere: the remedy that puts the outputs elsewhere.
 
     Raises:
-        RequestError: (by :meth:`check`, and when it is held) the folder holds outputs of another request, or files of other people
+        RequestError: there is no folder; or (by :meth:`check`, and when it is held) the folder holds outputs of another request, or files of other people
             under names that will be written; another run holds it; or it cannot be written.
     """
 
     def __init__(
         self,
-        folder: str | os.PathLike[str],
+        folder: str | os.PathLike[str] | None,
         stage: str,
         request: Mapping[str, Any],
         *,
@@ -57,6 +57,8 @@ class HeldOutputs:
         below: bool = False,
         elsewhere: str = "name another --output_dir",
     ) -> None:
+        if folder is None:  # an overlay needs the folder that its base can be without
+            raise RequestError(f"no folder for what {stage} writes, expected one: {elsewhere}")
         self.folder = Path(folder).absolute()
         self.shown = Path(folder)
         self.stage = stage
