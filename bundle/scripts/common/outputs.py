@@ -39,8 +39,8 @@ class HeldOutputs:
         elsewhere: the remedy that puts the outputs elsewhere.
 
     Raises:
-        RequestError: there is no folder. By :meth:`check`, and when it is held: the folder holds outputs of another request, or files
-            of other people under names that will be written; another run holds it; or it cannot be written.
+        RequestError: there is no folder. By :meth:`check`, and when it is held: the folder holds outputs of another request, or
+            files of other people under names that will be written; another run holds it; or it cannot be written.
     """
 
     def __init__(
