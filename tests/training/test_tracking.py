@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 from tiny_flow import ON_CPU, run_command, run_config
 from training.embedding_files import write_dataset
 
@@ -75,8 +76,10 @@ def test_log_of_scae(tmp_path: Path) -> None:
     assert b"secret" not in next((tmp_path / "log").glob("events.out*")).read_bytes()
 
 
-def test_steps_that_are_made_again_stand_there_once(tmp_path: Path) -> None:
+def test_steps_that_are_made_again_stand_there_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A training that was killed in its second epoch, and resumed."""
+    # two logs of one second are read in the order of this number, as text: not 9 and 10
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
     for first_step in (1, 4):
         log = tracking.EventLog(str(tmp_path))
         log.go_on_from(first_step)
