@@ -71,7 +71,7 @@ def test_embeddings_of_another_encoder_are_refused(tmp_path: Path) -> None:
         load_model(network_from_card(card), model, card, encoder="B sha256:2")
 
 
-@pytest.mark.parametrize("name", ["sparse", "spatial_bottleneck", "head"])
+@pytest.mark.parametrize("name", ["sparse", "spatial_bottleneck", "channel_attention"])
 def test_an_argument_that_is_missing_is_refused(tmp_path: Path, name: str) -> None:
     """Its default need not be what was trained, and the weights may fit all the same."""
     model = trained(tmp_path)
@@ -80,6 +80,15 @@ def test_an_argument_that_is_missing_is_refused(tmp_path: Path, name: str) -> No
     write_json(card_path(model), content)
     with pytest.raises(RequestError, match=f"describes no network of this version .*has no {name}"):
         network_from_card(read_card(model))
+
+
+@pytest.mark.parametrize("name", ["head", "projection"])
+def test_a_card_of_before_an_argument_has_its_default(tmp_path: Path, name: str) -> None:
+    model = trained(tmp_path)
+    content = json.loads(card_path(model).read_text(encoding="utf-8"))
+    default = content["network"].pop(name)
+    write_json(card_path(model), content)
+    assert network_from_card(read_card(model)).arguments[name] == default
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,13 @@ def read_card(model: str | Path, *, optional: bool = False, named_by: str = "--m
     return card
 
 
+SWITCHES = frozenset({
+    "sparse", "multi_scale", "concurrent_bottleneck", "spatial_bottleneck", "stream_attention", "channel_attention",
+    "thumbnail_stream",
+})  # fmt: skip
+"""Arguments that every card has had: without one the default need not be what was trained, and the weights may fit all the same."""
+
+
 def network_from_card(card: ModelCard) -> Network:
     """Build the network that a card describes, ablations included; its weights are random.
 
@@ -176,7 +183,7 @@ def network_from_card(card: ModelCard) -> Network:
         network = NETWORKS[card.architecture]
         _require_types(network, card.network)
         built = network(**card.network)
-        if missing := sorted(built.arguments.keys() - card.network.keys()):  # its default need not be what was trained
+        if missing := sorted(SWITCHES & built.arguments.keys() - card.network.keys()):
             raise TypeError(f"has no {missing[0]}")
         return built
 
