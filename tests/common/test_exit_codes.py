@@ -3,11 +3,14 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from scripts.common.boundary import file_boundary, slide_boundary
+from scripts.common.ending import forget_end
 from scripts.common.options import how_to_go_on
 from scripts.common.process import install_exit_codes
 
@@ -19,6 +22,7 @@ def installed() -> Iterator[None]:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     install_exit_codes("go on like this")
     yield
+    forget_end()
     logging.disable(logging.NOTSET)
     sys.excepthook, sys.unraisablehook = hook, unraisable
     for number, handler in handlers.items():
@@ -64,6 +68,43 @@ def test_a_signal_that_ends_an_import_is_one_line_too(
             raise RuntimeError("Failed to instantiate") from error
     assert ended(caught.value) == code
     assert capfd.readouterr().err == line
+
+
+@pytest.mark.parametrize(("number", "kind"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_signal_that_compiled_code_turns_into_its_own_error_is_no_slide_s_failure(
+    installed: None, number: int, kind: type[BaseException]
+) -> None:
+    """h5py's lock returns "with an exception set". The slide counted as damaged, and the run went on."""
+    for boundary in (slide_boundary("a.h5"), file_boundary("a.json", "not JSON", "ours")):
+        with pytest.raises(kind), boundary:
+            try:
+                os.kill(os.getpid(), number)
+            except BaseException as end:
+                raise SystemError("returned a result with an exception set") from end
+    with pytest.raises(kind), slide_boundary("b.h5"):
+        pytest.fail("no slide is begun after that")
+
+
+def test_code_of_a_signal_that_became_another_error(installed: None, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert ended(SystemError("returned a result with an exception set")) == 143
+    assert capfd.readouterr().err == "terminated: go on like this\n"
+
+
+def test_a_signal_that_is_dropped_in_a_finalizer_comes_again(
+    installed: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Handle:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as caught:
+        Handle().__del__  # noqa: B018 (it is finalized here)
+        for _ in range(1000):
+            time.sleep(0.01)
+    assert caught.value.code == 143
+    assert capfd.readouterr().err == "terminated: go on like this\n"
 
 
 @pytest.mark.parametrize(

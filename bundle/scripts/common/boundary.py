@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .ending import go_on_or_end
 from .errors import NoTissueError, RequestError, SlideError, StorageError
 
 _LOGGER = logging.getLogger(__name__)
@@ -17,7 +18,8 @@ def slide_boundary(path: str | Path, remedy: str = "compare the file with its so
 
     A damaged file can make a library raise anything: an IndexError from a table cut short, a MemoryError from a size that it
     states. The trace goes to the debug log. Errors of ours pass as they are, also out of the RuntimeError into which MONAI puts
-    those of a transform; and so do KeyboardInterrupt and SystemExit.
+    those of a transform; and so do KeyboardInterrupt and SystemExit. Where a signal has asked the process to end, an error is taken
+    for what compiled code made of that (:mod:`.ending`), and no slide is begun.
 
     Args:
         path: File of the slide, or its embedding.
@@ -25,12 +27,15 @@ def slide_boundary(path: str | Path, remedy: str = "compare the file with its so
 
     Raises:
         SlideError: Instead of any error that is not one of ours; the message has the kind of the error and its text.
+        KeyboardInterrupt, SystemExit: Ctrl-C or SIGTERM asked for it, now or before.
     """
+    go_on_or_end()
     try:
         yield
     except OWN_ERRORS:
         raise
     except Exception as error:  # here and below alone: nothing is hidden, the slide is reported as failed
+        go_on_or_end()
         if (own := _own_cause(error)) is not None:
             raise own from error
         raise SlideError(
@@ -51,12 +56,14 @@ def file_boundary(path: str | Path, what: str, expected: str) -> Iterator[None]:
 
     Raises:
         RequestError: Instead of any error that is not one of ours.
+        KeyboardInterrupt, SystemExit: Ctrl-C or SIGTERM asked for it.
     """
     try:
         yield
     except OWN_ERRORS:
         raise
     except Exception as error:
+        go_on_or_end()
         raise RequestError(f"{path}: {what} ({_what(path, error)}); expected {expected}") from error
 
 

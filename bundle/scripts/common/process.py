@@ -24,6 +24,7 @@ from typing import NoReturn
 
 import torch
 
+from .ending import ask_to_end, asked_end, forget_end
 from .exit_codes import EXIT_INTERRUPTED, EXIT_TERMINATED, causes, outcome_of
 from .files import storage_reason
 
@@ -41,6 +42,9 @@ _TWO_HEAPS = 2 * 64 << 20
 _BUFFER_BYTES = 1 << 16
 _PIPE_BYTES = 4096  # a pipe that can be written takes as many at once
 _WAIT_S, _PATIENCE_S = 0.001, 1.0  # with whoever reads slowly what this process prints
+_AGAIN_S = 0.1
+"""After which a signal whose exception was dropped is sent again."""
+
 _CATCHING = threading.Lock()
 _LOGGER = logging.getLogger(__name__)
 
@@ -58,10 +62,10 @@ def install_exit_codes(go_on: str = "the same command begins anew") -> None:
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if _is_of_finalizer(trace):  # the run goes on: to leave here would skip every ``finally``
-            if storage_reason(error) is None:
+            if not _sent_again(error) and storage_reason(error) is None:
                 previous(kind, error, trace)
             return
-        found = list(causes(error))
+        found = [*causes(error), asked_end()]
         if any(isinstance(cause, KeyboardInterrupt) for cause in found):
             _end(f"interrupted: {go_on}", EXIT_INTERRUPTED)
         if any(isinstance(cause, SystemExit) and cause.code == EXIT_TERMINATED for cause in found):
@@ -72,21 +76,35 @@ def install_exit_codes(go_on: str = "the same command begins anew") -> None:
         previous(kind, error, trace)
 
     def hush(ignored: "sys.UnraisableHookArgs") -> None:
-        if ignored.exc_value is None or storage_reason(ignored.exc_value) is None:
+        error = ignored.exc_value
+        if error is None or not (_sent_again(error) or storage_reason(error) is not None):
             previous_unraisable(ignored)
 
     def stop(number: int, frame: FrameType | None) -> None:
         logging.disable(logging.CRITICAL)  # the engines log the trace of what ends them
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt
-        print(f"terminated: {go_on}", file=sys.__stderr__, flush=True)
-        raise SystemExit(EXIT_TERMINATED)
+        end = KeyboardInterrupt() if number == signal.SIGINT else SystemExit(EXIT_TERMINATED)
+        if number == signal.SIGTERM and asked_end() is None:
+            print(f"terminated: {go_on}", file=sys.__stderr__, flush=True)
+        ask_to_end(end)
+        raise end
 
+    forget_end()
     sys.excepthook = hook
     sys.unraisablehook = hush  # h5py says it once for each object of a file that cannot be written
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, stop)
+
+
+def _sent_again(error: BaseException) -> bool:
+    """Whether an error is the end that was asked for; where nothing can be raised its signal comes once more, a little later."""
+    if error is not asked_end():
+        return False
+    number = signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM
+    again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), number))
+    again.daemon = True
+    again.start()
+    return True
 
 
 def _is_of_finalizer(trace: TracebackType | None) -> bool:
