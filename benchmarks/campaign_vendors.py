@@ -22,7 +22,7 @@ from slides.bif_file import write_bif
 from slides.dicom_file import write_dicom_slide
 from slides.mirax_file import write_mirax
 from slides.philips_file import write_philips
-from slides.scn_file import write_scn
+from slides.scn_file import MACRO_PX, write_scn
 from slides.vms_file import write_vms
 
 TILE_PX = 64
@@ -140,10 +140,11 @@ def complaint_of_parts(whole: Path, damaged: Path, *, read: Container[tuple[int,
     Args:
         whole: main file of the undamaged slide.
         damaged: main file of the damaged one.
-        read: column and row of the level-0 tiles that are read, None: all. Of SCN and BIF all are.
+        read: column and row of the level-0 tiles that are read, None: all. Of SCN and BIF all are, but for SCN's image of the glass.
     """
     if damaged.suffix in TIFFS:
-        return complaint(damaged, unread_width=0, read=read if damaged.suffix == ".tiff" else None)
+        unread = MACRO_PX if damaged.suffix == ".scn" else 0
+        return complaint(damaged, unread_width=unread, read=read if damaged.suffix == ".tiff" else None)
     for one, other in zip(
         parts_of(whole), (_counterpart(whole, part, damaged) for part in parts_of(whole)), strict=True
     ):

@@ -18,6 +18,7 @@ from campaign_cases import Found, differing, how_it_ended
 from campaign_commands import Disturbance, Ended, run, stage
 from campaign_damage import BYTES, Damage
 from campaign_vendors import VENDORS, complaint_of_parts, copy_slide, damage_part, parts_of, write_vendor_slides
+from tiff_bytes import COUNTS, OFFSETS, Tiff
 
 from scripts.slides.opening import open_slide
 
@@ -97,6 +98,21 @@ def test_damaged_bytes(damage: Damage, tmp_path: Path) -> None:
 def vendors(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     noise = np.random.default_rng(0).integers(120, 240, (128, 128, 3), dtype=np.uint8)
     return write_vendor_slides(tmp_path_factory.mktemp("vendors"), noise.repeat(8, axis=0).repeat(8, axis=1))
+
+
+def test_an_image_of_the_glass_explains_nothing(vendors: list[Path], tmp_path: Path) -> None:
+    source = next(path for path in vendors if path.suffix == ".scn")
+    damaged = copy_slide(source, tmp_path, "damaged")
+    tiff = Tiff(damaged.read_bytes())
+    for directory, told in ((0, False), (1, True)):
+        content = bytearray(tiff.content)
+        (at, *_), (count, *_) = (
+            tiff.values(next(entry for entry in tiff.directories[directory].entries if entry.tag == tag))
+            for tag in (OFFSETS, COUNTS)
+        )
+        content[at + count // 2 : at + count - 2] = bytes(count - 2 - count // 2)
+        damaged.write_bytes(content)
+        assert (complaint_of_parts(source, damaged) is not None) == told
 
 
 @pytest.mark.parametrize("number", range(len(VENDORS)), ids=list(VENDORS))
