@@ -230,10 +230,18 @@ def test_a_state_of_another_version(tmp_path: Path) -> None:
     [
         ("network", {"weight": torch.zeros(1, 1)}, "does not fit Linear"),
         ("network", {"weight": torch.zeros(1, 1, dtype=torch.float64), "bias": torch.zeros(1)}, "does not fit Linear"),
-        ("network", [1], "not the state of this training"),
+        ("network", [1], "damaged .*network is list"),
+        ("settings", None, "damaged .*settings is NoneType"),
+        ("settings", 3, "damaged"),
+        ("best", [], "damaged"),
+        ("best", {}, "damaged .*best weights of epoch None"),
+        ("best_metric", "0.9", "damaged"),
+        ("best_metric_epoch", 3, "damaged .*best weights of epoch 3"),
+        ("scaler", 3, "damaged"),
         ("optimizer", {"state": {}}, "not the state of this training"),
         ("optimizer", None, "not the state of this training"),
-        ("epoch", "3", "not the state of this training"),
+        ("epoch", "3", "damaged .*epoch is str"),
+        ("epoch", -1, "damaged"),
     ],
 )
 def test_a_state_of_which_a_part_is_wrong(tmp_path: Path, entry: str, value: object, said: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..common.boundary import file_boundary
 from ..common.errors import TrainingError
@@ -96,6 +96,8 @@ class TrainingState:
             if name in ("network", "averaged"):
                 require_fit(self.path, state[name], network=value, expected="that of the stopped training")
             value.load_state_dict(state[name])
+        if state["best"] is not None:
+            require_fit(self.path, state["best"], network=self._judged(engine), expected="that of the stopped training")
         if getattr(engine, "scaler", None) is not None and state["scaler"] is not None:
             engine.scaler.load_state_dict(state["scaler"])
         evaluator = evaluator_of(engine)
@@ -150,10 +152,13 @@ class TrainingState:
 
     def _weights(self, engine: Any) -> dict[str, Tensor]:
         """Those that are validated and kept."""
-        evaluator = evaluator_of(engine)
-        network = engine.network if evaluator is None else evaluator.network
-        weights: dict[str, Tensor] = unwrapped(network).state_dict()
+        weights: dict[str, Tensor] = self._judged(engine).state_dict()
         return weights
+
+    def _judged(self, engine: Any) -> nn.Module:
+        """The network that is validated and kept."""
+        evaluator = evaluator_of(engine)
+        return unwrapped(engine.network if evaluator is None else evaluator.network)
 
     def _write_weights(self, weights: dict[str, Tensor]) -> None:
         if is_first():
