@@ -93,9 +93,9 @@ def one_process_group(device: torch.device, sizes: Sizes, folder: Path) -> Itera
 
 def inference(device: torch.device, sizes: Sizes, folder: Path) -> Iterator[Figure]:
     """Generated slides through every stage on the device; the last, from slides to heat maps, is timed."""
-    split = dict.fromkeys(("train", "val", "test"), sizes.slides)
+    counts = dict.fromkeys(("train", "val", "test"), sizes.slides)
     with quiet():
-        write_slide_set(folder / "slides", **split, seed=0, cells=6, num_workers=0)
+        write_slide_set(folder / "slides", counts, seed=0, cells=6, num_workers=0)
     torch.manual_seed(0)
     torch.save(SCAE().state_dict(), folder / "scae.pt")
     given = {"encoder": folder / "scae.pt", "device": device}

@@ -25,7 +25,7 @@ TILES, IMAGES = 80, 4
 
 def write_own_slides(folder: Path) -> None:
     """``data``: scans of two classes, one without a resolution, one damaged; and new ones, one of them damaged."""
-    made = write_slide_set(folder / "made", train=CASES, val=0, test=2, seed=0, cells=4).parent
+    made = write_slide_set(folder / "made", {"train": CASES, "val": 0, "test": 2}, seed=0, cells=4).parent
     rows, grades = [], []
     for index in range(CASES):
         name = f"scans/case{index + 1:02d}.tif"
@@ -107,7 +107,7 @@ def write_published(folder: Path, data: Path) -> None:
 
 def write_readers_slides(folder: Path) -> None:
     """What the README starts from: ``data/slides.csv`` with splits, and new slides."""
-    write_slide_set(folder / "data", train=4, val=2, test=2, seed=0, cells=4)
+    write_slide_set(folder / "data", {"train": 4, "val": 2, "test": 2}, seed=0, cells=4)
     for name in ("slide.svs", "new_slide.svs"):
         shutil.copy(folder / "data" / "slides" / "test_000.tif", folder / name)
 

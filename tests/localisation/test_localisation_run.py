@@ -13,7 +13,7 @@ from tiny_flow import read_rows, run_config
 from scripts.common.errors import RequestError, SlideError
 from scripts.common.journal import Journal, digests_of
 from scripts.localisation.run import localise, summarise
-from scripts.localisation.scores import score_slide
+from scripts.localisation.scores import Calls, score_slide
 
 SHAPE = (8, 9)
 LESION = spot(SHAPE, (1, 1), side=2)
@@ -75,7 +75,7 @@ def test_froc_is_monais_on_all_slides() -> None:
     """Against MONAI's functions fed by hand, and slides that count twice as slides that are there twice."""
     rng = np.random.default_rng(0)
     slides = [mapped(rng.random(SHAPE), rng.random(SHAPE) < (0.05 if index % 2 else 0)) for index in range(12)]
-    scores = [score_slide(one, kind="probability", threshold=0.5, lowest=0.05, nms_cells=3) for one in slides]
+    scores = [score_slide(one, kind="probability", calls=Calls(nms_cells=3)) for one in slides]
     summary = summarise(scores, resamples=20, seed=0)
     report = summary.to_json()
     false, true = (np.concatenate([one.detections[part] for one in scores]) for part in (0, 1))

@@ -5,13 +5,13 @@ from monai.apps.pathology.utils import compute_multi_instance_mask
 from sklearn.metrics import roc_auc_score
 
 from scripts.localisation.inputs import MappedSlide
-from scripts.localisation.scores import SlideScores, score_slide
+from scripts.localisation.scores import Calls, SlideScores, score_slide
 
 SHAPE = (12, 14)
 
 
 def scored(slide: MappedSlide, *, kind: str = "probability", threshold: float = 0.5, nms_cells: int = 3) -> SlideScores:
-    return score_slide(slide, kind=kind, threshold=threshold, lowest=0.05, nms_cells=nms_cells)
+    return score_slide(slide, kind=kind, calls=Calls(threshold=threshold, nms_cells=nms_cells))
 
 
 @pytest.mark.parametrize(("hottest_yx", "hit"), [((3, 4), 1), ((3, 7), 0)])

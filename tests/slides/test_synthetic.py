@@ -47,7 +47,9 @@ def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def many_slides(tmp_path_factory: pytest.TempPathFactory) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Coarsest levels (48, 512, 512, 3) and labels (48,) of slides of 8 x 8 cells at 1 um/px."""
-    table = write_slide_set(tmp_path_factory.mktemp("many"), train=48, val=0, test=0, seed=3, cells=8, mpp=1.0)
+    table = write_slide_set(
+        tmp_path_factory.mktemp("many"), {"train": 48, "val": 0, "test": 0}, seed=3, cells=8, mpp=1.0
+    )
     rows = rows_of(table)
     images = np.stack([coarsest_level(table.parent / row["slide"]) for row in rows]).astype(float)
     return images, np.array([int(row["label"]) for row in rows])
@@ -64,7 +66,7 @@ def test_table_lists_balanced_splits_with_a_patient_a_slide(tiny_set: Path) -> N
 
 
 def test_slides_are_tiled_pyramids_with_their_resolution(tmp_path: Path) -> None:
-    write_slide_set(tmp_path, train=1, val=0, test=0, seed=0, cells=9, mpp=0.5)
+    write_slide_set(tmp_path, {"train": 1, "val": 0, "test": 0}, seed=0, cells=9, mpp=0.5)
     with tifffile.TiffFile(tmp_path / "slides" / "train_000.tif") as file:
         assert [page.shape for page in file.pages] == [(1152, 1152, 3), (576, 576, 3), (288, 288, 3)]
         for factor, page in zip((1, 2, 4), file.pages, strict=True):
@@ -81,23 +83,23 @@ def test_slides_are_tiled_pyramids_with_their_resolution(tmp_path: Path) -> None
 
 def test_files_depend_on_the_seed_alone(tiny_set: Path, tmp_path: Path) -> None:
     alone = bytes_of(tiny_set.parent)
-    write_slide_set(tmp_path / "parallel", train=4, val=2, test=2, seed=0, cells=4, num_workers=2)
+    write_slide_set(tmp_path / "parallel", {"train": 4, "val": 2, "test": 2}, seed=0, cells=4, num_workers=2)
     assert bytes_of(tmp_path / "parallel") == alone
-    write_slide_set(tmp_path / "shorter", train=2, val=1, test=0, seed=0, cells=4)
+    write_slide_set(tmp_path / "shorter", {"train": 2, "val": 1, "test": 0}, seed=0, cells=4)
     shorter = bytes_of(tmp_path / "shorter")
     shorter.pop("slides.csv")
     assert len(shorter) == 6
     assert shorter.items() <= alone.items()
-    other = bytes_of(write_slide_set(tmp_path / "other", train=2, val=0, test=0, seed=1, cells=4).parent)
+    other = bytes_of(write_slide_set(tmp_path / "other", {"train": 2, "val": 0, "test": 0}, seed=1, cells=4).parent)
     assert all(content != alone[name] for name, content in other.items() if name.endswith(".tif"))
 
 
 def test_a_repeated_call_completes_the_set(tiny_set: Path, tmp_path: Path) -> None:
-    write_slide_set(tmp_path, train=2, val=0, test=0, seed=0, cells=4)
+    write_slide_set(tmp_path, {"train": 2, "val": 0, "test": 0}, seed=0, cells=4)
     (tmp_path / "slides" / "train_001.tif").unlink()
     (tmp_path / "masks" / "train_000.png").unlink()
     (tmp_path / "slides.csv").unlink()
-    write_slide_set(tmp_path, train=2, val=0, test=0, seed=0, cells=4)
+    write_slide_set(tmp_path, {"train": 2, "val": 0, "test": 0}, seed=0, cells=4)
     whole = bytes_of(tmp_path)
     assert len(rows_of(tmp_path / "slides.csv")) == 2
     whole.pop("slides.csv")
@@ -182,8 +184,8 @@ def test_slides_look_like_stained_tissue_on_glass(
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
-        ({"train": 0}, "train, val, test"),
-        ({"val": -1}, "val"),
+        ({"counts": {"train": 0, "val": 0, "test": 0}}, "train, val, test"),
+        ({"counts": {"train": 1, "val": -1, "test": 0}}, "val"),
         ({"seed": -1}, "seed"),
         ({"cells": 3}, "cells"),
         ({"mpp": 40.0}, "mpp"),
@@ -194,7 +196,8 @@ def test_slides_look_like_stained_tissue_on_glass(
 def test_wrong_requests_are_refused_before_anything_is_written(
     wrong: dict[str, Any], named: str, tmp_path: Path
 ) -> None:
-    request: dict[str, Any] = {"train": 1, "val": 0, "test": 0, "seed": 0} | wrong
+    counts = {"train": 1, "val": 0, "test": 0}
+    request: dict[str, Any] = {"counts": counts, "seed": 0} | wrong
     with pytest.raises(RequestError, match=f"{named} "):
         write_slide_set(tmp_path / "set", **request)
     assert not (tmp_path / "set").exists()

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any
@@ -13,6 +14,21 @@ from .journal import ANY, SUFFIX, Journal, digests_of, read_journals
 from .lock import folder_lock, refuse_foreign_lock
 from .ranks import is_first
 from .same_request import difference, noted, refuse_another
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a run may find of an earlier one, and take for its own.
+
+    Attributes:
+        continues: the run goes on with what lies there, as the caller has checked; the request is then not compared.
+        adopted: files that the caller has checked to be ours, whatever the journal says.
+        below: folders below the outputs hold runs of other stages that belong to this one: they are judged and replaced with it.
+    """
+
+    continues: bool = False
+    adopted: Iterable[str] = ()
+    below: bool = False
 
 
 class HeldOutputs:
@@ -31,11 +47,8 @@ class HeldOutputs:
         request: what decides the outputs, by name; for the message, and to be compared with that of the earlier run.
         writes: names that will be written, as far as they are known, relative to the folder: refused now if they are taken.
         replace: whether outputs of another request, and of other stages, may be replaced.
-        continues: whether the run goes on with what lies there, as the caller has checked; the request is then not compared.
-        adopted: files that the caller has checked to be ours, whatever the journal says.
+        found: what the run may find there besides outputs of the same request.
         shard: "i-of-n", of a stage that several runs write for at once.
-        below: whether folders below this one hold runs of other stages that belong to this one: they are judged and replaced with
-            it.
         elsewhere: the remedy that puts the outputs elsewhere.
 
     Raises:
@@ -51,10 +64,8 @@ class HeldOutputs:
         *,
         writes: Iterable[str] = (),
         replace: bool = False,
-        continues: bool = False,
-        adopted: Iterable[str] = (),
+        found: Found = Found(),
         shard: str = "",
-        below: bool = False,
         elsewhere: str = "name another --output_dir",
     ) -> None:
         if folder is None:  # an overlay needs the folder that its base can be without
@@ -65,13 +76,13 @@ class HeldOutputs:
         self.request = noted(request)
         self.writes = tuple(writes)
         self.replace = replace
-        self.continues = continues
-        self.adopted = frozenset(adopted)
+        self.continues = found.continues
+        self.adopted = frozenset(found.adopted)
         self.elsewhere = elsewhere
         self.name = f"{stage}.{shard}" if shard else stage
         self._who = stage.partition(".")[0]
         self._sharded = bool(shard)
-        self._below = below
+        self._below = found.below
         self._journals: list[Journal] = []
         self._checked = False
         self._stack = ExitStack()

@@ -1,5 +1,6 @@
 """The two streams of DSNet and their fusion (III-C, Fig. 3, Table I), which its heads share."""
 
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import torch
@@ -15,6 +16,29 @@ THUMBNAIL_STEM = 32
 THUMBNAIL_BLOCKS = ((64, 1), (144, 2), (256, 2), (320, 1))
 EMBEDDING_BLOCKS = ((144, 2), (224, 1), (256, 2), (320, 1))
 STREAM_CHANNELS = 320
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What Table III leaves out of DSNet, one by one.
+
+    Attributes:
+        sparse: False treats every position of the slide's box as observed ("w/o sparsity").
+        thumbnail_stream: False runs on V alone ("w/o thumbnail stream"); the stream score is then 1.
+        multi_scale: False replaces the multi-scale blocks by separable 3x3 ones.
+        concurrent_bottleneck: False makes every block of the embedding stream one separable sparse 5x5 convolution.
+        spatial_bottleneck: False removes the pooling and unpooling only.
+        stream_attention: False adds both streams with equal weight; the stream score is then 0.5.
+        channel_attention: False leaves the channels as they are; the channel scores are then 1.
+    """
+
+    sparse: bool = True
+    thumbnail_stream: bool = True
+    multi_scale: bool = True
+    concurrent_bottleneck: bool = True
+    spatial_bottleneck: bool = True
+    stream_attention: bool = True
+    channel_attention: bool = True
 
 
 class Fused(NamedTuple):
@@ -43,19 +67,14 @@ class DualStream(nn.Module):
         num_classes: classes of the slide label.
         embedding_channels: C, channels of V (128 for S-CAE; features of other encoders have 384 to 2560).
         thumbnail_levels: L, thumbnails stacked in T (Table IV).
-        sparse: False treats every position of the slide's box as observed (Table III, "w/o sparsity").
-        thumbnail_stream: False runs on V alone ("w/o thumbnail stream"); the stream score is then 1.
-        multi_scale: False replaces the multi-scale blocks by separable 3x3 ones.
-        concurrent_bottleneck: False makes every block of the embedding stream one separable sparse 5x5 convolution.
-        spatial_bottleneck: False removes the pooling and unpooling only.
-        stream_attention: False adds both streams with equal weight; the stream score is then 0.5.
-        channel_attention: False leaves the channels as they are; the channel scores are then 1.
         projection: channels that a sparse 1x1 convolution, norm and leaky ReLU leave of V before anything spatial, for features of
             many channels; None takes V as it is, as in the paper.
         keeps_skips: whether the head needs what enters the blocks of stride 2; not an option of the user's.
+        parts: those of :class:`Parts`.
 
     Raises:
         RequestError: ``projection`` is not a number of channels.
+        TypeError: there is no such part.
     """
 
     def __init__(
@@ -64,33 +83,22 @@ class DualStream(nn.Module):
         *,
         embedding_channels: int = 128,
         thumbnail_levels: int = 3,
-        sparse: bool = True,
-        thumbnail_stream: bool = True,
-        multi_scale: bool = True,
-        concurrent_bottleneck: bool = True,
-        spatial_bottleneck: bool = True,
-        stream_attention: bool = True,
-        channel_attention: bool = True,
         projection: int | None = None,
         keeps_skips: bool = False,
+        **parts: bool,
     ) -> None:
         checked("projection", projection, null=True)
+        with_parts = Parts(**parts)
         super().__init__()
         self.arguments: dict[str, object] = {
             "num_classes": num_classes,
             "embedding_channels": embedding_channels,
             "thumbnail_levels": thumbnail_levels,
-            "sparse": sparse,
-            "thumbnail_stream": thumbnail_stream,
-            "multi_scale": multi_scale,
-            "concurrent_bottleneck": concurrent_bottleneck,
-            "spatial_bottleneck": spatial_bottleneck,
-            "stream_attention": stream_attention,
-            "channel_attention": channel_attention,
+            **asdict(with_parts),
             "projection": projection,
         }
         self.embedding_channels = embedding_channels
-        self.sparse = sparse
+        self.sparse = with_parts.sparse
         self.keeps_skips = keeps_skips
         self.strides = [stride for _, stride in EMBEDDING_BLOCKS]
         self.standardise = Standardise(embedding_channels)
@@ -101,9 +109,9 @@ class DualStream(nn.Module):
         channels = self.local_channels
         embedding_blocks: list[nn.Module] = []
         for out_channels, stride in EMBEDDING_BLOCKS:
-            if concurrent_bottleneck:
+            if with_parts.concurrent_bottleneck:
                 block: nn.Module = ConcurrentBottleneck(
-                    channels, out_channels, stride=stride, spatial_bottleneck=spatial_bottleneck
+                    channels, out_channels, stride=stride, spatial_bottleneck=with_parts.spatial_bottleneck
                 )
             else:
                 block = SparseUnit(channels, out_channels, 5, stride=stride, separable=True)
@@ -114,16 +122,20 @@ class DualStream(nn.Module):
         self.thumbnail_stem: nn.Module | None = None
         self.stream_attention: nn.Module | None = None
         thumbnail_blocks: list[nn.Module] = []
-        if thumbnail_stream:
+        if with_parts.thumbnail_stream:
             self.thumbnail_stem = DenseUnit(3 * thumbnail_levels, THUMBNAIL_STEM, 7, stride=2)
             channels = THUMBNAIL_STEM
             for out_channels, stride in THUMBNAIL_BLOCKS:
-                thumbnail_blocks.append(MultiScaleBlock(channels, out_channels, stride=stride, multi_scale=multi_scale))
+                thumbnail_blocks.append(
+                    MultiScaleBlock(channels, out_channels, stride=stride, multi_scale=with_parts.multi_scale)
+                )
                 channels = out_channels
-            if stream_attention:
+            if with_parts.stream_attention:
                 self.stream_attention = StreamAttention(STREAM_CHANNELS)
         self.thumbnail_blocks = nn.ModuleList(thumbnail_blocks)
-        self.channel_attention: nn.Module | None = ChannelAttention(STREAM_CHANNELS) if channel_attention else None
+        self.channel_attention: nn.Module | None = (
+            ChannelAttention(STREAM_CHANNELS) if with_parts.channel_attention else None
+        )
 
     def fuse(self, image: Tensor) -> Fused:
         """Run both streams and join them."""

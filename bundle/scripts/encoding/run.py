@@ -10,7 +10,7 @@ from ..common.errors import RequestError, SlideError
 from ..common.files import write_csv, writing_to
 from ..common.option_table import checked
 from ..common.option_words import words
-from ..common.outputs import HeldOutputs
+from ..common.outputs import Found, HeldOutputs
 from ..common.progress import track
 from ..slides.slide_ids import known_ids
 from ..slides.table import SlideRow, copy_table, read_slides
@@ -82,20 +82,21 @@ def encode_slides(
         # weights that do not serve are refused before anything is written
         identity = apart.start(job.prepare)[1] if cluster is None else identity_of(job.encoder_def())
         request = request_of(identity, job.settings)
+        adopted = require_same_origin(
+            mine,
+            job,
+            request,
+            replace=replace,
+            elsewhere=elsewhere,
+            verify=job.resume and cluster is None,  # those who encode elsewhere verify side by side
+        )
         held = HeldOutputs(
             job.output,
             "encoding",
             request,
             writes=[*(job.path_of(row.slide_id).name for row in mine), manifest, *(["slides.csv"] if copied else [])],
             replace=replace,
-            adopted=require_same_origin(
-                mine,
-                job,
-                request,
-                replace=replace,
-                elsewhere=elsewhere,
-                verify=job.resume and cluster is None,  # those who encode elsewhere verify side by side
-            ),
+            found=Found(adopted=adopted),
             shard=part,
             elsewhere=elsewhere,
         )

@@ -19,7 +19,7 @@ from ..evaluation.bootstrap import drawn_from, resample_weights
 from ..evaluation.interval import Bootstrap, Drawn, Estimate, estimate
 from .inputs import read_mapped_slides
 from .plot import write_froc_plot
-from .scores import SlideScores, score_slide
+from .scores import Calls, SlideScores, score_slide
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -27,6 +27,7 @@ FALSE_POSITIVES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Per slide, at which Camelyon16 averages the sensitivity."""
 
 THRESHOLDS = tuple(float(step) for step in np.round(np.arange(0.05, 1.0, 0.05), 2))
+AS_USUAL = Calls()
 COLUMNS = (
     "slide_id", "positive", "called", "probability", "observed_cells", "lesion_cells", "lesions", "lesions_hit",
     "false_detections", "hit", "chance", "cell_auc", "dice",
@@ -95,9 +96,7 @@ def localise(
     output_dir: str | Path,
     *,
     kind: MapValues = "cam",
-    threshold: float = 0.5,
-    lowest: float = 0.05,
-    nms_cells: int = 5,
+    calls: Calls = AS_USUAL,
     resamples: int = 1000,
     seed: int = 0,
     replace: bool = False,
@@ -110,9 +109,7 @@ def localise(
         dataset_dir: its embeddings.
         output_dir: folder of the files.
         kind: what the maps are, see :class:`.scores.SlideScores`.
-        threshold: a cell with at least this score is called lesion, and a detection with it counts for the lesion hit rate.
-        lowest: lowest score of a detection of the FROC curve.
-        nms_cells: side of the box that a detection clears of others, in cells.
+        calls: what of a map is called lesion.
         resamples: of the bootstrap, over patients where they are known.
         seed: of the bootstrap.
         replace: whether the figures of another request may be replaced.
@@ -126,17 +123,14 @@ def localise(
         SlideError: see there.
     """
     checked("map", kind, OF_STAGE["localising"]["map"])
-    of_scores = {"threshold": threshold, "lowest": lowest, "nms_cells": nms_cells}
-    for name, value in {**of_scores, "resamples": resamples, "seed": seed}.items():
-        checked(name, value)
+    checked("resamples", resamples)
+    checked("seed", seed)
     output = Path(output_dir)
     request = {
         "predictions_dir": str(Path(predictions_dir).absolute()),
         "dataset_dir": str(Path(dataset_dir).absolute()),
         "map": kind,
-        "threshold": threshold,
-        "lowest": lowest,
-        "nms_cells": nms_cells,
+        **asdict(calls),
         "resamples": resamples,
         "seed": seed,
         **inputs,
@@ -150,14 +144,12 @@ def localise(
     )
     outputs.check()
     slides = read_mapped_slides(predictions_dir, dataset_dir, **inputs)
-    scores = [score_slide(one, kind=kind, threshold=threshold, lowest=lowest, nms_cells=nms_cells) for one in slides]
+    scores = [score_slide(one, kind=kind, calls=calls) for one in slides]
     found = summarise(scores, resamples=resamples, seed=seed)
     report = {
         **found.to_json(),
         "map": kind,
-        "threshold": threshold,
-        "lowest": lowest,
-        "nms_cells": nms_cells,
+        **asdict(calls),
         "split": inputs.get("split"),
     }
     with outputs:
@@ -187,7 +179,7 @@ def summarise(scores: Sequence[SlideScores], *, resamples: int, seed: int) -> Lo
     right = positive & np.array([slide.called for slide in slides])
     chance, aucs = (np.array([getattr(one, name) for one in scores]) for name in ("chance", "cell_auc"))
     curve, _ = _froc(scores, np.ones(len(scores)))
-    false_positives = float(np.mean([(one.detections[0] >= one.threshold).sum() for one in scores]))
+    false_positives = float(np.mean([(one.detections[0] >= one.calls.threshold).sum() for one in scores]))
     return Localisation(
         slides=len(slides),
         positive=int(positive.sum()),
@@ -215,8 +207,8 @@ def _estimates(
     """The figures with their intervals; ``right`` are the positive slides that were called so."""
     hits, aucs, dice = (np.array([getattr(one, name) for one in scores]) for name in ("hit", "cell_auc", "dice"))
     with_lesion = np.array([one.slide.lesion.any() for one in scores])
-    lesions_hit = np.array([(one.detections[1] >= one.threshold).sum() for one in scores])
-    overlaps = np.array([one.overlap(one.threshold) for one in scores])
+    lesions_hit = np.array([(one.detections[1] >= one.calls.threshold).sum() for one in scores])
+    overlaps = np.array([one.overlap(one.calls.threshold) for one in scores])
 
     def ratio(numerators: NDArray[Any], denominators: NDArray[Any]) -> Estimate:
         """Sum over sum; undefined where there is nothing to divide by."""
@@ -272,8 +264,8 @@ def _row(one: SlideScores) -> dict[str, int | str]:
         "observed_cells": int(slide.observed.sum()),
         "lesion_cells": int(slide.lesion.sum()),
         "lesions": len(true),
-        "lesions_hit": int((true >= one.threshold).sum()),
-        "false_detections": int((false >= one.threshold).sum()),
+        "lesions_hit": int((true >= one.calls.threshold).sum()),
+        "false_detections": int((false >= one.calls.threshold).sum()),
         "hit": f"{one.hit:.6g}" if slide.positive else "",
         "chance": f"{one.chance:.6g}" if slide.positive else "",
         "cell_auc": f"{one.cell_auc:.6g}" if np.isfinite(one.cell_auc) else "",

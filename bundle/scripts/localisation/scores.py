@@ -1,6 +1,6 @@
 """How well one map shows lesions: the pointing game, detections for FROC, cell AUC, Dice."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 
 import numpy as np
@@ -12,8 +12,31 @@ from scipy import ndimage
 from skimage.measure import label
 from sklearn.metrics import roc_auc_score
 
+from ..common.option_table import checked
 from ..common.option_words import MapValues
 from .inputs import MappedSlide
+
+
+@dataclass(frozen=True)
+class Calls:
+    """What of a map is called lesion.
+
+    Attributes:
+        threshold: a cell with at least this score is, and a detection with it counts for the lesion hit rate.
+        lowest: a detection of the FROC curve has more than this score.
+        nms_cells: side of the box that a detection clears of others, in cells.
+
+    Raises:
+        RequestError: one of them lies outside its range.
+    """
+
+    threshold: float = 0.5
+    lowest: float = 0.05
+    nms_cells: int = 5
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            checked(name, value)
 
 
 @dataclass(frozen=True)
@@ -24,16 +47,12 @@ class SlideScores:
         slide: what is scored.
         score: (H, W), comparable between slides: a map of kind ``probability`` as it is; a class activation map, which is relative
             to its own slide's maximum, times P(class with lesions).
-        threshold: a cell with at least this score is called lesion.
-        lowest: a detection has more than this score.
-        nms_cells: side of the box that a detection clears of others, in cells.
+        calls: what of it is called lesion.
     """
 
     slide: MappedSlide
     score: NDArray[np.float32]
-    threshold: float
-    lowest: float
-    nms_cells: int
+    calls: Calls
 
     @cached_property
     def hit(self) -> float:
@@ -58,7 +77,7 @@ class SlideScores:
         A detection is the hottest cell left; its box is cleared, and the next one sought (MONAI's ``PathologyProbNMS``). One that
         lies in a lesion is true (``compute_fp_tp_probs``, the code of the Camelyon16 challenge).
         """
-        suppress = PathologyProbNMS(spatial_dims=2, prob_threshold=self.lowest, box_size=self.nms_cells)
+        suppress = PathologyProbNMS(spatial_dims=2, prob_threshold=self.calls.lowest, box_size=self.calls.nms_cells)
         found = np.array(suppress(self.score.copy()), dtype=np.float32).reshape(-1, 3)
         false, true, _ = compute_fp_tp_probs(found[:, 0], found[:, 1], found[:, 2], self.lesions)
         return np.asarray(false), np.asarray(true)
@@ -76,7 +95,7 @@ class SlideScores:
         """Dice of the cells called lesion, over the observed cells; NaN where there is no lesion."""
         called, lesion = (
             torch.from_numpy(cells[self.slide.observed])[None, None].float()
-            for cells in (self.score >= self.threshold, self.slide.lesion)
+            for cells in (self.score >= self.calls.threshold, self.slide.lesion)
         )
         return float(compute_dice(called, lesion, ignore_empty=True))
 
@@ -86,8 +105,8 @@ class SlideScores:
         return 2 * int((called & self.slide.lesion).sum()), int(called.sum() + self.slide.lesion.sum())
 
 
-def score_slide(slide: MappedSlide, *, kind: MapValues, threshold: float, lowest: float, nms_cells: int) -> SlideScores:
+def score_slide(slide: MappedSlide, *, kind: MapValues, calls: Calls) -> SlideScores:
     """Score one slide whose map is of ``kind``."""
     weight = slide.probability if kind == "cam" else 1.0
     score = (slide.heat * weight * slide.observed).astype(np.float32)
-    return SlideScores(slide, score, threshold=threshold, lowest=lowest, nms_cells=nms_cells)
+    return SlideScores(slide, score, calls)

@@ -1,5 +1,6 @@
 """The training set of the S-CAE: one patch per item."""
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -39,7 +40,18 @@ class PatchDataset(Dataset):
         *,
         memory_gb: float = MEMORY_GB,
     ) -> None:
-        super().__init__(data=_PatchFile(Path(path), memory_gb=memory_gb), transform=transform)
+        self._path = Path(path)
+        super().__init__(data=_PatchFile(self._path, memory_gb=memory_gb), transform=transform)
+
+    @property
+    def patch_um(self) -> float:
+        """Side of a patch on the slide, in micrometres.
+
+        Raises:
+            RequestError: the file does not say.
+        """
+        with whole_patches(self._path), open_patches(self._path) as file:
+            return float(json.loads(file.attrs["settings"])["patch_um"])
 
 
 class _PatchFile(Sequence[dict[str, torch.Tensor]]):

@@ -13,8 +13,9 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from ..common.errors import RequestError
 from ..common.files import atomic_path, write_csv, write_json, writing_to
-from ..common.outputs import HeldOutputs
+from ..common.outputs import Found, HeldOutputs
 from ..common.stage import run_stage
+from ..patches.dataset import PatchDataset
 from .detections import local_maxima
 from .network import SCAE
 from .objective import darkness
@@ -24,7 +25,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def search_sparsity(
-    patches: Dataset[Any],
+    patches: PatchDataset,
     output_dir: str | Path,
     *,
     config_file: str | Path,
@@ -32,21 +33,19 @@ def search_sparsity(
     device: torch.device,
     nuclei_per_mm2: float,
     measured_patches: int = 1000,
-    patch_um: float = 64.0,
     replace: bool = False,
     **bounds: Any,
 ) -> float:
     """Search rho on a set of patches; write ``sparsity.csv`` (after each step), ``sparsity.png``, ``sparsity.json`` (the choice).
 
     Args:
-        patches: items ``{"image": (3, 112, 112) on the scale of 0 to 255}``, those that the options' training reads.
+        patches: those that the options' training reads.
         output_dir: folder of the outputs, and of a folder for each training.
         config_file: the training, ``train_scae.yaml``.
         options: of that training, the same at every step; its rate, seed included, differs in nothing else.
         device: where it is measured.
         nuclei_per_mm2: prior density, in tissue.
         measured_patches: nuclei and error are measured on so many patches, at even steps of the set.
-        patch_um: side of a patch on the slide.
         replace: whether a search of another request may be replaced.
         bounds: of :func:`.search.search`.
 
@@ -57,14 +56,14 @@ def search_sparsity(
         RequestError: an option is wrong, or see :class:`..common.outputs.HeldOutputs`.
     """
     output = Path(output_dir).absolute()  # a config evaluates a text that begins with $
-    shown = np.unique(np.linspace(0, len(patches) - 1, measured_patches).round().astype(int))  # type: ignore[arg-type]
+    shown = np.unique(np.linspace(0, len(patches) - 1, measured_patches).round().astype(int))
     subset = Subset(patches, shown.tolist())
 
     def try_rate(rate: float) -> Measured:
         folder = output / f"rho_{rate:.2f}"
         own: dict[str, Any] = {"network_def#sparsity_rate": rate, "output_dir": str(folder), "replace": True}
         network = run_stage("training", [config_file], {**options, **own}).parser.get_parsed_content("network")
-        return measure(network, subset, patch_um=patch_um, device=device)
+        return measure(network, subset, patch_um=patches.patch_um, device=device)
 
     fixed = ("bundle_root", "device", "num_workers")
     request = {
@@ -77,7 +76,7 @@ def search_sparsity(
     steps: list[Step] = []
     with (
         writing_to(output),
-        HeldOutputs(output, "searching", request, writes=names, replace=replace, below=True),
+        HeldOutputs(output, "searching", request, writes=names, replace=replace, found=Found(below=True)),
     ):
         for step in search(try_rate, nuclei_per_mm2=nuclei_per_mm2, **bounds):
             steps.append(step)
@@ -94,7 +93,7 @@ def search_sparsity(
 
 @torch.no_grad()
 def measure(network: SCAE, patches: Dataset[Any], *, patch_um: float, device: torch.device) -> Measured:
-    """Count nuclei and error of a trained S-CAE on items ``{"image": (3, 112, 112) on the scale of 0 to 255}``.
+    """Count nuclei and error of a trained S-CAE on items ``{"image": (3, 112, 112) on the scale of 0 to 255}`` of ``patch_um`` per side.
 
     Raises:
         RequestError: an S-CAE without a detection map.

@@ -6,6 +6,7 @@ colour does not tell the label.
 """
 
 import os
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,7 @@ from scipy import ndimage
 from ..common.errors import RequestError
 from ..common.files import atomic_path, write_csv, writing_to
 from ..common.option_table import OF_STAGE, checked
+from ..common.option_words import Split
 from ..common.outputs import HeldOutputs
 from ..common.progress import track
 from .synthetic_tissue import GRID_UM, Layout, draw_layout, render_stains, resized
@@ -53,10 +55,8 @@ class SlidePlan:
 
 def write_slide_set(
     output_dir: str | os.PathLike[str],
+    counts: Mapping[Split, int],
     *,
-    train: int,
-    val: int,
-    test: int,
     seed: int,
     cells: int = 16,
     mpp: float = 0.5,
@@ -74,9 +74,7 @@ def write_slide_set(
 
     Args:
         output_dir: folder of the set, made if missing.
-        train: number of slides of this split.
-        val: number of slides of this split.
-        test: number of slides of this split.
+        counts: number of slides of each split, train, val and test.
         seed: seed of the set, 0 or more.
         cells: side of a slide in cells of 64 um, 4 or more.
         mpp: resolution of level 0 in micrometres per pixel, 0.2 to 1.
@@ -88,7 +86,6 @@ def write_slide_set(
         RequestError: an argument lies outside its range, or see :class:`..common.outputs.HeldOutputs`; nothing is written.
     """
     output_dir = Path(output_dir)
-    counts = {"train": train, "val": val, "test": test}
     low, high = checked("lesion_share", lesion_share)
     for name, value in (("seed", seed), ("cells", cells), ("mpp", mpp), ("num_workers", num_workers)):
         checked(name, value)
@@ -96,7 +93,7 @@ def write_slide_set(
         checked(name, count, OF_STAGE["generating"][name])
     if not sum(counts.values()) or low > high:
         raise RequestError(
-            f"{output_dir}: synthetic slides cannot be made with train, val, test = {train, val, test} and lesion_share = "
+            f"{output_dir}: synthetic slides cannot be made with {', '.join(counts)} = {tuple(counts.values())} and lesion_share = "
             f"{lesion_share}; give one slide at least, and a least share before a greatest"
         )
     plans, rows = [], []
@@ -127,7 +124,7 @@ def write_tiny_slide_set(output_dir: str | os.PathLike[str], *, seed: int = 0, c
 
     Returns the path of ``slides.csv``, see ``write_slide_set``. A slide of 4 cells has 512 px per side at 0.5 um/px.
     """
-    return write_slide_set(output_dir, train=4, val=2, test=2, seed=seed, cells=cells)
+    return write_slide_set(output_dir, {"train": 4, "val": 2, "test": 2}, seed=seed, cells=cells)
 
 
 def write_slide(plan: SlidePlan) -> None:

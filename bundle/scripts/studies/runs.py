@@ -19,7 +19,7 @@ from typing import Any
 from ..common.errors import SlideError
 from ..common.files import write_json, writing_to
 from ..common.json_files import read_json
-from ..common.outputs import HeldOutputs
+from ..common.outputs import Found, HeldOutputs
 from ..common.process import compute_with, end_at_once, end_with, write_all_to
 from ..common.progress import track
 from ..common.same_request import refuse_another
@@ -185,7 +185,9 @@ class Study:
 
     def _outputs(self) -> HeldOutputs:
         writes = (*self.tables, *(self._below(run, name) for run in self.runs for name in OF_RUN))
-        return HeldOutputs(self.output_dir, self.stage, {}, writes=writes, below=True)  # each run has its own request
+        return HeldOutputs(
+            self.output_dir, self.stage, {}, writes=writes, found=Found(below=True)
+        )  # each run has its own request
 
     def _todo(self) -> list[Run]:
         return [run for run in self.runs if not run.is_done()]

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -20,6 +21,7 @@ from ..common.version import BUNDLE_VERSION
 from ..dsnet.heat_map import Network
 from ..dsnet.network import DSNet
 from ..dsnet.segmentation import DSNetSegmentation
+from ..dsnet.streams import DualStream, Parts
 from ..encoding.embedding_file import UNKNOWN
 from ..encoding.encoders import read_weights
 from ..evaluation.bootstrap import evaluate
@@ -166,10 +168,7 @@ def read_card(model: str | Path, *, optional: bool = False, named_by: str = "--m
     return card
 
 
-SWITCHES = frozenset({
-    "sparse", "multi_scale", "concurrent_bottleneck", "spatial_bottleneck", "stream_attention", "channel_attention",
-    "thumbnail_stream",
-})  # fmt: skip
+SWITCHES = frozenset(field.name for field in fields(Parts))
 """Arguments that every card has had: without one the default need not be what was trained, and the weights may fit all the same."""
 
 
@@ -197,6 +196,7 @@ def _require_types(network: type[nn.Module], arguments: Mapping[str, Any]) -> No
     named: dict[str, object] = {}
     for own in (vars(one).get("__init__") for one in reversed(network.__mro__)):
         named |= get_type_hints(own) if own else {}
+    named |= get_type_hints(Parts) if issubclass(network, DualStream) else {}
     for name, value in arguments.items():
         kinds = get_args(named.get(name)) or (named.get(name, Any),)
         # a word of a Literal is a kind itself

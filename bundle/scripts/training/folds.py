@@ -8,7 +8,7 @@ from typing import Any
 from ..common.errors import RequestError, SlideError
 from ..common.exit_codes import EXIT_WRONG_REQUEST
 from ..common.files import sha256_of, writing_to
-from ..common.outputs import HeldOutputs
+from ..common.outputs import Found, HeldOutputs
 from ..common.stage import run_command
 from ..evaluation.folds import SUMMARY, FoldSummary, summarise_folds
 from ..slides.table import SlideRow, read_slides
@@ -70,7 +70,7 @@ def cross_validate(
         request,
         writes=[*SUMMARY, *(f"{folder.name}/{name}" for folder in folders for name in OF_FOLD)],
         replace=replace,
-        below=True,
+        found=Found(below=True),
     )
     with writing_to(output), outputs:
         for table, folder in zip(tables, folders, strict=True):

@@ -9,7 +9,7 @@ import torch
 
 from ..common.errors import RequestError
 from ..common.journal import read_journals
-from ..common.outputs import HeldOutputs
+from ..common.outputs import Found, HeldOutputs
 from ..common.ranks import is_first
 from .saved_state import STATE_NAME, read_state
 
@@ -80,8 +80,7 @@ class TrainingOutputs:
                 request,
                 writes=[STATE_NAME, *(weights if together else [])],
                 replace=self.replace or disposable,
-                continues=resume,
-                adopted=[STATE_NAME] if resume else [],
+                found=Found(continues=True, adopted=[STATE_NAME]) if resume else Found(),
                 elsewhere=elsewhere,
             )
         ]
@@ -93,7 +92,7 @@ class TrainingOutputs:
                     request,
                     writes=weights,
                     replace=self.replace,
-                    continues=resume,
+                    found=Found(continues=resume),
                     elsewhere=elsewhere,
                 )
             )
