@@ -126,7 +126,6 @@ def test_the_stage(cohort: Cohort, tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"kind": "heat"}, "map 'heat': expected one of cam, probability"),
-        ({"threshold": 1.7}, "threshold 1.7: expected a number from 0 to 1"),
         ({"split": "tset"}, "split 'tset': expected one of"),
         ({"split": "train"}, "none of 0 slides has a lesion cell"),
         ({"lesion_from": 256}, "none of 4 slides has a lesion cell.*--masks"),
@@ -136,6 +135,11 @@ def test_a_wrong_request(cohort: Cohort, tmp_path: Path, change: dict[str, Any],
     with pytest.raises(RequestError, match=message):
         run(cohort.finish(), tmp_path / "out", **change)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_threshold_that_is_none() -> None:
+    with pytest.raises(RequestError, match=r"threshold 1\.7: expected a number from 0 to 1"):
+        Calls(threshold=1.7)
 
 
 def test_predictions_that_changed_since_inference_wrote_them(cohort: Cohort, tmp_path: Path) -> None:

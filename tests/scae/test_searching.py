@@ -17,6 +17,7 @@ from scripts.scae.search import Measured
 from scripts.scae.searching import measure
 
 PATCHES = 16
+PATCH_UM = 48.0
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +27,7 @@ def patches(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pixels = (random_textures(PATCHES) * 255).byte().permute(0, 2, 3, 1).numpy()
     with h5py.File(folder / "patches.h5", "w") as file:
         file.attrs["format"] = "dsnet-patches/1"
+        file.attrs["settings"] = json.dumps({"patch_um": PATCH_UM})
         file["patches"] = pixels
         file["coords"] = np.zeros((PATCHES, 2), dtype=np.int64)
         file["rich"] = np.zeros(PATCHES, dtype=bool)
@@ -44,8 +46,8 @@ def test_log_plot_choice_and_the_weights_of_every_step(
 ) -> None:
     trained = []
 
-    def measured(network: SCAE, subset: Sized, **_: object) -> Measured:
-        assert len(subset) == 8
+    def measured(network: SCAE, subset: Sized, *, patch_um: float, device: torch.device) -> Measured:
+        assert (len(subset), patch_um) == (8, PATCH_UM)
         trained.append(network)
         return Measured(5000.0 - 1000 * len(trained), 0.01, 0.1, 1.0)
 

@@ -55,6 +55,7 @@ def search_sparsity(
     Raises:
         RequestError: an option is wrong, or see :class:`..common.outputs.HeldOutputs`.
     """
+    patch_um = patches.patch_um
     output = Path(output_dir).absolute()  # a config evaluates a text that begins with $
     shown = np.unique(np.linspace(0, len(patches) - 1, measured_patches).round().astype(int))
     subset = Subset(patches, shown.tolist())
@@ -63,7 +64,7 @@ def search_sparsity(
         folder = output / f"rho_{rate:.2f}"
         own: dict[str, Any] = {"network_def#sparsity_rate": rate, "output_dir": str(folder), "replace": True}
         network = run_stage("training", [config_file], {**options, **own}).parser.get_parsed_content("network")
-        return measure(network, subset, patch_um=patches.patch_um, device=device)
+        return measure(network, subset, patch_um=patch_um, device=device)
 
     fixed = ("bundle_root", "device", "num_workers")
     request = {
