@@ -162,6 +162,21 @@ def test_what_differs_between_two_runs(tmp_path: Path) -> None:
     assert differing(tmp_path / "reference/x", tmp_path / "cases/y") == ["more.png is there", "other.json differs"]
 
 
+def test_a_split_that_is_written_anew_elsewhere(tmp_path: Path) -> None:
+    """Its slides are named from where it lies."""
+    for name, slide, share in (
+        ("world", "../a.tif", 0.5),
+        ("cases/y", "../../world/a.tif", 0.5),
+        ("cases/z", "../b.tif", 0.4),
+    ):
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        (folder / "split.csv").write_text(f"slide,split\n{slide},test\n")
+        (folder / "split.json").write_text(json.dumps({"files": {"split.csv": slide}, "share": share}))
+    assert differing(tmp_path / "world", tmp_path / "cases/y") == []
+    assert differing(tmp_path / "world", tmp_path / "cases/z") == ["split.csv differs", "split.json differs"]
+
+
 def test_units_depend_on_the_seed_and_are_done_once(tmp_path: Path) -> None:
     units = campaign._units({"slides": 60, "cards": 2}, 5)
     assert sorted(units) == [
