@@ -32,7 +32,7 @@ from PIL import Image
 from tiff_bytes import Tiff
 from tiff_mutations import MUTATIONS
 
-from scripts.scae.network import SCAE
+from scripts.scae.scae_network import SCAE
 
 HANG_S = 60.0
 PER_UNIT = 25

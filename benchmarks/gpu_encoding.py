@@ -16,7 +16,7 @@ from transformation_speed import Case, RandomEncoder, encode_all, seconds
 from scripts.common.errors import SlideError
 from scripts.encoding.engine import fold_batch_norm, network_input
 from scripts.encoding.named_encoder import NamedEncoder
-from scripts.scae.network import SCAE
+from scripts.scae.scae_network import SCAE
 from scripts.slides.opening import Reading, open_slide
 
 THREADS = 8

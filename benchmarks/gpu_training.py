@@ -14,7 +14,7 @@ from training_memory import peak_gib
 from scripts.dsnet.checkpointing import checkpoint_blocks
 from scripts.dsnet.network import DSNet
 from scripts.dsnet.packing import pack_observed
-from scripts.scae.network import SCAE
+from scripts.scae.scae_network import SCAE
 from scripts.slides.synthetic import write_slide_set
 
 LEVELS = 3

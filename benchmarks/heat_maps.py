@@ -31,12 +31,12 @@ from scripts.evaluation.calibration import calibrated
 from scripts.evaluation.interval import estimate
 from scripts.evaluation.metrics import predicted_classes
 from scripts.localisation.inputs import MappedSlide
-from scripts.localisation.run import summarise
+from scripts.localisation.localisation_run import summarise
 from scripts.localisation.scores import SlideScores, score_slide
 from scripts.slides.lesion_mask import find_masks, lesion_cells
 from scripts.training.batches import image_of
 from scripts.training.card import load_model, network_from_card, read_card
-from scripts.training.table import EmbeddingTable
+from scripts.training.training_table import EmbeddingTable
 from scripts.training.transforms import LoadEmbeddingd
 
 RESAMPLES = 2000

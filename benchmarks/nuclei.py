@@ -39,9 +39,9 @@ from scripts.evaluation.bootstrap import resample_weights
 from scripts.evaluation.interval import CI95_PERCENTILES
 from scripts.patches.draw import SlideSample
 from scripts.patches.nuclei import is_nucleus_rich
-from scripts.patches.store import patch_writer
+from scripts.patches.patch_file import patch_writer
 from scripts.scae.detections import CELL_PX, local_maxima
-from scripts.scae.network import SCAE
+from scripts.scae.scae_network import SCAE
 from scripts.slides.geometry import PATCH_PX, PATCH_UM, resize_patches
 
 IMAGE_MPP = 0.5

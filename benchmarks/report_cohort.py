@@ -26,7 +26,7 @@ from scripts.evaluation.predictions import Prediction, write_predictions
 from scripts.inference.exports import write_nifti, write_observed
 from scripts.inference.heat_map_view import HeatMapView
 from scripts.inference.record import write_run, write_scores
-from scripts.report.run import write_reports
+from scripts.report.report_run import write_reports
 from scripts.slides.geometry import PatchGrid
 from scripts.training.model_card import ModelCard
 

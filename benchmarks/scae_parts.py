@@ -27,7 +27,7 @@ REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO / "bundle"))
 
 from scripts.encoding.encoders import SCAEEncoder
-from scripts.scae.network import FOREGROUND_CHANNELS, SCAE
+from scripts.scae.scae_network import FOREGROUND_CHANNELS, SCAE
 
 Features = NDArray[np.float32]
 

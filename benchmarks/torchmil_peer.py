@@ -34,7 +34,7 @@ from scripts.dsnet.baseline import Baseline
 from scripts.slides.table import SPLITS
 from scripts.training.batches import image_of
 from scripts.training.standardise import fit_standardisation
-from scripts.training.table import EmbeddingTable
+from scripts.training.training_table import EmbeddingTable
 from scripts.training.transforms import LoadEmbeddingd
 
 COLUMNS = ("method", "by", "seed", "epochs", "learning_rate", "weight_decay", "epoch", "validation_auc", "test_auc")

@@ -69,7 +69,7 @@ def workers(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
     from distributed import Client, LocalCluster
 
     from scripts.encoding.cluster import DaskCluster
-    from scripts.encoding.run import encode_slides
+    from scripts.encoding.encoding_run import encode_slides
 
     scans = folder / "scans"
     for index in range(SLIDES):

@@ -18,7 +18,7 @@ from scripts.encoding.named_encoder import NamedEncoder
 from scripts.encoding.pipeline import map_ahead
 from scripts.encoding.prepared import PreparedSlide, plan_of, prepare_slide
 from scripts.encoding.settings import EncodingSettings
-from scripts.scae.network import SCAE
+from scripts.scae.scae_network import SCAE
 from scripts.slides.opening import Reading, open_slide
 from scripts.slides.sweep import tiles_in_order
 from scripts.slides.table import SlideRow

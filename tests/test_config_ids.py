@@ -21,8 +21,8 @@ from scripts.common.config_files import bases_of
 from scripts.common.files import sha256_of, write_json
 from scripts.dsnet.network import DSNet
 from scripts.patches.draw import SlideSample
-from scripts.patches.store import patch_writer
-from scripts.scae.network import SCAE
+from scripts.patches.patch_file import patch_writer
+from scripts.scae.scae_network import SCAE
 from scripts.training.model_card import ModelCard, card_path
 
 ACTING = {"initialize", "finalize", *(entry for entries in ENTRIES.values() for entry in entries)}

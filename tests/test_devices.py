@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from scripts.dsnet.network import DSNet
 from scripts.dsnet.packing import pack_observed
-from scripts.scae.network import SCAE
+from scripts.scae.scae_network import SCAE
 from scripts.slides.geometry import resize_patches
 
 

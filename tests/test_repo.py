@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from configparser import ConfigParser as IniParser
 from graphlib import CycleError, TopologicalSorter
@@ -248,6 +249,11 @@ def test_no_module_imports_in_a_circle() -> None:
         for path in MODULES
     }
     assert "scripts.slides.opening" in sources and import_circle(sources) == []
+
+
+def test_no_two_modules_have_one_name() -> None:
+    names = Counter(path.name for path in MODULES if path.name != "__init__.py")
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_a_circle_of_imports_is_seen() -> None:

@@ -14,8 +14,8 @@ from command_server import command_server
 from tiny_flow import BUNDLE, CONFIGS, run_config
 from training.embedding_files import write_dataset, write_embedding
 
+from scripts.ablations.ablating import ablate
 from scripts.ablations.rows import ROWS
-from scripts.ablations.run import ablate
 from scripts.common.errors import RequestError
 from scripts.studies.datasets import Dataset
 from scripts.studies.trainings import Trainings

@@ -6,7 +6,7 @@ import torch
 from nuclei import Annotated, DetectionMap, Maxima, Score, haematoxylin_blobs, matched, row, score, tuned
 
 from scripts.common.files import atomic_path
-from scripts.scae.network import SCAE
+from scripts.scae.scae_network import SCAE
 
 POINTS = np.array([(10.0, 10.0), (30.0, 30.0), (50.0, 10.0)])
 

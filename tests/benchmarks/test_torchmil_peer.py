@@ -4,7 +4,7 @@ import torchmil_peer
 from training.embedding_files import write_dataset
 
 from scripts.training.standardise import fit_standardisation
-from scripts.training.table import EmbeddingTable
+from scripts.training.training_table import EmbeddingTable
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ from tiny_flow import BUNDLE, CONFIGS, run_config
 from training.embedding_files import write_dataset
 
 from scripts.common.errors import RequestError
+from scripts.comparison.comparing_methods import _reason_to_skip, compare_methods
 from scripts.comparison.methods import METHODS
-from scripts.comparison.run import _reason_to_skip, compare_methods
-from scripts.comparison.table import HEAD, TABLES
+from scripts.comparison.methods_table import HEAD, TABLES
 from scripts.studies.datasets import Dataset
 from scripts.studies.trainings import Trainings
 

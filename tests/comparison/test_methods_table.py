@@ -6,8 +6,8 @@ import pytest
 
 from scripts.comparison.cost import Cost
 from scripts.comparison.methods import METHODS
-from scripts.comparison.summary import COLUMNS, Outcome, Slides, record_of
-from scripts.comparison.table import Comparison, write_page, write_table
+from scripts.comparison.methods_summary import COLUMNS, Outcome, Slides, record_of
+from scripts.comparison.methods_table import Comparison, write_page, write_table
 from scripts.evaluation.bootstrap import Run, resampled_metrics
 from scripts.evaluation.curves import curves, mean_roc
 

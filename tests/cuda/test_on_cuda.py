@@ -19,7 +19,7 @@ from scripts.dsnet.grad_cam import grad_cam
 from scripts.dsnet.network import DSNet
 from scripts.encoding.encoders import SCAEEncoder
 from scripts.encoding.named_encoder import NamedEncoder
-from scripts.scae.network import SCAE
+from scripts.scae.scae_network import SCAE
 from scripts.slides.opening import Reading, open_slide
 from scripts.slides.synthetic import write_tiny_slide_set
 from scripts.training.batches import PadCollate, dense_image

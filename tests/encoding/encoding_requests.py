@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import nn
 
+from scripts.encoding.encoding_run import encode_slides
 from scripts.encoding.job import EncodingJob, ManifestRow
-from scripts.encoding.run import encode_slides
 from scripts.encoding.settings import EncodingSettings
 from scripts.slides.opening import Reading
 

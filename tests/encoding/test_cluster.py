@@ -10,7 +10,7 @@ from encoding.painted import MeanEncoder, contents, write_painted_slide
 
 from scripts.common.errors import RequestError
 from scripts.encoding.cluster import DaskCluster, row_cuts
-from scripts.encoding.run import ManifestRow
+from scripts.encoding.encoding_run import ManifestRow
 
 distributed = pytest.importorskip("distributed", reason="dask[distributed] is not installed")
 

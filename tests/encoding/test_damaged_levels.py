@@ -10,7 +10,7 @@ from encoding.encoding_requests import encode_all
 from encoding.painted import GLASS, MeanEncoder, on_glass, paint, quarter_colours, write_tiff
 
 from scripts.encoding.embedding_file import header_of
-from scripts.encoding.run import ManifestRow
+from scripts.encoding.encoding_run import ManifestRow
 
 ROWS, COLUMNS = 6, 8
 LEVELS = (4, 2, 1)  # enlargement of what is painted: patches of 128, 64 and 32 px in tiles of 64 px

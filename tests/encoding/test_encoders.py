@@ -6,7 +6,7 @@ import torch
 from scripts.common.errors import RequestError
 from scripts.encoding.encoders import SCAEEncoder
 from scripts.encoding.named_encoder import identity_of
-from scripts.scae.network import SCAE
+from scripts.scae.scae_network import SCAE
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from encoding.encoding_requests import encode_all
 from encoding.painted import MeanEncoder, contents, write_painted_slide
 
 from scripts.common.errors import RequestError
-from scripts.encoding.run import ManifestRow
+from scripts.encoding.encoding_run import ManifestRow
 from scripts.slides import opening
 from scripts.slides.opening import open_slide
 from scripts.slides.reader import Decoded, SlideReader

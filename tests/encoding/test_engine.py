@@ -13,7 +13,7 @@ from scripts.common.errors import RequestError
 from scripts.encoding.engine import fold_batch_norm
 from scripts.encoding.engine_choice import make_engine
 from scripts.encoding.named_encoder import identity_of
-from scripts.scae.network import SCAE
+from scripts.scae.scae_network import SCAE
 from scripts.slides.geometry import resize_patches
 
 CPU = torch.device("cpu")

@@ -13,8 +13,8 @@ import pytest
 from encoding.painted import MeanEncoder, write_painted_slide
 
 import scripts
+from scripts.encoding.encoding_run import encode_slides
 from scripts.encoding.job import EncodingJob, Task
-from scripts.encoding.run import encode_slides
 from scripts.slides.table import SlideRow
 
 MOST_FUNCTIONS = 20
@@ -67,5 +67,5 @@ def test_a_slides_path_is_not_handed_round(tmp_path: Path) -> None:
     visited = list(dict.fromkeys(notes.read_text().splitlines()))
     there = visited.index("slides/tiff_directories.py:read_directories")  # the first that opens the file
     way = visited[: there + 1]
-    assert way[0] == "encoding/run.py:encode_slides" and "slides/opening.py:open_slide" in way
+    assert way[0] == "encoding/encoding_run.py:encode_slides" and "slides/opening.py:open_slide" in way
     assert len(way) <= MOST_FUNCTIONS, "\n".join(way)

@@ -17,7 +17,7 @@ from encoding.painted import MPP, MeanEncoder, contents, paint, quarter_colours,
 
 from scripts.common.errors import RequestError, StorageError
 from scripts.encoding.embedding_file import header_of
-from scripts.encoding.run import ManifestRow
+from scripts.encoding.encoding_run import ManifestRow
 
 REPO = Path(__file__).parents[2]
 RUN = """

@@ -19,8 +19,8 @@ from scripts.dsnet.network import DSNet
 from scripts.encoding.job import ManifestRow
 from scripts.evaluation.predictions import Prediction
 from scripts.inference import boundary, heat_maps
-from scripts.inference.boundary import SparingDataset, SparingIteration
 from scripts.inference.heat_map_view import HeatMapView
+from scripts.inference.inference_boundary import SparingDataset, SparingIteration
 from scripts.inference.slide_set import InferenceSet
 from scripts.training.batches import PadCollate, image_of
 from scripts.training.evaluation import PredictionCollector

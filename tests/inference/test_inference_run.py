@@ -24,10 +24,10 @@ from scripts.dsnet.heat_map import HeatMap
 from scripts.dsnet.network import DSNet
 from scripts.encoding.embedding_file import embedding_file, header_of
 from scripts.evaluation.predictions import Prediction
-from scripts.inference.boundary import SparingDataset
 from scripts.inference.heat_map_view import HeatMapView
 from scripts.inference.heat_maps import HeatMapWriter, class_index
-from scripts.inference.run import write_results
+from scripts.inference.inference_boundary import SparingDataset
+from scripts.inference.inference_run import write_results
 from scripts.inference.slide_set import InferenceSet
 from scripts.training.batches import image_of
 from scripts.training.evaluation import PredictionCollector

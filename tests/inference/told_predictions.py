@@ -8,8 +8,8 @@ from ignite.engine import Engine
 
 from scripts.dsnet.heat_map import Network
 from scripts.inference.heat_maps import HeatMapHandler
-from scripts.inference.outputs import PredictionOutputs
-from scripts.inference.run import write_results
+from scripts.inference.inference_outputs import PredictionOutputs
+from scripts.inference.inference_run import write_results
 from scripts.inference.slide_set import InferenceSet
 from scripts.training.evaluation import PredictionCollector
 

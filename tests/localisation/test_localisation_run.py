@@ -12,7 +12,7 @@ from tiny_flow import read_rows, run_config
 
 from scripts.common.errors import RequestError, SlideError
 from scripts.common.journal import Journal, digests_of
-from scripts.localisation.run import localise, summarise
+from scripts.localisation.localisation_run import localise, summarise
 from scripts.localisation.scores import Calls, score_slide
 
 SHAPE = (8, 9)

@@ -7,7 +7,7 @@ from PIL import Image
 from scripts.patches import contact_sheet
 from scripts.patches.contact_sheet import write_contact_sheet
 from scripts.patches.draw import SlideSample
-from scripts.patches.store import patch_writer
+from scripts.patches.patch_file import patch_writer
 
 STEP_PX = 112 + 4
 

@@ -12,7 +12,7 @@ from monai.transforms import Compose, RandFlipd, ScaleIntensityRanged
 from scripts.common.errors import RequestError
 from scripts.patches.dataset import PatchDataset
 from scripts.patches.draw import SlideSample
-from scripts.patches.store import fingerprint, open_patches, patch_writer
+from scripts.patches.patch_file import fingerprint, open_patches, patch_writer
 
 PATCHES = np.random.default_rng(0).integers(0, 256, (150, 112, 112, 3)).astype(np.uint8)
 

@@ -12,7 +12,7 @@ from tiny_flow import run_command
 
 from scripts.common.errors import RequestError, SlideError
 from scripts.patches.draw import DrawRules
-from scripts.patches.run import CountsRow, choose_slides, require_complete, sample_slides
+from scripts.patches.sampling_run import CountsRow, choose_slides, require_complete, sample_slides
 from scripts.slides.opening import Reading
 from scripts.slides.table import SlideRow
 

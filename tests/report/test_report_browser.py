@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from report.report_files import EVIL, card_of, predictions_of, write_evaluated, write_inference
 
-from scripts.report.run import write_reports
+from scripts.report.report_run import write_reports
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")

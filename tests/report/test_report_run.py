@@ -10,8 +10,8 @@ from report.report_files import EVIL, card_of, predictions_of, write_evaluated, 
 from tiny_flow import TinyFlow, run_command, run_config
 
 from scripts.common.errors import RequestError, SlideError
-from scripts.report.run import write_reports
-from scripts.slides.search import find_slides
+from scripts.report.report_run import write_reports
+from scripts.slides.slide_search import find_slides
 
 pytest_plugins = ["tiny_flow_fixture"]
 

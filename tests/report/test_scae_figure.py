@@ -7,9 +7,9 @@ from PIL import Image
 
 from scripts.common.errors import RequestError
 from scripts.patches.draw import SlideSample
-from scripts.patches.store import patch_writer
+from scripts.patches.patch_file import patch_writer
 from scripts.report.scae_figure import write_scae_panels
-from scripts.scae.network import SCAE
+from scripts.scae.scae_network import SCAE
 
 
 @pytest.fixture

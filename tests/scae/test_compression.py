@@ -10,7 +10,7 @@ from tiny_flow import CONFIGS, ON_CPU, run_config
 from scripts.common.errors import RequestError
 from scripts.encoding.nic import NICEncoder
 from scripts.patches.draw import SlideSample
-from scripts.patches.store import patch_writer
+from scripts.patches.patch_file import patch_writer
 from scripts.scae.compression import AdversarialLoss, BiGAN, PairLoss, Variational, VariationalLoss
 
 OVERLAYS = sorted(path.stem for path in (CONFIGS / "nic").glob("*.yaml"))

@@ -8,8 +8,8 @@ from scae.random_textures import random_textures
 from torch import nn
 
 from scripts.common.errors import RequestError
-from scripts.scae.network import SCAE
 from scripts.scae.objective import DARKER, ExtendedLoss, darkness, make_recipe
+from scripts.scae.scae_network import SCAE
 from scripts.scae.views import StainViews
 
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from scripts.scae.network import SCAE
 from scripts.scae.panels import evenly_spaced, panels
+from scripts.scae.scae_network import SCAE
 
 
 def test_the_parts_of_fig_2() -> None:

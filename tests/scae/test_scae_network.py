@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from scripts.common.option_table import OPTIONS
-from scripts.scae.network import SCAE
+from scripts.scae.scae_network import SCAE
 
 
 def scae_of(**options: object) -> SCAE:

@@ -12,8 +12,8 @@ from tiny_flow import ON_CPU, read_rows, run_config
 
 from scripts.common.errors import RequestError
 from scripts.scae import searching
-from scripts.scae.network import SCAE
-from scripts.scae.search import Measured
+from scripts.scae.rate_search import Measured
+from scripts.scae.scae_network import SCAE
 from scripts.scae.searching import measure
 
 PATCHES = 16

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from dicom_head import OTHER, SERIES, write_dicom
 
-from scripts.slides.search import find_slides
+from scripts.slides.slide_search import find_slides
 
 
 def touch(folder: Path, *names: str) -> None:

@@ -16,7 +16,7 @@ from scripts.evaluation.calibration import calibrated
 from scripts.evaluation.predictions import Prediction
 from scripts.training.card import load_model, network_from_card, read_card, write_card
 from scripts.training.model_card import FORMAT, ModelCard, card_path
-from scripts.training.outputs import TrainingOutputs
+from scripts.training.training_outputs import TrainingOutputs
 
 
 def trained(folder: Path, **arguments: object) -> Path:

@@ -17,10 +17,10 @@ from training.embedding_files import write_dataset
 
 from scripts.common.errors import RequestError, TrainingError
 from scripts.patches.draw import SlideSample
-from scripts.patches.store import patch_writer
+from scripts.patches.patch_file import patch_writer
 from scripts.training import checkpoint
 from scripts.training.checkpoint import TrainingState
-from scripts.training.outputs import TrainingOutputs
+from scripts.training.training_outputs import TrainingOutputs
 
 
 class KillError(Exception):

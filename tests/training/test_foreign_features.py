@@ -13,7 +13,7 @@ from training.embedding_files import write_table
 from scripts.common.errors import RequestError
 from scripts.dsnet.network import DSNet
 from scripts.training.card import read_card
-from scripts.training.table import EmbeddingTable
+from scripts.training.training_table import EmbeddingTable
 
 SPLITS = ("train", "train", "train", "train", "val", "val", "test", "test")
 

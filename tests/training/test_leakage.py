@@ -10,7 +10,7 @@ from scripts.common.errors import RequestError
 from scripts.dsnet.network import DSNet
 from scripts.training.leakage import fingerprints, refuse_duplicates, refuse_seen
 from scripts.training.model_card import ModelCard
-from scripts.training.table import EmbeddingTable
+from scripts.training.training_table import EmbeddingTable
 
 GRID = np.argwhere(np.ones((5, 4), dtype=bool))
 

@@ -16,7 +16,7 @@ from scripts.common.errors import RequestError
 from scripts.training.batches import PadCollate
 from scripts.training.lesions import IGNORED, LesionLoss, LesionTargets
 from scripts.training.segmenting import CellDice
-from scripts.training.table import EmbeddingTable
+from scripts.training.training_table import EmbeddingTable
 from scripts.training.transforms import LoadEmbeddingd, RandTrimd
 
 

@@ -16,7 +16,7 @@ from scripts.dsnet.network import DSNet
 from scripts.training.averaging import averaged_network
 from scripts.training.batches import PadCollate
 from scripts.training.masks import LESION, NO_LESION, UNKNOWN, LesionLoss, LoadLesiond, with_patches
-from scripts.training.table import EmbeddingTable
+from scripts.training.training_table import EmbeddingTable
 from scripts.training.transforms import LoadEmbeddingd, RandDropPatchesd, RandTrimd
 
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy, mse_loss
 
 from scripts.dsnet.network import DSNet
-from scripts.scae.network import SCAE
 from scripts.scae.objective import make_recipe
+from scripts.scae.scae_network import SCAE
 from scripts.scae.views import StainViews
 
 Step = tuple[nn.Module, Callable[[], Tensor]]

@@ -13,7 +13,7 @@ from tiny_flow import ON_CPU, run_command, run_config
 from training.embedding_files import write_dataset
 
 from scripts.patches.draw import SlideSample
-from scripts.patches.store import patch_writer
+from scripts.patches.patch_file import patch_writer
 from scripts.training import tracking
 
 

@@ -7,9 +7,9 @@ import torch
 
 from scripts.common.errors import RequestError
 from scripts.common.files import atomic_path
-from scripts.training.outputs import TrainingOutputs
 from scripts.training.saved_state import FORMAT
 from scripts.training.tracking import EventLog
+from scripts.training.training_outputs import TrainingOutputs
 
 
 def write_state(folder: Path, settings: dict[str, Any], *, epoch: int) -> None:

@@ -9,7 +9,7 @@ from training.embedding_files import write_dataset, write_embedding, write_forei
 
 from scripts.common.errors import RequestError, SlideError
 from scripts.slides.synthetic import write_tiny_slide_set
-from scripts.training.table import EmbeddingTable
+from scripts.training.training_table import EmbeddingTable
 
 
 def two_rows(**columns: object) -> list[dict[str, object]]:

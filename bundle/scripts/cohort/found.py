@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..common.errors import RequestError
 from ..slides.columns import require_commas
-from ..slides.search import SLIDE_SUFFIXES, find_slides
+from ..slides.slide_search import SLIDE_SUFFIXES, find_slides
 from ..slides.table import SlideRow
 
 
@@ -29,7 +29,7 @@ class Cohort:
 
 
 def slide_files(folder: str | Path) -> list[Path]:
-    """Return the slides that :func:`..slides.search.find_slides` finds in ``folder``.
+    """Return the slides that :func:`..slides.slide_search.find_slides` finds in ``folder``.
 
     Raises:
         RequestError: there is no such folder, or no slide in it.

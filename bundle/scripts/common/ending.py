@@ -1,7 +1,7 @@
 """The end that a signal asked for, kept where no library can lose it.
 
-A handler of signals ends a run by an exception. It comes up wherever the process is. In compiled code, h5py's for one, it may become
-another error, which looks as if a file were damaged. In a finalizer it is dropped, and the run goes on.
+A handler of signals ends a run by an exception. It comes up wherever the process is. In compiled code, h5py's for one, it may
+become another error, which looks as if a file were damaged. In a finalizer it is dropped, and the run goes on.
 """
 
 _asked: BaseException | None = None

@@ -27,7 +27,7 @@ class Cost:
 
 
 def cost_of(card: ModelCard, item: Mapping[str, Any]) -> Cost:
-    """Count for the network of ``card`` on the slide ``item``, see :class:`..training.table.EmbeddingTable`."""
+    """Count for the network of ``card`` on the slide ``item``, see :class:`..training.training_table.EmbeddingTable`."""
     network = network_from_card(card).eval()
     levels = {
         "thumbnail_levels": card.thumbnail_levels or item["thumbnail_levels"],

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..common.boundary import file_boundary
 from ..common.errors import RequestError
 from ..common.option_words import Strategy
-from ..scae.network import SCAE
+from ..scae.scae_network import SCAE
 
 
 class PatchEncoder(Protocol):
@@ -36,7 +36,7 @@ class SCAEEncoder(nn.Module):
 
     Args:
         weights: file written by ``train_scae.yaml``.
-        strategy: what v is made of, see :class:`..scae.network.SCAE`.
+        strategy: what v is made of, see :class:`..scae.scae_network.SCAE`.
 
     Raises:
         RequestError: the file is missing or does not hold an S-CAE of this strategy.

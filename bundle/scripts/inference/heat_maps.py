@@ -31,7 +31,7 @@ from ..training.slide_item import SlideItem
 from ..training.transforms import LoadEmbeddingd
 from .exports import write_heat_map
 from .heat_map_view import HeatMapView
-from .outputs import PredictionOutputs
+from .inference_outputs import PredictionOutputs
 from .overlay import SIDE_PX
 from .record import write_scores
 

@@ -11,9 +11,9 @@ from ..common.files import relative_to, write_csv
 from ..common.option_words import Split
 from ..common.pseudonyms import NOT_TOLD, Names
 from ..encoding.embedding_file import UNKNOWN, header_of
+from ..encoding.encoding_run import encode_slides, require_complete
 from ..encoding.job import COLUMNS, EncodingJob, ManifestRow
 from ..encoding.named_encoder import identity_of
-from ..encoding.run import encode_slides, require_complete
 from ..slides.table import SPLITS, SlideRow, find_label, read_slides
 from ..training.card import require_encoder
 from ..training.model_card import ModelCard
@@ -71,7 +71,7 @@ class InferenceSet:
 
         Raises:
             RequestError: the request or the table is wrong, the encoder is not the model's, or see
-                :func:`..encoding.run.encode_slides`.
+                :func:`..encoding.encoding_run.encode_slides`.
             StorageError: nothing more can be written.
         """
         rows = listed_slides(self.slides, self.folder, self.split)

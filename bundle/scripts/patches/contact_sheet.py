@@ -7,7 +7,7 @@ from PIL import Image
 
 from ..common.files import atomic_path
 from ..slides.geometry import PATCH_PX
-from .store import open_patches
+from .patch_file import open_patches
 
 MAX_PATCHES = 200
 MAX_COLUMNS = 20

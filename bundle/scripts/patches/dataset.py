@@ -12,7 +12,7 @@ import torch
 from monai.data import Dataset
 from numpy.typing import NDArray
 
-from .store import open_patches, whole_patches
+from .patch_file import open_patches, whole_patches
 
 MEMORY_GB = 4.0
 """A file up to this size is held in memory; the paper's 36,000 patches take 1.35 GB."""

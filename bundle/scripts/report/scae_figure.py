@@ -13,7 +13,7 @@ from ..common.option_table import checked
 from ..common.option_words import Strategy
 from ..common.outputs import HeldOutputs
 from ..encoding.encoders import SCAEEncoder
-from ..patches.store import open_patches, whole_patches
+from ..patches.patch_file import open_patches, whole_patches
 from ..scae.panels import evenly_spaced, panels
 
 PANEL_IN = 1.4

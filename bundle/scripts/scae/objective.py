@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ..common.option_table import checked
 from ..common.option_words import Objective
-from .network import SCAE, Decomposition
+from .scae_network import SCAE, Decomposition
 from .views import optical_density
 
 DARKER = 0.5

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .detections import CELL_PX
-from .network import SCAE
+from .scae_network import SCAE
 
 
 def panels(network: SCAE, patches: Tensor) -> dict[str, Tensor]:

@@ -17,9 +17,9 @@ from ..common.outputs import Found, HeldOutputs
 from ..common.stage import run_stage
 from ..patches.dataset import PatchDataset
 from .detections import local_maxima
-from .network import SCAE
 from .objective import darkness
-from .search import Measured, Step, chosen, search
+from .rate_search import Measured, Step, chosen, search
+from .scae_network import SCAE
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def search_sparsity(
         nuclei_per_mm2: prior density, in tissue.
         measured_patches: nuclei and error are measured on so many patches, at even steps of the set.
         replace: whether a search of another request may be replaced.
-        bounds: of :func:`.search.search`.
+        bounds: of :func:`.rate_search.search`.
 
     Returns:
         The chosen rate, in percent.
@@ -94,7 +94,13 @@ def search_sparsity(
 
 @torch.no_grad()
 def measure(network: SCAE, patches: Dataset[Any], *, patch_um: float, device: torch.device) -> Measured:
-    """Count nuclei and error of a trained S-CAE on items ``{"image": (3, 112, 112) on the scale of 0 to 255}`` of ``patch_um`` per side.
+    """Count nuclei and error of a trained S-CAE.
+
+    Args:
+        network: the S-CAE.
+        patches: items ``{"image": (3, 112, 112) on the scale of 0 to 255}``.
+        patch_um: their side on the slide.
+        device: where it is measured.
 
     Raises:
         RequestError: an S-CAE without a detection map.

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ..common.errors import RequestError
 from ..common.names import MAX_NAME_BYTES, name_fault, require_plain_name, shortened
-from .search import FOREIGN_SUFFIXES, SLIDE_SUFFIXES
+from .slide_search import FOREIGN_SUFFIXES, SLIDE_SUFFIXES
 
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
 

@@ -12,8 +12,8 @@ from ..common.names import require_plain_name
 from ..common.option_words import Split, words
 from .columns import COLUMNS, require_slide_columns
 from .labels import parse_word, require_one_spelling, sorted_words
-from .search import SLIDE_SUFFIXES, find_slides
 from .slide_ids import NOTHING_KNOWN, KnownIds, distinct_ids, stem_of
+from .slide_search import SLIDE_SUFFIXES, find_slides
 
 SPLITS: tuple[Split, ...] = words(Split)
 TABLE_SUFFIXES = frozenset({".tsv", ".tab", ".txt", ".xls", ".xlsx", ".ods"})
@@ -47,8 +47,8 @@ def read_slides(slides: str | Path, *, known: KnownIds = NOTHING_KNOWN) -> list[
     """List the slides of a request.
 
     Args:
-        slides: A slide file; a folder, searched as :func:`.search.find_slides` says; or a CSV with the column ``slide`` (path,
-            relative to the CSV) and any of ``slide_id``, ``label``, ``patient``, ``split``, ``mpp``.
+        slides: A slide file; a folder, searched as :func:`.slide_search.find_slides` says; or a CSV with the column ``slide``
+            (path, relative to the CSV) and any of ``slide_id``, ``label``, ``patient``, ``split``, ``mpp``.
         known: What the folder of their embeddings knows (:func:`.slide_ids.known_ids`): a slide that has an id there keeps it.
 
     Returns:

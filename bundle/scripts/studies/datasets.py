@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import RequestError
-from ..training.table import EmbeddingTable
+from ..training.training_table import EmbeddingTable
 
 _OF_TABLE = {"slides": "slides", "classes": "classes", "table#allow_missing": "allow_missing"}
 
@@ -37,7 +37,7 @@ class Dataset:
 
     @cached_property
     def digest(self) -> str:
-        """Names the content, see :meth:`..training.table.EmbeddingTable.digest`."""
+        """Names the content, see :meth:`..training.training_table.EmbeddingTable.digest`."""
         return self.table().digest()
 
     def patients(self) -> dict[str, str | None]:

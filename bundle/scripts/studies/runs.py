@@ -54,7 +54,7 @@ class Run:
         row: what is trained.
         seed: of the training and of the bootstrap in its ``metrics.json``.
         dataset_dir: its dataset.
-        dataset_digest: names the content of the dataset, see :meth:`..training.table.EmbeddingTable.digest`.
+        dataset_digest: names the content of the dataset, see :meth:`..training.training_table.EmbeddingTable.digest`.
         folder: where its outputs go: ``model.pt``, ``predictions.csv``, ``log.txt`` and, last, ``run.json``.
         options: further options of train.yaml.
     """

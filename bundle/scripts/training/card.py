@@ -30,8 +30,8 @@ from ..evaluation.metrics import choose_threshold
 from .evaluation import PredictionCollector
 from .leakage import fingerprints
 from .model_card import EXPECTED, FORMAT, ModelCard, card_path
-from .outputs import TrainingOutputs
-from .table import EmbeddingTable
+from .training_outputs import TrainingOutputs
+from .training_table import EmbeddingTable
 from .validation import evaluator_of
 
 _LOGGER = logging.getLogger(__name__)

@@ -16,8 +16,8 @@ from ..common.files import atomic_path
 from ..common.ranks import is_first, wait_for_all
 from ..encoding.encoders import first_not_finite, require_fit
 from .evaluation import unwrapped
-from .outputs import TrainingOutputs
 from .saved_state import FORMAT, read_state
+from .training_outputs import TrainingOutputs
 from .validation import evaluator_of
 
 _LOGGER = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ class SlideFit:
     """Call ``fit`` of a trainer's network with its training slides, one after the other, as they are.
 
     Args:
-        items: the training slides, as :class:`.table.EmbeddingTable` lists them.
+        items: the training slides, as :class:`.training_table.EmbeddingTable` lists them.
         every_epoch: do so after the last step of every epoch, before anything is validated; otherwise once, before the first step.
     """
 

@@ -5,7 +5,7 @@ from ..common.option_words import Split
 from ..encoding.embedding_file import header_of
 from ..slides.table import SlideRow
 from .model_card import ModelCard
-from .table import EmbeddingTable
+from .training_table import EmbeddingTable
 
 
 def fingerprints(table: EmbeddingTable, split: Split) -> list[str]:

@@ -18,7 +18,7 @@ from ..encoding.embedding_file import embedding_file
 from ..slides.lesion_mask import digest_of_masks, find_masks, lesion_cells
 from .batches import OBSERVED
 from .slide_item import LesionItem
-from .table import EmbeddingTable
+from .training_table import EmbeddingTable
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class LesionTargets:
         self.lesion_from = lesion_from
 
     def items(self, split: Split) -> list[LesionItem]:
-        """Items of :meth:`.table.EmbeddingTable.items` with a target each, and ``mask``, the path of their mask or "".
+        """Items of :meth:`.training_table.EmbeddingTable.items` with a target each, and ``mask``, the path of their mask or "".
 
         Raises:
             RequestError: no slide of the split shows a lesion.

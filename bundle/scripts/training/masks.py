@@ -19,7 +19,7 @@ from ..dsnet.network import DSNet
 from ..encoding.embedding_file import embedding_file
 from ..slides.lesion_mask import digest_of_masks, find_masks, lesion_cells
 from .batches import prepare_batch
-from .table import EmbeddingTable
+from .training_table import EmbeddingTable
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from typing import TypedDict
 
 
 class SlideItem(TypedDict):
-    """One slide, as :meth:`.table.EmbeddingTable.items` lists it; MONAI's transforms replace and add keys.
+    """One slide, as :meth:`.training_table.EmbeddingTable.items` lists it; MONAI's transforms replace and add keys.
 
     Attributes:
         embedding: path of the embedding file.

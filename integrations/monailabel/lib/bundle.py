@@ -17,7 +17,7 @@ _PROBE = """
 import json
 import scripts.inference.heat_maps
 from scripts.inference.annotations import LEVELS
-from scripts.slides.search import SLIDE_SUFFIXES
+from scripts.slides.slide_search import SLIDE_SUFFIXES
 print(json.dumps({"suffixes": sorted(SLIDE_SUFFIXES), "levels": [level for level, _ in LEVELS]}))
 """
 """Imports what inference needs, and says what the app must know of the bundle's code."""

@@ -15,10 +15,10 @@ from ..common.progress import track
 from ..slides.slide_ids import known_ids
 from ..slides.table import SlideRow, copy_table, read_slides
 from .embedding_file import embedding_file
+from .encoding_plan import plan_encoding
 from .existing import request_of, require_same_origin, rows_before
 from .job import COLUMNS, EncodingJob, ManifestRow, Status
 from .named_encoder import identity_of
-from .plan import plan_encoding
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def encode_slides(
         keep_table: write ``slides.csv`` beside the embeddings where ``slides`` is a CSV, so that the folder is a dataset.
         shard: "i/n" takes every n-th slide from the i-th on (1 to n) and writes ``manifest.i-of-n.csv`` instead, for job arrays.
         cluster: encodes the slides on other machines; by default one process of this one does, see :mod:`..common.apart`.
-        dry_run: print :func:`.plan.plan_encoding` instead.
+        dry_run: print :func:`.encoding_plan.plan_encoding` instead.
         replace: embeddings of another encoder, of other settings or of other slides may be replaced; files of others never are.
         elsewhere: the remedy that names another folder.
 

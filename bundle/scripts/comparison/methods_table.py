@@ -11,7 +11,7 @@ from ..evaluation.bootstrap import RESAMPLES
 from ..evaluation.curves import MeanRoc
 from ..report.figures import mean_roc_plot
 from ..report.pages import frame, templates
-from .summary import COLUMNS
+from .methods_summary import COLUMNS
 
 TABLES = ("methods.csv", "methods.md", "methods.html", "roc.csv", "roc.png")
 NOTES = """\

@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 
 from scripts.common.errors import RequestError
-from scripts.scae.search import Measured, chosen, search
+from scripts.scae.rate_search import Measured, chosen, search
 
 
 def trials(

@@ -60,7 +60,7 @@ def plan_encoding(rows: Sequence[SlideRow], job: EncodingJob) -> str:
 
     Args:
         rows: the slides.
-        job: how they would be encoded, see :func:`.run.encode_slides`.
+        job: how they would be encoded, see :func:`.encoding_run.encode_slides`.
 
     Returns:
         the plan, one line per fact; slides that would fail are named with the reason.

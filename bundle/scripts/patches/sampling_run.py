@@ -24,7 +24,7 @@ from ..slides.opening import AS_USUAL, Reading
 from ..slides.table import SlideRow, read_slides
 from .contact_sheet import write_contact_sheet
 from .draw import DrawRules, SlideSample, sample_slide, seeded_generator
-from .store import patch_writer
+from .patch_file import patch_writer
 
 COLUMNS = ("slide_id", "slide", "status", "patches", "rich", "candidates", "error")
 PATCHES, CONTACT_SHEET, COUNTS = "patches.h5", "contact_sheet.png", "counts.csv"

@@ -11,7 +11,7 @@ from monai.engines import SupervisedTrainer
 
 from ..common.ranks import is_first
 from ..encoding.embedding_file import EmbeddingFile, embedding_file
-from .table import EmbeddingTable
+from .training_table import EmbeddingTable
 from .validation import validation_of
 
 TIMED_STEPS = 3

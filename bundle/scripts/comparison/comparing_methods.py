@@ -15,9 +15,9 @@ from ..studies.trainings import Trainings
 from ..training.card import read_card
 from .cost import cost_of
 from .methods import DSNET, METHODS, PAPER, Method
+from .methods_summary import COLUMNS, Outcome, Slides, read_outcome, record_of
+from .methods_table import TABLES, Comparison, write_page, write_table
 from .roc import write_roc
-from .summary import COLUMNS, Outcome, Slides, read_outcome, record_of
-from .table import TABLES, Comparison, write_page, write_table
 
 
 def compare_methods(

@@ -8,7 +8,7 @@ from ..common.config_settings import Plain
 from ..evaluation.calibration import calibrated_predictions
 from ..evaluation.predictions import Prediction, write_predictions
 from ..training.evaluation import PredictionCollector
-from .outputs import PredictionOutputs
+from .inference_outputs import PredictionOutputs
 from .record import told, write_run
 from .slide_set import InferenceSet
 

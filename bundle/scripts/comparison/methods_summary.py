@@ -42,7 +42,7 @@ class Slides:
 
     @classmethod
     def of(cls, items: Sequence[SlideItem]) -> "Slides":
-        """From the items of :class:`..training.table.EmbeddingTable`."""
+        """From the items of :class:`..training.training_table.EmbeddingTable`."""
         return cls(
             np.array([item["label"] for item in items], dtype=np.int64),
             tuple(item["patient"] or None for item in items),
