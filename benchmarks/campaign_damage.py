@@ -178,6 +178,7 @@ def hdf5_part(path: Path, rng: Random) -> str:
             file[f"{name}_"] = values
         elif how == "type":
             kind = rng.choice((np.float64, np.int32, np.uint8, np.bool_, "S8", np.complex64))
+            kind = "S8" if values.dtype.kind == "O" else kind  # texts, such as names of slides
             file[name] = np.asarray(values).astype(kind) if kind != "S8" else np.full(np.shape(values), b"x")
         elif how == "shape":
             file[name] = rng.choice(
@@ -185,7 +186,8 @@ def hdf5_part(path: Path, rng: Random) -> str:
             )
         elif how == "value":
             cell = tuple(rng.randrange(side) for side in np.shape(values))
-            file[name][cell] = rng.choice((0, 1, 77) if values.dtype.kind in "iu" else (np.nan, np.inf, 0, 3, -60000))
+            others = {"i": (0, 1, 77), "u": (0, 1, 77), "O": ("", "0", "x" * 300)}
+            file[name][cell] = rng.choice(others.get(values.dtype.kind, (np.nan, np.inf, 0, 3, -60000)))
         elif how == "link":
             file[name] = h5py.SoftLink(rng.choice((f"/{name}", "/nowhere", "/")))
         elif how == "outside":
