@@ -58,6 +58,8 @@ def smaller(words: Sequence[str]) -> list[str]:
         _set(words, option, value)
     if name == "training" and any("train.yaml" in word for word in words):
         _set(words, "graph", "false")
+    if any("encode_raw.yaml" in word for word in words):
+        _set(words, "encoder_def#side_px", "32")
     return [*words, TESTS] if name == "pytest" else words
 
 

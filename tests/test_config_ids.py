@@ -44,6 +44,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for path in dataset.glob("*.h5"):
         write_embedding(path, channels=128, levels=5)
         path.with_suffix(".tif").write_text("no slide")
+    for path in write_dataset(root / "raw", train=2, val=2, test=2).glob("*.h5"):
+        write_embedding(path, channels=3 * 32**2)  # raw patches
     pixels = np.random.default_rng(0).integers(0, 256, (8, 112, 112, 3)).astype(np.uint8)
     with patch_writer(root / "patches" / "patches.h5", {"seed": 0}) as append:
         append("slide", SlideSample(pixels, np.zeros((8, 2), int), np.ones(8, bool), 9, ""))
@@ -77,6 +79,8 @@ def one_process() -> Iterator[None]:
 def options_of(config: dict[str, Any], world: Path) -> dict[str, Any]:
     """A request that could be run, of the options that a config has."""
     dataset = world / ("data" if "table" in config or "model" in config else "patches")
+    if "patch_network" in config.get("network_def", {}):
+        dataset = world / "raw"
     given = {
         "slides": world / "data" / "slides.csv",
         "dataset_dir": dataset,

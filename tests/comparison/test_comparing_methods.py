@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from command_server import command_server
 from tiny_flow import BUNDLE, CONFIGS, run_config
-from training.embedding_files import write_dataset
+from training.embedding_files import write_dataset, write_embedding
 
 from scripts.common.errors import RequestError
 from scripts.comparison.comparing_methods import _reason_to_skip, compare_methods
@@ -97,6 +97,14 @@ def test_a_method_of_masks_needs_a_column_of_them(tmp_path: Path) -> None:
     masked = [f"{table[0]},mask", *(f"{line},{'a.png' if line.startswith('train_1') else ''}" for line in table[1:])]
     (tmp_path / "slides.csv").write_text("\n".join(masked) + "\n")
     assert _reason_to_skip(METHODS["wang"], dataset) is None
+
+
+def test_a_method_on_raw_patches_needs_an_embedding_of_them(tmp_path: Path) -> None:
+    dataset = Dataset(write_dataset(tmp_path), {})
+    assert "encode_raw.yaml" in (_reason_to_skip(METHODS["hou_raw"], dataset) or "")
+    for path in tmp_path.glob("*.h5"):
+        write_embedding(path, encoder="RawPatches-32px sha256:0")
+    assert _reason_to_skip(METHODS["hou_raw"], Dataset(tmp_path, {})) is None
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

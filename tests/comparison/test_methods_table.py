@@ -26,7 +26,10 @@ def test_methods_are_dsnet_and_the_overlays() -> None:
     assert METHODS["dsmil"].title == "DSMIL (Li et al. 2021)"
     assert METHODS["naive"].needs_thumbnail and not METHODS["dsmil"].needs_thumbnail
     assert not METHODS["dsnet"].needs_thumbnail
-    assert [name for name, method in METHODS.items() if method.needs_masks] == ["wang"]
+    assert [name for name, method in METHODS.items() if method.needs_masks] == ["wang", "wang_raw"]
+    on_raw = [name for name, method in METHODS.items() if method.needs_raw_patches]
+    assert on_raw == ["chen_raw", "hou_raw", "wang_raw"]
+    assert METHODS["chen_raw"].title.endswith(": on raw patches")
     assert [Path(file).name for file in METHODS["recommended"].files] == ["train.yaml", "recommended.yaml"]
 
 

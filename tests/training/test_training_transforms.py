@@ -20,7 +20,7 @@ from scripts.encoding.settings import EncodingSettings
 from scripts.slides.table import SlideRow
 from scripts.training.batches import PadCollate, dense_image, image_of
 from scripts.training.cache import bytes_of
-from scripts.training.transforms import LoadEmbeddingd, RandDropPatchesd, RandJitterd, RandTrimd
+from scripts.training.transforms import LoadEmbeddingd, RandDropPatchesd, RandJitterd, RandTrimd, RandTurnPatchesd
 
 HEIGHT, WIDTH, CHANNELS = 30, 20, 5
 QUARTERS = {(0, 0): 1, (0, 1): 2, (1, 0): 3, (1, 1): 4}
@@ -308,3 +308,17 @@ def test_jitter_looks_at_the_patches_that_have_a_place() -> None:
 def test_negative_deviations_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(RequestError, match="0 or more"):
         RandJitterd(**wrong)
+
+
+def test_the_pixels_of_all_patches_turn_alike() -> None:
+    pixels = torch.arange(2 * 3 * 4 * 4, dtype=torch.float16).view(2, 3, 4, 4)
+    turn = RandTurnPatchesd()
+    turn.set_random_state(0)
+    found = set()
+    for _ in range(60):
+        vectors = turn({"vectors": pixels.reshape(2, -1)})["vectors"].view(2, 3, 4, 4)
+        assert vectors.dtype == torch.float16
+        ways = [torch.rot90(way, turns, (2, 3)) for way in (pixels, pixels.flip(3)) for turns in range(4)]
+        (way,) = [index for index, way in enumerate(ways) if torch.equal(way, vectors)]
+        found.add(way)
+    assert found == set(range(8))

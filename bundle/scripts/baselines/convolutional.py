@@ -14,7 +14,7 @@ _RESNETS = {18: resnet18, 34: resnet34, 50: resnet50}
 TELLEZ_STRIDES = (2, 2, 2, 2, 2, 2, 1, 1)
 
 
-def _resnet(depth: int, channels: int, num_classes: int, **options: Any) -> ResNet:
+def resnet_of(depth: int, channels: int, num_classes: int, **options: Any) -> ResNet:
     """MONAI's 2-D ResNet.
 
     Raises:
@@ -39,7 +39,7 @@ class NaiveThumbnail(Baseline):
 
     def __init__(self, num_classes: int = 2, *, depth: int = 50, **common: Any) -> None:
         super().__init__(num_classes, {"depth": depth}, **common)
-        self.resnet = _resnet(depth, 3, num_classes, conv1_t_stride=2)
+        self.resnet = resnet_of(depth, 3, num_classes, conv1_t_stride=2)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits (B, num_classes)."""
@@ -66,7 +66,7 @@ class EmbeddingResNet(Baseline):
     ) -> None:
         own = {"depth": depth, "stem_stride": stem_stride, "max_pool": max_pool}
         super().__init__(num_classes, own, **common)
-        self.resnet = _resnet(
+        self.resnet = resnet_of(
             depth, self.embedding_channels, num_classes, conv1_t_stride=stem_stride, no_max_pool=not max_pool
         )
 

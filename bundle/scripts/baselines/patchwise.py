@@ -1,4 +1,4 @@
-"""The paper's patch-wise methods on V, with a perceptron in the CNN's place: patches are taught the label of their slide."""
+"""The paper's patch-wise methods, on V or on raw patches: patches are taught the label of their slide."""
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -9,14 +9,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..common.option_table import checked
-from ..common.option_words import Fusion
+from ..common.option_words import Fusion, PatchNetwork
 from ..dsnet.baseline import Baseline
 from ..dsnet.pooling import top_mean
-from ..dsnet.sparse import LEAKY_SLOPE, sparse_mean
+from ..dsnet.sparse import sparse_mean
+from .patch_network import make_patch_network
 
 
 class PatchClassifier(Baseline):
-    """A perceptron that judges every patch, and a teacher, an earlier state of it, that says which patches to learn from.
+    """A network that judges every patch, and a teacher, an earlier state of it, that says which patches to learn from.
 
     In training ``forward`` returns maps (B, 3 K + 1, H, W): logits of the patches, those of the teacher, those of the slide
     everywhere, and O. A subclass makes the slide's logits of the patches', and moves the teacher.
@@ -24,22 +25,28 @@ class PatchClassifier(Baseline):
     Args:
         num_classes: K, classes of the slide label.
         own: arguments of the subclass.
-        width: hidden units (the paper's CNN is a ResNet-50 on raw patches).
-        dropout: share of them that is left out in training.
+        patch_network: "perceptron" on V; or "resnet50" (paper), "resnet34", "resnet18" where V holds raw patches.
+        width: hidden units of the perceptron.
+        dropout: share of these that is left out in training.
         common: further arguments of :class:`..dsnet.baseline.Baseline`.
     """
 
     map_source = "patches"
 
     def __init__(
-        self, num_classes: int, own: Mapping[str, object], *, width: int, dropout: float, **common: Any
+        self,
+        num_classes: int,
+        own: Mapping[str, object],
+        *,
+        patch_network: PatchNetwork = "perceptron",
+        width: int = 128,
+        dropout: float = 0.25,
+        **common: Any,
     ) -> None:
-        super().__init__(num_classes, {"width": width, "dropout": dropout, **own}, **common)
-        self.classifier = nn.Sequential(
-            nn.Linear(self.embedding_channels, width),
-            nn.LeakyReLU(LEAKY_SLOPE),
-            nn.Dropout(dropout),
-            nn.Linear(width, num_classes),
+        kept = {"patch_network": patch_network, "width": width, "dropout": dropout, **own}
+        super().__init__(num_classes, kept, **common)
+        self.classifier = make_patch_network(
+            patch_network, self.embedding_channels, num_classes, width=width, dropout=dropout
         )
         self.teacher = deepcopy(self.classifier).requires_grad_(False)
 
@@ -86,25 +93,21 @@ class RectifiedPatches(PatchClassifier):
 
     Args:
         num_classes: classes of the slide label.
-        width: hidden units.
-        dropout: share of them that is left out in training.
         momentum: share of its way to the classifier that the teacher goes with every step.
         top_share: share of the slide's patches that decide.
-        common: further arguments of :class:`..dsnet.baseline.Baseline`.
+        common: further arguments of :class:`PatchClassifier`.
     """
 
     def __init__(
         self,
         num_classes: int = 2,
         *,
-        width: int = 128,
-        dropout: float = 0.25,
         momentum: float = 0.1,
         top_share: float = 0.02,
         **common: Any,
     ) -> None:
         own = {"momentum": momentum, "top_share": top_share}
-        super().__init__(num_classes, own, width=width, dropout=dropout, **common)
+        super().__init__(num_classes, own, **common)
         self.momentum = momentum
         self.top_share = top_share
 
@@ -118,6 +121,8 @@ class RectifiedPatches(PatchClassifier):
         with torch.no_grad():
             for mine, its in zip(self.teacher.parameters(), self.classifier.parameters(), strict=True):
                 mine.lerp_(its, self.momentum)
+            for kept, current in zip(self.teacher.buffers(), self.classifier.buffers(), strict=True):
+                kept.copy_(current)  # running statistics of a CNN, which are averages already
 
 
 class RectifiedLoss(nn.Module):
@@ -167,10 +172,8 @@ class DiscriminativePatches(PatchClassifier):
 
     Args:
         num_classes: classes of the slide label.
-        width: hidden units.
-        dropout: share of them that is left out in training.
         round_slides: slides per round; twice the training slides are two epochs, as in the source.
-        common: further arguments of :class:`..dsnet.baseline.Baseline`.
+        common: further arguments of :class:`PatchClassifier`.
     """
 
     seen: Tensor
@@ -179,18 +182,16 @@ class DiscriminativePatches(PatchClassifier):
         self,
         num_classes: int = 2,
         *,
-        width: int = 128,
-        dropout: float = 0.25,
         round_slides: int = 400,
         **common: Any,
     ) -> None:
-        super().__init__(num_classes, {"round_slides": round_slides}, width=width, dropout=dropout, **common)
+        super().__init__(num_classes, {"round_slides": round_slides}, **common)
         self.round_slides = round_slides
         self.fusion = nn.Linear(num_classes, num_classes)
         nn.init.eye_(self.fusion.weight)
         nn.init.zeros_(self.fusion.bias)
         self.register_buffer("seen", torch.zeros((), dtype=torch.long))
-        for part in self.teacher:
+        for part in self.teacher.modules():
             if isinstance(part, nn.Linear):  # says the same of every patch, so that all are kept
                 nn.init.zeros_(part.weight)
                 nn.init.zeros_(part.bias)

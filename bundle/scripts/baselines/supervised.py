@@ -4,12 +4,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from ..common.option_words import PatchNetwork
 from ..dsnet.baseline import Baseline
-from ..dsnet.sparse import LEAKY_SLOPE, sparse_max, sparse_mean
+from ..dsnet.sparse import sparse_max, sparse_mean
 from .forest import Forest
+from .patch_network import make_patch_network
 from .pooled import Slides
 
 LEAST_P = 1e-3
@@ -31,19 +33,20 @@ def largest_region(hot: Tensor) -> Tensor:
 
 
 class HeatMapForest(Baseline):
-    """A perceptron gives each patch a probability of lesion; a random forest judges twelve figures about that heat map.
+    """A network gives each patch a probability of lesion; a random forest judges twelve figures about that heat map.
 
     Its training ``forward`` returns logits of the patches (B, K, H, W), which learn from masks
     (:class:`..training.masks.PatchLoss`). Two figures are the highest and the mean probability. Each of two thresholds gives five
     more: the share of the tissue over it, and four of the largest region over it. Those are its share of the tissue, its longest
     axis (in patches), its share of its box, and its mean probability. The forest is grown at the end of every epoch on the
-    training slides (:meth:`fit`). The source has 28 such figures, and a CNN on raw patches whose hard negatives are added. Here it
-    is V, and none are added, as every patch takes part.
+    training slides (:meth:`fit`). The source has 28 such figures, and patches that are hard negatives are added. Here none are added,
+    as every patch takes part.
 
     Args:
         num_classes: K, classes of the slide label; the first is that without lesions.
+        patch_network: "perceptron" on V; or "resnet50", "resnet34", "resnet18" where V holds raw patches.
         width: hidden units of the perceptron.
-        dropout: share of them that is left out in training.
+        dropout: share of these that is left out in training.
         low: first threshold.
         high: second threshold.
         trees: of the forest (50 in the paper's comparison).
@@ -57,6 +60,7 @@ class HeatMapForest(Baseline):
         self,
         num_classes: int = 2,
         *,
+        patch_network: PatchNetwork = "perceptron",
         width: int = 128,
         dropout: float = 0.25,
         low: float = 0.5,
@@ -65,17 +69,13 @@ class HeatMapForest(Baseline):
         depth: int = 4,
         **common: Any,
     ) -> None:
-        own = {"width": width, "dropout": dropout, "low": low, "high": high, "trees": trees, "depth": depth}
+        judge: dict[str, Any] = {"width": width, "dropout": dropout}
+        own = {"patch_network": patch_network, **judge, "low": low, "high": high, "trees": trees, "depth": depth}
         super().__init__(num_classes, own, **common)
         self.low = low
         self.high = high
         self.least_p = LEAST_P  # TorchScript sees no globals
-        self.classifier = nn.Sequential(
-            nn.Linear(self.embedding_channels, width),
-            nn.LeakyReLU(LEAKY_SLOPE),
-            nn.Dropout(dropout),
-            nn.Linear(width, num_classes),
-        )
+        self.classifier = make_patch_network(patch_network, self.embedding_channels, num_classes, **judge)
         self.forest = Forest(num_classes, trees=trees, depth=depth)
 
     def forward(self, image: Tensor) -> Tensor:

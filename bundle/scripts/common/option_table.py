@@ -39,6 +39,7 @@ from .option_words import (
     MapValues,
     Normal086,
     Objective,
+    PatchNetwork,
     Precision,
     Section,
     Split,
@@ -96,6 +97,7 @@ OPTIONS: dict[str, OptionType] = {
     "lesion_share": Items(Number(over=0, under=1), "two shares over 0 and under 1, such as 0.1,0.3", count=2),
     # patches and their encoder
     "patch_um": Number(over=0, noun="micrometres"),
+    "side_px": _COUNT,
     "read_level": Either(Word(words(LevelRule)), Whole(least=0)),
     "drop_pen": YesNo(),
     "tissue_method": Word(words(TissueMethod)),
@@ -134,6 +136,7 @@ OPTIONS: dict[str, OptionType] = {
     "outputs#folder": PathText(),
     "head": Word(words(Head)),
     "fusion": Word(words(Fusion)),
+    "patch_network": Word(words(PatchNetwork)),
     "top_share": Number(over=0, most=1),
     "dropout": Number(least=0, under=1),
     "table#levels": _COUNT,

@@ -29,6 +29,7 @@ Precision = Literal["float32", "bfloat16", "float16"]
 # networks and their heat maps
 Head = Literal["slide", "patch"]
 Fusion = Literal["logistic", "svm"]
+PatchNetwork = Literal["perceptron", "resnet18", "resnet34", "resnet50"]
 Cam = Literal["gradcam", "gradcam++", "hirescam", "layercam"]
 MapValues = Literal["cam", "probability"]
 MapSource = Literal["auto", MapValues]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..common.errors import RequestError
+from ..encoding.raw import RAW_NAME
 from ..evaluation.curves import MeanRoc, mean_roc
 from ..slides.lesion_mask import MASK_COLUMN
 from ..studies.datasets import Dataset
@@ -14,7 +15,7 @@ from ..studies.runs import Run, Study
 from ..studies.trainings import Trainings
 from ..training.card import read_card
 from .cost import cost_of
-from .methods import DSNET, METHODS, PAPER, Method
+from .methods import DSNET, METHODS, PAPER, RAW, Method
 from .methods_summary import COLUMNS, Outcome, Slides, read_outcome, record_of
 from .methods_table import TABLES, Comparison, write_page, write_table
 from .roc import write_roc
@@ -99,6 +100,8 @@ def _reason_to_skip(method: Method, dataset: Dataset) -> str | None:
     """Why a method cannot be run on these slides, if so."""
     if method.needs_thumbnail and not dataset.table().thumbnail_levels:
         return "it looks at thumbnails, and some slides have none: encode the slides with encode.yaml"
+    if method.needs_raw_patches and not dataset.table().encoder.startswith(RAW_NAME):
+        return "it looks at raw patches, and V holds none: encode the slides with encode_raw.yaml"
     if method.needs_masks and not any(
         row.split == "train" and row.extra.get(MASK_COLUMN) for row in dataset.table().rows
     ):
@@ -120,7 +123,7 @@ def _record(
     cost = cost_of(read_card(folder / "model.pt"), item)
     against = outcomes.get(reference, ()) if method.name != reference else ()
     found = record_of(mine, slides, cost, against=against)
-    camelyon16, tcga_lusc = PAPER.get(method.name, (None, None))
+    camelyon16, tcga_lusc = PAPER.get(method.name.removesuffix(RAW), (None, None))
     said = {"method": method.name, "title": method.title, "paper_camelyon16": camelyon16, "paper_tcga_lusc": tcga_lusc}
     return {column: (said | found).get(column) for column in COLUMNS}
 

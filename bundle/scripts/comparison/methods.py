@@ -25,6 +25,10 @@ PAPER = {
 }
 """AUC that Table II prints, on Camelyon16 and TCGA-LUSC; its patch-wise methods see raw patches, not V."""
 
+RAW = "_raw"
+ON_RAW_PATCHES = ("chen", "hou", "wang")
+"""Methods that stand twice: on V, and by the name with `RAW` on raw patches."""
+
 
 @dataclass(frozen=True)
 class Method(Recipe):
@@ -51,6 +55,11 @@ class Method(Recipe):
         return isinstance(network, type) and issubclass(network, Baseline) and network.sees_thumbnail
 
     @property
+    def needs_raw_patches(self) -> bool:
+        """Whether a CNN of it looks at pixels, so that V must hold them."""
+        return str(self.config()["network_def"].get("patch_network")).startswith("resnet")
+
+    @property
     def needs_masks(self) -> bool:
         """Whether it learns from lesion masks, which its overlay then has an option for."""
         return "masks" in self.config()
@@ -65,5 +74,9 @@ def _title(name: str) -> str:
 METHODS: dict[str, Method] = {name: Method(name, *said) for name, said in OWN.items()} | {
     path.stem: Method(path.stem, (f"baselines/{path.name}",), _title(path.stem))
     for path in sorted((CONFIGS / "baselines").glob("*.yaml"))
+}
+METHODS |= {
+    name + RAW: Method(name + RAW, (f"baselines/{name}.yaml", "raw_patches.yaml"), f"{_title(name)}: on raw patches")
+    for name in ON_RAW_PATCHES
 }
 """By name."""

@@ -23,7 +23,7 @@ def checkpoint_blocks(network: Network, *, enabled: bool = True) -> Network:
         enabled: False leaves it as it is.
     """
     for block in _blocks(network) if enabled else ():
-        block.forward = partial(_forward, block, block.forward)
+        block.forward = partial(checkpointed, block, block.forward)
     return network
 
 
@@ -36,8 +36,8 @@ def _blocks(network: Network) -> Iterator[nn.Module]:
             yield child
 
 
-def _forward(block: nn.Module, forward: Callable[..., Any], *inputs: Any) -> Any:
-    """Run a block, in training so that it can be run again."""
+def checkpointed(block: nn.Module, forward: Callable[..., Any], *inputs: Any) -> Any:
+    """Run a block; in training keep its inputs alone, and run it again in the backward pass."""
     if not block.training:
         return forward(*inputs)
     return checkpoint(forward, *inputs, use_reentrant=False, context_fn=partial(_contexts, block))

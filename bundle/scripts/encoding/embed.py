@@ -110,7 +110,8 @@ def write_embedding(
     """
     grid_yx, coords_xy_px = prepared.grid_yx, prepared.coords_xy_px
     known = embedding_file(path).know
-    with embedding_writer(path, patches=len(grid_yx), channels=encoder.channels, announce=known) as file:
+    channels, dtype = encoder.channels, encoder.dtype
+    with embedding_writer(path, patches=len(grid_yx), channels=channels, dtype=dtype, announce=known) as file:
         done = 0
         for features, readable in batches:
             rows = slice(done, done + len(readable))
@@ -169,7 +170,9 @@ def _attributes(
     rows, columns = grid.shape_yx
     slide_bytes = 3 * reader.level_sizes_xy_px[0][0] * reader.level_sizes_xy_px[0][1]
     levels = settings.thumbnail_levels
-    embedding_bytes = 4 * patches * encoder.channels + 3 * levels * PIXELS_PER_PATCH**2 * rows * columns
+    embedding_bytes = (
+        encoder.dtype.itemsize * patches * encoder.channels + 3 * levels * PIXELS_PER_PATCH**2 * rows * columns
+    )
     return {
         "format": FORMAT,
         "slide": row.path.name,

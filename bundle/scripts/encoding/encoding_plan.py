@@ -115,7 +115,7 @@ def _entry(
 ) -> SlidePlan:
     rows, columns = shape_yx
     thumbnail = 3 * job.settings.thumbnail_levels * PIXELS_PER_PATCH**2 * rows * columns
-    size = patches * (4 * job.encoder.channels + ROW_BYTES) + thumbnail
+    size = patches * (job.encoder.dtype.itemsize * job.encoder.channels + ROW_BYTES) + thumbnail
     return SlidePlan(status, patches, size, seconds, rate)
 
 

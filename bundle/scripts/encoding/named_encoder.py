@@ -19,7 +19,7 @@ class NamedEncoder:
     """A patch encoder with the name and the hash of its weights, on its device.
 
     Args:
-        network: a :class:`.encoders.PatchEncoder`.
+        network: a :class:`.encoders.PatchEncoder`; a ``dtype`` of its own says in which type files hold its vectors.
         device: where it runs.
         batch_size: patches per batch.
         engine: what runs it, see :func:`.engine.make_engine`.
@@ -41,6 +41,7 @@ class NamedEncoder:
         self.network = network
         self.batch_size = batch_size
         self.channels = int(network.channels)  # type: ignore[arg-type]
+        self.dtype = np.dtype(getattr(network, "dtype", "float32"))
         self._engine = make_engine(network, device=device, engine=engine, precision=precision)
 
     @cached_property

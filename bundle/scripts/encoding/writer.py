@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from ..common.errors import SlideError
 from ..common.files import atomic_path
@@ -20,7 +20,12 @@ CHUNK_ROWS = 4096  # a chunk of one row makes a file load thirty times slower
 
 @contextmanager
 def embedding_writer(
-    path: Path, *, patches: int, channels: int, announce: Callable[[EmbeddingHeader], None] | None = None
+    path: Path,
+    *,
+    patches: int,
+    channels: int,
+    dtype: DTypeLike = "float32",
+    announce: Callable[[EmbeddingHeader], None] | None = None,
 ) -> Iterator[h5py.File]:
     """Open ``path`` for writing ``features``, ``coords`` and ``grid`` of at most ``patches`` rows, empty at first.
 
@@ -30,6 +35,7 @@ def embedding_writer(
         path: the file.
         patches: rows at most.
         channels: C.
+        dtype: of the features.
         announce: is called with the header of the whole file, so that nobody has to open it for that.
 
     Raises:
@@ -41,9 +47,9 @@ def embedding_writer(
         )
     chunk = max(1, min(patches, CHUNK_ROWS))
     with atomic_path(path) as partial, h5py.File(partial, "w") as file:
-        for name, width, dtype in (("features", channels, "float32"), ("coords", 2, "int64"), ("grid", 2, "int32")):
+        for name, width, kind in (("features", channels, dtype), ("coords", 2, "int64"), ("grid", 2, "int32")):
             shape, most = (0, width), (max(1, patches), width)
-            file.create_dataset(name, shape, maxshape=most, dtype=dtype, chunks=(chunk, width))
+            file.create_dataset(name, shape, maxshape=most, dtype=kind, chunks=(chunk, width))
         yield file
         seal(file)
         header = header_in(file, path) if announce else None

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,35 @@ class RandDropPatchesd(MapTransform, RandomizableTransform):
         for key in self.keys:
             item[key] = item[key].clone()
             item[key][:, rows[dropped], columns[dropped]] = 0
+        return item
+
+
+class RandTurnPatchesd(MapTransform, RandomizableTransform):
+    """Flip and turn the pixels of a slide's patches, all alike, where its vectors are raw patches.
+
+    Their places stay: the flips of a slide's maps move these, and nothing within a patch. Each of the eight ways is as likely.
+
+    Args:
+        keys: the vectors, (N, 3 side^2), as :class:`..encoding.raw.RawPatches` leaves them.
+        prob: probability of any change.
+    """
+
+    def __init__(self, keys: KeysCollection = "vectors", prob: float = 1.0) -> None:
+        MapTransform.__init__(self, keys)
+        RandomizableTransform.__init__(self, prob)
+
+    def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
+        """Return ``data`` with other vectors."""
+        item = dict(data)
+        self.randomize(None)
+        if not self._do_transform:
+            return item
+        flipped, turns = bool(self.R.randint(2)), int(self.R.randint(4))
+        for key in self.keys:
+            side = isqrt(item[key].shape[1] // 3)
+            pixels = item[key].view(-1, 3, side, side)
+            pixels = torch.rot90(pixels.flip(3) if flipped else pixels, turns, (2, 3))
+            item[key] = pixels.reshape(item[key].shape)
         return item
 
 
