@@ -15,7 +15,7 @@ from scripts.training.card import network_from_card, read_card
 
 OVERLAYS = sorted(path.stem for path in (CONFIGS / "baselines").glob("*.yaml"))
 SMALLER = {"naive": 18, "tellez_resnet": 18}
-MAPS = {"transmil": "Attention", "naive": None, "wang": "Patch map"}
+MAPS = {"transmil": "Attention", "naive": None, "wang": "Patch map", "glnet": "Patch map"}
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,11 @@
 
 from ..dsnet.baseline import Baseline
 from .attention_pooling import AttentionPooling
+from .centres import CentreEmbeddings
 from .clam import ClamSB
 from .convolutional import EmbeddingResNet, NaiveThumbnail, TellezClassifier
 from .dsmil import Dsmil
+from .global_local import GlobalLocal
 from .graph import GraphPooling
 from .patchwise import DiscriminativePatches, RectifiedPatches
 from .pooled import ColourStatistics, MeanPooling, NearestMean
@@ -26,4 +28,6 @@ BASELINES: tuple[type[Baseline], ...] = (
     DiscriminativePatches,
     GraphPooling,
     HeatMapForest,
+    CentreEmbeddings,
+    GlobalLocal,
 )

@@ -50,7 +50,7 @@ class Method(Recipe):
 
     @property
     def needs_thumbnail(self) -> bool:
-        """Whether it looks at T alone."""
+        """Whether it looks at T."""
         network = locate(self.config()["network_def"]["_target_"])
         return isinstance(network, type) and issubclass(network, Baseline) and network.sees_thumbnail
 

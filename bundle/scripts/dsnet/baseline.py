@@ -62,7 +62,7 @@ class Baseline(nn.Module):
             remedy = "encode the slides with encode.yaml, which keeps T" if self.sees_thumbnail else "leave it out"
             raise RequestError(
                 f"thumbnail_stream {thumbnail_stream}: expected {self.sees_thumbnail}, as {type(self).__name__} looks at "
-                f"{'T' if self.sees_thumbnail else 'V'} alone: {remedy}"
+                f"{'T' if self.sees_thumbnail else 'V alone'}: {remedy}"
             )
         super().__init__()
         self.arguments: dict[str, object] = {
