@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from scripts.common.config_check import require_sound
+from scripts.common.config_files import CONFIGS
 from scripts.common.errors import RequestError
 
 CONFIG = """
@@ -67,6 +68,20 @@ def test_a_mistake_is_told_with_file_id_and_nearest_name(
     with pytest.raises(RequestError) as caught:
         require_sound([str(config), str(more)], {})
     assert str(caught.value) == f"{more}: {place}: {fault}"
+
+
+@pytest.mark.parametrize(
+    ("stack", "argument", "target"),
+    [
+        (("baselines/dsmil.yaml", "raw_patches.yaml"), "patch_network", "scripts.baselines.dsmil.Dsmil"),
+        (("baselines/wang.yaml", "recommended.yaml"), "head", "scripts.baselines.supervised.HeatMapForest"),
+    ],
+)
+def test_an_overlay_on_a_network_that_it_is_not_for(stack: tuple[str, ...], argument: str, target: str) -> None:
+    """A network hands some of its arguments on to its base class, which takes no others."""
+    with pytest.raises(RequestError, match=f"network_def#{argument}: {target} takes no argument {argument}"):
+        require_sound([str(CONFIGS / name) for name in ("train.yaml", *stack)], {})
+    require_sound([str(CONFIGS / name) for name in ("train.yaml", "baselines/chen.yaml", "raw_patches.yaml")], {})
 
 
 def test_all_mistakes_are_told_at_once(config: Path, tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def _missing_components(value: Any) -> Iterator[tuple[str, str]]:
         yield "_target_", f"there is no {target}{_nearest(target, _names_beside(target))}"
         return
     try:
-        parameters = inspect.signature(component).parameters.values()
+        parameters = _parameters(component)
     except (TypeError, ValueError):  # written in C
         return
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
@@ -99,6 +99,18 @@ def _missing_components(value: Any) -> Iterator[tuple[str, str]]:
             yield argument, f"{target} takes no argument {argument}{_nearest(argument, known)}"
 
 
+def _parameters(component: Any) -> list[inspect.Parameter]:
+    """What a component takes; of a class of ours that hands ``**common`` on to its bases what these take, too."""
+    found = list(inspect.signature(component).parameters.values())
+    ours = inspect.isclass(component) and component.__module__.startswith(f"{_SCRIPTS}.")
+    bases = [base for base in component.__mro__[1:] if "__init__" in vars(base)] if ours else []
+    while bases and found and found[-1].kind is inspect.Parameter.VAR_KEYWORD:
+        own = list(inspect.signature(vars(bases.pop(0))["__init__"]).parameters.values())
+        found = [*found[:-1], *own[1:]]  # without self
+    return found
+
+
+_SCRIPTS = __name__.partition(".")[0]
 _LOCATOR = ComponentLocator()
 
 
