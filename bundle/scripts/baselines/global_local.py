@@ -1,4 +1,4 @@
-"""GLNet, collaborative global-local networks (Chen et al., CVPR 2019), as a classifier: T and the patches of V share their features."""
+"""GLNet, collaborative global-local networks (Chen et al., CVPR 2019), as a classifier: T and V's patches share features."""
 
 from typing import Any
 
