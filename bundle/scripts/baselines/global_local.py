@@ -48,6 +48,7 @@ class GlobalLocal(Baseline):
         num_classes: K, classes of the slide label.
         width: channels of the layers.
         top_share: share of the slide's patches that decide.
+        thumbnail_levels: L, levels of T.
         common: further arguments of :class:`..dsnet.baseline.Baseline`.
     """
 
