@@ -44,8 +44,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for path in dataset.glob("*.h5"):
         write_embedding(path, channels=128, levels=5)
         path.with_suffix(".tif").write_text("no slide")
-    for path in write_dataset(root / "raw", train=2, val=2, test=2).glob("*.h5"):
-        write_embedding(path, channels=3 * 32**2)  # raw patches
+    write_dataset(root / "raw", train=2, val=2, test=2, channels=3 * 32**2)  # raw patches
     pixels = np.random.default_rng(0).integers(0, 256, (8, 112, 112, 3)).astype(np.uint8)
     with patch_writer(root / "patches" / "patches.h5", {"seed": 0}) as append:
         append("slide", SlideSample(pixels, np.zeros((8, 2), int), np.ones(8, bool), 9, ""))

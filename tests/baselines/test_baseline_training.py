@@ -72,6 +72,17 @@ def test_an_overlay_is_trained_and_its_card_names_the_method(
     assert card.architecture in (tmp_path / "out" / "report.html").read_text()
 
 
+@pytest.mark.parametrize("overlay", ["hou", "wang"])
+def test_the_patchwise_methods_train_on_raw_patches(masks: Path, tmp_path: Path, overlay: str) -> None:
+    """As tests/encoding/test_raw.py does with chen, from slides."""
+    dataset = write_dataset(tmp_path / "raw", val=2, test=0, channels=3 * 32**2)
+    options: dict[str, Any] = {"dataset_dir": dataset, "output_dir": tmp_path / "out", "max_epochs": 1, **ON_CPU}
+    options |= {"masks": masks, "mask_px": STEP_PX} if overlay == "wang" else {}
+    run_config("train.yaml", f"baselines/{overlay}.yaml", "raw_patches.yaml", run_id="training", **options)
+    card = read_card(tmp_path / "out" / "model.pt")
+    assert card.network["patch_network"] == "resnet18" and card.training["epochs"] == 1
+
+
 @pytest.mark.parametrize("overlay", ["nearest_mean", "clam_sb"])
 def test_resuming_gives_the_same_bits(dataset: Path, tmp_path: Path, overlay: str) -> None:
     for name, steps in (

@@ -59,7 +59,14 @@ def write_table(folder: Path, rows: list[dict[str, object]]) -> Path:
 
 
 def write_dataset(
-    folder: Path, *, train: int = 4, val: int = 4, test: int = 2, gap: float = 0.3, flip_test: bool = False
+    folder: Path,
+    *,
+    train: int = 4,
+    val: int = 4,
+    test: int = 2,
+    gap: float = 0.3,
+    flip_test: bool = False,
+    channels: int = CHANNELS,
 ) -> Path:
     """Write a set whose two classes differ by ``gap`` in the mean of V; the slides themselves do not exist."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,7 +74,8 @@ def write_dataset(
     for split, count in (("train", train), ("val", val), ("test", test)):
         for index in range(count):
             name, label = f"{split}_{index}", index % 2
-            write_embedding(folder / f"{name}.h5", shape_yx=(6, 5 + index), mean=gap * label, seed=len(rows))
+            size = {"shape_yx": (6, 5 + index), "channels": channels}
+            write_embedding(folder / f"{name}.h5", **size, mean=gap * label, seed=len(rows))  # type: ignore[arg-type]
             written = 1 - label if flip_test and split == "test" else label
             rows.append({"slide": f"{name}.tif", "label": written, "split": split, "patient": name})
     return write_table(folder, rows)
