@@ -86,6 +86,7 @@ def test_card_names_encoder_and_weights(flow: TinyFlow) -> None:
     card = json.loads(flow.model.with_suffix(".json").read_text())
     with h5py.File(flow.dataset / "test_000.h5") as file:
         assert card["encoder"] == file.attrs["encoder"]
+        assert card["precision"] == file.attrs["precision"] == "float32"
     assert card["class_names"] == ["0", "1"]
     assert card["network"] == {
         "num_classes": 2,
@@ -126,6 +127,7 @@ def test_heat_map_files(unlabelled: Path) -> None:
             observed = np.zeros(file.attrs["grid_shape"], dtype=np.uint8)
             observed[tuple(file["grid"][:].T)] = 255
         np.testing.assert_array_equal(np.asarray(Image.open(unlabelled / name / "observed.png")), observed)
+    assert json.loads((unlabelled / "inference.json").read_text())["settings"]["settings#precision"] == "float32"
 
 
 @pytest.mark.parametrize("request_of", ["file", "folder"])

@@ -94,9 +94,10 @@ def test_bfloat16_is_close(network, engine_name, patches):
     assert found.dtype == np.float32
 
 
-def test_a_patch_does_not_depend_on_its_batch(network, engine_name, patches):
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_patch_does_not_depend_on_its_batch(network, engine_name, patches, precision):
     """To the last bit: what is resumed, cut into bands or masked must be what was written in one go."""
-    engine = make_engine(network, device=CPU, engine=engine_name)
+    engine = make_engine(network, device=CPU, engine=engine_name, precision=precision)
     whole = engine(patches)
     for size in (1, 3, 16):
         parts = [engine(patches[start : start + size]) for start in range(0, len(patches), size)]
@@ -141,6 +142,21 @@ def test_batch_norms_after_convolutions_are_gone():
 def test_what_cannot_be_is_refused(options, message):
     with pytest.raises(RequestError, match=message):
         make_engine(NormAfterActivation(), **{"device": CPU, **options})
+
+
+def test_openvino_that_computes_in_another_precision_is_refused(monkeypatch):
+    """As on a processor without bfloat16; auto takes torch then."""
+    openvino_engine = pytest.importorskip("scripts.encoding.openvino_engine", reason="OpenVINO is not installed")
+    core = openvino_engine.openvino.Core()
+
+    class WithoutBfloat16:
+        def compile_model(self, model, device, options):
+            return core.compile_model(model, device, options | {"INFERENCE_PRECISION_HINT": "f32"})
+
+    monkeypatch.setattr(openvino_engine.openvino, "Core", WithoutBfloat16)
+    with pytest.raises(RequestError, match="precision is 'bfloat16', and OpenVINO computes in f32 on this processor"):
+        make_engine(NormAfterActivation(), device=CPU, engine="openvino", precision="bfloat16")
+    assert make_engine(NormAfterActivation(), device=CPU, engine="auto", precision="bfloat16").name == "torch"
 
 
 def test_a_missing_openvino_is_named_and_auto_does_without(monkeypatch):

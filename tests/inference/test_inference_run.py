@@ -102,6 +102,29 @@ def test_slides_that_fail_or_are_empty_are_left_out(scans: Path, tmp_path: Path)
         slides.require_complete(tmp_path, AS_THEY_ARE)
 
 
+@pytest.mark.parametrize(
+    ("asked", "of_card", "expected"),
+    [
+        ("auto", "bfloat16", "bfloat16"),
+        ("auto", "float16", "float32"),  # which a CPU does not compute with
+        ("auto", None, "float32"),
+        ("float32", "bfloat16", "float32"),
+    ],
+)
+def test_slides_are_encoded_in_the_precision_of_the_models_embeddings(
+    tmp_path: Path, asked: str, of_card: str | None, expected: str
+) -> None:
+    job = job_of(tmp_path / "data", MeanEncoder, settings={"precision": asked})
+    slide = write_painted_slide(tmp_path / "a.tif")
+    slides = InferenceSet(str(slide), job, replace(CARD, precision=of_card), model="model.pt")
+    slides.prepare()
+    assert header_of(tmp_path / "data" / "a.h5").precision == expected
+    config = {"settings#precision": asked, "settings#patch_um": 64.0}
+    write_results(outputs_of(slides, tmp_path), collected(slides, (0.3, 0.7)), settings=config)
+    told = json.loads((tmp_path / "inference.json").read_text())["settings"]
+    assert told == {"settings#precision": expected, "settings#patch_um": 64.0}
+
+
 def test_a_label_that_the_network_does_not_know_is_kept_and_counted(
     scans: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

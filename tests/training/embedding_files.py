@@ -22,6 +22,7 @@ def write_embedding(
     mean: float = 0.0,
     seed: int = 0,
     encoder: str = "Random sha256:0",
+    precision: str | None = None,
     last: float | None = None,
 ) -> Path:
     """Write an embedding that was observed everywhere; without a thumbnail where ``levels`` is None, the last channel ``last``."""
@@ -36,7 +37,8 @@ def write_embedding(
         if levels is not None:
             size = (2 * shape_yx[0], 2 * shape_yx[1], 3 * levels)
             file["thumbnail"] = rng.integers(0, 256, size).astype(np.uint8)
-        write_attributes(file, {"format": FORMAT, "grid_shape": np.array(shape_yx), "encoder": encoder})
+        stated = {} if precision is None else {"precision": precision}
+        write_attributes(file, {"format": FORMAT, "grid_shape": np.array(shape_yx), "encoder": encoder, **stated})
     return path
 
 

@@ -123,7 +123,9 @@ def written(folder: Path, scores: list[float], *, best_epoch: int = 1, calibrate
     """Card of a network whose validation slides (labels 0, 1, 0, 1) have these probabilities of class 1."""
     model = trained(folder)
     predictions = [Prediction(str(i), i % 2, (1 - p, p), 0.5) for i, p in enumerate(scores)]
-    table: Any = SimpleNamespace(class_names=["0", "1"], encoder="A sha256:1", channel_range=None, rows=[])
+    table: Any = SimpleNamespace(
+        class_names=["0", "1"], encoder="A sha256:1", precision=None, channel_range=None, rows=[]
+    )
     trainer: Any = SimpleNamespace(
         state=SimpleNamespace(epoch=4, max_epochs=2), data_loader=SimpleNamespace(dataset=[{}] * 3)
     )
@@ -194,6 +196,7 @@ def test_a_card_is_read_as_it_was_written(tmp_path: Path) -> None:
         ({"temperature": 0}, "temperature 0"),
         ({"temperature": None}, "temperature is 'None'"),
         ({"threshold_from": "test"}, "threshold_from 'test'"),
+        ({"precision": "int8"}, "precision 'int8'"),
         ({"network": {"embedding_channels": 6}}, "has no network.thumbnail_levels"),
         ({"channel_range": [0]}, r"channels \[0\]"),
         ({"seen": {"train": 3}}, "fingerprints"),

@@ -105,6 +105,15 @@ def test_encoders_of_different_width(pair: Path) -> None:
         _ = EmbeddingTable(pair).channels
 
 
+def test_different_precisions(pair: Path) -> None:
+    """Files that do not say it, as of before, go with any."""
+    write_embedding(pair / "a.h5", precision="bfloat16")
+    assert EmbeddingTable(pair).precision == "bfloat16"
+    write_embedding(pair / "b.h5", precision="float32")
+    with pytest.raises(RequestError, match=r"2 different precisions \(most bfloat16; b\.h5 float32\)"):
+        EmbeddingTable(pair).require_two_classes("train")
+
+
 def test_different_encoders(pair: Path) -> None:
     write_embedding(pair / "b.h5", encoder="Other sha256:1")
     with pytest.raises(RequestError, match="2 different encoders"):

@@ -40,7 +40,7 @@ from .option_words import (
     Normal086,
     Objective,
     PatchNetwork,
-    Precision,
+    PrecisionChoice,
     Section,
     Split,
     Strategy,
@@ -118,7 +118,7 @@ OPTIONS: dict[str, OptionType] = {
     "patches": _COUNT,
     # embeddings
     "engine": Word(words(Engine)),
-    "precision": Word(words(Precision)),
+    "precision": Word(words(PrecisionChoice)),
     "unreadable_tiles": Word(words(UnreadableTiles)),
     "shard": Shard(),
     "thumbnail_levels": _COUNT,

@@ -26,6 +26,7 @@ Objective = Literal["paper", "extended"]
 Strategy = Literal["separated", "mixed", "foreground", "background"]
 Engine = Literal["auto", "torch", "openvino"]
 Precision = Literal["float32", "bfloat16", "float16"]
+PrecisionChoice = Literal["auto", Precision]
 # networks and their heat maps
 Head = Literal["slide", "patch"]
 Fusion = Literal["logistic", "svm"]

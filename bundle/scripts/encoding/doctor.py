@@ -22,6 +22,7 @@ from ..slides.geometry import plan_reading
 from ..slides.opening import AS_USUAL, BACKENDS, Reading, open_slide
 from ..slides.reader import SlideReader
 from ..slides.table import SlideRow, read_slides
+from .precision import cpu_flags, native_precision
 
 PACKAGES = (
     "torch",
@@ -142,14 +143,13 @@ def _openslide_version() -> str | None:
 def _machine() -> Iterator[tuple[str, str]]:
     yield "processors", str(os.cpu_count())
     yield "memory", f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB"
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        words = set(cpuinfo.read_text(encoding="utf-8").split())
-        yield "of their instructions", ", ".join(flag for flag in CPU_FLAGS if flag in words) or "none that matters"
+    if flags := cpu_flags():
+        yield "of their instructions", ", ".join(flag for flag in CPU_FLAGS if flag in flags) or "none that matters"
     devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     yield "CUDA devices", ", ".join(devices) or "none: everything runs on the CPU"
     engines = ["torch", *(["openvino"] if _installed_module("openvino") else [])]
     yield "engines of encoding on the CPU", ", ".join(engines)
+    yield "precision of encoding on the CPU, auto", native_precision("cpu")
     yield "cluster", "dask" if _installed_module("distributed") else 'not installed: pip install "dask[distributed]"'
 
 

@@ -191,6 +191,7 @@ def _attributes(
         "backend": reader.backend,
         "encoder": encoder.identity,
         "engine": encoder.engine,
+        "precision": settings.known_precision,
         "tissue_threshold": prepared.tissue.threshold,
         "compression_ratio": compression_ratio(encoder.channels, levels),
         "compression_ratio_bytes": slide_bytes / embedding_bytes,

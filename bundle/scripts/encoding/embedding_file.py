@@ -11,6 +11,7 @@ from typing import Any
 import h5py
 
 from ..common.hdf5 import dataset_of
+from ..common.option_words import Precision, words
 from ..slides.geometry import PatchGrid
 from .checksums import require_sealed
 from .foreign import no_patch
@@ -38,6 +39,7 @@ class EmbeddingHeader:
             checksum of V, O and T that our files hold; of files of other tools, from the coordinates and the first vectors. It
             does not tell the slide's or patient's name.
         attributes: the root attributes.
+        precision: that the encoder computed in; None where the file does not say.
         state: of the file when it was read.
         bytes_a_number: of the features as they are kept in memory.
         verified: whether all values were then compared with the checksums.
@@ -49,6 +51,7 @@ class EmbeddingHeader:
     encoder: str
     fingerprint: str
     attributes: Mapping[str, Any]
+    precision: Precision | None = None
     state: FileState = ()
     bytes_a_number: int = 4
     verified: bool = False
@@ -194,9 +197,15 @@ def header_in(file: h5py.File, path: Path, state: FileState = ()) -> EmbeddingHe
         encoder=UNKNOWN if str(stated) == "None" else str(stated),
         fingerprint=str(file.attrs["checksum"]).removeprefix("sha256:")[:DIGITS] if ours else _digest(file),
         attributes=dict(file.attrs),
+        precision=_precision_in(file) if ours else None,
         state=state,
         bytes_a_number=min(features.dtype.itemsize, 4),
     )
+
+
+def _precision_in(file: h5py.File) -> Precision | None:
+    stated = str(file.attrs.get("precision"))
+    return next((word for word in words(Precision) if word == stated), None)
 
 
 def _digest(file: h5py.File) -> str:

@@ -19,6 +19,7 @@ from .encoding_plan import plan_encoding
 from .existing import request_of, require_same_origin, rows_before
 from .job import COLUMNS, EncodingJob, ManifestRow, Status
 from .named_encoder import identity_of
+from .precision import with_precision
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def encode_slides(
     Args:
         slides: a slide, a folder or a CSV.
         job: how they become embeddings, and in which folder, which one run at a time holds (one per shard); the encoder is made
-            once it is known that there are slides.
+            once it is known that there are slides. Precision "auto" is that of the folder, else of this machine.
         keep_table: write ``slides.csv`` beside the embeddings where ``slides`` is a CSV, so that the folder is a dataset.
         shard: "i/n" takes every n-th slide from the i-th on (1 to n) and writes ``manifest.i-of-n.csv`` instead, for job arrays.
         cluster: encodes the slides on other machines; by default one process of this one does, see :mod:`..common.apart`.
@@ -74,6 +75,7 @@ def encode_slides(
     is_table = keep_table and Path(slides).suffix.lower() == ".csv"
     if is_table and not replace:
         _require_same_dataset(rows, job.output / "slides.csv")
+    job = with_precision(job)
     part = "" if count == 1 else f"{index}-of-{count}"
     mine = rows[index - 1 :: count]
     manifest = f"manifest{part and '.' + part}.csv"

@@ -5,7 +5,8 @@ from torch import nn
 
 from ..common.errors import RequestError
 from ..common.option_table import checked
-from ..common.option_words import Engine, Precision
+from ..common.option_types import Word
+from ..common.option_words import Engine, Precision, words
 from .engine import CudaEngine, PatchEngine, TorchEngine, fold_batch_norm
 
 
@@ -17,14 +18,15 @@ def make_engine(
     Args:
         network: a :class:`.encoders.PatchEncoder`; it is copied.
         device: where it runs.
-        engine: "torch"; "openvino", on a CPU alone; "auto": openvino on a CPU where it is installed, else torch.
+        engine: "torch"; "openvino", on a CPU alone; "auto": openvino on a CPU where it is installed and has the
+            precision, else torch.
         precision: of the arithmetic: "float32", "bfloat16", or on CUDA "float16".
 
     Raises:
         RequestError: the engine is unknown, not installed or not for this device, or the device lacks the precision.
     """
     checked("engine", engine)
-    checked("precision", precision)
+    checked("precision", precision, Word(words(Precision)))
     on_cpu = device.type == "cpu"
     if on_cpu and precision == "float16":
         raise RequestError("precision is 'float16', which a CPU does not compute with: expected float32 or bfloat16")
@@ -38,6 +40,9 @@ def make_engine(
             from .openvino_engine import OpenVINOEngine
 
             return OpenVINOEngine(folded, precision=precision)
+        except RequestError:  # the processor lacks the precision
+            if engine == "openvino":
+                raise
         except ImportError as error:
             if engine == "openvino":
                 raise RequestError(

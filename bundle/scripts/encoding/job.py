@@ -108,7 +108,7 @@ class EncodingJob:
             device=torch.device(self.device),
             batch_size=self.batch_size,
             engine=self.engine,
-            precision=self.settings.precision,
+            precision=self.settings.known_precision,
         )
 
     def prepare(self) -> tuple[str, str]:

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ..common.errors import RequestError
 from ..common.option_words import Precision
 from ..common.process import compute_with
 from .engine import network_input
@@ -21,6 +22,9 @@ class OpenVINOEngine:
     Args:
         network: the patch encoder.
         precision: "float32" or "bfloat16".
+
+    Raises:
+        RequestError: OpenVINO would compute in another precision on this processor.
     """
 
     name = "openvino"
@@ -39,6 +43,12 @@ class OpenVINOEngine:
             "ENABLE_CPU_PINNING": False,  # every process would pin itself to the first core
         }
         self._compiled = openvino.Core().compile_model(model, "CPU", options)
+        used = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        if used != PRECISION_HINTS[precision]:
+            raise RequestError(
+                f"precision is {precision!r}, and OpenVINO computes in {used} on this processor: expected engine torch, or "
+                "precision float32"
+            )
         self._of_thread = threading.local()
 
     @torch.inference_mode()

@@ -6,8 +6,9 @@ import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from ..common.errors import RequestError
 from ..common.option_table import checked
-from ..common.option_words import Precision, ReadLevel, TissueMethod
+from ..common.option_words import Precision, PrecisionChoice, ReadLevel, TissueMethod
 from ..common.version import BUNDLE_VERSION
 from ..slides.companions import companions_of
 from ..slides.geometry import PATCH_UM
@@ -28,7 +29,8 @@ class EncodingSettings:
         tissue_method: "rle" or "otsu".
         drop_pen: with "rle", leave out patches with the colour of pen.
         thumbnail_levels: L.
-        precision: of the encoder's arithmetic: "float32", "bfloat16" or "float16".
+        precision: of the encoder's arithmetic: "float32", "bfloat16" or "float16"; "auto" is resolved by :mod:`.precision` before
+            a slide is encoded.
 
     Raises:
         RequestError: a setting lies outside its range.
@@ -39,11 +41,24 @@ class EncodingSettings:
     tissue_method: TissueMethod = "rle"
     drop_pen: bool = True
     thumbnail_levels: int = 3
-    precision: Precision = "float32"
+    precision: PrecisionChoice = "float32"
 
     def __post_init__(self) -> None:
         for setting in fields(self):
             object.__setattr__(self, setting.name, checked(setting.name, getattr(self, setting.name)))
+
+    @property
+    def known_precision(self) -> Precision:
+        """The precision, which is not "auto" any more.
+
+        Raises:
+            RequestError: it is.
+        """
+        if self.precision == "auto":
+            raise RequestError(
+                "precision is 'auto', expected one that is known where a slide is encoded: name one, or call with_precision"
+            )
+        return self.precision
 
 
 def parameters_of(row: SlideRow, encoder: str, settings: EncodingSettings, reader: SlideReader | None = None) -> str:
@@ -67,6 +82,7 @@ def parameters_of(row: SlideRow, encoder: str, settings: EncodingSettings, reade
     return json.dumps(
         {
             **asdict(settings),
+            "precision": settings.known_precision,
             "companions_sha256": companions.hexdigest(),
             "encoder": encoder,
             "mpp": row.mpp,

@@ -82,7 +82,7 @@ class PredictionOutputs:
         return request | {
             "slides": names.place(str(Path(slides.slides).absolute())),
             "encoder": weights,
-            **told(self.of_encoding, names),
+            **told(slides.resolved(self.of_encoding), names),
         }
 
     def _writes(self) -> list[str]:

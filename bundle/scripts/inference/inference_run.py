@@ -41,7 +41,9 @@ def write_results(
         for one in calibrated
     ]
     write_predictions(folder / "predictions.csv", predictions, class_names=card.class_names, threshold=chosen)
-    write_run(folder / "inference.json", card=card, threshold=chosen, settings=told(settings or {}, names))
+    write_run(
+        folder / "inference.json", card=card, threshold=chosen, settings=told(slides.resolved(settings or {}), names)
+    )
 
 
 def _finite(slides: InferenceSet, predictions: Sequence[Prediction]) -> list[Prediction]:

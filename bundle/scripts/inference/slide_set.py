@@ -2,18 +2,23 @@
 
 import csv
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from ..common.boundary import file_boundary, slide_boundary
+from ..common.config_settings import Plain
 from ..common.errors import RequestError, SlideError
 from ..common.files import relative_to, write_csv
-from ..common.option_words import Split
+from ..common.option_words import Precision, Split
 from ..common.pseudonyms import NOT_TOLD, Names
 from ..encoding.embedding_file import UNKNOWN, header_of
 from ..encoding.encoding_run import encode_slides, require_complete
 from ..encoding.job import COLUMNS, EncodingJob, ManifestRow
 from ..encoding.named_encoder import identity_of
+from ..encoding.precision import in_precision
 from ..slides.table import SPLITS, SlideRow, find_label, read_slides
 from ..training.card import require_encoder
 from ..training.model_card import ModelCard
@@ -31,7 +36,7 @@ class InferenceSet:
 
     Args:
         slides: a slide, a folder or a CSV; None takes the embeddings in the encoding's folder.
-        encoding: how slides become embeddings, and in which folder.
+        encoding: how slides become embeddings, and in which folder. Precision "auto" is that of the model's own embeddings.
         card: the model card.
         model: weights that the card belongs to.
         split: of embeddings with a table, the slides of this split alone; None: all.
@@ -47,7 +52,7 @@ class InferenceSet:
         split: Split | None = None,
     ) -> None:
         self.slides = slides
-        self.encoding = encoding
+        self.encoding = in_precision(encoding, _precision_for(card, encoding))
         self.card = card
         self.model = model
         self.split = split
@@ -61,6 +66,13 @@ class InferenceSet:
     def folder(self) -> Path:
         """Where the embeddings lie, or will."""
         return self.encoding.output
+
+    def resolved(self, settings: Mapping[str, Plain]) -> dict[str, Plain]:
+        """Settings of the config, with the precision that slides are encoded in where they say "auto"."""
+        return {
+            name: self.encoding.settings.precision if name == "settings#precision" else value
+            for name, value in settings.items()
+        }
 
     def prepare(self, *, dry_run: bool = False, replace: bool = False) -> None:
         """Encode the slides where slides are given; list the embeddings that serve the model.
@@ -245,6 +257,13 @@ class InferenceSet:
             replace(row, output=relative_to(self.folder / row.output, output_dir)) if row.output else row
             for row in rows
         ]
+
+
+def _precision_for(card: ModelCard, encoding: EncodingJob) -> Precision:
+    """The precision of the embeddings that a model was trained on; float32 where it is not known, or not to be had on a CPU."""
+    if card.precision == "float16" and torch.device(encoding.device).type == "cpu":
+        return "float32"
+    return card.precision or "float32"
 
 
 def _without_names(row: ManifestRow, names: Names) -> ManifestRow:

@@ -99,6 +99,7 @@ def write_card(
         temperature=temperature,
         temperature_from="val" if calibrate else None,
         encoder=table.encoder,
+        precision=table.precision,
         architecture=type(network).__name__,
         network=network.arguments,
         channel_range=None if span is None else (span[0], span[1]),

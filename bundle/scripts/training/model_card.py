@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from ..common.errors import RequestError
 from ..common.json_files import NONE, NUMBER, Kind, require_fields
-from ..common.option_words import words
+from ..common.option_words import Precision, words
 from ..dsnet.network import DSNet
 
 FORMAT = "dsnet-model/1"
@@ -25,6 +25,7 @@ _FIELDS: dict[str, Kind] = {
 _LATER_FIELDS: dict[str, Kind] = {
     "temperature": NUMBER,
     "temperature_from": (str, NONE),
+    "precision": (str, NONE),
     "architecture": str,
     "channel_range": (list, NONE),
     "weights_sha256": str,
@@ -47,7 +48,7 @@ _PART_FIELDS: dict[str, dict[str, Kind]] = {
 ThresholdFrom = Literal["val", "default"]
 """Where a threshold comes from: the validation slides, or 0.5 where none parted them."""
 
-_UNSAID = ("weights_sha256", "validation", "training", "seen", "versions", "intended_use")
+_UNSAID = ("precision", "weights_sha256", "validation", "training", "seen", "versions", "intended_use")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,7 @@ class ModelCard:
         temperature: of the calibration; 1 leaves the probabilities as they are.
         temperature_from: "val"; None where nothing was fitted.
         encoder: name and hash of the patch encoder; None or "unknown" where it is not known.
+        precision: that it computed in, of the embeddings that the model was trained on; None where it is not known.
         architecture: name of the network's class.
         network: its arguments.
         channel_range: the channels [first, last) of v that it takes; None: all.
@@ -78,6 +80,7 @@ class ModelCard:
     temperature: float = 1.0
     temperature_from: str | None = None
     encoder: str | None
+    precision: Precision | None = None
     architecture: str = DSNet.__name__
     network: Mapping[str, Any]
     channel_range: tuple[int, int] | None = None
@@ -126,6 +129,8 @@ class ModelCard:
             )
         if known["threshold_from"] not in (None, *words(ThresholdFrom)):
             raise RequestError(f"{path}: threshold_from {known['threshold_from']!r}, expected {EXPECTED}")
+        if known.get("precision") not in (None, *words(Precision)):
+            raise RequestError(f"{path}: precision {str(known['precision'])[:60]!r}, expected {EXPECTED}")
         if span is not None and (len(span) != 2 or not all(isinstance(end, int) for end in span)):
             raise RequestError(f"{path}: channels {str(span)[:60]}, expected {EXPECTED}")
         if not all(isinstance(prints, str) for prints in seen.values()):

@@ -3,18 +3,18 @@
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from ..common.errors import RequestError, SlideError
-from ..common.option_words import Split
+from ..common.option_words import Precision, Split
 from ..encoding.embedding_file import UNKNOWN, EmbeddingHeader, embedding_file, header_of
 from ..encoding.store import require_observed
 from ..encoding.thumbnail import DEFAULT_LEVELS
 from ..slides.slide_ids import known_ids
 from ..slides.table import SPLITS, SlideRow, class_names, label_index, read_slides
+from .agreement import agreed, minority
 from .slide_item import SlideItem
 from .standardise import ChannelStatistics, channel_statistics
 
@@ -151,13 +151,13 @@ class EmbeddingTable:
         return hashlib.sha256(repr(content).encode()).hexdigest()
 
     def require_two_classes(self, *splits: Split) -> None:
-        """Check that there are two classes or more, that every named split has slides of each, and that one encoder made all.
+        """Check that there are two classes, every named split has slides of each, and one encoder in one precision made all.
 
         Raises:
-            RequestError: a class is missing, or the embeddings were made by different encoders.
+            RequestError: a class is missing, or the embeddings were made by different encoders or in different precisions.
         """
         self.require_readable(*splits)
-        _LOGGER.info("embeddings: by %s", self.encoder)
+        _LOGGER.info("embeddings: by %s, in %s", self.encoder, self.precision or "a precision that they do not say")
         _LOGGER.info("classes: %s", ", ".join(f"{index} = {name}" for index, name in enumerate(self.class_names)))
         for split in splits:
             counts = Counter(item["label"] for item in self.items(split))
@@ -178,7 +178,7 @@ class EmbeddingTable:
         widths = {slide_id: header.channels for slide_id, header in self.headers.items()}
         if len(set(widths.values())) > 1:
             raise RequestError(
-                f"{self.folder}: embeddings of different width ({_minority(widths, 'channels')}), expected one encoder: encode "
+                f"{self.folder}: embeddings of different width ({minority(widths, 'channels')}), expected one encoder: encode "
                 "all slides anew with the same one"
             )
         width = next(iter(widths.values()))
@@ -228,18 +228,24 @@ class EmbeddingTable:
         Raises:
             RequestError: the embeddings were made by different encoders.
         """
-        encoders = {slide_id: header.encoder for slide_id, header in self.headers.items()}
-        named = {slide_id: name for slide_id, name in encoders.items() if name != UNKNOWN}
-        if len(set(named.values())) > 1:
-            raise RequestError(
-                f"{self.folder}: embeddings of {len(set(named.values()))} different encoders ({_minority(named)}), expected one: "
-                "encode all slides anew with the same"
-            )
-        if 0 < len(named) < len(encoders):
-            _LOGGER.warning(
-                "%d of %d embeddings do not say by which encoder", len(encoders) - len(named), len(encoders)
-            )
-        return next(iter(named.values()), UNKNOWN)
+        headers = self.headers.items()
+        named = {slide_id: None if header.encoder == UNKNOWN else header.encoder for slide_id, header in headers}
+        found = agreed(self.folder, "encoders", named)
+        silent = sum(name is None for name in named.values())
+        if 0 < silent < len(named):
+            _LOGGER.warning("%d of %d embeddings do not say by which encoder", silent, len(named))
+        return found or UNKNOWN
+
+    @cached_property
+    def precision(self) -> Precision | None:
+        """Precision that the encoder computed in; None where no file says it.
+
+        Raises:
+            RequestError: the embeddings were made in different precisions.
+        """
+        return agreed(
+            self.folder, "precisions", {slide_id: header.precision for slide_id, header in self.headers.items()}
+        )
 
     @cached_property
     def headers(self) -> dict[str, EmbeddingHeader]:
@@ -292,10 +298,3 @@ class EmbeddingTable:
             RequestError: there is no such slide.
         """
         return [self._statistics[item["slide_id"]] for item in self.items("train")]
-
-
-def _minority(values: Mapping[str, Any], unit: str = "") -> str:
-    """Say which value most files have, and which files have another."""
-    ((usual, _), *_) = Counter(values.values()).most_common()
-    others = ", ".join(f"{name}.h5 {value}" for name, value in values.items() if value != usual)
-    return f"most {usual} {unit}".rstrip() + f"; {others}"

@@ -1,0 +1,108 @@
+"""What ``auto`` stands for, and that a data set is encoded in one precision."""
+
+import json
+from pathlib import Path
+
+import h5py
+import pytest
+import torch
+from encoding.encoding_requests import encode_all, job_of
+from encoding.painted import MeanEncoder, write_painted_slide
+
+from scripts.common.errors import RequestError
+from scripts.common.journal import read_journals
+from scripts.encoding import precision
+from scripts.encoding.embedding_file import header_of
+from scripts.encoding.named_encoder import NamedEncoder
+from scripts.encoding.precision import native_precision, with_precision
+from scripts.encoding.settings import EncodingSettings
+
+AUTO = {"precision": "auto"}
+WITHOUT = "flags\t\t: fpu avx2 avx512f avx512_vnni amx_int8 avx512_bf16_of_no_such\n"
+
+
+@pytest.fixture
+def processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the kernel says of the processor: it has no bfloat16."""
+    described = tmp_path / "cpuinfo"
+    described.write_text(WITHOUT)
+    monkeypatch.setattr(precision, "CPU_INFO", described)
+    return described
+
+
+@pytest.mark.parametrize(
+    ("described", "expected"),
+    [
+        (WITHOUT, "float32"),
+        ("flags\t\t: fpu avx512f avx512_bf16 vaes\n", "bfloat16"),
+        ("flags\t\t: fpu amx_bf16 amx_tile\n", "bfloat16"),
+        ("Features\t: fp asimd i8mm bf16\n", "bfloat16"),
+        (None, "float32"),
+    ],
+)
+def test_a_processor_that_multiplies_bfloat16_itself(processor: Path, described: str | None, expected: str) -> None:
+    if described is None:
+        processor.unlink()
+    else:
+        processor.write_text(described)
+    assert native_precision("cpu") == expected
+    assert native_precision(torch.device("cuda", 0)) == "float32"
+
+
+def test_auto_is_never_what_a_file_or_a_journal_says(processor: Path, tmp_path: Path) -> None:
+    processor.write_text("flags: avx512_bf16")
+    encode_all(write_painted_slide(tmp_path / "a.tif"), tmp_path / "out", MeanEncoder, settings=AUTO)
+    header = header_of(tmp_path / "out" / "a.h5")
+    assert header.precision == header.attributes["precision"] == "bfloat16"
+    assert json.loads(header.attributes["parameters"])["precision"] == "bfloat16"
+    (journal,) = read_journals(tmp_path / "out")
+    assert journal.request["precision"] == "bfloat16"
+
+
+@pytest.mark.parametrize("part", [{}, {"shard": "2/2"}])
+def test_another_machine_goes_on_as_the_first_began(processor: Path, tmp_path: Path, part: dict[str, str]) -> None:
+    """Resumed, or in a further shard: files that are there are kept, and new ones are of the same precision."""
+    slides = tmp_path / "slides"
+    for name in ("a", "b"):
+        write_painted_slide(slides / f"{name}.tif")
+    first = encode_all(slides, tmp_path / "out", MeanEncoder, settings=AUTO, shard="1/2")
+    processor.write_text("flags: avx512_bf16")
+    second = encode_all(slides, tmp_path / "out", MeanEncoder, settings=AUTO, **part)
+    assert {row.slide_id: row.status for row in (*first, *second)} == {"a": "done", "b": "done"} | (
+        {} if part else {"a": "skipped"}
+    )
+    assert {header_of(tmp_path / "out" / f"{name}.h5").precision for name in ("a", "b")} == {"float32"}
+
+
+def test_a_folder_whose_record_is_gone_is_not_mixed(processor: Path, tmp_path: Path) -> None:
+    slide = write_painted_slide(tmp_path / "a.tif")
+    encode_all(slide, tmp_path / "out", MeanEncoder, settings=AUTO)
+    (tmp_path / "out" / ".encoding.outputs.jsonl").unlink()
+    processor.write_text("flags: avx512_bf16")
+    with pytest.raises(RequestError, match='precision was "float32", now "bfloat16"'):
+        encode_all(slide, tmp_path / "out", MeanEncoder, settings=AUTO)
+
+
+def test_a_precision_that_was_named_stays(processor: Path, tmp_path: Path) -> None:
+    processor.write_text("flags: avx512_bf16")
+    job = job_of(tmp_path / "out", MeanEncoder, settings={"precision": "float32"})
+    assert with_precision(job) is job
+
+
+def test_auto_must_be_known_before_a_slide_is_encoded(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="precision is 'auto', expected one that is known"):
+        job_of(tmp_path / "out", MeanEncoder, settings=AUTO).prepare()
+    with pytest.raises(RequestError, match="precision 'auto': expected one of float32, bfloat16, float16"):
+        NamedEncoder(MeanEncoder(), device=torch.device("cpu"), precision="auto")  # type: ignore[arg-type]
+    assert EncodingSettings(**AUTO).precision == "auto"
+
+
+@pytest.mark.parametrize("stated", [None, "int8"])
+def test_a_file_that_states_no_precision_of_ours(tmp_path: Path, stated: str | None) -> None:
+    encode_all(write_painted_slide(tmp_path / "a.tif"), tmp_path / "out", MeanEncoder)
+    path = tmp_path / "out" / "a.h5"
+    with h5py.File(path, "r+") as file:
+        del file.attrs["precision"]
+        if stated:
+            file.attrs["precision"] = stated
+    assert header_of(path).precision is None
