@@ -36,8 +36,11 @@ def report(results: dict[str, dict]) -> str:
                     f"{ratio:.2f}",
                     judged(ratio, 1.15, least=False),
                 )
-        ratio = rates[f"end to end {engine} float32, auto"] / rates["CLAM recipe"]
-        add(f"end to end / CLAM recipe, {engine} float32, auto", f"{ratio:.0f}", judged(ratio, 60))
+        for precision, bar in (("float32", 60), ("bfloat16", 150)):
+            rate = rates.get(f"end to end {engine} {precision}, auto")
+            if rate is not None:  # OpenVINO has no bfloat16 on some processors
+                ratio = rate / rates["CLAM recipe"]
+                add(f"end to end / CLAM recipe, {engine} {precision}, auto", f"{ratio:.0f}", judged(ratio, bar))
         ratio = rates["reader, highest, same patches"] / rates["MONAI reading"]
         add("reader / MONAI reading, level 0", f"{ratio:.1f}", judged(ratio, 2.5))
         for what in (f"network {engine} float32", f"encoder {engine} float32, auto"):

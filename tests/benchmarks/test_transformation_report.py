@@ -9,6 +9,7 @@ RATES = {
     "encoder torch float32, auto": 300.0,
     "network torch float32": 400.0,
     "end to end torch float32, auto": 280.0,
+    "end to end torch bfloat16, auto": 760.0,
     "raw tiles, highest": 1000.0,
     "raw, highest": 1000.0,
     "reader, highest": 890.0,
@@ -44,6 +45,7 @@ def test_speed_is_judged_by_its_bars() -> None:
     assert found["end to end / slower of reader and encoder, torch float32, auto"] == ("1.07", "<= 1.15: met")
     assert found["end to end / slower of reader and encoder, torch float32, highest"] == ("1.20", "<= 1.15: NOT met")
     assert found["end to end / CLAM recipe, torch float32, auto"] == ("56", ">= 60: NOT met")
+    assert found["end to end / CLAM recipe, torch bfloat16, auto"] == ("152", ">= 150: met")
     assert found["reader / MONAI reading, level 0"] == ("2.2", ">= 2.5: NOT met")
     assert found["network torch float32, share of the matrix product"] == ("0.56", ">= 0.5: met")
     assert found["network, ms a 1e8 pixels (paper, network on a GPU: 44.1)"][0] == "1,000"
