@@ -55,6 +55,8 @@ def main() -> None:
     print(f"| mean | {deviation.mean():.4f} |\n| 99th percentile | {np.percentile(deviation, 99):.4f} |")
     print(f"| largest | {deviation.max():.4f} |")
     print(f"| mean of the channel with the largest mean | {deviation.mean(axis=0).max():.4f} |")
+    wide = deviation > 1
+    print(f"| over 1 | {wide.sum():,} of {wide.size:,} numbers, in {wide.any(axis=0).sum()} channels |")
     print("\n| cosine | lowest | 5th percentile | median |\n|---|---|---|---|")
     for name, shift in (("of v", 0.0), ("of v without the mean v", exact.mean(axis=0))):
         found = cosine(exact - shift, rounded - shift)

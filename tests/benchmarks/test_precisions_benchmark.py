@@ -39,6 +39,7 @@ def test_deviations_are_relative_to_the_spread_of_their_channel(
     assert "1 slides, 4 patches, 3 channels" in printed
     assert "| largest | 0.5000 |" in printed
     assert "| mean | 0.0625 |" in printed, "0.5 in one of 8 numbers; the constant channel has no spread"
+    assert "| over 1 | 0 of 8 numbers, in 0 channels |" in printed
     assert "| mean of the channel with the largest mean | 0.1250 |" in printed
 
 
