@@ -59,7 +59,10 @@ def encode(mode: str, slide: Path, level: str, threads: int) -> None:
             for index in range(SLIDES):
                 if index == 1:
                     begin, processor = time.perf_counter(), processor_seconds(mode)
-                entry = job.encode_in(apart, row) if mode == "apart" else job.encode(Task(row, job.seen(row.slide_id)))
+                if mode == "apart":
+                    (entry,) = job.encode_in(apart, [row])
+                else:
+                    entry = job.encode(Task(row, job.seen(row.slide_id)))
                 if entry.status != "done":
                     raise RuntimeError(entry.error)
             elapsed, processor = time.perf_counter() - begin, processor_seconds(mode) - processor

@@ -86,6 +86,16 @@ def test_what_an_earlier_item_did_is_not_laid_at_the_next_ones_door() -> None:
         assert apart.run("a.tif", "spoils") != apart.run("b.tif", "good")
 
 
+def test_an_item_is_at_work_while_the_caller_does_something_else() -> None:
+    with Apart(worked) as apart:
+        with pytest.raises(SlideError, match=r"b\.tif: the process that read it was ended by SIGSEGV"):
+            apart.begin("b.tif", "signal 11")
+            apart.finish()
+        apart.begin("c.tif", "c")
+        time.sleep(0.05)  # it ends meanwhile
+        assert apart.finish().startswith("c ")
+
+
 def test_a_process_that_dies_between_two_items_costs_none() -> None:
     with Apart(worked) as apart:
         pid = int(apart.run("a.tif", "a").split()[1])

@@ -3,19 +3,22 @@
 import csv
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from crashing import crash
-from encoding.encoding_requests import encode_all
+from encoding.encoding_requests import encode_all, job_of
 from encoding.painted import MeanEncoder, contents, write_painted_slide
+from tiny_flow import read_rows
 
 from scripts.common.errors import RequestError
-from scripts.encoding.encoding_run import ManifestRow
+from scripts.encoding import embed
+from scripts.encoding.encoding_run import ManifestRow, encoding_of
 from scripts.slides import opening
 from scripts.slides.opening import open_slide
 from scripts.slides.reader import Decoded, SlideReader
@@ -124,6 +127,47 @@ def test_a_crash_at_every_slide_ends_with_the_slides(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "out").iterdir() if ".encoding" not in path.name) == [
         "manifest.csv"
     ]
+
+
+def test_the_next_slide_is_encoded_while_the_caller_has_a_row(tmp_path: Path) -> None:
+    """One further slide, not all."""
+    for name in ("a", "b", "c"):
+        write_painted_slide(tmp_path / "scans" / f"{name}.tif")
+    there = tmp_path / "out"
+    with encoding_of(tmp_path / "scans", job_of(there, MeanEncoder)) as rows:
+        assert next(rows).slide_id == "a"
+        assert [row["slide_id"] for row in read_rows(there / "manifest.csv")] == ["a"]
+        wait_for(lambda: (there / "b.h5").is_file())
+        time.sleep(0.05)
+        assert sorted(path.name for path in there.glob("*.h5")) == ["a.h5", "b.h5"]
+    again = encode_all(tmp_path / "scans", there, MeanEncoder)
+    assert [entry.status for entry in again] == ["skipped", "skipped", "done"]
+
+
+def test_what_is_at_work_when_the_caller_has_enough_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        write_painted_slide(tmp_path / "scans" / f"{name}.tif")
+    original, there = embed.write_attributes, tmp_path / "out"
+
+    def write(file: h5py.File, attributes: Mapping[str, Any]) -> None:
+        if Path(file.filename).name.startswith(".b."):
+            time.sleep(60)
+        original(file, attributes)
+
+    monkeypatch.setattr(embed, "write_attributes", write)
+    with encoding_of(tmp_path / "scans", job_of(there, MeanEncoder)) as rows:
+        assert next(rows).slide_id == "a"
+        wait_for(lambda: bool(list(there.glob(".b.*.partial*"))))
+    assert not list(there.glob(".*.partial*"))
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end_s
+        time.sleep(0.02)
 
 
 def test_a_crash_leaves_no_part_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

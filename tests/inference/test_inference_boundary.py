@@ -74,7 +74,7 @@ def steps(slides: InferenceSet, network: Any) -> list[Any]:
     iteration, collate = SparingIteration(slides), PadCollate()
     state = SimpleNamespace(device="cpu", output=None)
     engine = SimpleNamespace(network=network, state=state, non_blocking=False, fire_event=lambda event: None)
-    return [iteration(engine, collate([dataset[index]])) for index in range(len(slides.items))]
+    return [iteration(engine, collate([item])) for item in dataset]
 
 
 def test_a_file_that_changes_and_a_network_that_fails(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

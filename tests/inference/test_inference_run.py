@@ -14,6 +14,9 @@ from crashing import crash_at
 from encoding.encoding_requests import encode_all, job_of
 from encoding.painted import MeanEncoder, on_glass, paint, quarter_colours, write_painted_slide, write_tiff
 from inference.told_predictions import outputs_of, write_all
+from monai.data import DataLoader
+from monai.engines import SupervisedEvaluator
+from monai.transforms import Activationsd, Compose
 from opened_files import count_opens
 from slides.mirax_file import write_mirax
 from training.embedding_files import write_embedding, write_foreign
@@ -24,12 +27,14 @@ from scripts.dsnet.heat_map import HeatMap
 from scripts.dsnet.network import DSNet
 from scripts.encoding.embedding_file import embedding_file, header_of
 from scripts.evaluation.predictions import Prediction
+from scripts.inference import heat_maps
+from scripts.inference.inference_boundary import SparingDataset, SparingIteration
 from scripts.inference.heat_map_view import HeatMapView
-from scripts.inference.heat_maps import HeatMapWriter, class_index
-from scripts.inference.inference_boundary import SparingDataset
-from scripts.inference.inference_run import write_results
+from scripts.inference.heat_maps import HeatMapHandler, HeatMapWriter, class_index
+from scripts.inference.inference_outputs import PredictionOutputs
+from scripts.inference.inference_run import ResultWriter, classify
 from scripts.inference.slide_set import InferenceSet
-from scripts.training.batches import image_of
+from scripts.training.batches import PadCollate, image_of
 from scripts.training.evaluation import PredictionCollector
 from scripts.training.model_card import ModelCard
 from scripts.training.transforms import LoadEmbeddingd
@@ -76,6 +81,9 @@ def slide_set(slides: Path | None, dataset: Path, *, split: str | None = None, *
     changed = replace(CARD, **card)
     made = InferenceSet(slides and str(slides), job_of(dataset, MeanEncoder), changed, model="model.pt", split=split)
     made.prepare()
+    if slides is not None:
+        with made.opened():
+            list(made)
     return made
 
 
@@ -97,7 +105,7 @@ def test_slides_that_fail_or_are_empty_are_left_out(scans: Path, tmp_path: Path)
     assert item["embedding"] == str(tmp_path / "data" / "good.h5")
     assert slides.encoder is not None
     assert slides.encoder.startswith("MeanEncoder sha256:")
-    slides.require_slides()
+    slides.require_any()
     with pytest.raises(SlideError, match=r"1 of 3 slides failed.*manifest\.csv"):
         slides.require_complete(tmp_path, AS_THEY_ARE)
 
@@ -130,9 +138,9 @@ def test_a_label_that_the_network_does_not_know_is_kept_and_counted(
 ) -> None:
     slides = slide_set(scans / "slides.csv", tmp_path / "data", class_names=("Normal", "Tumour"))
     assert [item["label"] for item in slides.items] == [-1]
-    assert "1 of 1 slides have a label that the model does not know" in caplog.text
+    assert "2 of 3 slides have a label that the model does not know" in caplog.text
     assert "expected one of Normal, Tumour: correct the column label" in caplog.text
-    write_results(outputs_of(slides, tmp_path / "out"), collected(slides, (0.3, 0.7)))
+    ResultWriter(outputs_of(slides, tmp_path / "out"), collected(slides, (0.3, 0.7))).finish()
     assert [(row["label"], row["predicted"]) for row in read_predictions(tmp_path / "out")] == [("tumour", "Tumour")]
 
 
@@ -147,7 +155,7 @@ def test_nothing_to_classify(tmp_path: Path) -> None:
 def test_no_slide_that_can_be_classified(scans: Path, tmp_path: Path) -> None:
     slides = slide_set(scans / "glass.tif", tmp_path / "data")
     with pytest.raises(SlideError, match=r"none of 1 slides can be classified.*manifest\.csv says"):
-        slides.require_slides()
+        slides.require_any()
 
 
 def test_embeddings_with_and_without_a_table(scans: Path, tmp_path: Path) -> None:
@@ -219,7 +227,7 @@ def test_embeddings_of_different_encoders(tmp_path: Path) -> None:
 def test_the_threshold(scans: Path, tmp_path: Path, threshold: float | None, predicted: str) -> None:
     """The card's 0.4, unless the command line names another, be it 0."""
     slides = slide_set(scans / "good.tif", tmp_path / "data")
-    write_results(outputs_of(slides, tmp_path), collected(slides, (0.55, 0.45)), threshold=threshold)
+    ResultWriter(outputs_of(slides, tmp_path), collected(slides, (0.55, 0.45)), threshold=threshold).finish()
     (row,) = read_predictions(tmp_path)
     assert (row["predicted"], row["label"]) == (predicted, "")
     assert float(row["threshold"]) == (0.4 if threshold is None else threshold)
@@ -343,9 +351,9 @@ def test_a_thumbnail_that_ends_its_reader_fails_its_slide_alone(
         write_painted_slide(tmp_path / f"{name}.tif")
         write_foreign(tmp_path / f"{name}.h5", np.argwhere(np.ones((3, 4), dtype=bool)), channels=6)
     crash_at(monkeypatch, "scripts.training.transforms", "bad.tif")
-    dataset = SparingDataset(slide_set(None, tmp_path).items, LoadEmbeddingd())
-    assert "bad.tif: the process that read it was ended by SIGSEGV" in dataset[0]["error"]
-    assert dataset[1]["error"] == "" and (dataset[1]["t"] < 255).any()
+    bad, good = SparingDataset(slide_set(None, tmp_path), LoadEmbeddingd())
+    assert "bad.tif: the process that read it was ended by SIGSEGV" in bad["error"]
+    assert good["error"] == "" and (good["t"] < 255).any()
 
 
 def test_how_often_the_embedding_of_a_slide_is_opened(
@@ -357,9 +365,9 @@ def test_how_often_the_embedding_of_a_slide_is_opened(
         slides = slide_set(scans / "good.tif", tmp_path / "data")
         writer = HeatMapWriter(DSNet(embedding_channels=6), slides.card, tmp_path / "out")
         (item,) = slides.items
-        dataset = SparingDataset(slides.items, LoadEmbeddingd(), hold=True)
-        assert dataset[0]["error"] == ""
-        writer.write(item, Prediction("good", None, (0.2, 0.8), 0.5))
+        for loaded in SparingDataset(slides.items, LoadEmbeddingd(), hold=True):
+            assert loaded["error"] == ""
+            writer.write(item, Prediction("good", None, (0.2, 0.8), 0.5))
         assert opened()["good.h5"] == times
         embedding_file.cache_clear()
 
@@ -371,3 +379,111 @@ def test_the_picture_is_of_the_slide_itself(scans: Path, tmp_path: Path, monkeyp
     writer = HeatMapWriter(DSNet(embedding_channels=6), slides.card, tmp_path / "out")
     writer.write(slides.items[0], Prediction("good", None, (0.2, 0.8), 0.5))
     assert drawn[0].thumbnail is not None and drawn[0].background.shape[0] > drawn[0].thumbnail.shape[0]
+
+
+def pipeline(slides: InferenceSet, out: Path) -> tuple[SupervisedEvaluator, PredictionOutputs, ResultWriter]:
+    """What the config builds, with heat maps of nothing."""
+    collector, outputs = PredictionCollector(), outputs_of(slides, out)
+    results = ResultWriter(outputs, collector)
+    evaluator = SupervisedEvaluator(
+        device="cpu",
+        val_data_loader=DataLoader(
+            SparingDataset(slides, LoadEmbeddingd(), hold=True), batch_size=1, num_workers=0, collate_fn=PadCollate()
+        ),
+        network=DSNet(embedding_channels=6).eval(),
+        iteration_update=SparingIteration(slides),
+        postprocessing=Compose([Activationsd("pred", softmax=True)]),
+        val_handlers=[collector, HeatMapHandler(outputs, collector, heat_map=BlankMap()), results],
+    )
+    return evaluator, outputs, results
+
+
+@pytest.fixture
+def five(tmp_path: Path) -> Path:
+    """Five slides, of which the second is damaged and the fourth has no tissue."""
+    for name in ("a", "c", "e"):
+        write_painted_slide(tmp_path / "scans" / f"{name}.tif", seed=ord(name))
+    (tmp_path / "scans" / "b.tif").write_bytes(b"II*\0 not a slide")
+    write_tiff(tmp_path / "scans" / "d.tif", [np.full((160, 160, 3), 244, dtype=np.uint8)])
+    return tmp_path / "scans"
+
+
+@pytest.mark.parametrize("embeddings", ["out/embeddings", "out", "data"])
+def test_slides_are_encoded_judged_and_written_one_after_the_other(
+    five: Path, tmp_path: Path, embeddings: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slide is written before the one after the next is encoded, in whatever folder the embeddings lie."""
+    out, there = tmp_path / "out", tmp_path / embeddings
+    slides = InferenceSet(str(five), job_of(there, MeanEncoder), CARD, model=str(five / "a.tif"))
+    slides.prepare()
+    seen = []
+    original = ResultWriter._add
+
+    def add(self: ResultWriter, engine: Any) -> None:
+        original(self, engine)
+        written = [row["slide_id"] for row in read_predictions(out)]
+        assert all((out / name / "cam.png").is_file() for name in written)
+        seen.append((written, (there / "e.h5").is_file()))
+
+    monkeypatch.setattr(ResultWriter, "_add", add)
+    with pytest.raises(SlideError, match="1 of 5 slides failed"):
+        classify(*pipeline(slides, out))
+    assert [written for written, _ in seen] == [["a"], ["a", "c"], ["a", "c", "e"]]
+    assert not seen[0][1], "the last slide was not encoded yet"
+    with open(out / "manifest.csv", newline="") as file:
+        statuses = {row["slide_id"]: row["status"] for row in csv.DictReader(file)}
+    assert statuses == {"a": "done", "b": "failed", "c": "done", "d": "empty", "e": "done"}
+    again = encode_all(five, there, MeanEncoder, keep_table=False)  # whose manifest it is, it may write anew
+    assert [entry.status for entry in again] == ["skipped", "failed", "skipped", "empty", "skipped"]
+
+
+def test_a_run_that_is_stopped_leaves_no_less_than_there_was(
+    five: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the same request; the run after it makes everything whole, and writes the same bytes."""
+
+    def run() -> None:
+        slides = InferenceSet(str(five), job_of(tmp_path / "data", MeanEncoder), CARD, model=str(five / "a.tif"))
+        slides.prepare()
+        torch.manual_seed(0)
+        with pytest.raises(SlideError, match="1 of 5 slides failed"):
+            classify(*pipeline(slides, tmp_path / "out"))
+
+    run()
+    before = (tmp_path / "out" / "predictions.csv").read_bytes()
+    original = heat_maps.write_heat_map
+
+    def write(folder: Path, view: HeatMapView) -> None:
+        if folder.name == "c":
+            raise KeyboardInterrupt
+        original(folder, view)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(heat_maps, "write_heat_map", write)
+        run()
+    assert sorted(row["slide_id"] for row in read_predictions(tmp_path / "out")) == ["a", "c", "e"]
+    run()
+    assert (tmp_path / "out" / "predictions.csv").read_bytes() == before
+
+
+def test_none_of_the_slides_can_be_classified(five: Path, tmp_path: Path) -> None:
+    for name in ("a", "c", "e"):
+        (five / f"{name}.tif").unlink()
+    slides = InferenceSet(str(five), job_of(tmp_path / "data", MeanEncoder), CARD, model=str(five / "d.tif"))
+    slides.prepare()
+    with pytest.raises(SlideError, match=r"none of 2 slides can be classified.*manifest\.csv says"):
+        classify(*pipeline(slides, tmp_path / "out"))
+    assert not (tmp_path / "out" / "predictions.csv").exists()
+
+
+def test_slides_are_called_as_in_the_folder_of_their_embeddings(tmp_path: Path) -> None:
+    """A slide that has come to a folder since, of the same stem, changes no id."""
+    write_painted_slide(tmp_path / "scans" / "case.tif")
+    first = slide_set(tmp_path / "scans", tmp_path / "data")
+    shutil.copy(tmp_path / "scans" / "case.tif", tmp_path / "scans" / "case.svs")
+    both = slide_set(tmp_path / "scans", tmp_path / "data")
+    assert [item["slide_id"] for item in first.items] == ["case"]
+    assert {item["slide_id"]: Path(item["slide"]).name for item in both.items} == {
+        "case": "case.tif",
+        "scans_case": "case.svs",
+    }

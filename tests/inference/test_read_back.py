@@ -143,6 +143,8 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
 
     slides = InferenceSet(str(path), job_of(tmp_path / "data", MeanEncoder), CARD, model="model.pt")
     slides.prepare()
+    with slides.opened():
+        list(slides)
     collector = PredictionCollector()
     collector.predictions = [Prediction(path.stem, None, (0.2, 0.8), 0.5)]
     write_all(slides, collector, DSNet(embedding_channels=6), tmp_path / "out", heat_map=Redness())

@@ -9,7 +9,7 @@ from ignite.engine import Engine
 from scripts.dsnet.heat_map import Network
 from scripts.inference.heat_maps import HeatMapHandler
 from scripts.inference.inference_outputs import PredictionOutputs
-from scripts.inference.inference_run import write_results
+from scripts.inference.inference_run import ResultWriter
 from scripts.inference.slide_set import InferenceSet
 from scripts.training.evaluation import PredictionCollector
 
@@ -37,5 +37,5 @@ def write_all(
     engine.network, engine.state.device = network, torch.device("cpu")
     HeatMapHandler(outputs, collector, **options).attach(engine)
     engine.run(told.predictions)
-    write_results(outputs, collector)
+    ResultWriter(outputs, collector).finish()
     return collector

@@ -56,6 +56,9 @@ class Apart(Generic[Item, Result]):
         self._method = start_method(forks=forks)
         self._timeout_s: float = checked("timeout_s", timeout_s)
         self._process: BaseProcess | None = None
+        self._begun: tuple[str | Path, Item]
+        self._fresh = True
+        self._lost: _LostError | None = None
         self._line: Connection
         self._mark: Mark
 
@@ -91,20 +94,57 @@ class Apart(Generic[Item, Result]):
                 decoder did not return.
             NoTissueError, RequestError, StorageError: Raised by the function.
         """
+        self.begin(path, item)
+        return self.finish()
+
+    def begin(self, path: str | Path, item: Item) -> None:
+        """Let the other process begin with an item and return; :meth:`finish` waits for its end, before the next item begins.
+
+        Args:
+            path: File that the item is about, for messages.
+            item: What the function takes.
+        """
         if self._process is not None and not self._process.is_alive():
-            self._end()
-        fresh = not self.alive
+            self.end()
+        self._begun, self._fresh, self._lost = (path, item), not self.alive, None
         try:
-            if fresh:
+            if self._fresh:
                 self._started()
-            return self._answer((path, item)).result
+            self._line.send(self._begun)
         except _LostError as lost:
-            if not fresh and not lost.hanging:  # what an earlier item did to the memory may have ended it
+            self._lost = lost
+        except OSError:  # it has died, as finish() will see
+            pass
+
+    def finish(self) -> Result:
+        """Wait for the item that was begun; where its process dies over it, a fresh one is given the item once more.
+
+        Raises:
+            Exception: As :meth:`run`.
+        """
+        path, item = self._begun
+        try:
+            if self._lost is not None:
+                raise self._lost
+            return self._answer().result
+        except _LostError as lost:
+            if not self._fresh and not lost.hanging:  # what an earlier item did to the memory may have ended it
                 return self.run(path, item)
             raise SlideError(
                 f"{path}: the process that read it {lost}; expected a file that can be decoded here: compare the file with its "
                 "source, or leave it out"
             ) from None
+
+    def end(self) -> None:
+        """End the process at once; what it was writing is left as it is."""
+        if self._process is None:
+            return
+        self._line.close()
+        self._process.kill()
+        self._process.join(LEAVE_S)
+        if self._process.exitcode is not None:
+            self._process.close()
+        self._process = None
 
     def __enter__(self) -> "Apart[Item, Result]":
         return self
@@ -112,7 +152,7 @@ class Apart(Generic[Item, Result]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._end()
+        self.end()
 
     def _started(self, prepare: Callable[[], Any] | None = None) -> Any:
         """Start a process and wait until it is prepared."""
@@ -138,26 +178,24 @@ class Apart(Generic[Item, Result]):
         finally:
             me.daemon = daemon
             theirs.close()
-        return self._answer(None).result
+        return self._answer().result
 
-    def _answer(self, item: tuple[str | Path, Item] | None) -> Answer:
-        """Send an item, if any, and wait for what comes back; whatever happens instead, the process is ended."""
+    def _answer(self) -> Answer:
+        """Wait for what comes back; whatever happens instead, the process is ended."""
         answered = False
         try:
-            answer = self._exchanged(item)
+            answer = self._received()
             answered = True
         finally:
             if not answered:
-                self._end()
+                self.end()
         if answer.error is not None:
             raise answer.error
         return answer
 
-    def _exchanged(self, item: tuple[str | Path, Item] | None) -> Answer:
+    def _received(self) -> Answer:
         assert self._process is not None
         try:
-            if item is not None:
-                self._line.send(item)
             while True:
                 if not wait([self._line, self._process.sentinel], POLL_S):
                     self._require_progress()
@@ -191,17 +229,6 @@ class Apart(Generic[Item, Result]):
             return f"ended by itself with exit code {code}"
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
         return f"was ended by {name}" + (", as where memory runs out" if -code == signal.SIGKILL else "")
-
-    def _end(self) -> None:
-        """End the process at once; what it was writing is left as it is."""
-        if self._process is None:
-            return
-        self._line.close()
-        self._process.kill()
-        self._process.join(LEAVE_S)
-        if self._process.exitcode is not None:
-            self._process.close()
-        self._process = None
 
 
 def run_apart(work: Callable[[Item], Result], path: str | Path, item: Item) -> Result:

@@ -1,13 +1,14 @@
 """The stage ``encoding``: slides to embedding files, and a manifest that says what became of each."""
 
 import logging
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Protocol
 
 from ..common.errors import RequestError, SlideError
-from ..common.files import write_csv, writing_to
+from ..common.files import guarded_by, write_csv, writing_to
 from ..common.option_table import checked
 from ..common.option_words import words
 from ..common.outputs import Found, HeldOutputs
@@ -41,12 +42,36 @@ def encode_slides(
     cluster: Executor | None = None,
     dry_run: bool = False,
     replace: bool = False,
-    elsewhere: str = "name another --output_dir",
 ) -> list[ManifestRow]:
-    """Encode every slide; write ``<slide_id>.h5``, ``manifest.csv`` (after every slide) and, from a CSV, ``slides.csv``.
+    """Encode every slide; arguments and errors are those of :func:`encoding_of`.
 
-    Further slides may be added to a folder by further runs of the same encoder and settings; the manifest keeps the rows of the
-    others.
+    Returns:
+        the manifest, in the order of the slides; of a dry run an empty one.
+    """
+    with encoding_of(
+        slides, job, keep_table=keep_table, shard=shard, cluster=cluster, dry_run=dry_run, replace=replace
+    ) as rows:
+        return list(rows)
+
+
+@contextmanager
+def encoding_of(
+    slides: str | Path | None,
+    job: EncodingJob,
+    *,
+    keep_table: bool = True,
+    shard: str | None = None,
+    cluster: Executor | None = None,
+    dry_run: bool = False,
+    replace: bool = False,
+    elsewhere: str = "name another --output_dir",
+    what: str = "encoding",
+) -> Iterator[Iterator[ManifestRow]]:
+    """Hold the folder inside the block, and yield what encodes slide after slide: the row of each, in the order of the slides.
+
+    Written are ``<slide_id>.h5``, ``manifest.csv`` (after every slide, before its row is handed out) and, from a CSV,
+    ``slides.csv``. While the caller has a row, the next slide is encoded. Further slides may be added to a folder by further runs
+    of the same encoder and settings; the manifest keeps the rows of the others.
 
     Args:
         slides: a slide, a folder or a CSV.
@@ -58,9 +83,7 @@ def encode_slides(
         dry_run: print :func:`.encoding_plan.plan_encoding` instead.
         replace: embeddings of another encoder, of other settings or of other slides may be replaced; files of others never are.
         elsewhere: the remedy that names another folder.
-
-    Returns:
-        the manifest, in the order of the slides; of a dry run an empty one.
+        what: name of the work with its progress.
 
     Raises:
         RequestError: there is nothing to encode; the folder is the dataset of other slides, or holds embeddings of another request
@@ -103,34 +126,39 @@ def encode_slides(
             elsewhere=elsewhere,
         )
         held.check()
-        if not dry_run:
-            with writing_to(job.output), held:
+        if dry_run:
+            print(plan_encoding(mine, job))
+            yield iter(())
+            return
+        with ExitStack() as stack:
+            with writing_to(job.output):
+                stack.enter_context(held)
                 if copied:
                     copy_table(Path(slides), job.output / "slides.csv", known=known)
-                results = (job.encode_in(apart, row) for row in mine) if cluster is None else cluster.encode(mine, job)
-                return _kept_in_manifest([row.slide_id for row in mine], results, job.output / manifest, held)
-    print(plan_encoding(mine, job))
-    return []
+            here = stack.enter_context(closing(job.encode_in(apart, mine)))  # begins with its first row
+            results = here if cluster is None else cluster.encode(mine, job)
+            yield _kept_in_manifest([row.slide_id for row in mine], results, job.output / manifest, held, what)
 
 
 def _kept_in_manifest(
-    slide_ids: Sequence[str], results: Iterable[ManifestRow], manifest: Path, held: HeldOutputs
-) -> list[ManifestRow]:
+    slide_ids: Sequence[str], results: Iterable[ManifestRow], manifest: Path, held: HeldOutputs, what: str
+) -> Iterator[ManifestRow]:
     """Draw the results; after each, write what is known so far, in the order of the slides, and then the rows of other slides."""
     entries: dict[str, ManifestRow] = {}
     mine = set(slide_ids)
     others = [row for row in rows_before(manifest) if row["slide_id"] not in mine]
-
-    def ordered() -> list[ManifestRow]:
-        return [entries[slide_id] for slide_id in slide_ids if slide_id in entries]
-
-    for entry in track(results, total=len(slide_ids), what="encoding", unit="slide"):
-        entries[entry.slide_id] = entry
-        if entry.header is not None:
-            held.wrote(entry.output)
-            embedding_file(manifest.parent / entry.output).know(entry.header)
-        known = [entry.cells() for entry in ordered()]
-        write_csv(manifest, COLUMNS, [*known, *({name: row.get(name) for name in COLUMNS} for row in others)])
+    waiting = deque(slide_ids)
+    with writing_to(manifest.parent):
+        for entry in track(results, total=len(slide_ids), what=what, unit="slide"):
+            entries[entry.slide_id] = entry
+            if entry.header is not None:
+                held.wrote(entry.output)
+                embedding_file(manifest.parent / entry.output).know(entry.header)
+            known = [entries[slide_id].cells() for slide_id in slide_ids if slide_id in entries]
+            with guarded_by(held):  # whoever else holds the folder meanwhile
+                write_csv(manifest, COLUMNS, [*known, *({name: row.get(name) for name in COLUMNS} for row in others)])
+            while waiting and waiting[0] in entries:
+                yield entries[waiting.popleft()]
     found = Counter(entry.status for entry in entries.values())
     _LOGGER.info("encoding: %s", ", ".join(f"{found[name]} {name}" for name in words(Status)))
     if found["empty"] and found["empty"] == len(entries):
@@ -138,7 +166,6 @@ def _kept_in_manifest(
     headers = [entry.header for entry in entries.values() if entry.header is not None]
     backends = Counter(str(header.attributes["backend"]) for header in headers)
     _LOGGER.info("read by: %s", ", ".join(f"{name} {count}" for name, count in backends.items()) or "none")
-    return ordered()
 
 
 def _shard_of(shard: str | None) -> tuple[int, int]:

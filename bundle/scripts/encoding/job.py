@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -151,15 +151,34 @@ class EncodingJob:
                 account.done()
         return account.entry
 
-    def encode_in(self, apart: Apart[Task, ManifestRow], row: SlideRow) -> ManifestRow:
-        """Let one slide be encoded in another process, by :meth:`encode`; if that ends, the slide has failed, and leaves nothing.
+    def encode_in(
+        self, apart: Apart[Task, ManifestRow], rows: Sequence[SlideRow]
+    ) -> Generator[ManifestRow, None, None]:
+        """Let slides be encoded in another process, by :meth:`encode`: the next one while the caller has this one's row.
+
+        If the process ends over a slide, that has failed, and leaves nothing.
 
         Raises:
             StorageError: nothing more can be written.
         """
+        at_work: SlideRow | None = None
+        try:
+            for row in (*rows, None):
+                entry = None if at_work is None else self._finished(apart, at_work)
+                at_work = row
+                if row is not None:
+                    apart.begin(row.path, Task(row, self.seen(row.slide_id)))
+                if entry is not None:
+                    yield entry
+        finally:
+            if at_work is not None:
+                apart.end()
+                remove_partial(self.output, {at_work.slide_id})
+
+    def _finished(self, apart: Apart[Task, ManifestRow], row: SlideRow) -> ManifestRow:
         try:
             with self.accounted(row) as account:
-                return apart.run(row.path, Task(row, self.seen(row.slide_id)))
+                return apart.finish()
         finally:
             if not apart.alive:
                 remove_partial(self.output, {row.slide_id})

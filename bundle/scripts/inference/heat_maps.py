@@ -1,7 +1,7 @@
 """The heat maps of classified slides, each written while its slide is in memory."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,6 @@ from ..common.apart import run_apart
 from ..common.boundary import slide_boundary
 from ..common.errors import RequestError, SlideError
 from ..common.files import writing_to
-from ..common.progress import track
 from ..common.pseudonyms import AS_THEY_ARE, Names
 from ..dsnet.heat_map import HeatMap, MapKind, Network
 from ..encoding.embedding_file import embedding_file
@@ -27,7 +26,6 @@ from ..training.batches import image_of
 from ..training.evaluation import PredictionCollector, unwrapped
 from ..training.leakage import seen_splits
 from ..training.model_card import ModelCard
-from ..training.slide_item import SlideItem
 from ..training.transforms import LoadEmbeddingd
 from .exports import write_heat_map
 from .heat_map_view import HeatMapView
@@ -145,8 +143,6 @@ class HeatMapHandler:
         self._heat_map = heat_map or HeatMap()
         self._target_class = target_class
         self._writer: HeatMapWriter
-        self._items: dict[str, SlideItem] = {}
-        self._progress: Iterator[Any] = iter(())
 
     def check(self, network: Network) -> None:
         """Refuse what a network and its card do not have.
@@ -161,9 +157,7 @@ class HeatMapHandler:
         """Register with the evaluator, whose network the maps are of."""
         if self._outputs.heat_maps:
             engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
-            engine.add_event_handler(Events.ITERATION_STARTED, self._proceed)
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._write)
-            engine.add_event_handler(Events.EPOCH_COMPLETED, self._proceed)
 
     def _begin(self, engine: Any) -> None:
         self._writer = HeatMapWriter(
@@ -177,12 +171,6 @@ class HeatMapHandler:
         )
         if self._writer.kind is None:
             _LOGGER.warning("a %s has no heat map: none is written", type(self._writer.network).__name__)
-            return
-        self._items = {item["slide_id"]: item for item in self._slides.items}
-        self._progress = track(self._items, total=len(self._items), what="heat maps", unit="slide")
-
-    def _proceed(self, engine: Engine) -> None:
-        next(self._progress, None)
 
     def _write(self, engine: Engine) -> None:
         if not engine.state.output or self._writer.kind is None:  # the slide failed, or there is no map
@@ -192,7 +180,7 @@ class HeatMapHandler:
             return
         (calibrated,) = calibrated_predictions([prediction], self._slides.card.temperature)
         try:
-            self._writer.write(self._items[prediction.slide_id], calibrated)
+            self._writer.write(self._slides.item(prediction.slide_id), calibrated)
         except SlideError as error:
             self._slides.fail(prediction.slide_id, f"predicted, but without a heat map: {error}")
 

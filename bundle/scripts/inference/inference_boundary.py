@@ -1,47 +1,52 @@
 """The boundary around each slide of an inference: one that cannot be loaded or judged has failed, and the others go on."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from monai.data import Dataset
-from monai.engines import SupervisedEvaluator
 from torch import Tensor
+from torch.utils.data import IterableDataset
 
 from ..common.boundary import slide_boundary
 from ..common.errors import SlideError
 from ..encoding.embedding_file import embedding_file
 from ..training.batches import OBSERVED
 from ..training.evaluation import AttendingIteration
+from ..training.slide_item import SlideItem
 from .slide_set import InferenceSet
 
 ERROR = "error"
 
 
-class SparingDataset(Dataset):
-    """MONAI's ``Dataset``; an item that cannot be made has its reason in ``error``, which is empty otherwise, and no patch.
+class SparingDataset(IterableDataset[Mapping[str, Any]]):
+    """The slides of an inference as items for the network, one after the other, as they come.
+
+    An item that cannot be made has its reason in ``error``, which is empty otherwise, and no patch.
 
     Args:
-        data: items.
+        slides: what is classified, opened.
         transform: of an item.
-        hold: keep the embedding of the last item in memory until the next is made, for whoever reads it again.
+        hold: keep the embedding of an item in memory until the next is made, for whoever reads it again.
     """
 
-    def __init__(self, data: Sequence[Any], transform: Callable[[Any], Any], *, hold: bool = False) -> None:
-        super().__init__(data, transform)
-        self._holds = hold
-        self._held = ExitStack()
+    def __init__(self, slides: Iterable[SlideItem], transform: Callable[[Any], Any], *, hold: bool = False) -> None:
+        self._slides = slides
+        self._transform = transform
+        self._hold = hold
 
-    def _transform(self, index: int) -> Mapping[str, Any]:
-        item = self.data[index]
-        self._held.close()
-        if self._holds:
-            self._held.enter_context(embedding_file(Path(item["embedding"])).held())
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        """Yield the items."""
+        for item in self._slides:
+            held = embedding_file(Path(item["embedding"])).held() if self._hold else nullcontext()
+            with held:
+                yield self._made(item)
+
+    def _made(self, item: SlideItem) -> Mapping[str, Any]:
         try:
             with slide_boundary(item["embedding"]):
-                return {**super()._transform(index), ERROR: ""}
+                return {**self._transform(item), ERROR: ""}
         except SlideError as error:
             return {**item, **_nothing(), ERROR: str(error)}
 
@@ -50,15 +55,6 @@ def _nothing() -> dict[str, Tensor]:
     """What a slide without any patch would be, so that a batch can be made."""
     parts = (torch.zeros(0, 1), torch.zeros(1, 1, 1, dtype=torch.int32), torch.zeros(3, 2, 2, dtype=torch.uint8))
     return dict(zip(OBSERVED, parts, strict=True))
-
-
-class SlideEvaluator(SupervisedEvaluator):
-    """MONAI's ``SupervisedEvaluator`` over slides that are listed only when it runs; MONAI counts them when it is made."""
-
-    def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]  # as MONAI does
-        """Go over all slides once."""
-        self.state.epoch_length = len(self.data_loader)  # type: ignore[arg-type]
-        super().run(global_epoch)
 
 
 class SparingIteration(AttendingIteration):

@@ -9,8 +9,9 @@ from ..common.config_settings import Plain
 from ..common.files import sha256_of
 from ..common.outputs import HeldOutputs
 from ..common.pseudonyms import AS_THEY_ARE, Names
+from .asked_slides import listed_slides
 from .record import told
-from .slide_set import InferenceSet, listed_slides
+from .slide_set import InferenceSet
 
 OF_RUN = ("predictions.csv", "inference.json")
 OF_SLIDE = (

@@ -1,59 +1,118 @@
-"""The stage ``inference``: what becomes of the classified slides."""
+"""The stage ``inference``: slide after slide is encoded, classified, mapped and written."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+from monai.engines import SupervisedEvaluator
 
 from ..common.config_settings import Plain
 from ..evaluation.calibration import calibrated_predictions
-from ..evaluation.predictions import Prediction, write_predictions
+from ..evaluation.predictions import Prediction, read_predictions, write_predictions
 from ..training.evaluation import PredictionCollector
 from .inference_outputs import PredictionOutputs
 from .record import told, write_run
-from .slide_set import InferenceSet
 
 
-def write_results(
-    outputs: PredictionOutputs,
-    collector: PredictionCollector,
-    *,
-    threshold: float | None = None,
-    settings: Mapping[str, Plain] | None = None,
-) -> None:
-    """Write ``predictions.csv`` and ``inference.json``.
+class ResultWriter:
+    """Lets an evaluator write ``predictions.csv`` after every slide; in the end it writes that of the whole run, and ``inference.json``.
+
+    Until the end the file also holds what an earlier run of this request said of slides that have not been judged anew: a run that
+    is stopped leaves no less than there was.
 
     Args:
         outputs: where they go, of which slides.
-        collector: holds the predictions.
+        predictions: collects them; attached to the evaluator before.
         threshold: decision threshold on the calibrated P(class 1) instead of the model card's.
         settings: of the stage, for ``inference.json``.
     """
-    slides, names, folder = outputs.slides, outputs.names, Path(outputs.folder)
-    card = slides.card
-    chosen = card.threshold if threshold is None else threshold
-    calibrated = calibrated_predictions(_finite(slides, collector.predictions), card.temperature)
-    predictions = [
-        replace(
-            one,
-            slide_id=names.slide(one.slide_id),
-            other_label=None if names.anonymise else slides.other_labels.get(one.slide_id),
-        )
-        for one in calibrated
-    ]
-    write_predictions(folder / "predictions.csv", predictions, class_names=card.class_names, threshold=chosen)
-    write_run(
-        folder / "inference.json", card=card, threshold=chosen, settings=told(slides.resolved(settings or {}), names)
-    )
 
+    def __init__(
+        self,
+        outputs: PredictionOutputs,
+        predictions: PredictionCollector,
+        *,
+        threshold: float | None = None,
+        settings: Mapping[str, Plain] | None = None,
+    ) -> None:
+        self._outputs = outputs
+        self._slides = outputs.slides
+        self._folder = Path(outputs.folder)
+        self._predictions = predictions
+        self._threshold = outputs.slides.card.threshold if threshold is None else threshold
+        self._settings = settings or {}
+        self._judged: list[Prediction] = []
+        self._earlier: dict[str, Prediction] = {}
 
-def _finite(slides: InferenceSet, predictions: Sequence[Prediction]) -> list[Prediction]:
-    """The predictions that are numbers; the slides of the others failed."""
-    finite = [prediction for prediction in predictions if prediction.is_finite]
-    for prediction in predictions:
-        if not prediction.is_finite:
-            slides.fail(
-                prediction.slide_id,
-                f"{prediction.slide_id}: the network says NaN, expected probabilities: check the slide's features, or name "
-                "another model",
+    def attach(self, engine: Engine) -> None:
+        """Register with the evaluator."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
+
+    def finish(self) -> None:
+        """Write what the whole run has found."""
+        self._write(self._told(self._finite(self._predictions.predictions)))
+        settings = told(self._slides.resolved(self._settings), self._outputs.names)
+        write_run(self._folder / "inference.json", card=self._slides.card, threshold=self._threshold, settings=settings)
+
+    def _begin(self, engine: Engine) -> None:
+        path = self._folder / "predictions.csv"
+        before = read_predictions(path, other_labels=True).predictions if path.is_file() else ()
+        listed = {self._outputs.names.slide(slide_id) for slide_id in self._slides.slide_ids}
+        self._judged, self._earlier = [], {one.slide_id: one for one in before if one.slide_id in listed}
+
+    def _add(self, engine: Any) -> None:
+        if engine.state.output and self._predictions.latest.is_finite:  # else the slide failed
+            (judged,) = self._told([self._predictions.latest])
+            self._judged.append(judged)
+            self._earlier.pop(judged.slide_id, None)
+            self._write([*self._judged, *self._earlier.values()])
+
+    def _write(self, predictions: Sequence[Prediction]) -> None:
+        names = self._slides.card.class_names
+        write_predictions(self._folder / "predictions.csv", predictions, class_names=names, threshold=self._threshold)
+
+    def _told(self, predictions: Sequence[Prediction]) -> list[Prediction]:
+        """Predictions as they are written: calibrated, with the slides' names and labels."""
+        names, labels = self._outputs.names, self._slides.other_labels
+        return [
+            replace(
+                one,
+                slide_id=names.slide(one.slide_id),
+                other_label=None if names.anonymise else labels.get(one.slide_id),
             )
-    return finite
+            for one in calibrated_predictions(predictions, self._slides.card.temperature)
+        ]
+
+    def _finite(self, predictions: Sequence[Prediction]) -> list[Prediction]:
+        """The predictions that are numbers; the slides of the others failed."""
+        for one in predictions:
+            if not one.is_finite:
+                self._slides.fail(
+                    one.slide_id,
+                    f"{one.slide_id}: the network says NaN, expected probabilities: check the slide's features, or name another model",
+                )
+        return [one for one in predictions if one.is_finite]
+
+
+def classify(
+    evaluator: SupervisedEvaluator, outputs: PredictionOutputs, results: ResultWriter, *, replace: bool = False
+) -> None:
+    """Go over the slides: each is encoded, where slides are given, while the one before is judged and mapped.
+
+    Args:
+        evaluator: goes over them.
+        outputs: folder of the predictions, held meanwhile.
+        results: attached to the evaluator.
+        replace: whether embeddings of another request may be replaced.
+
+    Raises:
+        RequestError: see :meth:`.slide_set.InferenceSet.opened`, or the folder cannot be held.
+        SlideError: slides failed; all others are done.
+        StorageError: nothing more can be written.
+    """
+    slides = outputs.slides
+    with slides.opened(replace=replace):
+        outputs.hold_for(evaluator.run, slides.require_any, results.finish, outputs.require_complete)

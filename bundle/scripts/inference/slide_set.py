@@ -1,36 +1,43 @@
 """The slides of an inference: encoded where they are given as slides, checked against the model, listed as its dataset."""
 
-import csv
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from ..common.boundary import file_boundary, slide_boundary
+from ..common.boundary import slide_boundary
 from ..common.config_settings import Plain
 from ..common.errors import RequestError, SlideError
 from ..common.files import relative_to, write_csv
 from ..common.option_words import Precision, Split
+from ..common.progress import track
 from ..common.pseudonyms import NOT_TOLD, Names
 from ..encoding.embedding_file import UNKNOWN, header_of
-from ..encoding.encoding_run import encode_slides, require_complete
+from ..encoding.encoding_run import encoding_of, require_complete
 from ..encoding.job import COLUMNS, EncodingJob, ManifestRow
 from ..encoding.named_encoder import identity_of
 from ..encoding.precision import in_precision
-from ..slides.table import SPLITS, SlideRow, find_label, read_slides
+from ..slides.table import SlideRow, find_label
 from ..training.card import require_encoder
 from ..training.model_card import ModelCard
 from ..training.slide_item import SlideItem
+from .asked_slides import empty_slides, listed_slides
 
 _LOGGER = logging.getLogger(__name__)
+WORK = "inference"
+"""Name of the work, with its progress."""
 
 
 class InferenceSet:
-    """The slides to classify; :meth:`prepare` encodes them where slides are given, else takes the embeddings that are there.
+    """The slides to classify: :meth:`opened`, it yields them one after the other.
 
-    ``items`` lists those that can be classified, ``manifest`` what became of the others.
+    Where slides are given each is encoded when its turn comes, and the next one while the caller has it. Else the embeddings that
+    are there are taken.
+
+    ``items`` lists those that could be classified so far, ``manifest`` what became of those encoded, and of the others.
 
     ``other_labels`` has, by slide id, the labels that are none of the model's classes.
 
@@ -56,10 +63,11 @@ class InferenceSet:
         self.card = card
         self.model = model
         self.split = split
-        self.manifest: list[ManifestRow] = []
-        self.items: list[SlideItem] = []
         self.other_labels: dict[str, str] = {}
-        self._listed = 0
+        self._rows: dict[str, SlideRow] = {}
+        self._entries: dict[str, ManifestRow] = {}
+        self._items: dict[str, SlideItem] = {}
+        self._encoded: Iterator[ManifestRow]
         self._without_thumbnail = 0
 
     @property
@@ -74,88 +82,153 @@ class InferenceSet:
             for name, value in settings.items()
         }
 
-    def prepare(self, *, dry_run: bool = False, replace: bool = False) -> None:
-        """Encode the slides where slides are given; list the embeddings that serve the model.
+    @property
+    def items(self) -> list[SlideItem]:
+        """The slides that could be classified so far."""
+        return list(self._items.values())
+
+    @property
+    def manifest(self) -> list[ManifestRow]:
+        """What became of the slides that were encoded, and of those that failed or hold no tissue."""
+        return list(self._entries.values())
+
+    @property
+    def slide_ids(self) -> list[str]:
+        """Of all slides of the request."""
+        return list(self._rows)
+
+    def item(self, slide_id: str) -> SlideItem:
+        """The slide that was yielded under this id."""
+        return self._items[slide_id]
+
+    def prepare(self, *, dry_run: bool = False) -> None:
+        """List the slides, and check the encoder where they are encoded, else each embedding against the model.
 
         Args:
-            dry_run: tell what would be done instead of encoding.
-            replace: embeddings of another request may be replaced.
+            dry_run: tell what would be done.
 
         Raises:
             RequestError: the request or the table is wrong, the encoder is not the model's, or see
-                :func:`..encoding.encoding_run.encode_slides`.
-            StorageError: nothing more can be written.
+                :func:`..encoding.encoding_run.encoding_of`.
         """
-        rows = listed_slides(self.slides, self.folder, self.split)
-        self._listed = len(rows)
-        self.items.clear()  # this very list is what an evaluator goes over
-        self.manifest, self._without_thumbnail = [], 0
-        self.other_labels.clear()
+        listed = listed_slides(self.slides, self.folder, self.split)
+        self._rows = {row.slide_id: row for row in listed}
+        self._entries, self._items, self._without_thumbnail = {}, {}, 0
+        self._note_other_labels()
         if self.slides is not None:
             require_encoder(self.model, self.card, identity_of(self.encoding.encoder_def()))
-            elsewhere = "leave out --slides to classify the embeddings that lie there, or name another --dataset_dir"
-            self.manifest = encode_slides(
-                self.slides, self.encoding, keep_table=False, dry_run=dry_run, replace=replace, elsewhere=elsewhere
-            )
-            usable = {entry.slide_id for entry in self.manifest if entry.has_embedding}
-            rows = [row for row in rows if row.slide_id in usable]
-        empty = _empty_slides(self.folder / "manifest.csv") if self.slides is None else {}
-        for row in rows:
-            if row.slide_id in empty and not (self.folder / f"{row.slide_id}.h5").is_file():
-                self.manifest.append(ManifestRow(row.slide_id, str(row.path), "empty", error=empty[row.slide_id]))
+            if dry_run:
+                with self._encoding(dry_run=True):
+                    return
+        else:
+            self._list_embeddings()
+            if dry_run:
+                print(
+                    f"slides: {len(self._items)} of {len(listed)} to classify by their embeddings in {self.folder}, none to encode"
+                )
+
+    @contextmanager
+    def opened(self, *, replace: bool = False) -> Iterator[None]:
+        """Inside the block the slides can be gone over, once; the folder of the embeddings is held where slides are encoded.
+
+        Args:
+            replace: embeddings of another request may be replaced.
+
+        Raises:
+            RequestError: see :meth:`require_slides`, and :func:`..encoding.encoding_run.encoding_of`.
+            StorageError: nothing more can be written.
+        """
+        if self.slides is None:
+            self.require_slides()
+            yield
+            return
+        with self._encoding(replace=replace) as self._encoded:
+            yield
+
+    def __iter__(self) -> Iterator[SlideItem]:
+        """Yield each slide that can be classified, as soon as there is its embedding.
+
+        Raises:
+            StorageError: nothing more can be written.
+        """
+        if self.slides is None:
+            yield from track(self.items, total=len(self._items), what=WORK, unit="slide")
+            return
+        for entry in self._encoded:
+            self._entries[entry.slide_id] = entry
+            if entry.has_embedding and self._add(self._rows[entry.slide_id]):
+                yield self._items[entry.slide_id]
+
+    def _encoding(
+        self, *, replace: bool = False, dry_run: bool = False
+    ) -> AbstractContextManager[Iterator[ManifestRow]]:
+        return encoding_of(
+            self.slides,
+            self.encoding,
+            keep_table=False,
+            dry_run=dry_run,
+            replace=replace,
+            elsewhere="leave out --slides to classify the embeddings that lie there, or name another --dataset_dir",
+            what=WORK,
+        )
+
+    def _list_embeddings(self) -> None:
+        empty = empty_slides(self.folder / "manifest.csv")
+        for slide_id, row in self._rows.items():
+            if slide_id in empty and not (self.folder / f"{slide_id}.h5").is_file():
+                self._entries[slide_id] = ManifestRow(slide_id, str(row.path), "empty", error=empty[slide_id])
             else:
                 self._add(row)
         self._leave_out_other_encoders()
-        if self.other_labels:
-            _LOGGER.warning(
-                "%d of %d slides have a label that the model does not know, which stays in predictions.csv and counts in no "
-                "figure; expected one of %s: correct the column label",
-                len(self.other_labels),
-                len(rows),
-                ", ".join(self.card.class_names),
-            )
         if self._without_thumbnail:
             _LOGGER.warning(
                 "%d slides have no thumbnail and no slide file: they are judged by their embeddings alone",
                 self._without_thumbnail,
             )
-        if dry_run and self.slides is None:
-            print(
-                f"slides: {len(self.items)} of {self._listed} to classify by their embeddings in {self.folder}, none to encode"
+
+    def _note_other_labels(self) -> None:
+        names = self.card.class_names
+        self.other_labels = {
+            row.slide_id: row.label
+            for row in self._rows.values()
+            if row.label is not None and find_label(row, names) is None
+        }
+        if self.other_labels:
+            _LOGGER.warning(
+                "%d of %d slides have a label that the model does not know, which stays in predictions.csv and counts in no "
+                "figure; expected one of %s: correct the column label",
+                len(self.other_labels),
+                len(self._rows),
+                ", ".join(names),
             )
 
-    def _add(self, row: SlideRow) -> None:
-        """Put a slide on the list, or mark it as failed if its embedding does not serve the model."""
+    def _add(self, row: SlideRow) -> bool:
+        """Put a slide on the list, or mark it as failed if its embedding does not serve the model; say which."""
         path = self.folder / f"{row.slide_id}.h5"
-        names = self.card.class_names
         try:
             with slide_boundary(path):
                 self._require_fit(path, row.path)
         except SlideError as error:
-            self._enter(ManifestRow(row.slide_id, str(row.path), "failed", error=str(error)))
-            return
-        label = find_label(row, names)
-        if label is None and row.label is not None:
-            self.other_labels[row.slide_id] = row.label
-        self.items.append(
-            {
-                "embedding": str(path),
-                "slide": str(row.path),
-                "slide_id": row.slide_id,
-                "patient": row.patient or "",
-                "label": -1 if label is None else label,
-                "thumbnail_levels": self.card.thumbnail_levels,
-                "channel_range": list(self.card.channels),
-            }
-        )
+            self._enter_failed(row, str(error))
+            return False
+        label = find_label(row, self.card.class_names)
+        self._items[row.slide_id] = {
+            "embedding": str(path),
+            "slide": str(row.path),
+            "slide_id": row.slide_id,
+            "patient": row.patient or "",
+            "label": -1 if label is None else label,
+            "thumbnail_levels": self.card.thumbnail_levels,
+            "channel_range": list(self.card.channels),
+        }
+        return True
 
     def fail(self, slide_id: str, error: str) -> None:
         """Enter in the manifest that a slide failed, and why; its item stays on the list."""
-        slide = next(item["slide"] for item in self.items if item["slide_id"] == slide_id)
-        self._enter(ManifestRow(slide_id, slide, "failed", error=error))
+        self._enter_failed(self._rows[slide_id], error)
 
-    def _enter(self, entry: ManifestRow) -> None:
-        self.manifest = [*(other for other in self.manifest if other.slide_id != entry.slide_id), entry]
+    def _enter_failed(self, row: SlideRow, error: str) -> None:
+        self._entries[row.slide_id] = ManifestRow(row.slide_id, str(row.path), "failed", error=error)
 
     def _leave_out_other_encoders(self) -> None:
         """Mark the slides as failed whose encoder is known and not the model's, unless it is that of all slides."""
@@ -170,7 +243,7 @@ class InferenceSet:
                     slide_id,
                     f"{path}: made by {encoder}, expected {self.card.encoder}, the model's: encode the slide with it",
                 )
-        self.items[:] = [item for item in self.items if encoder_of[item["slide_id"]] in (UNKNOWN, self.card.encoder)]
+                del self._items[slide_id]
 
     def _require_fit(self, path: Path, slide: Path) -> None:
         """Check what an embedding says of itself against the model; its values are checked when they are read, once.
@@ -215,19 +288,27 @@ class InferenceSet:
 
         Raises:
             RequestError: neither slides nor embeddings were given, or they are of another encoder.
-            SlideError: every slide failed or holds no tissue.
+            SlideError: see :meth:`require_any`.
         """
-        if not self.items and not self.manifest:
+        if not self._items and not self._entries:
             raise RequestError(
                 f"nothing to classify: no --slides given and no embeddings in {self.folder}; name a slide, a folder or a CSV with "
                 "--slides, or a folder of embeddings with --dataset_dir"
             )
-        if not self.items:
+        self.require_any()
+        require_encoder(self.model, self.card, self.encoder)
+
+    def require_any(self) -> None:
+        """Refuse to go on where every slide failed or holds no tissue.
+
+        Raises:
+            SlideError: that is so.
+        """
+        if not self._items:
             raise SlideError(
-                f"none of {len(self.manifest)} slides can be classified, expected one at least; "
+                f"none of {len(self._entries)} slides can be classified, expected one at least; "
                 f"{self.folder / 'manifest.csv'} says which failed and which hold no tissue"
             )
-        require_encoder(self.model, self.card, self.encoder)
 
     def require_complete(self, output_dir: str | Path, names: Names) -> None:
         """Write ``manifest.csv``; raise a SlideError (exit code 1) that counts the slides that failed, all others being done.
@@ -240,15 +321,14 @@ class InferenceSet:
         if not by_encoding:
             rows = self._rows_seen_from(output_dir, names)
             write_csv(Path(output_dir) / "manifest.csv", COLUMNS, (entry.cells() for entry in rows))
-        require_complete(self.manifest, output_dir, total=self._listed)
+        require_complete(self.manifest, output_dir, total=len(self._rows))
 
     def _rows_seen_from(self, output_dir: str | Path, names: Names) -> list[ManifestRow]:
         """A row per slide, whose ``output`` is the path of its embedding, relative to ``output_dir``."""
-        entered = {entry.slide_id for entry in self.manifest}
         classified = [
             ManifestRow(item["slide_id"], item["slide"], "done", header_of(path).patches, output=path.name)
             for item, path in ((item, Path(item["embedding"])) for item in self.items)
-            if item["slide_id"] not in entered
+            if item["slide_id"] not in self._entries
         ]
         rows = [*self.manifest, *classified]
         if names.anonymise:
@@ -269,31 +349,3 @@ def _precision_for(card: ModelCard, encoding: EncodingJob) -> Precision:
 def _without_names(row: ManifestRow, names: Names) -> ManifestRow:
     """A row of the manifest that tells of a slide by its salted id alone."""
     return replace(row, slide_id=names.slide(row.slide_id), slide="", output="", error=NOT_TOLD if row.error else "")
-
-
-def listed_slides(slides: str | None, dataset_dir: str | Path, split: Split | None = None) -> list[SlideRow]:
-    """List the slides of a request; without ``slides`` those of the table beside the embeddings, or the embeddings themselves.
-
-    Raises:
-        RequestError: the request or the table is wrong, or no slide of it is in ``split``.
-    """
-    if slides is not None:
-        return read_slides(slides)
-    table = Path(dataset_dir) / "slides.csv"
-    if not table.is_file():  # files of another tool, without a table
-        return [SlideRow(path.stem, Path(path.stem)) for path in sorted(Path(dataset_dir).glob("[!.]*.h5"))]
-    rows = [row for row in read_slides(table) if split in (None, row.split)]
-    if not rows:
-        raise RequestError(
-            f"{table}: no slide in split {split!r}; expected one of {', '.join(SPLITS)} with slides in it"
-        )
-    return rows
-
-
-def _empty_slides(manifest: Path) -> dict[str, str]:
-    """Slides in which encoding found no tissue, with its reason."""
-    if not manifest.is_file():
-        return {}
-    expected = "the manifest that encoding writes: run it anew, or remove the file"
-    with file_boundary(manifest, "not a manifest", expected), open(manifest, newline="", encoding="utf-8") as file:
-        return {row["slide_id"]: row["error"] for row in csv.DictReader(file) if row["status"] == "empty"}

@@ -86,11 +86,13 @@ class TransformationOperator(Operator):
         recipe = self._recipe
         slides = InferenceSet(str(table), replace(recipe.job, output=folder), recipe.card, model=recipe.model)
         slides.prepare()
+        with slides.opened():
+            items = list(slides)
         for entry in slides.manifest:
-            output = row.slide_id if slides.items else ""
+            output = row.slide_id if items else ""
             self._manifest.append(replace(entry, slide_id=row.slide_id, slide=str(row.path), output=output))
         write_csv(self._output / "manifest.csv", COLUMNS, (entry.cells() for entry in self._manifest))
-        for item in slides.items:
+        for item in items:
             item["slide_id"] = row.slide_id  # unique in the request, the file's own name need not be
             op_output.emit(EncodedSlide(item, case.series), "slide")
             op_output.emit(image_of(self._recipe.preprocessing(item))[0], "image")
