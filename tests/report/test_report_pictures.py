@@ -1,5 +1,6 @@
 import base64
 import io
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from scripts.common.errors import SlideError
 from scripts.inference.record import slide_print
 from scripts.report.pictures import OPAQUE_FROM, Picture, colour_stops, slide_pictures
 from scripts.report.results import SlideResult, read_inference
+from scripts.slides.box import BoxReader
 
 
 def decoded(uri: str) -> np.ndarray:
@@ -27,8 +29,13 @@ def slide_of(folder: Path, mpp: float | None = 0.5, **options: bool) -> SlideRes
 
 
 def picture_of(slide: SlideResult, side_px: int = 64) -> Picture:
-    (picture,) = slide_pictures(slide, sides_px=(side_px,))
+    (picture,) = pictures_of(slide, side_px)
     return picture
+
+
+def pictures_of(slide: SlideResult, *sides_px: int) -> list[Picture]:
+    with closing(BoxReader()) as boxes:
+        return slide_pictures(slide, boxes, sides_px=sides_px)
 
 
 def test_layers_lie_where_the_heat_map_does(tmp_path: Path) -> None:
@@ -49,7 +56,7 @@ def test_layers_lie_where_the_heat_map_does(tmp_path: Path) -> None:
 
 def test_a_small_picture_has_a_small_map(tmp_path: Path) -> None:
     """Two by two patches a pixel: a pixel is observed where any of them is, and shows the mean of those."""
-    whole, small = slide_pictures(slide_of(tmp_path), sides_px=(8, 4))
+    whole, small = pictures_of(slide_of(tmp_path), 8, 4)
     heat, veil = decoded(small.heat), decoded(small.left_out)
     assert heat.shape == veil.shape == (3, 4, 4) and (small.width, small.height) == (whole.width, whole.height) == (
         8,
@@ -120,7 +127,7 @@ def test_the_scale_bar(tmp_path: Path, mpp: float | None, label: str, length: fl
 
 def test_an_empty_map_and_none(tmp_path: Path) -> None:
     assert not picture_of(slide_of(tmp_path / "a", empty_map=True)).evidence
-    assert slide_pictures(slide_of(tmp_path / "b", heat_maps=False), sides_px=(64,)) == []
+    assert pictures_of(slide_of(tmp_path / "b", heat_maps=False), 64) == []
 
 
 def test_the_legend_fades_as_the_map_does() -> None:

@@ -20,7 +20,7 @@ from ..encoding.embedding_file import embedding_file
 from ..encoding.store import Embedding
 from ..evaluation.calibration import calibrated_predictions
 from ..evaluation.predictions import Prediction
-from ..slides.box import box_of_slide
+from ..slides.box import BoxReader
 from ..slides.opening import open_slide
 from ..training.batches import image_of
 from ..training.evaluation import PredictionCollector, unwrapped
@@ -48,6 +48,7 @@ class HeatMapWriter:
         target: number of that class; None is class 1 of two, else the class predicted for each slide.
         heat_map: makes the maps.
         names: what slides and patients are called in them.
+        boxes: reads the pictures of slides.
     """
 
     network: Network
@@ -57,6 +58,7 @@ class HeatMapWriter:
     target: int | None = None
     heat_map: HeatMap = field(default_factory=HeatMap)
     names: Names = AS_THEY_ARE
+    boxes: BoxReader = field(default_factory=BoxReader)
 
     def write(self, item: Mapping[str, Any], prediction: Prediction) -> None:
         """Write the folder of one slide.
@@ -114,7 +116,7 @@ class HeatMapWriter:
             class_name=self.card.class_names[shown],
             slide=Path() if self.names.anonymise else slide,  # a DICOM map takes the patient from it
             bounds_xy_px=_bounds_xy_px(embedding, slide),
-            picture=box_of_slide(slide, embedding.grid, SIDE_PX),
+            picture=self.boxes.read(slide, embedding.grid, SIDE_PX),
             kind=self.kind,
         )
 
@@ -158,6 +160,7 @@ class HeatMapHandler:
         if self._outputs.heat_maps:
             engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._write)
+            engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: self._writer.boxes.close())
 
     def _begin(self, engine: Any) -> None:
         self._writer = HeatMapWriter(

@@ -17,7 +17,7 @@ from ..common.errors import SlideError
 from ..encoding.foreign import MOST_CELLS, require_cells
 from ..inference.overlay import COLOR_MAP, SCALE_BAR_SHARE, nice_length
 from ..inference.record import slide_print
-from ..slides.box import box_of_slide
+from ..slides.box import BoxReader
 from ..slides.geometry import PatchGrid
 from .results import SlideResult
 
@@ -76,7 +76,7 @@ class Picture:
         return f"{self.scale_length:g} {self.scale_unit}"
 
 
-def slide_pictures(slide: SlideResult, *, sides_px: tuple[int, ...]) -> list[Picture]:
+def slide_pictures(slide: SlideResult, boxes: BoxReader, *, sides_px: tuple[int, ...]) -> list[Picture]:
     """Make the pictures of a slide, one per length of the longer side; none where inference wrote no heat map.
 
     The tissue is read from the slide's file where that is still there and the wanted size can be had from it cheaply. Else it is
@@ -84,6 +84,7 @@ def slide_pictures(slide: SlideResult, *, sides_px: tuple[int, ...]) -> list[Pic
 
     Args:
         slide: the slide.
+        boxes: reads slide files.
         sides_px: longest side of each picture, at most.
 
     Raises:
@@ -102,7 +103,7 @@ def slide_pictures(slide: SlideResult, *, sides_px: tuple[int, ...]) -> list[Pic
     grid = PatchGrid(
         slide.scores["grid"]["patch_px_level0"], tuple(slide.scores["grid"]["origin_xy_px"]), (rows, columns)
     )
-    pixels, source = _tissue(slide, grid, max(sides_px))
+    pixels, source = _tissue(slide, grid, max(sides_px), boxes)
     mpp_x = slide.scores["resolution"]["mpp_x"]
     width = columns * grid.patch_px_level0 * (mpp_x or 1)
     length, unit = nice_length(SCALE_BAR_SHARE * width), "px" if mpp_x is None else "µm"
@@ -121,13 +122,13 @@ def colour_stops(count: int = 11) -> list[str]:
     ]
 
 
-def _tissue(slide: SlideResult, grid: PatchGrid, side_px: int) -> tuple[NDArray[np.uint8], str]:
+def _tissue(slide: SlideResult, grid: PatchGrid, side_px: int, boxes: BoxReader) -> tuple[NDArray[np.uint8], str]:
     """Pixels of the box, (height, width, 3), with a longer side of ``side_px`` or whatever can be had."""
     scores = slide.scores or {}
     path = slide.folder.parent / scores["slide"]
     seen = scores.get("slide_print")
     if seen is not None and slide_print(path) == seen:
-        found = box_of_slide(path, grid, side_px)
+        found = boxes.read(path, grid, side_px)
         if found is not None:
             return found, "slide"
     thumbnail = _own_file(slide.folder, "thumbnail.png")

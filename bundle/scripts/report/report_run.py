@@ -1,6 +1,7 @@
 """The stage ``reporting``: a page of all slides, and one page per slide."""
 
 import logging
+from contextlib import closing
 from pathlib import Path
 
 from ..common.boundary import slide_boundary
@@ -9,6 +10,7 @@ from ..common.files import atomic_path, writing_to
 from ..common.outputs import HeldOutputs
 from ..common.progress import track
 from ..common.pseudonyms import AS_THEY_ARE, Names
+from ..slides.box import BoxReader
 from .pages import Report, cohort_page, slide_page
 from .performance import is_part_of, of_cohort, of_evaluation
 from .pictures import Picture, slide_pictures
@@ -89,7 +91,7 @@ def write_reports(
     shrunk = COHORT_SIDE_PX * min(1.0, (COHORT_PICTURES / max(1, len(inference.slides))) ** 0.5)
     sides_px = (SLIDE_SIDE_PX, max(LEAST_SIDE_PX, round(shrunk)))
     path = output / "report.html"
-    with writing_to(output), outputs:
+    with writing_to(output), outputs, closing(BoxReader()) as boxes:
         names.keep()
         small: list[Picture | None] = []
         failures: list[SlideError] = []
@@ -97,7 +99,7 @@ def write_reports(
             pictures: list[Picture] = []
             try:
                 with slide_boundary(slide.folder, "run inference anew"):
-                    pictures = slide_pictures(slide, sides_px=sides_px)
+                    pictures = slide_pictures(slide, boxes, sides_px=sides_px)
             except SlideError as error:
                 failures.append(error)
             large, *others = [*pictures, None, None][:2]

@@ -1,13 +1,13 @@
 """What a grid of patches covers, as a picture of the slide."""
 
 import logging
-from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..common.apart import run_apart
+from ..common.apart import Apart
 from ..common.errors import SlideError
 from .geometry import PatchGrid
 from .opening import open_slide
@@ -40,17 +40,33 @@ def read_box(reader: SlideReader, grid: PatchGrid, side_px: int) -> NDArray[np.u
     return reader.read_patches(np.array([grid.origin_xy_px]), size_xy_px=(size[0], size[1]), level=level)[0]
 
 
-def box_of_slide(path: Path, grid: PatchGrid, side_px: int) -> NDArray[np.uint8] | None:
-    """Read the box of a slide file, in a process that may die; None where it is not there, too large, or cannot be read."""
-    if not path.is_file():
-        return None
-    try:
-        return run_apart(partial(_read_file, grid, side_px), path, path)
-    except SlideError as error:  # its thumbnail still shows what was classified
-        _LOGGER.debug("%s", error)
-        return None
+class BoxReader:
+    """Reads the boxes of slide files one after the other, in a process that may die; it begins with the first, and serves all."""
+
+    def __init__(self) -> None:
+        self._apart: Apart[_Box, NDArray[np.uint8] | None] = Apart(_read_file)
+
+    def read(self, path: Path, grid: PatchGrid, side_px: int) -> NDArray[np.uint8] | None:
+        """Read the box of a slide file, see :func:`read_box`; None where it is not there, too large, or cannot be read."""
+        if not path.is_file():
+            return None
+        try:
+            return self._apart.run(path, _Box(path, grid, side_px))
+        except SlideError as error:  # its thumbnail still shows what was classified
+            _LOGGER.debug("%s", error)
+            return None
+
+    def close(self) -> None:
+        """End the process."""
+        self._apart.end()
 
 
-def _read_file(grid: PatchGrid, side_px: int, path: Path) -> NDArray[np.uint8] | None:
-    with open_slide(path) as reader:
-        return read_box(reader, grid, side_px)
+class _Box(NamedTuple):
+    path: Path
+    grid: PatchGrid
+    side_px: int
+
+
+def _read_file(box: _Box) -> NDArray[np.uint8] | None:
+    with open_slide(box.path) as reader:
+        return read_box(reader, box.grid, box.side_px)
