@@ -1,3 +1,4 @@
+import gc
 from pathlib import Path
 
 import numpy as np
@@ -102,3 +103,15 @@ def test_the_slide_is_as_sharp_as_it_was_read(tmp_path: Path) -> None:
     with Image.open(tmp_path / "a.png") as image:
         line = np.asarray(image.convert("L"), dtype=int)[image.height // 2]
     assert (np.abs(np.diff(line)) > 200).sum() >= 90
+
+
+def test_a_picture_leaves_no_pixels_behind(tmp_path: Path) -> None:
+    """Without the garbage collector, which comes once in some 60 slides."""
+    gc.collect()
+    gc.disable()
+    try:
+        write_overlay(tmp_path / "cam.png", view_of(np.zeros((4, 4), dtype=np.float32)))
+        left = [one for one in gc.get_objects() if type(one).__name__ in ("RendererAgg", "AxesImage")]
+    finally:
+        gc.enable()
+    assert left == []

@@ -60,6 +60,8 @@ def write_overlay(path: Path, view: HeatMapView) -> None:
     figure.colorbar(heat, ax=axes, shrink=0.8).set_label(label, **options)
     canvas.draw()
     drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())[:, :, :3])
+    figure.clear()
+    del canvas.renderer  # both of their pixels, which lie in a cycle, would stay for some 60 slides
     with atomic_path(path) as partial:
         drawn.save(partial, format="PNG", dpi=(DPI, DPI), compress_level=COMPRESSION)
 
