@@ -221,6 +221,8 @@ def test_a_long_table_is_shown_in_parts(browser: sync_api.Browser, long_report: 
 def test_rows_of_a_long_table_are_found(browser: sync_api.Browser, long_report: Path) -> None:
     with Seen(browser, long_report) as seen:
         page = seen.page
+        box = page.locator("[data-find]").bounding_box()
+        assert box and box["width"] > 150, "room for a name"
         page.locator("[data-find]").fill("SLIDE_22")
         assert shown_rows(page) == ["slide_22", *(f"slide_{index}" for index in range(220, 230))]
         assert page.locator(".pager output").inner_text() == "1 to 11 of 11"
