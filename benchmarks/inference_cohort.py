@@ -31,10 +31,10 @@ REPO = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(REPO / "bundle"), str(REPO / "benchmarks")]
 
 from apart import children, shared_bytes
+from scripts.scae.network import SCAE
 
 from scripts.common.files import sha256_of, write_json
 from scripts.dsnet.network import DSNet
-from scripts.scae.network import SCAE
 from scripts.slides.synthetic import write_slide_set
 from scripts.training.model_card import ModelCard, card_path
 

@@ -18,7 +18,7 @@ from scripts.common.pseudonyms import AS_THEY_ARE
 from scripts.dsnet.network import DSNet
 from scripts.encoding.job import ManifestRow
 from scripts.evaluation.predictions import Prediction
-from scripts.inference import boundary, heat_maps
+from scripts.inference import heat_maps, inference_boundary
 from scripts.inference.heat_map_view import HeatMapView
 from scripts.inference.inference_boundary import SparingDataset, SparingIteration
 from scripts.inference.slide_set import InferenceSet
@@ -88,7 +88,7 @@ def test_a_file_that_changes_and_a_network_that_fails(folder: Path, monkeypatch:
         return {"pred": torch.zeros(1, 2)}
 
     slides_image = image_of(LoadEmbeddingd()(slides.items[1]))[0, 0, 0, 0]
-    monkeypatch.setattr(boundary.SparingIteration, "outputs", outputs)
+    monkeypatch.setattr(inference_boundary.SparingIteration, "outputs", outputs)
     first, second, third = steps(slides, DSNet(embedding_channels=6))
     assert first == second == [] and third["pred"].shape == (1, 2)
     assert set(failed(slides)) == {"a", "b"}

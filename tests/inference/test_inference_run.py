@@ -28,9 +28,9 @@ from scripts.dsnet.network import DSNet
 from scripts.encoding.embedding_file import embedding_file, header_of
 from scripts.evaluation.predictions import Prediction
 from scripts.inference import heat_maps
-from scripts.inference.inference_boundary import SparingDataset, SparingIteration
 from scripts.inference.heat_map_view import HeatMapView
 from scripts.inference.heat_maps import HeatMapHandler, HeatMapWriter, class_index
+from scripts.inference.inference_boundary import SparingDataset, SparingIteration
 from scripts.inference.inference_outputs import PredictionOutputs
 from scripts.inference.inference_run import ResultWriter, classify
 from scripts.inference.slide_set import InferenceSet

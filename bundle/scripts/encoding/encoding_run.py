@@ -5,7 +5,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ..common.errors import RequestError, SlideError
 from ..common.files import guarded_by, write_csv, writing_to
@@ -31,6 +31,16 @@ class Executor(Protocol):
     def encode(self, rows: Sequence[SlideRow], job: EncodingJob) -> Iterable[ManifestRow]:
         """Yield what became of each slide, in any order."""
         ...
+
+
+class Wording(NamedTuple):
+    """How a stage that encodes speaks: the name of its work, with its progress, and the remedy that names another folder."""
+
+    work: str = "encoding"
+    elsewhere: str = "name another --output_dir"
+
+
+OF_ENCODING = Wording()
 
 
 def encode_slides(
@@ -64,8 +74,7 @@ def encoding_of(
     cluster: Executor | None = None,
     dry_run: bool = False,
     replace: bool = False,
-    elsewhere: str = "name another --output_dir",
-    what: str = "encoding",
+    said_by: Wording = OF_ENCODING,
 ) -> Iterator[Iterator[ManifestRow]]:
     """Hold the folder inside the block, and yield what encodes slide after slide: the row of each, in the order of the slides.
 
@@ -82,8 +91,7 @@ def encoding_of(
         cluster: encodes the slides on other machines; by default one process of this one does, see :mod:`..common.apart`.
         dry_run: print :func:`.encoding_plan.plan_encoding` instead.
         replace: embeddings of another encoder, of other settings or of other slides may be replaced; files of others never are.
-        elsewhere: the remedy that names another folder.
-        what: name of the work with its progress.
+        said_by: words of the stage.
 
     Raises:
         RequestError: there is nothing to encode; the folder is the dataset of other slides, or holds embeddings of another request
@@ -112,7 +120,7 @@ def encoding_of(
             job,
             request,
             replace=replace,
-            elsewhere=elsewhere,
+            elsewhere=said_by.elsewhere,
             verify=job.resume and cluster is None,  # those who encode elsewhere verify side by side
         )
         held = HeldOutputs(
@@ -123,7 +131,7 @@ def encoding_of(
             replace=replace,
             found=Found(adopted=adopted),
             shard=part,
-            elsewhere=elsewhere,
+            elsewhere=said_by.elsewhere,
         )
         held.check()
         if dry_run:
@@ -137,11 +145,11 @@ def encoding_of(
                     copy_table(Path(slides), job.output / "slides.csv", known=known)
             here = stack.enter_context(closing(job.encode_in(apart, mine)))  # begins with its first row
             results = here if cluster is None else cluster.encode(mine, job)
-            yield _kept_in_manifest([row.slide_id for row in mine], results, job.output / manifest, held, what)
+            yield _kept_in_manifest([row.slide_id for row in mine], results, job.output / manifest, held, said_by.work)
 
 
 def _kept_in_manifest(
-    slide_ids: Sequence[str], results: Iterable[ManifestRow], manifest: Path, held: HeldOutputs, what: str
+    slide_ids: Sequence[str], results: Iterable[ManifestRow], manifest: Path, held: HeldOutputs, work: str
 ) -> Iterator[ManifestRow]:
     """Draw the results; after each, write what is known so far, in the order of the slides, and then the rows of other slides."""
     entries: dict[str, ManifestRow] = {}
@@ -149,7 +157,7 @@ def _kept_in_manifest(
     others = [row for row in rows_before(manifest) if row["slide_id"] not in mine]
     waiting = deque(slide_ids)
     with writing_to(manifest.parent):
-        for entry in track(results, total=len(slide_ids), what=what, unit="slide"):
+        for entry in track(results, total=len(slide_ids), what=work, unit="slide"):
             entries[entry.slide_id] = entry
             if entry.header is not None:
                 held.wrote(entry.output)

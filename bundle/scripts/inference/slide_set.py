@@ -16,7 +16,7 @@ from ..common.option_words import Precision, Split
 from ..common.progress import track
 from ..common.pseudonyms import NOT_TOLD, Names
 from ..encoding.embedding_file import UNKNOWN, header_of
-from ..encoding.encoding_run import encoding_of, require_complete
+from ..encoding.encoding_run import Wording, encoding_of, require_complete
 from ..encoding.job import COLUMNS, EncodingJob, ManifestRow
 from ..encoding.named_encoder import identity_of
 from ..encoding.precision import in_precision
@@ -27,8 +27,9 @@ from ..training.slide_item import SlideItem
 from .asked_slides import empty_slides, listed_slides
 
 _LOGGER = logging.getLogger(__name__)
-WORK = "inference"
-"""Name of the work, with its progress."""
+SAID = Wording(
+    "inference", "leave out --slides to classify the embeddings that lie there, or name another --dataset_dir"
+)
 
 
 class InferenceSet:
@@ -152,7 +153,7 @@ class InferenceSet:
             StorageError: nothing more can be written.
         """
         if self.slides is None:
-            yield from track(self.items, total=len(self._items), what=WORK, unit="slide")
+            yield from track(self.items, total=len(self._items), what=SAID.work, unit="slide")
             return
         for entry in self._encoded:
             self._entries[entry.slide_id] = entry
@@ -168,8 +169,7 @@ class InferenceSet:
             keep_table=False,
             dry_run=dry_run,
             replace=replace,
-            elsewhere="leave out --slides to classify the embeddings that lie there, or name another --dataset_dir",
-            what=WORK,
+            said_by=SAID,
         )
 
     def _list_embeddings(self) -> None:
