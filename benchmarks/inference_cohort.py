@@ -31,10 +31,10 @@ REPO = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(REPO / "bundle"), str(REPO / "benchmarks")]
 
 from apart import children, shared_bytes
-from scripts.scae.network import SCAE
 
 from scripts.common.files import sha256_of, write_json
 from scripts.dsnet.network import DSNet
+from scripts.scae.scae_network import SCAE
 from scripts.slides.synthetic import write_slide_set
 from scripts.training.model_card import ModelCard, card_path
 
@@ -44,7 +44,7 @@ TENTHS = 10
 
 def write_cohort(folder: Path, slides: int, distinct: int, cells: int) -> None:
     """Write slides ``one`` and ``many``, and weights."""
-    made = write_slide_set(folder / "made", train=0, val=0, test=distinct, seed=0, cells=cells).parent
+    made = write_slide_set(folder / "made", {"train": 0, "val": 0, "test": distinct}, seed=0, cells=cells).parent
     for name, count in (("one", 1), ("many", slides)):
         (folder / name).mkdir()
         for index in range(count):

@@ -17,6 +17,7 @@ ALWAYS: Mapping[str, Mapping[str, str]] = {
     "training": {"max_epochs": "2"},  # the first epoch says how much time is left
     "pip": {"no-deps": ""},
     "cold_start.py": {"repeats": "1", "commands": "help"},
+    "inference_cohort.py": {"slides": "2", "distinct": "1", "cells": "4"},
     "heat_maps.py": {"methods": "gradcam", "layers": "head"},
     "mosaics.py": {"train": "6", "val": "4", "test": "4", "cells": "10"},
     "nuclei.py": {"max_epochs": "1", "patches_per_image": "4"},

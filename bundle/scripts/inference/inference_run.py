@@ -19,8 +19,8 @@ from .record import told, write_run
 class ResultWriter:
     """Lets an evaluator write ``predictions.csv`` after every slide; in the end it writes that of the whole run, and ``inference.json``.
 
-    Until the end the file also holds what an earlier run of this request said of slides that have not been judged anew: a run that
-    is stopped leaves no less than there was.
+    Until the end the file also holds what an earlier run of this request said of slides that have not been judged anew. So a run
+    that is stopped leaves no less than there was.
 
     Args:
         outputs: where they go, of which slides.
