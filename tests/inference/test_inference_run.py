@@ -126,9 +126,11 @@ def test_slides_are_encoded_in_the_precision_of_the_models_embeddings(
     slide = write_painted_slide(tmp_path / "a.tif")
     slides = InferenceSet(str(slide), job, replace(CARD, precision=of_card), model="model.pt")
     slides.prepare()
+    with slides.opened():
+        list(slides)
     assert header_of(tmp_path / "data" / "a.h5").precision == expected
     config = {"settings#precision": asked, "settings#patch_um": 64.0}
-    write_results(outputs_of(slides, tmp_path), collected(slides, (0.3, 0.7)), settings=config)
+    ResultWriter(outputs_of(slides, tmp_path), collected(slides, (0.3, 0.7)), settings=config).finish()
     told = json.loads((tmp_path / "inference.json").read_text())["settings"]
     assert told == {"settings#precision": expected, "settings#patch_um": 64.0}
 
