@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -186,6 +187,20 @@ def test_what_is_logged_there_is_logged_here(caplog: pytest.LogCaptureFixture) -
     with caplog.at_level(logging.INFO):
         run_apart(work, "a.tif", "a")
     assert [(record.name, record.getMessage()) for record in caplog.records] == [("scripts.some", "a was read")]
+
+
+def test_a_signal_while_the_process_starts_leaves_none_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python waits at its end for processes of its own, and this one waited for items."""
+    start = BaseProcess.start
+
+    def interrupted(process: BaseProcess) -> None:
+        start(process)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(BaseProcess, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt), Apart(str) as apart:
+        apart.run("a.tif", 1)
+    assert multiprocessing.active_children() == []
 
 
 def test_a_stop_for_the_whole_group_leaves_the_process_to_its_parent() -> None:

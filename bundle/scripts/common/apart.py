@@ -172,7 +172,7 @@ class Apart(Generic[Item, Result]):
         try:
             with deaf_to_signals():
                 process.start()
-            self._process = process
+                self._process = process
         except OSError as error:
             raise _LostError(f"could not be started ({error.strerror or error})") from error
         finally:

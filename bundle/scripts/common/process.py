@@ -170,14 +170,18 @@ def end_with(parent: int) -> None:
 
 
 def end_at_once() -> None:
-    """Let SIGTERM and Ctrl-C end this process as they end any other, whatever its parent does with them."""
+    """Let SIGTERM and Ctrl-C end this process as they end any other, whatever its parent does with them, or holds back."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
 
 
 @contextmanager
 def deaf_to_signals() -> Iterator[None]:
-    """Start processes inside the block: they do not hear what ends a whole group, since their parent decides."""
+    """Start processes inside the block: they do not hear what ends a whole group, since their parent decides.
+
+    This process hears it when the block ends: the block should note the process that it has started, so that this is ended.
+    """
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
     try:
         yield

@@ -20,7 +20,7 @@ from ..common.errors import SlideError
 from ..common.files import write_json, writing_to
 from ..common.json_files import read_json
 from ..common.outputs import Found, HeldOutputs
-from ..common.process import compute_with, end_at_once, end_with, write_all_to
+from ..common.process import compute_with, deaf_to_signals, end_at_once, end_with, write_all_to
 from ..common.progress import track
 from ..common.same_request import refuse_another
 from ..common.stage import run_stage
@@ -213,8 +213,9 @@ def execute_all(runs: Sequence[Run], *, jobs: int) -> Iterator[tuple[Run, bool]]
             while waiting and len(under_way) < jobs:
                 run = waiting.pop()
                 process = fork.Process(target=_execute, args=(run, os.getpid()))
-                process.start()
-                under_way[process.sentinel] = (run, process)
+                with deaf_to_signals():  # it is among those to be ended before a signal of meanwhile is raised
+                    process.start()
+                    under_way[process.sentinel] = (run, process)
             ended = wait(list(under_way))
             for sentinel in [sentinel for sentinel in under_way if sentinel in ended]:
                 run, process = under_way.pop(sentinel)
