@@ -17,7 +17,7 @@ from .record import told, write_run
 
 
 class ResultWriter:
-    """Lets an evaluator write ``predictions.csv`` after every slide; in the end it writes that of the whole run, and ``inference.json``.
+    """Lets an evaluator write ``predictions.csv`` after every slide; in the end that of the whole run, and ``inference.json``.
 
     Until the end the file also holds what an earlier run of this request said of slides that have not been judged anew. So a run
     that is stopped leaves no less than there was.
@@ -92,7 +92,8 @@ class ResultWriter:
             if not one.is_finite:
                 self._slides.fail(
                     one.slide_id,
-                    f"{one.slide_id}: the network says NaN, expected probabilities: check the slide's features, or name another model",
+                    f"{one.slide_id}: the network says NaN, expected probabilities: check the slide's features, or name "
+                    "another model",
                 )
         return [one for one in predictions if one.is_finite]
 
