@@ -212,7 +212,7 @@ def test_properties_of_inference_on_a_fresh_bundle(tmp_path: Path) -> None:
     stage.initialize()
     set_determinism(seed=None)
     assert stage.check_properties() == []
-    assert len(stage.dataset) == 0
+    assert list(stage.dataset) == []
     assert stage.network_def(torch.ones(1, 164, 16, 16)).shape == (1, 2)
     assert [path.name for path in fresh.iterdir()] == ["configs"]
 

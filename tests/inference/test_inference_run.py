@@ -130,7 +130,7 @@ def test_slides_are_encoded_in_the_precision_of_the_models_embeddings(
         list(slides)
     assert header_of(tmp_path / "data" / "a.h5").precision == expected
     config = {"settings#precision": asked, "settings#patch_um": 64.0}
-    ResultWriter(outputs_of(slides, tmp_path), collected(slides, (0.3, 0.7)), settings=config).finish()
+    ResultWriter(collected(slides, (0.3, 0.7)), settings=config).to(outputs_of(slides, tmp_path)).finish()
     told = json.loads((tmp_path / "inference.json").read_text())["settings"]
     assert told == {"settings#precision": expected, "settings#patch_um": 64.0}
 
@@ -142,7 +142,7 @@ def test_a_label_that_the_network_does_not_know_is_kept_and_counted(
     assert [item["label"] for item in slides.items] == [-1]
     assert "2 of 3 slides have a label that the model does not know" in caplog.text
     assert "expected one of Normal, Tumour: correct the column label" in caplog.text
-    ResultWriter(outputs_of(slides, tmp_path / "out"), collected(slides, (0.3, 0.7))).finish()
+    ResultWriter(collected(slides, (0.3, 0.7))).to(outputs_of(slides, tmp_path / "out")).finish()
     assert [(row["label"], row["predicted"]) for row in read_predictions(tmp_path / "out")] == [("tumour", "Tumour")]
 
 
@@ -229,7 +229,7 @@ def test_embeddings_of_different_encoders(tmp_path: Path) -> None:
 def test_the_threshold(scans: Path, tmp_path: Path, threshold: float | None, predicted: str) -> None:
     """The card's 0.4, unless the command line names another, be it 0."""
     slides = slide_set(scans / "good.tif", tmp_path / "data")
-    ResultWriter(outputs_of(slides, tmp_path), collected(slides, (0.55, 0.45)), threshold=threshold).finish()
+    ResultWriter(collected(slides, (0.55, 0.45))).to(outputs_of(slides, tmp_path, threshold=threshold)).finish()
     (row,) = read_predictions(tmp_path)
     assert (row["predicted"], row["label"]) == (predicted, "")
     assert float(row["threshold"]) == (0.4 if threshold is None else threshold)
@@ -386,7 +386,7 @@ def test_the_picture_is_of_the_slide_itself(scans: Path, tmp_path: Path, monkeyp
 def pipeline(slides: InferenceSet, out: Path) -> tuple[SupervisedEvaluator, PredictionOutputs, ResultWriter]:
     """What the config builds, with heat maps of nothing."""
     collector, outputs = PredictionCollector(), outputs_of(slides, out)
-    results = ResultWriter(outputs, collector)
+    results = ResultWriter(collector).to(outputs)
     evaluator = SupervisedEvaluator(
         device="cpu",
         val_data_loader=DataLoader(

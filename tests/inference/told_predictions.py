@@ -21,9 +21,9 @@ class ToldCollector(PredictionCollector):
         self._found += [(prediction, None) for prediction in engine.state.output]
 
 
-def outputs_of(slides: InferenceSet, folder: Path) -> PredictionOutputs:
+def outputs_of(slides: InferenceSet, folder: Path, **settings: Any) -> PredictionOutputs:
     """The folder of predictions of these slides."""
-    return PredictionOutputs(folder, slides, weights="scae.pt")
+    return PredictionOutputs(folder, slides, weights="scae.pt", settings=settings)
 
 
 def write_all(
@@ -37,5 +37,5 @@ def write_all(
     engine.network, engine.state.device = network, torch.device("cpu")
     HeatMapHandler(outputs, collector, **options).attach(engine)
     engine.run(told.predictions)
-    ResultWriter(outputs, collector).finish()
+    ResultWriter(collector).to(outputs).finish()
     return collector

@@ -44,6 +44,12 @@ class PredictionOutputs:
     replace: bool = False
     names: Names = AS_THEY_ARE
 
+    @property
+    def threshold(self) -> float | None:
+        """Of the decision, on the calibrated P(class 1): among the settings, else the model card's; None for more classes than two."""
+        asked = self.settings.get("threshold")
+        return self.slides.card.threshold if asked is None else float(str(asked))
+
     def check(self) -> None:
         """Look at what lies in the folder; nothing is written.
 

@@ -23,28 +23,21 @@ class ResultWriter:
     that is stopped leaves no less than there was.
 
     Args:
-        outputs: where they go, of which slides.
         predictions: collects them; attached to the evaluator before.
-        threshold: decision threshold on the calibrated P(class 1) instead of the model card's.
         settings: of the stage, for ``inference.json``.
     """
 
-    def __init__(
-        self,
-        outputs: PredictionOutputs,
-        predictions: PredictionCollector,
-        *,
-        threshold: float | None = None,
-        settings: Mapping[str, Plain] | None = None,
-    ) -> None:
-        self._outputs = outputs
-        self._slides = outputs.slides
-        self._folder = Path(outputs.folder)
+    def __init__(self, predictions: PredictionCollector, *, settings: Mapping[str, Plain] | None = None) -> None:
         self._predictions = predictions
-        self._threshold = outputs.slides.card.threshold if threshold is None else threshold
         self._settings = settings or {}
+        self._outputs: PredictionOutputs
         self._judged: list[Prediction] = []
         self._earlier: dict[str, Prediction] = {}
+
+    def to(self, outputs: PredictionOutputs) -> "ResultWriter":
+        """Say where the results go, and of which slides they are."""
+        self._outputs = outputs
+        return self
 
     def attach(self, engine: Engine) -> None:
         """Register with the evaluator."""
@@ -54,13 +47,18 @@ class ResultWriter:
     def finish(self) -> None:
         """Write what the whole run has found."""
         self._write(self._told(self._finite(self._predictions.predictions)))
-        settings = told(self._slides.resolved(self._settings), self._outputs.names)
-        write_run(self._folder / "inference.json", card=self._slides.card, threshold=self._threshold, settings=settings)
+        settings = told(self._outputs.slides.resolved(self._settings), self._outputs.names)
+        write_run(
+            Path(self._outputs.folder) / "inference.json",
+            card=self._outputs.slides.card,
+            threshold=self._outputs.threshold,
+            settings=settings,
+        )
 
     def _begin(self, engine: Engine) -> None:
-        path = self._folder / "predictions.csv"
+        path = Path(self._outputs.folder) / "predictions.csv"
         before = read_predictions(path, other_labels=True).predictions if path.is_file() else ()
-        listed = {self._outputs.names.slide(slide_id) for slide_id in self._slides.slide_ids}
+        listed = {self._outputs.names.slide(slide_id) for slide_id in self._outputs.slides.slide_ids}
         self._judged, self._earlier = [], {one.slide_id: one for one in before if one.slide_id in listed}
 
     def _add(self, engine: Any) -> None:
@@ -71,26 +69,31 @@ class ResultWriter:
             self._write([*self._judged, *self._earlier.values()])
 
     def _write(self, predictions: Sequence[Prediction]) -> None:
-        names = self._slides.card.class_names
-        write_predictions(self._folder / "predictions.csv", predictions, class_names=names, threshold=self._threshold)
+        names = self._outputs.slides.card.class_names
+        write_predictions(
+            Path(self._outputs.folder) / "predictions.csv",
+            predictions,
+            class_names=names,
+            threshold=self._outputs.threshold,
+        )
 
     def _told(self, predictions: Sequence[Prediction]) -> list[Prediction]:
         """Predictions as they are written: calibrated, with the slides' names and labels."""
-        names, labels = self._outputs.names, self._slides.other_labels
+        names, labels = self._outputs.names, self._outputs.slides.other_labels
         return [
             replace(
                 one,
                 slide_id=names.slide(one.slide_id),
                 other_label=None if names.anonymise else labels.get(one.slide_id),
             )
-            for one in calibrated_predictions(predictions, self._slides.card.temperature)
+            for one in calibrated_predictions(predictions, self._outputs.slides.card.temperature)
         ]
 
     def _finite(self, predictions: Sequence[Prediction]) -> list[Prediction]:
         """The predictions that are numbers; the slides of the others failed."""
         for one in predictions:
             if not one.is_finite:
-                self._slides.fail(
+                self._outputs.slides.fail(
                     one.slide_id,
                     f"{one.slide_id}: the network says NaN, expected probabilities: check the slide's features, or name "
                     "another model",
@@ -115,5 +118,6 @@ def classify(
         StorageError: nothing more can be written.
     """
     slides = outputs.slides
+    results.to(outputs)
     with slides.opened(replace=replace):
         outputs.hold_for(evaluator.run, slides.require_any, results.finish, outputs.require_complete)
