@@ -198,9 +198,33 @@ def test_a_signal_while_the_process_starts_leaves_none_behind(monkeypatch: pytes
         os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(BaseProcess, "start", interrupted)
+    before = multiprocessing.active_children()
     with pytest.raises(KeyboardInterrupt), Apart(str) as apart:
         apart.run("a.tif", 1)
-    assert multiprocessing.active_children() == []
+    assert multiprocessing.active_children() == before
+
+
+def test_a_process_that_nobody_ended_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from scripts.common.apart import Apart\n"
+        "apart = Apart(str)\n"
+        "print(apart.run('a.tif', 1))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(REPO / "bundle")], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+
+
+def test_a_process_ends_with_its_object() -> None:
+    apart = Apart(str)
+    apart.run("a.tif", 1)
+    process = apart._process
+    assert process is not None
+    del apart
+    process.join(10)
+    assert process.exitcode == -signal.SIGKILL
 
 
 def test_a_stop_for_the_whole_group_leaves_the_process_to_its_parent() -> None:

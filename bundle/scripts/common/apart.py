@@ -11,6 +11,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess, current_process
 from multiprocessing.reduction import ForkingPickler
+from multiprocessing.util import Finalize
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -37,7 +38,7 @@ class Apart(Generic[Item, Result]):
     """A function that works in a process of its own, item after item; where the process dies, the next item gets another one.
 
     Only items and results pass between the processes. What is logged there is logged here. A context manager: the process ends with
-    the block, and on Linux with the process that made it.
+    the block, with this object, and on Linux with the process that made it.
 
     Args:
         work: The function of an item. It is forked with all that belongs to it, or has to be picklable, see :func:`start_method`.
@@ -59,6 +60,7 @@ class Apart(Generic[Item, Result]):
         self._begun: tuple[str | Path, Item]
         self._fresh = True
         self._lost: _LostError | None = None
+        self._last_resort: Finalize
         self._line: Connection
         self._mark: Mark
 
@@ -139,6 +141,7 @@ class Apart(Generic[Item, Result]):
         """End the process at once; what it was writing is left as it is."""
         if self._process is None:
             return
+        self._last_resort.cancel()
         self._line.close()
         self._process.kill()
         self._process.join(LEAVE_S)
@@ -173,6 +176,8 @@ class Apart(Generic[Item, Result]):
             with deaf_to_signals():
                 process.start()
                 self._process = process
+                # Python waits at its end for processes of its own, and this one waits for items
+                self._last_resort = Finalize(self, process.kill, exitpriority=0)
         except OSError as error:
             raise _LostError(f"could not be started ({error.strerror or error})") from error
         finally:

@@ -46,7 +46,7 @@ class PredictionOutputs:
 
     @property
     def threshold(self) -> float | None:
-        """Of the decision, on the calibrated P(class 1): among the settings, else the model card's; None for more classes than two."""
+        """Of the decision, on the calibrated P(class 1): a setting, else the model card's; None for more classes than two."""
         asked = self.settings.get("threshold")
         return self.slides.card.threshold if asked is None else float(str(asked))
 
