@@ -18,8 +18,8 @@ OUTCOMES = ("right", "clear", "unnoticeable", *FAULTS)
 WITHOUT_COMPARISON = re.compile(r"events\.out.*|last\.pt")
 """Logs of times, and the state of a training that can go on."""
 
-PASSED_ON = ("validation", "training", "versions", "intended_use")
-"""Of a model card: no part of what decides a prediction."""
+PASSED_ON = ("network", "validation", "training", "versions", "intended_use")
+"""Of a model card: no part of what decides a prediction; but for the network's arguments, of which the predictions tell."""
 
 
 @dataclass(frozen=True)

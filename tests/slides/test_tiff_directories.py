@@ -104,9 +104,9 @@ def test_what_cannot_be_is_refused_by_name(path, tags, message):
         read_directories(write_tiff(path, [page_of(GREY, tags)]))
 
 
-@pytest.mark.parametrize("tag", [262, 317, 339])
-def test_a_type_that_nobody_knows_of_a_tag_about_pixels_is_refused(path, tag):
-    """Passed over, the predictor would be none, and the pixels others."""
+@pytest.mark.parametrize("tag", [262, 317, 339, 270, 282, 296])
+def test_a_type_that_nobody_knows_of_a_tag_that_is_read_is_refused(path, tag):
+    """Passed over, the predictor would be none, and the pixels others; without a unit the resolution is one in inches."""
     with pytest.raises(SlideError, match=rf"directory 0: tag {tag} is of type 99, which TIFF does not have"):
         read_directories(write_tiff(path, [page_of(GREY, {tag: (99, 1)})]))
 

@@ -33,8 +33,10 @@ _MAGIC: dict[bytes, tuple[Literal["<", ">"], bool]] = {
 }
 _NDPI_TAG = 65420
 _TEXT_TAGS = frozenset({270, 305, 700})
-_PIXEL_TAGS = frozenset({254, 256, 257, 258, 259, 262, 274, 277, 284, 317, 322, 323, 324, 325, 330, 338, 339, 347})
-"""Tags without which the pixels would be read as others."""
+_READ_TAGS = _TEXT_TAGS | {
+    254, 256, 257, 258, 259, 262, 274, 277, 282, 283, 284, 296, 317, 322, 323, 324, 325, 330, 338, 339, 347,
+}  # fmt: skip
+"""Tags without which the pixels, their size or the scanner would be taken for others."""
 
 _INT64_SAFE = 2**62
 
@@ -127,7 +129,7 @@ class _Source:
             at = index * step
             tag, kind = self._whole(table[at : at + 2]), self._whole(table[at + 2 : at + 4])
             values = self._whole(table[at + 4 : at + 4 + wide])
-            if kind not in _DTYPES and tag in _PIXEL_TAGS:
+            if kind not in _DTYPES and tag in _READ_TAGS:
                 raise SlideError(f"directory {number}: tag {tag} is of type {kind}, which TIFF does not have: damaged")
             if kind not in _DTYPES:
                 continue  # as the standard asks: a reader skips types that it does not know
