@@ -72,6 +72,10 @@ def test_read_with_the_right_grid(tmp_path: Path, made: dict[str, Any]) -> None:
         ({"coords": changed(XY, 3, 2**31)}, "coords hold NaN or values beyond any slide"),
         ({"coords": changed(XY, 3, 2**31 - 1)}, "30 patches on a grid of 4194305 x 4194305 cells"),
         ({"coords": np.r_[XY[1:] + 200_000, [[-1, -1]]]}, r"1 patches at \(-1, -1\)"),
+        (
+            {"coords": changed(XY, 3, XY[8])},
+            "1 patches have the corner of another one and other vectors, the first at x 1536, y 512",
+        ),
         ({"coords": XY.astype("S8")}, "coords of type .S8, expected numbers"),
         ({"coords": XY.T}, r"coords \(2, 30\), expected \(N, 2\)"),
         ({"coords": np.c_[XY, XY]}, r"coords \(30, 4\), expected"),

@@ -67,6 +67,10 @@ def require_coords(values: NDArray[Any], path: Path) -> NDArray[np.int64]:
     return coords_xy_px
 
 
+SAME_VECTOR = 0.01
+"""By so much, of the largest number in a file, two vectors of one patch may differ."""
+
+
 def require_cells(shape_yx: tuple[int, ...], patches: int, path: Path) -> None:
     """Refuse a grid that no slide has, before anything of its size is made.
 
@@ -174,6 +178,28 @@ def common_step(coords_xy_px: NDArray[np.int64], path: Path) -> int:
             "patch is; expected either: write that attribute"
         )
     return step
+
+
+def require_one_vector_each(features: NDArray[Any], coords_xy_px: NDArray[np.int64], path: Path) -> None:
+    """Refuse two patches with the same corner whose vectors are not the same.
+
+    CLAM lists a patch twice where two of its contours overlap; its vectors then differ by the arithmetic of a GPU at most.
+
+    Raises:
+        SlideError: there are such.
+    """
+    places, first, inverse = np.unique(coords_xy_px, axis=0, return_index=True, return_inverse=True)
+    again = np.setdiff1d(np.arange(len(coords_xy_px)), first)
+    if not len(again):
+        return
+    pairs = (features[rows].astype(np.float32) for rows in (again, first[inverse.ravel()[again]]))
+    close = np.isclose(*pairs, rtol=SAME_VECTOR, atol=SAME_VECTOR * float(np.abs(features).max())).all(axis=1)
+    if not close.all():
+        x, y = coords_xy_px[again[~close][0]].tolist()
+        raise SlideError(
+            f"{path}: {int((~close).sum())} patches have the corner of another one and other vectors, the first at x {x}, y {y}; "
+            "expected one vector per place: compare coords with its source, or write the file anew"
+        )
 
 
 def snap_to_grid(

@@ -22,6 +22,7 @@ from .foreign import (
     require_cells,
     require_coords,
     require_features,
+    require_one_vector_each,
     snap_to_grid,
     stated_px,
 )
@@ -136,6 +137,7 @@ def read_foreign(file: h5py.File, path: Path) -> Embedding:
     _require_same_length(features, coords_xy_px, path)
     observed = features.any(axis=1)
     features, coords_xy_px = features[observed], coords_xy_px[observed]
+    require_one_vector_each(features, coords_xy_px, path)
     patch_px, step_px = stated_px(file, path) or (common_step(coords_xy_px, path),) * 2
     grid_yx, kept = snap_to_grid(coords_xy_px, step_px, path)
     rows, columns = (int(size) for size in grid_yx.max(axis=0) + 1)
