@@ -188,12 +188,12 @@ def require_one_vector_each(features: NDArray[Any], coords_xy_px: NDArray[np.int
     Raises:
         SlideError: there are such.
     """
-    places, first, inverse = np.unique(coords_xy_px, axis=0, return_index=True, return_inverse=True)
+    _, first, inverse = np.unique(coords_xy_px, axis=0, return_index=True, return_inverse=True)
     again = np.setdiff1d(np.arange(len(coords_xy_px)), first)
     if not len(again):
         return
-    pairs = (features[rows].astype(np.float32) for rows in (again, first[inverse.ravel()[again]]))
-    close = np.isclose(*pairs, rtol=SAME_VECTOR, atol=SAME_VECTOR * float(np.abs(features).max())).all(axis=1)
+    one, other = (features[rows].astype(np.float32) for rows in (again, first[inverse.ravel()[again]]))
+    close = np.isclose(one, other, rtol=SAME_VECTOR, atol=SAME_VECTOR * float(np.abs(features).max())).all(axis=1)
     if not close.all():
         x, y = coords_xy_px[again[~close][0]].tolist()
         raise SlideError(
