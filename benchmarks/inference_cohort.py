@@ -7,7 +7,7 @@ Makes ``--distinct`` slides, of which the others are links, and random weights o
 checkout, in turn, what each run took:
 
 - ``seconds`` and ``processor_seconds`` per slide, of the command and all that it starts, without those of a command on one slide;
-- ``first_prediction_s``, from the start of the command until ``predictions.csv`` is there;
+- ``first_prediction_s``, from the start of the command until the first ``predictions_so_far.csv`` is there (before: ``predictions.csv``);
 - ``mib``: the memory of all its processes together (proportional set size, so that what they share counts once), at most, in the tenths
   of the time from the first slide to the end.
 
@@ -93,7 +93,7 @@ def run(checkout: Path, folder: Path, slides: str) -> dict[str, object]:
     with open(folder / "log.txt", "w", encoding="utf-8") as log:
         process = subprocess.Popen(command(checkout, folder, slides), cwd=folder, stdout=log, stderr=log)
         while process.poll() is None:
-            if first is None and (out / "predictions.csv").is_file():
+            if first is None and any((out / name).is_file() for name in ("predictions_so_far.csv", "predictions.csv")):
                 first = time.perf_counter() - start
             if (out / "embeddings" / "manifest.csv").is_file():
                 with suppress(FileNotFoundError, ProcessLookupError):  # one has ended since

@@ -27,11 +27,11 @@ from scripts.dsnet.heat_map import HeatMap
 from scripts.dsnet.network import DSNet
 from scripts.encoding.embedding_file import embedding_file, header_of
 from scripts.evaluation.predictions import Prediction
-from scripts.inference import heat_maps
+from scripts.inference import heat_maps, inference_run
 from scripts.inference.heat_map_view import HeatMapView
 from scripts.inference.heat_maps import HeatMapHandler, HeatMapWriter, class_index
 from scripts.inference.inference_boundary import SparingDataset, SparingIteration
-from scripts.inference.inference_outputs import PredictionOutputs
+from scripts.inference.inference_outputs import SO_FAR, PredictionOutputs
 from scripts.inference.inference_run import ResultWriter, classify
 from scripts.inference.slide_set import InferenceSet
 from scripts.training.batches import PadCollate, image_of
@@ -72,8 +72,8 @@ def collected(slides: InferenceSet, *probabilities: tuple[float, ...]) -> Predic
     return collector
 
 
-def read_predictions(folder: Path) -> list[dict[str, str]]:
-    with open(folder / "predictions.csv", newline="") as file:
+def read_predictions(folder: Path, name: str = "predictions.csv") -> list[dict[str, str]]:
+    with open(folder / name, newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -416,6 +416,7 @@ def test_slides_are_encoded_judged_and_written_one_after_the_other(
 ) -> None:
     """A slide is written before the one after the next is encoded, in whatever folder the embeddings lie."""
     out, there = tmp_path / "out", tmp_path / embeddings
+    monkeypatch.setattr(inference_run, "WRITE_S", 0.0)
     slides = InferenceSet(str(five), job_of(there, MeanEncoder), CARD, model=str(five / "a.tif"))
     slides.prepare()
     seen = []
@@ -423,7 +424,7 @@ def test_slides_are_encoded_judged_and_written_one_after_the_other(
 
     def add(self: ResultWriter, engine: Any) -> None:
         original(self, engine)
-        written = [row["slide_id"] for row in read_predictions(out)]
+        written = [row["slide_id"] for row in read_predictions(out, SO_FAR)]
         assert all((out / name / "cam.png").is_file() for name in written)
         seen.append((written, (there / "e.h5").is_file()))
 
@@ -435,14 +436,18 @@ def test_slides_are_encoded_judged_and_written_one_after_the_other(
     with open(out / "manifest.csv", newline="") as file:
         statuses = {row["slide_id"]: row["status"] for row in csv.DictReader(file)}
     assert statuses == {"a": "done", "b": "failed", "c": "done", "d": "empty", "e": "done"}
+    assert [row["slide_id"] for row in read_predictions(out)] == ["a", "c", "e"] and not (out / SO_FAR).exists()
     again = encode_all(five, there, MeanEncoder, keep_table=False)  # whose manifest it is, it may write anew
     assert [entry.status for entry in again] == ["skipped", "failed", "skipped", "empty", "skipped"]
+    slides.prepare()
+    with pytest.raises(SlideError, match="1 of 5 slides failed"):  # each file is still that of the stage that wrote it
+        classify(*pipeline(slides, out))
 
 
-def test_a_run_that_is_stopped_leaves_no_less_than_there_was(
+def test_a_run_that_is_stopped_leaves_the_whole_result_of_before(
     five: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the same request; the run after it makes everything whole, and writes the same bytes."""
+    """Of the same request, and beside it what it has found; the run after it writes the same bytes."""
 
     def run() -> None:
         slides = InferenceSet(str(five), job_of(tmp_path / "data", MeanEncoder), CARD, model=str(five / "a.tif"))
@@ -463,9 +468,38 @@ def test_a_run_that_is_stopped_leaves_no_less_than_there_was(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(heat_maps, "write_heat_map", write)
         run()
-    assert sorted(row["slide_id"] for row in read_predictions(tmp_path / "out")) == ["a", "c", "e"]
+    assert (tmp_path / "out" / "predictions.csv").read_bytes() == before
+    assert [row["slide_id"] for row in read_predictions(tmp_path / "out", SO_FAR)] == ["a"]
     run()
     assert (tmp_path / "out" / "predictions.csv").read_bytes() == before
+    assert not (tmp_path / "out" / SO_FAR).exists()
+
+
+def test_a_slide_that_comes_or_goes_after_the_list_was_made(five: Path, tmp_path: Path) -> None:
+    slides = InferenceSet(str(five), job_of(tmp_path / "data", MeanEncoder), CARD, model=str(five / "a.tif"))
+    slides.prepare()
+    write_painted_slide(five / "bb.tif")
+    (five / "e.tif").unlink()
+    with pytest.raises(SlideError, match="2 of 5 slides failed"):
+        classify(*pipeline(slides, tmp_path / "out"))
+    assert [row["slide_id"] for row in read_predictions(tmp_path / "out")] == ["a", "c"]
+
+
+def test_processes_that_load_data_have_nothing_to_load(five: Path, tmp_path: Path) -> None:
+    slides = slide_set(five, tmp_path / "data")
+    loader = DataLoader(SparingDataset(slides, LoadEmbeddingd()), batch_size=1, num_workers=1)
+    with slides.opened(), pytest.raises(RequestError, match="num_workers: expected 0"):
+        next(iter(loader))
+
+
+def test_a_dry_run_tells_what_would_be_replaced(five: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    slide_set(five, tmp_path / "data")
+    job = job_of(tmp_path / "data", MeanEncoder, settings={"patch_um": 32.0})
+    slides = InferenceSet(str(five), job, CARD, model=str(five / "a.tif"))
+    with pytest.raises(RequestError, match="--replace true"):
+        slides.prepare(dry_run=True)
+    slides.prepare(dry_run=True, replace=True)
+    assert "slides: " in capsys.readouterr().out
 
 
 def test_none_of_the_slides_can_be_classified(five: Path, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def guarded_by(guard: Guard) -> Iterator[None]:
     try:
         yield
     finally:
-        _GUARDS.remove(guard)
+        del _GUARDS[len(_GUARDS) - 1 - _GUARDS[::-1].index(guard)]  # the latest: the same may watch from before, too
 
 
 def unguard() -> None:

@@ -1,6 +1,7 @@
 """The embedding files of a run: of each the header is read once, and the values are verified once, as long as it stays as it is."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -204,7 +205,8 @@ def header_in(file: h5py.File, path: Path, state: FileState = ()) -> EmbeddingHe
 
 
 def _precision_in(file: h5py.File) -> Precision | None:
-    stated = str(file.attrs.get("precision"))
+    """As it is stated, by files of before among the parameters alone."""
+    stated = file.attrs.get("precision") or json.loads(str(file.attrs.get("parameters", "{}"))).get("precision")
     return next((word for word in words(Precision) if word == stated), None)
 
 

@@ -66,7 +66,7 @@ def encode_slides(
 
 @contextmanager
 def encoding_of(
-    slides: str | Path | None,
+    slides: str | Path | Sequence[SlideRow] | None,
     job: EncodingJob,
     *,
     keep_table: bool = True,
@@ -83,7 +83,7 @@ def encoding_of(
     of the same encoder and settings; the manifest keeps the rows of the others.
 
     Args:
-        slides: a slide, a folder or a CSV.
+        slides: a slide, a folder or a CSV; or what has been listed of one, for the same folder.
         job: how they become embeddings, and in which folder, which one run at a time holds (one per shard); the encoder is made
             once it is known that there are slides. Precision "auto" is that of the folder, else of this machine.
         keep_table: write ``slides.csv`` beside the embeddings where ``slides`` is a CSV, so that the folder is a dataset.
@@ -101,16 +101,20 @@ def encoding_of(
     if slides is None:
         raise RequestError("no slides given: name a slide file, a folder or a CSV with --slides")
     known = known_ids(job.output)
-    rows = read_slides(slides, known=known)
+    table = (
+        Path(slides)
+        if isinstance(slides, str | Path) and keep_table and Path(slides).suffix.lower() == ".csv"
+        else None
+    )
+    rows = read_slides(slides, known=known) if isinstance(slides, str | Path) else list(slides)
     index, count = _shard_of(shard)
-    is_table = keep_table and Path(slides).suffix.lower() == ".csv"
-    if is_table and not replace:
+    if table and not replace:
         _require_same_dataset(rows, job.output / "slides.csv")
     job = with_precision(job)
     part = "" if count == 1 else f"{index}-of-{count}"
     mine = rows[index - 1 :: count]
     manifest = f"manifest{part and '.' + part}.csv"
-    copied = is_table and not _is_file(Path(slides), job.output / "slides.csv")
+    copied = table and not _is_file(table, job.output / "slides.csv")
     with job.apart(job.encode) as apart:
         # weights that do not serve are refused before anything is written
         identity = apart.start(job.prepare)[1] if cluster is None else identity_of(job.encoder_def())
@@ -141,8 +145,8 @@ def encoding_of(
         with ExitStack() as stack:
             with writing_to(job.output):
                 stack.enter_context(held)
-                if copied:
-                    copy_table(Path(slides), job.output / "slides.csv", known=known)
+                if table and copied:
+                    copy_table(table, job.output / "slides.csv", known=known)
             here = stack.enter_context(closing(job.encode_in(apart, mine)))  # begins with its first row
             results = here if cluster is None else cluster.encode(mine, job)
             yield _kept_in_manifest([row.slide_id for row in mine], results, job.output / manifest, held, said_by.work)

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, get_worker_info
 
 from ..common.boundary import slide_boundary
-from ..common.errors import SlideError
+from ..common.errors import RequestError, SlideError
 from ..encoding.embedding_file import embedding_file
 from ..training.batches import OBSERVED
 from ..training.evaluation import AttendingIteration
@@ -37,7 +37,13 @@ class SparingDataset(IterableDataset[Mapping[str, Any]]):
         self._hold = hold
 
     def __iter__(self) -> Iterator[Mapping[str, Any]]:
-        """Yield the items."""
+        """Yield the items.
+
+        Raises:
+            RequestError: a process that loads data asks for them: the slides come one after the other, to this process.
+        """
+        if get_worker_info() is not None:
+            raise RequestError("--dataloader#num_workers: expected 0, as the slides come one after the other")
         for item in self._slides:
             held = embedding_file(Path(item["embedding"])).held() if self._hold else nullcontext()
             with held:

@@ -13,7 +13,8 @@ from .asked_slides import listed_slides
 from .record import told
 from .slide_set import InferenceSet
 
-OF_RUN = ("predictions.csv", "inference.json")
+SO_FAR = "predictions_so_far.csv"
+OF_RUN = ("predictions.csv", "inference.json", SO_FAR)
 OF_SLIDE = (
     "cam.nii.gz", "cam.ome.tif", "cam.png", "cam.geojson", "cam.xml", "cam.dcm", "observed.png", "scores.json", "thumbnail.png",
 )  # fmt: skip

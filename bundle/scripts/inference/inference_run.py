@@ -1,5 +1,6 @@
 """The stage ``inference``: slide after slide is encoded, classified, mapped and written."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,17 +11,20 @@ from monai.engines import SupervisedEvaluator
 
 from ..common.config_settings import Plain
 from ..evaluation.calibration import calibrated_predictions
-from ..evaluation.predictions import Prediction, read_predictions, write_predictions
+from ..evaluation.predictions import Prediction, write_predictions
 from ..training.evaluation import PredictionCollector
-from .inference_outputs import PredictionOutputs
+from .inference_outputs import SO_FAR, PredictionOutputs
 from .record import told, write_run
+
+WRITE_S = 5.0
+"""Between two writes of what is known so far: a table of thousands of slides takes its time."""
 
 
 class ResultWriter:
-    """Lets an evaluator write ``predictions.csv`` after every slide; in the end that of the whole run, and ``inference.json``.
+    """Lets an evaluator write what it has found so far, every few seconds; in the end ``predictions.csv`` and ``inference.json``.
 
-    Until the end the file also holds what an earlier run of this request said of slides that have not been judged anew. So a run
-    that is stopped leaves no less than there was.
+    What is known meanwhile has a file of its own, ``predictions_so_far.csv``, so that nobody takes it for the whole. The end
+    removes it.
 
     Args:
         predictions: collects them; attached to the evaluator before.
@@ -32,7 +36,7 @@ class ResultWriter:
         self._settings = settings or {}
         self._outputs: PredictionOutputs
         self._judged: list[Prediction] = []
-        self._earlier: dict[str, Prediction] = {}
+        self._written_s = -WRITE_S
 
     def to(self, outputs: PredictionOutputs) -> "ResultWriter":
         """Say where the results go, and of which slides they are."""
@@ -46,36 +50,27 @@ class ResultWriter:
 
     def finish(self) -> None:
         """Write what the whole run has found."""
-        self._write(self._told(self._finite(self._predictions.predictions)))
-        settings = told(self._outputs.slides.resolved(self._settings), self._outputs.names)
-        write_run(
-            Path(self._outputs.folder) / "inference.json",
-            card=self._outputs.slides.card,
-            threshold=self._outputs.threshold,
-            settings=settings,
-        )
+        self._write("predictions.csv", self._told(self._finite(self._predictions.predictions)))
+        outputs = self._outputs
+        settings = told(outputs.slides.resolved(self._settings), outputs.names)
+        path = Path(outputs.folder) / "inference.json"
+        write_run(path, card=outputs.slides.card, threshold=outputs.threshold, settings=settings)
+        (Path(outputs.folder) / SO_FAR).unlink(missing_ok=True)
 
-    def _begin(self, engine: Engine) -> None:
-        path = Path(self._outputs.folder) / "predictions.csv"
-        before = read_predictions(path, other_labels=True).predictions if path.is_file() else ()
-        listed = {self._outputs.names.slide(slide_id) for slide_id in self._outputs.slides.slide_ids}
-        self._judged, self._earlier = [], {one.slide_id: one for one in before if one.slide_id in listed}
+    def _begin(self) -> None:
+        self._judged, self._written_s = [], -WRITE_S
 
     def _add(self, engine: Any) -> None:
         if engine.state.output and self._predictions.latest.is_finite:  # else the slide failed
-            (judged,) = self._told([self._predictions.latest])
-            self._judged.append(judged)
-            self._earlier.pop(judged.slide_id, None)
-            self._write([*self._judged, *self._earlier.values()])
+            self._judged += self._told([self._predictions.latest])
+            if time.monotonic() - self._written_s >= WRITE_S:
+                self._write(SO_FAR, self._judged)
+                self._written_s = time.monotonic()
 
-    def _write(self, predictions: Sequence[Prediction]) -> None:
-        names = self._outputs.slides.card.class_names
-        write_predictions(
-            Path(self._outputs.folder) / "predictions.csv",
-            predictions,
-            class_names=names,
-            threshold=self._outputs.threshold,
-        )
+    def _write(self, name: str, predictions: Sequence[Prediction]) -> None:
+        outputs = self._outputs
+        path, names = Path(outputs.folder) / name, outputs.slides.card.class_names
+        write_predictions(path, predictions, class_names=names, threshold=outputs.threshold)
 
     def _told(self, predictions: Sequence[Prediction]) -> list[Prediction]:
         """Predictions as they are written: calibrated, with the slides' names and labels."""

@@ -102,11 +102,12 @@ class InferenceSet:
         """The slide that was yielded under this id."""
         return self._items[slide_id]
 
-    def prepare(self, *, dry_run: bool = False) -> None:
+    def prepare(self, *, dry_run: bool = False, replace: bool = False) -> None:
         """List the slides, and check the encoder where they are encoded, else each embedding against the model.
 
         Args:
             dry_run: tell what would be done.
+            replace: as in :meth:`opened`, of which a dry run tells.
 
         Raises:
             RequestError: the request or the table is wrong, the encoder is not the model's, or see
@@ -119,7 +120,7 @@ class InferenceSet:
         if self.slides is not None:
             require_encoder(self.model, self.card, identity_of(self.encoding.encoder_def()))
             if dry_run:
-                with self._encoding(dry_run=True):
+                with self._encoding(dry_run=True, replace=replace):
                     return
         else:
             self._list_embeddings()
@@ -164,7 +165,7 @@ class InferenceSet:
         self, *, replace: bool = False, dry_run: bool = False
     ) -> AbstractContextManager[Iterator[ManifestRow]]:
         return encoding_of(
-            self.slides,
+            list(self._rows.values()),
             self.encoding,
             keep_table=False,
             dry_run=dry_run,
