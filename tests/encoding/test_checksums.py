@@ -31,6 +31,17 @@ def test_a_change_of_anything_is_seen(tmp_path: Path, where: str) -> None:
             read()
 
 
+@pytest.mark.parametrize("stated", [None, "dsnet-embedding/9"])
+def test_one_of_ours_without_its_format_is_not_another_tools(tmp_path: Path, stated: str | None) -> None:
+    path = write_embedding(tmp_path / "a.h5")
+    with h5py.File(path, "r+") as file:
+        del file.attrs["format"]
+        if stated:
+            file.attrs["format"] = stated
+    with pytest.raises(SlideError, match=rf"a\.h5: format {stated!r}, expected 'dsnet-embedding/1'"):
+        read_embedding(path)
+
+
 def test_older_files_have_one_checksum(tmp_path: Path) -> None:
     path = write_embedding(tmp_path / "a.h5")
     with h5py.File(path, "r+") as file:

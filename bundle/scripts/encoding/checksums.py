@@ -13,13 +13,14 @@ from ..common.errors import SlideError
 
 CHECKED = ("features", "coords", "grid", "thumbnail")
 BLOCK_ROWS = 4096
-_SEAL = ("checksum", "checksum_rest", "complete")
+SEAL = "checksum_rest"  # of the attributes and all other values
+_SEAL = ("checksum", SEAL, "complete")
 
 
 def seal(file: h5py.File) -> None:
     """Set ``checksum``, ``checksum_rest`` and, last, ``complete``."""
     file.attrs["checksum"] = checksum(file)
-    file.attrs["checksum_rest"] = checksum_rest(file)
+    file.attrs[SEAL] = checksum_rest(file)
     file.attrs["complete"] = True
 
 
@@ -35,7 +36,7 @@ def require_sealed(file: h5py.File, path: Path, values: Mapping[str, NDArray[Any
         SlideError: it is not, or its content differs from a checksum. ``checksum_rest`` counts where the file has it: older ones
             have none.
     """
-    stated = file.attrs.get("checksum_rest")
+    stated = file.attrs.get(SEAL)
     whole = bool(file.attrs.get("complete")) and file.attrs.get("checksum") == checksum(
         file if values is None else values
     )

@@ -15,7 +15,7 @@ from ..common.boundary import slide_boundary
 from ..common.errors import SlideError
 from ..common.hdf5 import open_hdf5
 from ..slides.geometry import PatchGrid
-from .checksums import CHECKED, require_sealed
+from .checksums import CHECKED, SEAL, require_sealed
 from .foreign import (
     common_step,
     read_values,
@@ -171,7 +171,7 @@ def opened_embedding(path: Path) -> Iterator[h5py.File]:
     """Open the file for reading.
 
     Raises:
-        SlideError: it cannot be opened as HDF5, or something else goes wrong inside the block.
+        SlideError: it cannot be opened as HDF5, has our checksums and another format, or something goes wrong inside the block.
     """
     with slide_boundary(path, "encode the slide anew, or write the feature file anew"), ExitStack() as stack:
         try:
@@ -181,6 +181,9 @@ def opened_embedding(path: Path) -> Iterator[h5py.File]:
             raise SlideError(
                 f"{path}: not a readable HDF5 file ({why}); expected the slide's embedding: encode the slide"
             ) from error
+        found = file.attrs.get("format")
+        if found != FORMAT and SEAL in file.attrs:  # else it would pass for the feature file of another tool
+            raise SlideError(f"{path}: format {found!r}, expected {FORMAT!r}: encode the slide anew with this version")
         yield file
 
 
