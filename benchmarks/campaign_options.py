@@ -53,6 +53,9 @@ HEAVY = frozenset(
 COSTLY = frozenset({"1e3", "2147483648", "1_000", "0x10", "007"})
 
 
+NO_STAGES = ("options", "seed", "initialize")
+"""Ids that name no work: nothing is done."""
+
 Changed = tuple[str, list[str]]
 """What was done, and the words that must be refused where they stand in the command."""
 
@@ -169,7 +172,7 @@ def _left_over(words: list[str], options: Mapping[str, Any], rng: Random) -> Cha
     """Leave a word that belongs to no option."""
     text = rng.choice(("slides.csv", "a.tif", "abc", "3", "true", "ü", "a b"))
     words += ["--seed", "0", text] if "--seed" not in words else [text]
-    return f"left over {text!r}", [text]
+    return f"left over {text!r}", [] if words[1] in NO_STAGES else [text]  # of those MONAI looks at nothing else
 
 
 def _twice(words: list[str], options: Mapping[str, Any], rng: Random) -> Changed:
@@ -205,7 +208,7 @@ def _other_words(words: list[str], options: Mapping[str, Any], rng: Random) -> C
     """Change what stands before the options: the stage, the config, the bundle's folder."""
     how = rng.choice(("stage", "config", "root", "help", "inside"))
     if how == "stage":
-        words[1] = rng.choice(("trainng", "run", "options", "seed", "initialize"))
+        words[1] = rng.choice(("trainng", "run", *NO_STAGES))
         return f"stage {words[1]!r}", [words[1]] if words[1] == "trainng" else []
     if how == "config":
         for name in [word[2:] for word in words if word.startswith("--") and "#" in word]:

@@ -69,13 +69,15 @@ class HeatMapForest(Baseline):
         depth: int = 4,
         **common: Any,
     ) -> None:
-        judge: dict[str, Any] = {"width": width, "dropout": dropout}
-        own = {"patch_network": patch_network, **judge, "low": low, "high": high, "trees": trees, "depth": depth}
+        judge = {"patch_network": patch_network, "width": width, "dropout": dropout}
+        own = {**judge, "low": low, "high": high, "trees": trees, "depth": depth}
         super().__init__(num_classes, own, **common)
         self.low = low
         self.high = high
         self.least_p = LEAST_P  # TorchScript sees no globals
-        self.classifier = make_patch_network(patch_network, self.embedding_channels, num_classes, **judge)
+        self.classifier = make_patch_network(
+            patch_network, self.embedding_channels, num_classes, width=width, dropout=dropout
+        )
         self.forest = Forest(num_classes, trees=trees, depth=depth)
 
     def forward(self, image: Tensor) -> Tensor:

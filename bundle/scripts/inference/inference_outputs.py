@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ..common.config_settings import Plain
 from ..common.files import sha256_of
@@ -75,10 +74,10 @@ class PredictionOutputs:
     def _held(self) -> HeldOutputs:
         return HeldOutputs(self.folder, "inference", self._request(), writes=self._writes(), replace=self.replace)
 
-    def _request(self) -> dict[str, Any]:
+    def _request(self) -> dict[str, object]:
         slides, names = self.slides, self.names
         names.require_outside(slides.folder, "--dataset_dir")
-        request = {
+        request: dict[str, object] = {
             "model": sha256_of(slides.model),
             **told(self.settings, names),
             "split": slides.split,

@@ -62,7 +62,7 @@ def search_sparsity(
 
     def try_rate(rate: float) -> Measured:
         folder = output / f"rho_{rate:.2f}"
-        own: dict[str, Any] = {"network_def#sparsity_rate": rate, "output_dir": str(folder), "replace": True}
+        own = {"network_def#sparsity_rate": rate, "output_dir": str(folder), "replace": True}
         network = run_stage("training", [config_file], {**options, **own}).parser.get_parsed_content("network")
         return measure(network, subset, patch_um=patch_um, device=device)
 
