@@ -32,7 +32,7 @@ from scripts.evaluation.interval import estimate
 from scripts.evaluation.metrics import predicted_classes
 from scripts.localisation.inputs import MappedSlide
 from scripts.localisation.localisation_run import summarise
-from scripts.localisation.scores import SlideScores, score_slide
+from scripts.localisation.scores import Calls, SlideScores, score_slide
 from scripts.slides.lesion_mask import find_masks, lesion_cells
 from scripts.training.batches import image_of
 from scripts.training.card import load_model, network_from_card, read_card
@@ -75,7 +75,7 @@ def score_maps(model: Path, dataset: Path, masks: Path, split: str, *, methods: 
             heat = (HeatMap() if of_patches else HeatMap(*key))(network, image, 1)
             slide = MappedSlide(name, name, positive, called, float(probabilities[0, 1]), heat, observed, lesion)
             kind = "probability" if of_patches else "cam"
-            scores[key].append(score_slide(slide, kind=kind, threshold=0.5, lowest=0.05, nms_cells=5))
+            scores[key].append(score_slide(slide, kind=kind, calls=Calls()))
     return scores
 
 

@@ -86,6 +86,7 @@ def test_the_manifest_is_written_after_every_slide(mixed: Path, tmp_path: Path) 
         def forward(self, patches):
             calls.append(len(patches))
             if len(calls) == 2:
+                time.sleep(2)  # in which the row of the slide before is written: this one is begun first
                 os.kill(os.getppid(), signal.SIGINT)  # as Ctrl-C; this process ignores it, and ends with the run
                 time.sleep(60)
             return super().forward(patches)

@@ -14,7 +14,7 @@ from training.embedding_files import write_embedding, write_table
 from scripts.common.errors import RequestError
 from scripts.common.files import write_csv, write_json
 from scripts.common.outputs import HeldOutputs
-from scripts.training import folds as folds_module
+from scripts.training import cross_validation
 
 NAMES = ("benign", "in situ", "invasive")
 RECIPE = {"max_epochs": 1, "batch_size": 4, "learning_rate": 1e-3, "device": "cpu", "num_workers": 0}
@@ -52,7 +52,7 @@ def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         val_share=0.2,
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folds_module, "run_command", run_here)
+        patch.setattr(cross_validation, "run_command", run_here)
         cross_validate(dataset, root)
     return root
 
@@ -149,7 +149,7 @@ def test_inference(dataset: Path, run: Path, tmp_path: Path) -> None:
 
 def test_folds_that_are_done_are_kept(dataset: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
-    monkeypatch.setattr(folds_module, "run_command", lambda run_id, files, options: started.append(run_id))
+    monkeypatch.setattr(cross_validation, "run_command", lambda run_id, files, options: started.append(run_id))
     before = (run / "out" / "folds.json").read_bytes()
     cross_validate(dataset, run)
     assert started == []
@@ -175,7 +175,7 @@ def test_a_stopped_fold_goes_on(dataset: Path, run: Path, tmp_path: Path, monkey
         calls.append((run_id, options.get("resume", False)))
         raise RequestError("stopped")
 
-    monkeypatch.setattr(folds_module, "run_command", stop)
+    monkeypatch.setattr(cross_validation, "run_command", stop)
     for expected in (False, True):
         with pytest.raises(RuntimeError):
             cross_validate(dataset, run, output_dir=tmp_path)
@@ -225,7 +225,7 @@ def test_a_refused_command_may_be_corrected(
         def refuse(run_id: str, files: Sequence[str | Path], given: Mapping[str, Any]) -> None:
             raise RequestError(f"val_interval {given.get('val_interval')} in a fold")
 
-        monkeypatch.setattr(folds_module, "run_command", refuse)
+        monkeypatch.setattr(cross_validation, "run_command", refuse)
         with pytest.raises(RuntimeError) as caught:
             cross_validate(dataset, run, output_dir=tmp_path / "out", **options)
         assert f"val_interval {options.get('more', {}).get('val_interval')} in a fold" in str(cause_of(caught.value))

@@ -14,7 +14,8 @@ from scripts.training.training_outputs import TrainingOutputs
 
 def write_state(folder: Path, settings: dict[str, Any], *, epoch: int) -> None:
     with atomic_path(folder / "last.pt") as partial:
-        torch.save({"format": FORMAT, "settings": settings, "network": {}, "best": None, "epoch": epoch}, partial)
+        unknown = dict.fromkeys(("best", "best_metric", "best_metric_epoch", "scaler"))
+        torch.save({"format": FORMAT, "settings": settings, "network": {}, "epoch": epoch, **unknown}, partial)
 
 
 def train(
