@@ -98,7 +98,8 @@ def pooled_hit_rate(of_models: list[list[SlideScores]]) -> dict[str, Any]:
 def report(scores: list[SlideScores], chosen_on: list[SlideScores]) -> dict[str, Any]:
     """Figures of one network, its threshold chosen on other slides."""
     threshold = summarise(chosen_on, resamples=1, seed=0).best_threshold.threshold
-    return summarise([replace(one, threshold=threshold) for one in scores], resamples=1, seed=0).to_json()
+    own = [replace(one, calls=replace(one.calls, threshold=threshold)) for one in scores]
+    return summarise(own, resamples=1, seed=0).to_json()
 
 
 def main() -> None:
