@@ -96,16 +96,13 @@ class ResultWriter:
         return [one for one in predictions if one.is_finite]
 
 
-def classify(
-    evaluator: SupervisedEvaluator, outputs: PredictionOutputs, results: ResultWriter, *, replace: bool = False
-) -> None:
+def classify(evaluator: SupervisedEvaluator, outputs: PredictionOutputs, results: ResultWriter) -> None:
     """Go over the slides: each is encoded, where slides are given, while the one before is judged and mapped.
 
     Args:
         evaluator: goes over them.
         outputs: folder of the predictions, held meanwhile.
         results: attached to the evaluator.
-        replace: whether embeddings of another request may be replaced.
 
     Raises:
         RequestError: see :meth:`.slide_set.InferenceSet.opened`, or the folder cannot be held.
@@ -114,5 +111,5 @@ def classify(
     """
     slides = outputs.slides
     results.to(outputs)
-    with slides.opened(replace=replace):
+    with slides.opened():
         outputs.hold_for(evaluator.run, slides.require_any, results.finish, outputs.require_complete)

@@ -70,6 +70,7 @@ class InferenceSet:
         self._items: dict[str, SlideItem] = {}
         self._encoded: Iterator[ManifestRow]
         self._without_thumbnail = 0
+        self._replace = False
 
     @property
     def folder(self) -> Path:
@@ -107,12 +108,13 @@ class InferenceSet:
 
         Args:
             dry_run: tell what would be done.
-            replace: as in :meth:`opened`, of which a dry run tells.
+            replace: embeddings of another request may be replaced.
 
         Raises:
             RequestError: the request or the table is wrong, the encoder is not the model's, or see
                 :func:`..encoding.encoding_run.encoding_of`.
         """
+        self._replace = replace
         listed = listed_slides(self.slides, self.folder, self.split)
         self._rows = {row.slide_id: row for row in listed}
         self._entries, self._items, self._without_thumbnail = {}, {}, 0
@@ -120,7 +122,7 @@ class InferenceSet:
         if self.slides is not None:
             require_encoder(self.model, self.card, identity_of(self.encoding.encoder_def()))
             if dry_run:
-                with self._encoding(dry_run=True, replace=replace):
+                with self._encoding(dry_run=True):
                     return
         else:
             self._list_embeddings()
@@ -130,11 +132,8 @@ class InferenceSet:
                 )
 
     @contextmanager
-    def opened(self, *, replace: bool = False) -> Iterator[None]:
+    def opened(self) -> Iterator[None]:
         """Inside the block the slides can be gone over, once; the folder of the embeddings is held where slides are encoded.
-
-        Args:
-            replace: embeddings of another request may be replaced.
 
         Raises:
             RequestError: see :meth:`require_slides`, and :func:`..encoding.encoding_run.encoding_of`.
@@ -144,7 +143,7 @@ class InferenceSet:
             self.require_slides()
             yield
             return
-        with self._encoding(replace=replace) as self._encoded:
+        with self._encoding() as self._encoded:
             yield
 
     def __iter__(self) -> Iterator[SlideItem]:
@@ -161,15 +160,13 @@ class InferenceSet:
             if entry.has_embedding and self._add(self._rows[entry.slide_id]):
                 yield self._items[entry.slide_id]
 
-    def _encoding(
-        self, *, replace: bool = False, dry_run: bool = False
-    ) -> AbstractContextManager[Iterator[ManifestRow]]:
+    def _encoding(self, *, dry_run: bool = False) -> AbstractContextManager[Iterator[ManifestRow]]:
         return encoding_of(
             list(self._rows.values()),
             self.encoding,
             keep_table=False,
             dry_run=dry_run,
-            replace=replace,
+            replace=self._replace,
             said_by=SAID,
         )
 
