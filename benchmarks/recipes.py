@@ -1,0 +1,147 @@
+"""Variants of a recipe for DSNet, compared on training slides that they have not seen: which values a recipe should have.
+
+    python benchmarks/recipes.py nic/slides.csv --train 60 --draws 0 1 --seeds 0 1 --jobs 2 --output_dir search
+    python benchmarks/recipes.py nic/slides.csv --train 60 --draws 0 1 --seeds 0 1 --jobs 2 --output_dir search \
+        --variants recommended "top_share 0.05"
+
+Of the training slides, ``--train`` are trained on, as many of each class; the epoch is chosen on the validation slides, and the
+other training slides judge. The test slides of the table take no part. A draw is another choice of the slides that are trained on.
+Each variant is a change to `recommended.yaml`, or another overlay. Printed and written to ``<output_dir>/recipes.csv`` is the mean AUC
+of all trainings, and its difference to that of `recommended`, training by training (same draw, same seed), with the 95 % t interval
+of its mean. That interval knows the luck of draws and seeds, but takes draws as independent, which share slides. A run that was
+stopped goes on with the same command.
+"""
+
+import argparse
+import csv
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1] / folder) for folder in ("bundle", "benchmarks")]
+
+from fewer_slides import Rows, fewer
+from scipy.stats import t as student
+
+from scripts.ablations.ablating import ablate
+from scripts.common.files import atomic_path, write_csv
+from scripts.evaluation.metrics import FALLBACK_THRESHOLD, weighted_metrics
+from scripts.evaluation.predictions import read_predictions
+from scripts.studies.trainings import Trainings
+
+RECOMMENDED = "recommended"
+OF_VALIDATION = {"validate#dataloader#batch_size": 8}
+"""Faster, and the same figures: slides of equal size need no padding."""
+AUGMENTED = "train#cropped#transforms"
+ATTENTION = {"overlay": "baselines/attention_pooling.yaml"}
+OF_ATTENTION = {"max_epochs": 20, "decay#step_size": 15, "warmup#total_iters": 2}
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    RECOMMENDED: {},
+    "attention pooling": {**ATTENTION, **OF_ATTENTION},
+    "learning_rate 3e-4": {"learning_rate": 3e-4},
+    "learning_rate 3e-3": {"learning_rate": 3e-3},
+    "40 epochs": {"max_epochs": 40, "decay#step_size": 30},
+    "80 epochs": {"max_epochs": 80, "decay#step_size": 60},
+    "batch_size 4": {"batch_size": 4},
+    "batch_size 2": {"batch_size": 2},
+    "weight decay 0.01": {"optimizer#weight_decay": 0.01},
+    "weight decay 0.1": {"optimizer#weight_decay": 0.1},
+    "top_share 0.01": {"network_def#top_share": 0.01},
+    "top_share 0.05": {"network_def#top_share": 0.05},
+    "no attention branch": {"network_def#attention_branch": False},
+    "dropout 0.25": {"network_def#dropout": 0.25},
+    "no averaging": {"evaluated#share": None},
+    "averaging by 0.02": {"evaluated#share": 0.02},
+    "no patch dropout": {f"{AUGMENTED}#2#most": 0.0},
+    "patch dropout 0.6": {f"{AUGMENTED}#2#most": 0.6},
+    "no jitter": {f"{AUGMENTED}#1#gain": 0.0, f"{AUGMENTED}#1#shift": 0.0},
+    "jitter twice as strong": {f"{AUGMENTED}#1#gain": 0.2, f"{AUGMENTED}#1#shift": 0.6},
+}
+"""What each changes, by id; ``overlay`` is another overlay of train.yaml in place of recommended.yaml."""
+
+
+def split_anew(rows: Rows, count: int, draw: int) -> Rows:
+    """Train on ``count`` of the training slides, and test on the others of them; the table's own test slides are left out."""
+    kept = [row for row in rows if row["split"] != "test"]
+    trained_on = {row["slide"] for row in fewer(kept, count, np.random.default_rng(draw)) if row["split"] == "train"}
+    return [
+        {**row, "split": "test"} if row["split"] == "train" and row["slide"] not in trained_on else row for row in kept
+    ]
+
+
+def write_table(path: Path, rows: Rows) -> None:
+    """Write a table of slides, whose paths stay as they are: it lies beside the embeddings of no other table."""
+    with atomic_path(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def aucs_of(folder: Path) -> dict[str, float]:
+    """AUC of every run under ``folder``, by its draw and seed."""
+    found = {}
+    for path in sorted(folder.glob("**/full/seed*/predictions.csv")):
+        predictions = read_predictions(path).predictions
+        labels = np.array([prediction.label for prediction in predictions], dtype=np.int64)
+        probabilities = np.array([prediction.probabilities for prediction in predictions])
+        every = np.ones((1, len(labels)))
+        auc = weighted_metrics(labels, probabilities, every, threshold=FALLBACK_THRESHOLD)["auc"]
+        found[str(path.parent.relative_to(folder))] = float(auc[0])
+    return found
+
+
+def record_of(name: str, aucs: Mapping[str, float], reference: Mapping[str, float]) -> dict[str, object]:
+    """One row of the table: the mean AUC, and its difference to the reference with a t interval over the runs that both have."""
+    record: dict[str, object] = {"variant": name, "runs": len(aucs), "auc": np.mean(list(aucs.values()))}
+    record["sd"] = np.std(list(aucs.values()), ddof=1) if len(aucs) > 1 else None
+    differences = np.array([aucs[run] - reference[run] for run in aucs if run in reference])
+    if name != RECOMMENDED and len(differences) > 1:
+        mean, half = differences.mean(), differences.std(ddof=1) / len(differences) ** 0.5
+        half *= student.ppf(0.975, len(differences) - 1)
+        record |= {"difference": mean, "difference_low": mean - half, "difference_high": mean + half}
+    return record
+
+
+def main() -> None:
+    """Train every variant, and write the table after each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "slides", type=Path, nargs="+", help="slides.csv beside its embeddings; of several all runs count"
+    )
+    parser.add_argument("--train", type=int, default=60, help="training slides of all classes (60)")
+    parser.add_argument("--draws", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, of one thread each (1)")
+    parser.add_argument("--output_dir", type=Path, required=True)
+    arguments = parser.parse_args()
+    arguments.output_dir.mkdir(parents=True, exist_ok=True)
+    sets = []
+    for place, table in enumerate(arguments.slides):
+        with open(table, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        tables = [arguments.output_dir / f"set{place}_draw{draw}.csv" for draw in arguments.draws]
+        for path, draw in zip(tables, arguments.draws, strict=True):
+            write_table(path, split_anew(rows, arguments.train, draw))
+        sets.append((table.parent, tables))
+    measured: dict[str, dict[str, float]] = {}
+    for name in dict.fromkeys([RECOMMENDED, *arguments.variants]):
+        given = {**OF_VALIDATION, **VARIANTS[name]}
+        overlay = given.pop("overlay", f"{RECOMMENDED}.yaml")
+        folder = arguments.output_dir / name.replace(" ", "_")
+        for place, (dataset, tables) in enumerate(sets):
+            trainings = Trainings(arguments.seeds, arguments.jobs, more=given)
+            ablate(dataset, folder / f"set{place}", trainings, slides=tables, rows=["full"], overlays=[overlay])
+        measured[name] = aucs_of(folder)
+        records = [record_of(variant, aucs, measured[RECOMMENDED]) for variant, aucs in measured.items()]
+        columns = ("variant", "runs", "auc", "sd", "difference", "difference_low", "difference_high")
+        write_csv(arguments.output_dir / "recipes.csv", columns, records)
+    print((arguments.output_dir / "recipes.csv").read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()
