@@ -1,15 +1,15 @@
 """Variants of a recipe for DSNet, compared on training slides that they have not seen: which values a recipe should have.
 
-    python benchmarks/recipes.py nic/slides.csv --train 60 --draws 0 1 --seeds 0 1 --jobs 2 --output_dir search
-    python benchmarks/recipes.py nic/slides.csv --train 60 --draws 0 1 --seeds 0 1 --jobs 2 --output_dir search \
+    python benchmarks/recipe_variants.py nic/slides.csv --train 60 --draws 0 1 --seeds 0 1 --jobs 2 --output_dir search
+    python benchmarks/recipe_variants.py nic/slides.csv --train 60 --draws 0 1 --seeds 0 1 --jobs 2 --output_dir search \
         --variants recommended "top_share 0.05"
 
 Of the training slides, ``--train`` are trained on, as many of each class; the epoch is chosen on the validation slides, and the
 other training slides judge. The test slides of the table take no part. A draw is another choice of the slides that are trained on.
-Each variant is a change to `recommended.yaml`, or another overlay. Printed and written to ``<output_dir>/recipes.csv`` is the mean AUC
-of all trainings, and its difference to that of `recommended`, training by training (same draw, same seed), with the 95 % t interval
-of its mean. That interval knows the luck of draws and seeds, but takes draws as independent, which share slides. A run that was
-stopped goes on with the same command.
+Each variant is a change to `recommended.yaml`, or another overlay. Printed and written to ``<output_dir>/recipe_variants.csv`` is
+the mean AUC of all trainings, and its difference to that of `recommended`, training by training (same draw, same seed), with the 95 %
+t interval of its mean. That interval knows the luck of draws and seeds, but takes draws as independent, which share slides. A run
+that was stopped goes on with the same command.
 """
 
 import argparse
@@ -139,8 +139,8 @@ def main() -> None:
         measured[name] = aucs_of(folder)
         records = [record_of(variant, aucs, measured[RECOMMENDED]) for variant, aucs in measured.items()]
         columns = ("variant", "runs", "auc", "sd", "difference", "difference_low", "difference_high")
-        write_csv(arguments.output_dir / "recipes.csv", columns, records)
-    print((arguments.output_dir / "recipes.csv").read_text(encoding="utf-8"))
+        write_csv(arguments.output_dir / "recipe_variants.csv", columns, records)
+    print((arguments.output_dir / "recipe_variants.csv").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":
