@@ -4,7 +4,8 @@ The options are those that ``--help`` prints: names at the top of a config, and 
 
 Left out is what MONAI refuses by itself before it comes to anything of ours, with its own trace: a config that is not there or is none,
 a part of an id that there is not (``--nothing#part``) or that has no parts (``--seed#part``), a macro (``%...``), an expression in
-``initialize`` that fails, one in ``options`` beside a ``--bundle_root`` that is none, more than three words that are left over, no stage
+``initialize`` that fails, one in ``options`` beside a ``--bundle_root`` that is none or a word that is left over (MONAI takes it for the
+id of what is to be done first, so that no option is checked yet), more than three words that are left over, no stage
 (an empty word: MONAI resolves the whole config).
 """
 
@@ -171,6 +172,8 @@ def _misspelt(words: list[str], options: Mapping[str, Any], rng: Random) -> Chan
 def _left_over(words: list[str], options: Mapping[str, Any], rng: Random) -> Changed:
     """Leave a word that belongs to no option."""
     text = rng.choice(("slides.csv", "a.tif", "abc", "3", "true", "ü", "a b"))
+    if "$1/0" in words:
+        return "nothing", []
     words += ["--seed", "0", text] if "--seed" not in words else [text]
     return f"left over {text!r}", [] if words[1] in NO_STAGES else [text]  # of those MONAI looks at nothing else
 

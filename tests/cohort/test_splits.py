@@ -1,5 +1,6 @@
 import csv
 import json
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -129,6 +130,18 @@ def test_too_few_patients_of_a_class() -> None:
         assign_splits(rows)
     with pytest.raises(RequestError, match="1 classes in 20 slides, expected two or more"):
         assign_splits(rows[:20])
+
+
+def test_folds_beyond_all_patients_are_refused_before_any_file_is_named(tmp_path: Path) -> None:
+    table = write(tmp_path, rows_of())
+    tracemalloc.start()
+    try:
+        with pytest.raises(RequestError, match="expected 10000000 or more, one a part at least: ask for fewer --folds"):
+            split_slides(table, tmp_path / "out", folds=10_000_000)
+        assert tracemalloc.get_traced_memory()[1] < 2**26
+    finally:
+        tracemalloc.stop()
+    assert not (tmp_path / "out").exists()
 
 
 def test_files_keep_every_column(tmp_path: Path) -> None:

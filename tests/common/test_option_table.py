@@ -9,8 +9,8 @@ from scripts.common import option_words
 from scripts.common.config_files import CONFIGS, bases_of, merged
 from scripts.common.config_help import read_options
 from scripts.common.errors import RequestError
-from scripts.common.option_table import OF_STAGE, OPTIONS, Others, checked, options_of
-from scripts.common.option_types import MARKS, Number, PathText, Text, Whole, YesNo
+from scripts.common.option_table import OF_STAGE, OPTIONS, Others, checked, named, options_of
+from scripts.common.option_types import MARKS, Number, PathText, Text, Whole, YesNo, read_as
 from scripts.common.option_words import Cam, Precision, TissueMethod, words
 from scripts.common.request import type_of
 from scripts.dsnet.grad_cam import METHODS as CAM_METHODS
@@ -139,3 +139,13 @@ def test_components_check_by_the_same_table() -> None:
         checked("patience", 0, null=True)
     with pytest.raises(RequestError, match=r"^sides 'x': expected a whole number$"):
         checked("sides", "x", Whole())
+
+
+def test_a_number_that_slipped_does_not_fill_the_machine() -> None:
+    known = options_of({"ablating": []})
+    for name in ("num_workers", "dataloader#num_workers", "jobs", "cluster#workers"):
+        with pytest.raises(ValueError, match=r"expected a whole number from [01] to 1024"):
+            read_as(named(name, known), name, "2147483648")
+    for name, most in (("batch_size", 65536), ("cells", 1000), ("network_def#projection", 16384)):
+        with pytest.raises(ValueError, match=rf"expected a whole number from [14] to {most}"):
+            read_as(named(name, known), name, "2147483648")

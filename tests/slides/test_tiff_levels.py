@@ -106,6 +106,11 @@ def test_one_factor_leads_to_a_level(size, expected):
         ([page_of(SLIDE, dict.fromkeys((322, 323, 324, 325)))], r"in strips.*vips tiffsave in\.tif out\.tif --tile --pyramid"),
         (FULL[1:], "is marked as a reduced version of another, which is not in the file"),
         ([FULL[0], page_of(SLIDE[::2, ::2], {SUBFILE: (LONG, 1), 339: (SHORT, (2, 2, 2))})], "differs in its colours, samples or bits"),
+        ([page_of(SLIDE), page_of(SLIDE[::2, ::2], {258: None})], r"directory 1 \(192 x 128 px\) .* samples of 1 bit: damaged"),
+        ([page_of(SLIDE), page_of(SLIDE[::2, ::2], {258: (SHORT, (4, 4, 4))})], "states samples of 4 bit"),
+        ([page_of(SLIDE), page_of(SLIDE[::2, ::2], {277: None})], "states the bits of 3 samples, of 1 per pixel"),
+        ([page_of(SLIDE), page_of(SLIDE[::2, ::2], {262: None})], r"states no colours \(PhotometricInterpretation\)"),
+        ([page_of(SLIDE), page_of(SLIDE[::2, ::2], {262: (SHORT, 1)})], "states 3 samples per pixel of colours 1"),
     ],
 )  # fmt: skip
 def test_a_pyramid_that_contradicts_itself_is_refused(path, pages, message):

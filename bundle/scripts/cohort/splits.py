@@ -76,10 +76,10 @@ def split_slides(
         "keep_test": keep_test,
         "seed": seed,
     }
-    names = ["split.csv"] if folds is None else [f"fold{index}.csv" for index in range(folds)]
     splits = assign_splits(
         rows, folds=folds, test_share=test_share, val_share=val_share, keep_test=keep_test, seed=seed
     )
+    names = ["split.csv"] if folds is None else [f"fold{index}.csv" for index in range(len(splits))]
     written = [*names, "split.json"]
     outputs = HeldOutputs(output, "splitting", request, writes=written, replace=replace)
     outputs.check()

@@ -52,6 +52,11 @@ from .option_words import (
 _SHARE = Number(least=0, most=1)
 _PERCENT = Number(over=0, under=100, noun="percent")
 _COUNT = Whole(least=1)
+MOST_PROCESSES = 1024
+"""More than any machine has cores: a number that slipped must not fill it with processes."""
+
+MOST_IN_BATCH = 2**16
+_PROCESSES = Whole(least=1, most=MOST_PROCESSES)
 _PATHS = Items(PathText(), "a path, or a list of them", may_be_empty=True)
 _OF_SPLIT = Word(words(Split))
 
@@ -66,9 +71,9 @@ OPTIONS: dict[str, OptionType] = {
     "device": Device(),
     "seed": Whole(least=0, most=2**32 - 1),
     "max_epochs": _COUNT,
-    "batch_size": _COUNT,
+    "batch_size": Whole(least=1, most=MOST_IN_BATCH),
     "learning_rate": Number(over=0),
-    "num_workers": Whole(least=0),
+    "num_workers": Whole(least=0, most=MOST_PROCESSES),
     "resume": YesNo(),
     "replace": YesNo(),
     "dry_run": YesNo(),
@@ -92,7 +97,7 @@ OPTIONS: dict[str, OptionType] = {
     "test_share": Number(least=0, under=1),
     "val_share": Number(over=0, under=1),
     "keep_test": YesNo(),
-    "cells": Whole(least=4),
+    "cells": Whole(least=4, most=1000),
     "mpp": Number(least=0.2, most=1, noun="micrometres per pixel"),
     "lesion_share": Items(Number(over=0, under=1), "two shares over 0 and under 1, such as 0.1,0.3", count=2),
     # patches and their encoder
@@ -123,8 +128,8 @@ OPTIONS: dict[str, OptionType] = {
     "shard": Shard(),
     "thumbnail_levels": _COUNT,
     "cluster#address": Text("an address such as tcp://host:8786"),
-    "workers": _COUNT,
-    "threads": _COUNT,
+    "workers": _PROCESSES,
+    "threads": _PROCESSES,
     "split_patches": _COUNT,
     # training and evaluation of DSNet
     "accumulation_steps": _COUNT,
@@ -150,7 +155,7 @@ OPTIONS: dict[str, OptionType] = {
     "balance": YesNo(),
     "calibrate": YesNo(),
     "patience": _COUNT,
-    "projection": _COUNT,
+    "projection": Whole(least=1, most=2**14),
     "intended_use": Text(),
     "graph": YesNo(),
     "val_interval": _COUNT,
@@ -200,7 +205,7 @@ class Others:
 
 _OF_STUDY: dict[str, OptionType] = {
     "seeds": Items(Whole(least=0, most=2**32 - 1), "whole numbers, such as 0,1,2"),
-    "jobs": _COUNT,
+    "jobs": _PROCESSES,
     "more": Others(),
 }
 

@@ -17,6 +17,11 @@ MIN_STEP = 1.05
 OTHER_IMAGE = re.compile(r"^(label|macro|thumbnail|overview)\b", re.MULTILINE | re.IGNORECASE)
 """How descriptions begin, or a line of Aperio's, of images beside the slide."""
 
+COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 4: 1, 5: 4, 6: 3, 8: 3}
+"""Samples of each photometric interpretation, without extra ones."""
+
+JPEG, JPEG_BITS = 7, frozenset({8, 12})
+
 TO_TILES = "vips tiffsave in.tif out.tif --tile --pyramid --compression jpeg"
 
 
@@ -119,6 +124,11 @@ def _pyramid_of(base: tuple[TiffPage, ...], others: list[tuple[TiffPage, ...]]) 
     for planes in sorted(reduced, key=lambda planes: -planes[0].width * planes[0].height):
         page = planes[0]
         if kind_of(page) != kind_of(base[0]):
+            if wrong := contradiction(page):
+                raise SlideError(
+                    f"directory {page.number} ({page.width} x {page.height} px) has the shape of a level of the slide, but states "
+                    f"{wrong}: damaged; copy the file again"
+                )
             if page.subfile & REDUCED:
                 raise SlideError(
                     f"directory {page.number} ({page.width} x {page.height} px) is marked as a reduced version of the slide, but "
@@ -127,6 +137,24 @@ def _pyramid_of(base: tuple[TiffPage, ...], others: list[tuple[TiffPage, ...]]) 
         elif levels[-1].width >= MIN_STEP * page.width:
             levels.append(TiffLevel(page.width, page.height, planes))
     return _without_holes(levels)
+
+
+def contradiction(page: TiffPage) -> str | None:
+    """What no image can be of what a page states of its samples, such as after a tag was lost; None where it may be one."""
+    colours = COLOURS.get(page.photometric) if page.photometric is not None else None
+    if page.photometric is None:
+        return "no colours (PhotometricInterpretation)"
+    if len(page.bits) not in (1, page.samples):
+        return f"the bits of {len(page.bits)} samples, of {page.samples} per pixel"
+    if (colours is not None and page.samples < colours) or (
+        colours == 1 and page.samples > 1 + len(page.extra_samples)
+    ):
+        return f"{page.samples} samples per pixel of colours {page.photometric}"
+    if (page.compression == JPEG and not JPEG_BITS.issuperset(page.bits)) or (
+        page.samples > 1 and set(page.bits) == {1}
+    ):
+        return f"samples of {page.bits[0]} bit"
+    return None
 
 
 def is_reduced(page: TiffPage, base: TiffPage) -> bool:
