@@ -16,6 +16,8 @@ from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
+from monai.bundle import ConfigParser
+
 from ..common.errors import SlideError
 from ..common.files import write_json, writing_to
 from ..common.json_files import read_json
@@ -110,10 +112,15 @@ class Run:
             "replace": True,  # what a killed run left
         }
         training = {**self.options, **common, "output_dir": str(folder / "log")}
-        evaluation = {**self.options, **common, "output_dir": str(folder)}
+        evaluate = config_paths("evaluate.yaml")
+        replaced = set(ConfigParser.load_config_file(evaluate[0]))  # such as the network, which is as its card says
+        kept = {
+            name: value for name, value in self.options.items() if "#" not in name or name.split("#")[0] not in replaced
+        }
+        evaluation = {**kept, **common, "output_dir": str(folder)}
         run_stage("training", self.row.files, training)
         trained_s = time.monotonic()
-        run_stage("evaluating", [*self.row.files, *config_paths("evaluate.yaml")], evaluation)
+        run_stage("evaluating", [*self.row.files, *evaluate], evaluation)
         done_s = time.monotonic()
         cost = {
             "seconds": round(done_s - start_s, 1),
