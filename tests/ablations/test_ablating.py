@@ -139,7 +139,10 @@ def test_tables_of_folds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         .replace("val_2.tif,0,val", "val_2.tif,0,test")
     )
     more |= {"table#allow_missing": True, "classes": ["1", "0"]}
-    more |= {"network_def#projection": 4, "evaluated#share": 0.5}  # of the training alone: evaluated is what its card says
+    more |= {
+        "network_def#projection": 4,
+        "evaluated#share": 0.5,
+    }  # of the training alone: evaluated is what its card says
     words = ["--fold_tables", ",".join(map(str, tables)), "--more", json.dumps(more)]
     assert exit_code(dataset, out, "--rows", "full", "--seeds", "0", *words) == 0
     assert sorted(path.parent.relative_to(out / "data") for path in out.rglob("run.json")) == [
@@ -148,7 +151,9 @@ def test_tables_of_folds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert table(out)["full"]["runs"] == "2"
     head = (out / "data" / "fold1" / "full" / "seed0" / "predictions.csv").read_text().splitlines()[0]
     assert head.index("p_1") < head.index("p_0")
-    assert json.loads((out / "data" / "fold1" / "full" / "seed0" / "model.json").read_text())["network"]["projection"] == 4
+    assert (
+        json.loads((out / "data" / "fold1" / "full" / "seed0" / "model.json").read_text())["network"]["projection"] == 4
+    )
     asked(dataset, out, ["full"], **request)
     assert "Datasets: data/fold0, data/fold1." in capsys.readouterr().out
 
