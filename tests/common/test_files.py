@@ -1,6 +1,8 @@
 import csv
 import errno
+import hashlib
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,18 @@ def test_json_reads_back(tmp_path: Path) -> None:
 def test_sha256_of_known_content(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256_of(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@pytest.mark.parametrize("size", [0, 1 << 18, (1 << 18) + 1, 8_000_000])
+def test_a_digest_takes_little_memory(tmp_path: Path, size: int) -> None:
+    content = bytes(index % 251 for index in range(1000)) * (size // 1000 + 1)
+    (tmp_path / "a").write_bytes(content[:size])
+    tracemalloc.start()
+    digest = sha256_of(tmp_path / "a")
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert digest == hashlib.sha256(content[:size]).hexdigest()
+    assert peak_bytes < 1_000_000
 
 
 @pytest.mark.parametrize("stem", ["a" * 250, "a" * 201, "片" * 83, "a.partial", "new\nline", "a.1.b"])

@@ -17,6 +17,7 @@ _STORAGE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBI
 _PARTIAL = re.compile(r"\.(?P<stem>.+)\.\d+\.partial(?:\.[^.]*)?", re.DOTALL)
 """A name that :func:`atomic_path` yields."""
 
+_BLOCK_BYTES = 1 << 18  # read at once
 _LONGEST_STEM_BYTES, _DIGEST_DIGITS = 200, 32
 """A partial name is at most 255 bytes with the process and the suffix around it."""
 
@@ -176,7 +177,22 @@ def write_csv(path: str | os.PathLike[str], columns: Sequence[str], rows: Iterab
 
 def sha256_of(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of a file as 64 hexadecimal digits."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    for block in blocks_of(path):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def blocks_of(path: str | os.PathLike[str]) -> Iterator[memoryview]:
+    """Yield what a file holds, block by block; the next one is read over the last.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    block = memoryview(bytearray(_BLOCK_BYTES))
+    with open(path, "rb", buffering=0) as file:
+        while count := file.readinto(block):
+            yield block[:count]
 
 
 def relative_to(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> str:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ..common.apart import run_apart
 from ..common.errors import RequestError, SlideError
+from ..common.files import blocks_of
 from .geometry import PatchGrid, area_average
 from .mask_pixels import MaskPixels, open_mask, whole_factor
 from .opening import open_slide
@@ -32,8 +33,6 @@ MASK_COLUMN = "mask"
 LESION_SHARE = 0.5
 BLOCK_PX = 2048
 """Side in pixels of what is read at once, so that memory does not grow with the mask."""
-
-DIGEST_BYTES = 1 << 20
 
 Edges = NDArray[np.floating[Any]]
 
@@ -74,9 +73,8 @@ def digest_of_masks(mask_of: Mapping[str, Path], *, mask_px: int | None, lesion_
     digest = hashlib.sha256(repr((mask_px, lesion_from)).encode())
     for slide_id, path in sorted(mask_of.items()):
         digest.update(slide_id.encode())
-        with open(path, "rb") as file:
-            while block := file.read(DIGEST_BYTES):
-                digest.update(block)
+        for block in blocks_of(path):
+            digest.update(block)
     return digest.hexdigest()
 
 
