@@ -1,6 +1,9 @@
 import csv
 import json
+import multiprocessing
 import shutil
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ import torch
 from crashing import crash_at
 from encoding.encoding_requests import encode_all, job_of
 from encoding.painted import MeanEncoder, on_glass, paint, quarter_colours, write_painted_slide, write_tiff
+from ignite.engine import Events
 from inference.told_predictions import outputs_of, write_all
 from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator
@@ -21,7 +25,7 @@ from opened_files import count_opens
 from slides.mirax_file import write_mirax
 from training.embedding_files import write_embedding, write_foreign
 
-from scripts.common.errors import RequestError, SlideError
+from scripts.common.errors import RequestError, SlideError, StorageError
 from scripts.common.pseudonyms import AS_THEY_ARE
 from scripts.dsnet.heat_map import HeatMap
 from scripts.dsnet.network import DSNet
@@ -34,6 +38,7 @@ from scripts.inference.inference_boundary import SparingDataset, SparingIteratio
 from scripts.inference.inference_outputs import SO_FAR, PredictionOutputs
 from scripts.inference.inference_run import ResultWriter, classify
 from scripts.inference.slide_set import InferenceSet
+from scripts.slides.box import BoxReader
 from scripts.training.batches import PadCollate, image_of
 from scripts.training.evaluation import PredictionCollector
 from scripts.training.model_card import ModelCard
@@ -358,6 +363,12 @@ def test_a_thumbnail_that_ends_its_reader_fails_its_slide_alone(
     assert good["error"] == "" and (good["t"] < 255).any()
 
 
+@contextmanager
+def map_writer(slides: InferenceSet, out: Path) -> Iterator[HeatMapWriter]:
+    with closing(BoxReader()) as boxes:
+        yield HeatMapWriter(DSNet(embedding_channels=6), slides.card, out, boxes=boxes)
+
+
 def test_how_often_the_embedding_of_a_slide_is_opened(
     scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -365,11 +376,11 @@ def test_how_often_the_embedding_of_a_slide_is_opened(
     for run, times in enumerate((1, 2)):
         opened = count_opens(monkeypatch, tmp_path / f"{run}.txt")
         slides = slide_set(scans / "good.tif", tmp_path / "data")
-        writer = HeatMapWriter(DSNet(embedding_channels=6), slides.card, tmp_path / "out")
         (item,) = slides.items
-        for loaded in SparingDataset(slides.items, LoadEmbeddingd(), hold=True):
-            assert loaded["error"] == ""
-            writer.write(item, Prediction("good", None, (0.2, 0.8), 0.5))
+        with map_writer(slides, tmp_path / "out") as writer:
+            for loaded in SparingDataset(slides.items, LoadEmbeddingd(), hold=True):
+                assert loaded["error"] == ""
+                writer.write(item, Prediction("good", None, (0.2, 0.8), 0.5))
         assert opened()["good.h5"] == times
         embedding_file.cache_clear()
 
@@ -378,15 +389,17 @@ def test_the_picture_is_of_the_slide_itself(scans: Path, tmp_path: Path, monkeyp
     drawn: list[HeatMapView] = []
     monkeypatch.setattr("scripts.inference.heat_maps.write_heat_map", lambda folder, view: drawn.append(view))
     slides = slide_set(scans / "good.tif", tmp_path / "data")
-    writer = HeatMapWriter(DSNet(embedding_channels=6), slides.card, tmp_path / "out")
-    writer.write(slides.items[0], Prediction("good", None, (0.2, 0.8), 0.5))
+    with map_writer(slides, tmp_path / "out") as writer:
+        writer.write(slides.items[0], Prediction("good", None, (0.2, 0.8), 0.5))
     assert drawn[0].thumbnail is not None and drawn[0].background.shape[0] > drawn[0].thumbnail.shape[0]
 
 
-def pipeline(slides: InferenceSet, out: Path) -> tuple[SupervisedEvaluator, PredictionOutputs, ResultWriter]:
+def pipeline(
+    slides: InferenceSet, out: Path
+) -> tuple[SupervisedEvaluator, PredictionOutputs, HeatMapHandler, ResultWriter]:
     """What the config builds, with heat maps of nothing."""
     collector, outputs = PredictionCollector(), outputs_of(slides, out)
-    results = ResultWriter(collector).to(outputs)
+    maps, results = HeatMapHandler(outputs, collector, heat_map=BlankMap()), ResultWriter(collector).to(outputs)
     evaluator = SupervisedEvaluator(
         device="cpu",
         val_data_loader=DataLoader(
@@ -395,9 +408,9 @@ def pipeline(slides: InferenceSet, out: Path) -> tuple[SupervisedEvaluator, Pred
         network=DSNet(embedding_channels=6).eval(),
         iteration_update=SparingIteration(slides),
         postprocessing=Compose([Activationsd("pred", softmax=True)]),
-        val_handlers=[collector, HeatMapHandler(outputs, collector, heat_map=BlankMap()), results],
+        val_handlers=[collector, maps, results],
     )
-    return evaluator, outputs, results
+    return evaluator, outputs, maps, results
 
 
 @pytest.fixture
@@ -473,6 +486,27 @@ def test_a_run_that_is_stopped_leaves_the_whole_result_of_before(
     run()
     assert (tmp_path / "out" / "predictions.csv").read_bytes() == before
     assert not (tmp_path / "out" / SO_FAR).exists()
+
+
+@pytest.mark.parametrize("end", [None, KeyboardInterrupt(), StorageError("no room"), RuntimeError("of a handler")])
+def test_the_process_that_reads_pictures_ends_with_the_run(
+    five: Path, tmp_path: Path, end: BaseException | None
+) -> None:
+    slides = InferenceSet(str(five / "a.tif"), job_of(tmp_path / "data", MeanEncoder), CARD, model=str(five / "a.tif"))
+    slides.prepare()
+    evaluator, outputs, maps, results = pipeline(slides, tmp_path / "out")
+    readers: list[Any] = []
+
+    def stop(engine: Any) -> None:
+        readers.extend(multiprocessing.active_children())
+        if end is not None:
+            raise end
+
+    evaluator.add_event_handler(Events.ITERATION_COMPLETED, stop)
+    with pytest.raises(type(end)) if end is not None else nullcontext():
+        classify(evaluator, outputs, maps, results)
+    assert len(readers) == 2, "one encodes, one reads pictures"
+    assert multiprocessing.active_children() == []
 
 
 def test_a_slide_that_comes_or_goes_after_the_list_was_made(five: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The end of an inference whose predictions are told instead of made: heat maps and results, by the handlers of the config."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ def write_all(
     collector.attach(engine)
     outputs = outputs_of(slides, output)
     engine.network, engine.state.device = network, torch.device("cpu")
-    HeatMapHandler(outputs, collector, **options).attach(engine)
-    engine.run(told.predictions)
+    with closing(HeatMapHandler(outputs, collector, **options)) as maps:
+        maps.attach(engine)
+        engine.run(told.predictions)
     ResultWriter(collector).to(outputs).finish()
     return collector

@@ -48,7 +48,7 @@ class HeatMapWriter:
         target: number of that class; None is class 1 of two, else the class predicted for each slide.
         heat_map: makes the maps.
         names: what slides and patients are called in them.
-        boxes: reads the pictures of slides.
+        boxes: reads the pictures of slides; whoever made it closes it.
     """
 
     network: Network
@@ -58,7 +58,7 @@ class HeatMapWriter:
     target: int | None = None
     heat_map: HeatMap = field(default_factory=HeatMap)
     names: Names = AS_THEY_ARE
-    boxes: BoxReader = field(default_factory=BoxReader)
+    boxes: BoxReader = field(kw_only=True)
 
     def write(self, item: Mapping[str, Any], prediction: Prediction) -> None:
         """Write the folder of one slide.
@@ -124,6 +124,8 @@ class HeatMapWriter:
 class HeatMapHandler:
     """Lets an evaluator write the heat map of each slide as soon as it is judged, while it is in memory.
 
+    Whoever runs the evaluator closes it after, however the run ended: pictures of slides are read in a process of their own.
+
     Args:
         outputs: where the maps go, and whether they are written; its slides keep which of them have no heat map.
         predictions: collects them; attached to the evaluator before.
@@ -144,7 +146,12 @@ class HeatMapHandler:
         self._predictions = predictions
         self._heat_map = heat_map or HeatMap()
         self._target_class = target_class
+        self._boxes = BoxReader()
         self._writer: HeatMapWriter
+
+    def close(self) -> None:
+        """End the process that reads pictures of slides."""
+        self._boxes.close()
 
     def check(self, network: Network) -> None:
         """Refuse what a network and its card do not have.
@@ -160,7 +167,6 @@ class HeatMapHandler:
         if self._outputs.heat_maps:
             engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._write)
-            engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: self._writer.boxes.close())
 
     def _begin(self, engine: Any) -> None:
         self._writer = HeatMapWriter(
@@ -171,6 +177,7 @@ class HeatMapHandler:
             target=class_index(self._slides.card, self._target_class),
             heat_map=self._heat_map,
             names=self._outputs.names,
+            boxes=self._boxes,
         )
         if self._writer.kind is None:
             _LOGGER.warning("a %s has no heat map: none is written", type(self._writer.network).__name__)

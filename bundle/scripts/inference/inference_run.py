@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from ..common.config_settings import Plain
 from ..evaluation.calibration import calibrated_predictions
 from ..evaluation.predictions import Prediction, write_predictions
 from ..training.evaluation import PredictionCollector
+from .heat_maps import HeatMapHandler
 from .inference_outputs import SO_FAR, PredictionOutputs
 from .record import told, write_run
 
@@ -96,12 +98,15 @@ class ResultWriter:
         return [one for one in predictions if one.is_finite]
 
 
-def classify(evaluator: SupervisedEvaluator, outputs: PredictionOutputs, results: ResultWriter) -> None:
+def classify(
+    evaluator: SupervisedEvaluator, outputs: PredictionOutputs, maps: HeatMapHandler, results: ResultWriter
+) -> None:
     """Go over the slides: each is encoded, where slides are given, while the one before is judged and mapped.
 
     Args:
         evaluator: goes over them.
         outputs: folder of the predictions, held meanwhile.
+        maps: attached to the evaluator; closed in the end, whatever that is.
         results: attached to the evaluator.
 
     Raises:
@@ -111,5 +116,5 @@ def classify(evaluator: SupervisedEvaluator, outputs: PredictionOutputs, results
     """
     slides = outputs.slides
     results.to(outputs)
-    with slides.opened():
+    with slides.opened(), closing(maps):
         outputs.hold_for(evaluator.run, slides.require_any, results.finish, outputs.require_complete)

@@ -1,5 +1,6 @@
 """What the application leaves in ``<output>/<slide_id>/``, and the text of the report for a DICOM slide."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from scripts.common.files import write_json
 from scripts.evaluation.metrics import predicted_classes
 from scripts.evaluation.predictions import Prediction, require_finite
 from scripts.inference.heat_maps import HeatMapWriter
+from scripts.slides.box import BoxReader
 
 from .transformation import EncodedSlide
 
@@ -58,8 +60,11 @@ class HeatMapWriterOperator(SlideWriterOperator):
         """Write the files of one slide."""
         slide, prediction = self.receive(op_input)
         recipe = self._recipe
-        writer = HeatMapWriter(recipe.network, recipe.card, self._output, device=recipe.device, target=recipe.target)
-        writer.write(slide.item, prediction)
+        with closing(BoxReader()) as boxes:
+            writer = HeatMapWriter(
+                recipe.network, recipe.card, self._output, device=recipe.device, target=recipe.target, boxes=boxes
+            )
+            writer.write(slide.item, prediction)
 
 
 class PredictionWriterOperator(SlideWriterOperator):
