@@ -75,6 +75,9 @@ def test_a_mistake_is_told_with_file_id_and_nearest_name(
     [
         (("baselines/dsmil.yaml", "raw_patches.yaml"), "patch_network", "scripts.baselines.dsmil.Dsmil"),
         (("baselines/wang.yaml", "recommended.yaml"), "head", "scripts.baselines.supervised.HeatMapForest"),
+        (("raw_patches.yaml",), "patch_network", "scripts.dsnet.network.DSNet"),
+        (("recommended.yaml", "raw_patches.yaml"), "patch_network", "scripts.dsnet.network.DSNet"),
+        (("segment_train.yaml", "raw_patches.yaml"), "patch_network", "scripts.dsnet.segmentation.DSNetSegmentation"),
     ],
 )
 def test_an_overlay_on_a_network_that_it_is_not_for(stack: tuple[str, ...], argument: str, target: str) -> None:

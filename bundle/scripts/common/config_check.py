@@ -96,17 +96,28 @@ def _missing_components(value: Any) -> Iterator[tuple[str, str]]:
     known = [parameter.name for parameter in parameters if parameter.kind is not parameter.POSITIONAL_ONLY]
     for argument in value:
         if argument not in _RESERVED and argument not in known:
-            yield argument, f"{target} takes no argument {argument}{_nearest(argument, known)}"
+            remedy = (
+                _nearest(argument, known) or ": leave it out, or name before it an overlay whose component takes it"
+            )
+            yield argument, f"{target} takes no argument {argument}{remedy}"
 
 
 def _parameters(component: Any) -> list[inspect.Parameter]:
-    """What a component takes; of a class of ours that hands ``**common`` on to its bases what these take, too."""
+    """What a component takes; of a class of ours that hands ``**common`` on to its bases what these take, too.
+
+    ``**parts: Annotated[bool, Parts]`` takes what the class ``Parts`` does.
+    """
     found = list(inspect.signature(component).parameters.values())
     ours = inspect.isclass(component) and component.__module__.startswith(f"{_SCRIPTS}.")
     bases = [base for base in component.__mro__[1:] if "__init__" in vars(base)] if ours else []
-    while bases and found and found[-1].kind is inspect.Parameter.VAR_KEYWORD:
-        own = list(inspect.signature(vars(bases.pop(0))["__init__"]).parameters.values())
-        found = [*found[:-1], *own[1:]]  # without self
+    while found and found[-1].kind is inspect.Parameter.VAR_KEYWORD:
+        if stated := getattr(found[-1].annotation, "__metadata__", ()):
+            taken = list(inspect.signature(stated[0]).parameters.values())
+        elif bases:
+            taken = list(inspect.signature(vars(bases.pop(0))["__init__"]).parameters.values())[1:]  # without self
+        else:
+            break
+        found = [*found[:-1], *taken]
     return found
 
 

@@ -56,7 +56,8 @@ class DSNet(DualStream):
     ) -> None:
         checked("head", head)
         checked("top_share", top_share)
-        super().__init__(num_classes, **options, keeps_skips=head == "patch")
+        super().__init__(num_classes, **options)
+        self.keeps_skips = head == "patch"
         self.arguments["head"] = head
         self.top_share = top_share
         self.of_lesions = num_classes == 2

@@ -31,7 +31,8 @@ class DSNetSegmentation(DualStream):
     def __init__(self, num_classes: int = 2, **options: Any) -> None:
         if num_classes != 2:
             raise ValueError(f"{num_classes} classes, expected 2: a lesion map tells lesion from no lesion")
-        super().__init__(num_classes, **options, keeps_skips=True)
+        super().__init__(num_classes, **options)
+        self.keeps_skips = True
         self.head = PatchDecoder(STREAM_CHANNELS, self.local_channels)
         self.no_tissue_logit = NO_TISSUE_LOGIT  # TorchScript sees no globals
 

@@ -1,7 +1,7 @@
 """The two streams of DSNet and their fusion (III-C, Fig. 3, Table I), which its heads share."""
 
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -69,8 +69,9 @@ class DualStream(nn.Module):
         thumbnail_levels: L, thumbnails stacked in T (Table IV).
         projection: channels that a sparse 1x1 convolution, norm and leaky ReLU leave of V before anything spatial, for features of
             many channels; None takes V as it is, as in the paper.
-        keeps_skips: whether the head needs what enters the blocks of stride 2; not an option of the user's.
         parts: those of :class:`Parts`.
+
+    A head that needs what enters the blocks of stride 2 sets ``keeps_skips``.
 
     Raises:
         RequestError: ``projection`` is not a number of channels.
@@ -84,8 +85,7 @@ class DualStream(nn.Module):
         embedding_channels: int = 128,
         thumbnail_levels: int = 3,
         projection: int | None = None,
-        keeps_skips: bool = False,
-        **parts: bool,
+        **parts: Annotated[bool, Parts],
     ) -> None:
         checked("projection", projection, null=True)
         with_parts = Parts(**parts)
@@ -99,7 +99,7 @@ class DualStream(nn.Module):
         }
         self.embedding_channels = embedding_channels
         self.sparse = with_parts.sparse
-        self.keeps_skips = keeps_skips
+        self.keeps_skips = False
         self.strides = [stride for _, stride in EMBEDDING_BLOCKS]
         self.standardise = Standardise(embedding_channels)
         self.projection: nn.Module | None = None
