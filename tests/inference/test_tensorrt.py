@@ -1,9 +1,11 @@
 """The TensorRT overlay, without a GPU: what MONAI's compiler is asked for, and that classes come from the forward that it replaces."""
 
+import shutil
 from pathlib import Path
 from types import MethodType
 from typing import Any
 
+import h5py
 import monai.networks
 import pytest
 import torch
@@ -56,3 +58,32 @@ def test_the_compiled_forward_is_what_runs(flow: TinyFlow, tmp_path: Path, monke
     rows = read_rows(tmp_path / "predictions.csv")
     assert len({row["p_1"] for row in rows}) == 1, "not the scores of the compiled forward"
     assert float(rows[0]["p_1"]) > 0.5
+
+
+def test_a_slide_that_cannot_be_loaded_or_judged_fails_alone(
+    flow: TinyFlow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compiled(self: nn.Module, image: Tensor) -> Tensor:
+        if not judged:
+            judged.append(1)
+            raise RuntimeError("no engine for this shape")
+        return SCORES.expand(len(image), 2)
+
+    def trt_compile(model: nn.Module, base_path: str, args: dict[str, Any]) -> nn.Module:
+        model.forward = MethodType(compiled, model)  # type: ignore[method-assign]
+        return model
+
+    judged: list[int] = []
+    monkeypatch.setattr(monai.networks, "trt_compile", trt_compile)
+    shutil.copytree(flow.dataset, tmp_path / "data")
+    first, second, *others = [row["slide_id"] for row in read_rows(tmp_path / "data" / "manifest.csv")]
+    with h5py.File(tmp_path / "data" / f"{first}.h5", "r+") as file:
+        file["features"][0] += 1  # as its checksum tells, when it is read
+    stated = {**options(flow, tmp_path / "out"), "dataset_dir": tmp_path / "data"}
+    with pytest.raises(RuntimeError) as caught:
+        run_config(*FILES, run_id="inference", **stated)
+    assert "2 of 8 slides failed, all others are done" in str(caught.value.__cause__)
+    assert [row["slide_id"] for row in read_rows(tmp_path / "out" / "predictions.csv")] == others
+    failed = {row["slide_id"]: row["error"] for row in read_rows(tmp_path / "out" / "manifest.csv") if row["error"]}
+    assert set(failed) == {first, second}
+    assert "checksum" in failed[first] and "RuntimeError: no engine for this shape" in failed[second]

@@ -68,10 +68,12 @@ class SparingIteration(AttendingIteration):
 
     Args:
         slides: what is classified; keeps which slides failed.
+        classes_only: take the logits of the network's ``forward`` and nothing else, where a compiled one stands in its place.
     """
 
-    def __init__(self, slides: InferenceSet) -> None:
+    def __init__(self, slides: InferenceSet, *, classes_only: bool = False) -> None:
         self.slides = slides
+        self.classes_only = classes_only
 
     def __call__(self, engine: Any, batch: dict[str, Any]) -> Any:
         """Run the network on a slide and return the engine's output; nothing for a slide that failed."""
@@ -85,3 +87,7 @@ class SparingIteration(AttendingIteration):
             self.slides.fail(slide_id, str(failure))
             engine.state.output = []
             return engine.state.output
+
+    def outputs(self, network: Any, image: Tensor) -> dict[str, Tensor]:
+        """What the network says of ``image``, by name."""
+        return {"pred": network(image)} if self.classes_only else super().outputs(network, image)
