@@ -1,20 +1,25 @@
 """What ``auto`` stands for, and that a data set is encoded in one precision."""
 
 import json
+import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 import torch
 from encoding.encoding_requests import encode_all, job_of
 from encoding.painted import MeanEncoder, write_painted_slide
+from training.embedding_files import write_embedding, write_foreign
 
 from scripts.common.errors import RequestError
 from scripts.common.journal import read_journals
-from scripts.encoding import precision
+from scripts.common.option_words import Precision
+from scripts.encoding import engine_choice, precision
 from scripts.encoding.embedding_file import header_of
 from scripts.encoding.named_encoder import NamedEncoder
-from scripts.encoding.precision import native_precision, with_precision
+from scripts.encoding.precision import native_precision, precision_like, with_precision
 from scripts.encoding.settings import EncodingSettings
 
 AUTO = {"precision": "auto"}
@@ -74,13 +79,60 @@ def test_another_machine_goes_on_as_the_first_began(processor: Path, tmp_path: P
     assert {header_of(tmp_path / "out" / f"{name}.h5").precision for name in ("a", "b")} == {"float32"}
 
 
-def test_a_folder_whose_record_is_gone_is_not_mixed(processor: Path, tmp_path: Path) -> None:
-    slide = write_painted_slide(tmp_path / "a.tif")
-    encode_all(slide, tmp_path / "out", MeanEncoder, settings=AUTO)
-    (tmp_path / "out" / ".encoding.outputs.jsonl").unlink()
+def test_a_folder_that_was_copied_without_its_record_is_not_mixed(processor: Path, tmp_path: Path) -> None:
+    """The embeddings say their precision themselves; files that say none, or cannot be read, do not matter."""
+    slides = [write_painted_slide(tmp_path / f"{name}.tif") for name in ("a", "b")]
+    encode_all(slides[0], tmp_path / "out", MeanEncoder, settings=AUTO)
     processor.write_text("flags: avx512_bf16")
-    with pytest.raises(RequestError, match='precision was "float32", now "bfloat16"'):
-        encode_all(slide, tmp_path / "out", MeanEncoder, settings=AUTO)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    shutil.copy(tmp_path / "out" / "a.h5", copy)
+    write_foreign(copy / "theirs.h5", np.array([[0, 0]]), channels=6)
+    (copy / "junk.h5").write_bytes(b"no HDF5")
+    for slide, expected in zip(slides, ("skipped", "done"), strict=True):
+        (entry,) = encode_all(slide, copy, MeanEncoder, settings=AUTO)
+        assert entry.status == expected
+    assert {header_of(copy / f"{name}.h5").precision for name in ("a", "b")} == {"float32"}
+
+
+def test_a_folder_without_a_record_that_is_mixed_already(processor: Path, tmp_path: Path) -> None:
+    for name, stated in (("a", "float32"), ("b", "bfloat16")):
+        write_embedding(tmp_path / "out" / f"{name}.h5", precision=stated)
+    with pytest.raises(RequestError, match="embeddings in bfloat16 and in float32, expected one precision"):
+        encode_all(write_painted_slide(tmp_path / "c.tif"), tmp_path / "out", MeanEncoder, settings=AUTO)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.h5", "b.h5"]
+
+
+@pytest.mark.parametrize(
+    ("stated", "device", "expected"),
+    [
+        (None, "cuda", "float32"),
+        ("float16", "cuda", "float16"),
+        ("float16", "cpu", "float32"),
+        ("bfloat16", "cpu", "bfloat16"),
+        ("bfloat16", "cuda:1", "float32"),
+        ("bfloat16", "cuda:2", "bfloat16"),
+        ("float32", "cuda:1", "float32"),
+    ],
+)
+def test_the_precision_of_other_embeddings_where_the_device_has_it(
+    monkeypatch: pytest.MonkeyPatch, stated: Precision | None, device: str, expected: str
+) -> None:
+    """cuda:1 is a GPU without bfloat16."""
+    monkeypatch.setattr(engine_choice, "gpu_has_bfloat16", lambda asked: asked.index != 1)
+    assert precision_like(stated, device) == expected
+
+
+def test_a_gpu_that_only_emulates_bfloat16_does_not_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext(asked.append(device)))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert engine_choice.gpu_has_bfloat16(torch.device("cuda", 1)) is False
+    assert asked == [torch.device("cuda", 1)]
+    with pytest.raises(
+        RequestError, match="'bfloat16', which this GPU does not compute with: expected float32 or float16"
+    ):
+        NamedEncoder(MeanEncoder(), device=torch.device("cuda"), precision="bfloat16")
 
 
 def test_a_precision_that_was_named_stays(processor: Path, tmp_path: Path) -> None:

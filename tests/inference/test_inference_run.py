@@ -125,7 +125,7 @@ def test_slides_that_fail_or_are_empty_are_left_out(scans: Path, tmp_path: Path)
     ],
 )
 def test_slides_are_encoded_in_the_precision_of_the_models_embeddings(
-    tmp_path: Path, asked: str, of_card: str | None, expected: str
+    tmp_path: Path, asked: str, of_card: str | None, expected: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     job = job_of(tmp_path / "data", MeanEncoder, settings={"precision": asked})
     slide = write_painted_slide(tmp_path / "a.tif")
@@ -134,6 +134,8 @@ def test_slides_are_encoded_in_the_precision_of_the_models_embeddings(
     with slides.opened():
         list(slides)
     assert header_of(tmp_path / "data" / "a.h5").precision == expected
+    told_of = f"trained on embeddings in {of_card}, and the slides are encoded in {expected} here"
+    assert (told_of in caplog.text) == (of_card not in (None, expected))
     config = {"settings#precision": asked, "settings#patch_um": 64.0}
     ResultWriter(collected(slides, (0.3, 0.7)), settings=config).to(outputs_of(slides, tmp_path)).finish()
     told = json.loads((tmp_path / "inference.json").read_text())["settings"]

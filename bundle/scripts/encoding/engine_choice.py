@@ -28,8 +28,12 @@ def make_engine(
     checked("engine", engine)
     checked("precision", precision, Word(words(Precision)))
     on_cpu = device.type == "cpu"
-    if on_cpu and precision == "float16":
-        raise RequestError("precision is 'float16', which a CPU does not compute with: expected float32 or bfloat16")
+    if not computes_in(precision, device):
+        others = " or ".join(word for word in words(Precision) if word != precision)
+        what, elsewhere = ("a CPU", "") if on_cpu else ("this GPU", ", or --device cpu")
+        raise RequestError(
+            f"precision is {precision!r}, which {what} does not compute with: expected {others}{elsewhere}"
+        )
     if engine == "openvino" and not on_cpu:
         raise RequestError(
             f"engine is 'openvino', which runs on a CPU alone, and the device is {device}: expected torch"
@@ -51,3 +55,17 @@ def make_engine(
     if on_cpu:
         return TorchEngine(folded, precision=precision)
     return CudaEngine(folded, device=device, precision=precision)
+
+
+def computes_in(precision: Precision, device: torch.device | str) -> bool:
+    """Whether a device has the arithmetic of a precision; a GPU itself, not emulated."""
+    type_ = torch.device(device).type
+    if precision == "bfloat16" and type_ == "cuda":
+        return gpu_has_bfloat16(torch.device(device))
+    return precision != "float16" or type_ != "cpu"
+
+
+def gpu_has_bfloat16(device: torch.device) -> bool:
+    """Whether a GPU multiplies bfloat16 itself, as NVIDIA's do from Ampere on."""
+    with torch.cuda.device(device):
+        return torch.cuda.is_bf16_supported(including_emulation=False)

@@ -6,20 +6,18 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from ..common.boundary import slide_boundary
 from ..common.config_settings import Plain
 from ..common.errors import RequestError, SlideError
 from ..common.files import relative_to, write_csv
-from ..common.option_words import Precision, Split
+from ..common.option_words import Split
 from ..common.progress import track
 from ..common.pseudonyms import NOT_TOLD, Names
 from ..encoding.embedding_file import UNKNOWN, header_of
 from ..encoding.encoding_run import Wording, encoding_of, require_complete
 from ..encoding.job import COLUMNS, EncodingJob, ManifestRow
 from ..encoding.named_encoder import identity_of
-from ..encoding.precision import in_precision
+from ..encoding.precision import in_precision, precision_like
 from ..slides.table import SlideRow, find_label
 from ..training.card import require_encoder
 from ..training.model_card import ModelCard
@@ -60,7 +58,7 @@ class InferenceSet:
         split: Split | None = None,
     ) -> None:
         self.slides = slides
-        self.encoding = in_precision(encoding, _precision_for(card, encoding))
+        self.encoding = in_precision(encoding, precision_like(card.precision, encoding.device))
         self.card = card
         self.model = model
         self.split = split
@@ -121,6 +119,7 @@ class InferenceSet:
         self._note_other_labels()
         if self.slides is not None:
             require_encoder(self.model, self.card, identity_of(self.encoding.encoder_def()))
+            self._tell_other_precision()
             if dry_run:
                 with self._encoding(dry_run=True):
                     return
@@ -169,6 +168,15 @@ class InferenceSet:
             replace=self._replace,
             said_by=SAID,
         )
+
+    def _tell_other_precision(self) -> None:
+        trained_on, now = self.card.precision, self.encoding.settings.precision
+        if trained_on not in (None, now):
+            _LOGGER.warning(
+                "the model was trained on embeddings in %s, and the slides are encoded in %s here: scores may differ a little",
+                trained_on,
+                now,
+            )
 
     def _list_embeddings(self) -> None:
         empty = empty_slides(self.folder / "manifest.csv")
@@ -335,13 +343,6 @@ class InferenceSet:
             replace(row, output=relative_to(self.folder / row.output, output_dir)) if row.output else row
             for row in rows
         ]
-
-
-def _precision_for(card: ModelCard, encoding: EncodingJob) -> Precision:
-    """The precision of the embeddings that a model was trained on; float32 where it is not known, or not to be had on a CPU."""
-    if card.precision == "float16" and torch.device(encoding.device).type == "cpu":
-        return "float32"
-    return card.precision or "float32"
 
 
 def _without_names(row: ManifestRow, names: Names) -> ManifestRow:
