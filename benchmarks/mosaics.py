@@ -23,10 +23,18 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
-from numpy.typing import NDArray
+from mosaic_tissue import (
+    BoolMap,
+    Pixels,
+    draw_glass,
+    draw_island,
+    draw_region,
+    draw_stroke,
+    outline_of,
+    pave,
+    shift_stains,
+)
 from PIL import Image, UnidentifiedImageError
-from scipy.ndimage import gaussian_filter
-from scipy.ndimage import label as connected_parts
 from skimage import color
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
@@ -35,11 +43,8 @@ from scripts.common.errors import RequestError
 from scripts.common.files import atomic_path, write_csv, write_json
 from scripts.slides.table import SPLITS
 
-Pixels = NDArray[np.uint8]
-BoolMap = NDArray[np.bool_]
 CELL_UM = 64
 LAB_MEAN, LAB_SPREAD = np.array([65.0, 22.0, -12.0]), np.array([14.0, 8.0, 6.0])
-INKS = ((20, 60, 150), (20, 110, 60), (25, 25, 30))
 OPTIONS = "mosaics.json"
 
 
@@ -172,102 +177,25 @@ def _draw(
 ) -> tuple[Pixels, BoolMap, BoolMap, BoolMap]:
     """Draw a slide: its pixels, and the masks of lesion, tissue and ink."""
     cells, px = options.cells, options.cell_px
-    island = _island(rng, cells)
-    canvas = _pave(rng, negative, island, px)
+    island = draw_island(rng, cells)
+    canvas = pave(rng, negative, island, px)
     lesion = np.zeros_like(island)
     for tiles, is_lesion in ((negative, False), (inside, is_positive)):
-        region = _region(rng, island, rng.uniform(*options.share))
-        patchwork = _pave(rng, tiles, region, px)
+        region = draw_region(rng, island, rng.uniform(*options.share))
+        patchwork = pave(rng, tiles, region, px)
         wanted = np.kron(region, np.ones((px, px), dtype=bool))
         canvas[wanted] = patchwork[wanted]
         if is_lesion:
             lesion = region
-    pixels = _shift_stains(rng, canvas)
-    tissue = _outline(island, px)
-    glass = _glass(rng, cells * px)
+    pixels = shift_stains(rng, canvas)
+    tissue = outline_of(island, px)
+    glass = draw_glass(rng, cells * px)
     bare = ~(tissue & canvas.any(-1))
     pixels[bare] = glass[bare]
     ink = np.zeros_like(tissue)
     if rng.random() < 0.3:
-        _stroke(rng, pixels, ink, cells, px)
+        draw_stroke(rng, pixels, ink, cells, px)
     return pixels, lesion & island, tissue, ink
-
-
-def _island(rng: np.random.Generator, cells: int) -> BoolMap:
-    """Smooth islands of tissue on a third to two thirds of the glass, away from its border."""
-    yy, xx = np.mgrid[-1 : 1 : cells * 1j, -1 : 1 : cells * 1j]
-    while True:
-        height = gaussian_filter(rng.standard_normal((cells, cells)), cells / 9)
-        height = height / height.std() - 1.6 * (xx**2 + yy**2)
-        mask: BoolMap = height > np.quantile(height, rng.uniform(0.4, 0.65))
-        mask[[0, -1]] = mask[:, [0, -1]] = False
-        if mask.sum() > 0.25 * cells * cells:
-            return mask
-
-
-def _region(rng: np.random.Generator, island: BoolMap, share: float) -> BoolMap:
-    """One connected region that holds about this share of the tissue."""
-    noise = gaussian_filter(rng.standard_normal(island.shape), 2.0)
-    centre_y, centre_x = rng.permutation(np.argwhere(island))[0]
-    yy, xx = np.indices(island.shape)
-    distance = np.hypot(yy - centre_y, xx - centre_x) + 1.5 * noise / noise.std()
-    distance[~island] = np.inf
-    wanted = max(2, round(share * island.sum()))
-    region: BoolMap = distance <= np.sort(distance.ravel())[wanted - 1]
-    parts, count = connected_parts(region)
-    return region if count == 1 else parts == np.bincount(parts.ravel())[1:].argmax() + 1
-
-
-def _pave(rng: np.random.Generator, tiles: list[Pixels], where: BoolMap, px: int) -> Pixels:
-    """Fill a canvas with tiles, row by row, wherever they touch a marked cell; black elsewhere."""
-    side = len(where) * px
-    canvas = np.zeros((side, side, 3), np.uint8)
-    for top in range(0, side, tiles[0].shape[0]):
-        for left in range(0, side, tiles[0].shape[1]):
-            tile = np.rot90(tiles[rng.integers(len(tiles))], 2 * rng.integers(2))
-            if rng.integers(2):
-                tile = tile[:, ::-1]
-            tile = tile[: side - top, : side - left]
-            bottom, right = top + tile.shape[0], left + tile.shape[1]
-            if where[top // px : -(-bottom // px), left // px : -(-right // px)].any():
-                canvas[top:bottom, left:right] = tile
-    return canvas
-
-
-def _shift_stains(rng: np.random.Generator, canvas: Pixels) -> Pixels:
-    """Scale and shift the optical density of every channel, the same all over the slide."""
-    gain, bias = rng.uniform(0.85, 1.15, 3), rng.normal(0, 0.03, 3)
-    density = -np.log10((np.arange(256) + 1) / 256)[:, None] * gain + bias
-    table = np.clip(256 * 10**-density - 1, 0, 255).round().astype(np.uint8)
-    return np.stack([table[canvas[..., channel], channel] for channel in range(3)], -1)
-
-
-def _outline(island: BoolMap, px: int) -> BoolMap:
-    """The islands in pixels, with a smooth border."""
-    cells = len(island)
-    image = Image.fromarray((island * 255).astype(np.uint8)).resize((cells * 8,) * 2, Image.Resampling.BICUBIC)
-    return np.asarray(image.resize((cells * px,) * 2, Image.Resampling.BILINEAR)) > 127
-
-
-def _glass(rng: np.random.Generator, side_px: int) -> Pixels:
-    """Bright noise, one block of 512 pixels repeated."""
-    noise = rng.normal(243, 2.0, (512, 512, 1)) + rng.uniform(-2, 2, 3)
-    block = np.clip(noise, 0, 255).astype(np.uint8)
-    repeats = -(-side_px // 512)
-    return np.tile(block, (repeats, repeats, 1))[:side_px, :side_px]
-
-
-def _stroke(rng: np.random.Generator, pixels: Pixels, ink: BoolMap, cells: int, px: int) -> None:
-    """Draw a pen stroke between two points at random into the slide, and mark it."""
-    colour = np.array(INKS[rng.integers(3)])
-    (y0, x0), (y1, x1) = rng.integers(0, cells * px, (2, 2))
-    radius = int(px * 0.4)
-    for along in np.linspace(0, 1, 4 * cells):
-        y, x = int(y0 + along * (y1 - y0)), int(x0 + along * (x1 - x0))
-        dab = np.s_[max(y - radius, 0) : y + radius, max(x - radius, 0) : x + radius]
-        noise = rng.normal(0, 2, (*pixels[dab].shape[:2], 1))
-        pixels[dab] = np.clip(0.12 * pixels[dab] + 0.88 * colour + noise, 0, 255)
-        ink[dab] = True
 
 
 def write_pyramid(path: Path, pixels: Pixels, mpp: float) -> None:

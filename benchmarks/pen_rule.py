@@ -30,7 +30,8 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "bundle"))
 
-from mosaics import CELL_UM, _glass, _island, _outline, _pave, write_pyramid
+from mosaic_tissue import draw_glass, draw_island, outline_of, pave
+from mosaics import CELL_UM, write_pyramid
 
 from scripts.slides.geometry import PatchGrid, plan_reading
 from scripts.slides.opening import open_slide
@@ -92,10 +93,10 @@ def paved(rng: np.random.Generator, tile: Path, mpp: float) -> Section:
     image = Image.open(tile).convert("RGB")
     size = tuple(max(4, round(side * 0.5 / mpp)) for side in image.size)
     scaled = np.asarray(image.resize(size, Image.Resampling.LANCZOS))
-    island = _island(rng, cells)
-    tissue = _outline(island, px)
-    pixels = _glass(rng, cells * px).copy()
-    pixels[tissue] = _pave(rng, [scaled], np.ones_like(island), px)[tissue]
+    island = draw_island(rng, cells)
+    tissue = outline_of(island, px)
+    pixels = draw_glass(rng, cells * px).copy()
+    pixels[tissue] = pave(rng, [scaled], np.ones_like(island), px)[tissue]
     return Section(f"{tile.stem} at {mpp:g} um/px", pixels, tissue, mpp)
 
 
@@ -128,7 +129,7 @@ def marked(rng: np.random.Generator, section: Section, colour: tuple[int, int, i
             np.exp(rng.uniform(np.log(200), np.log(np.clip(0.12 * min(height, width) * section.mpp, 250, 3000))))
             / section.mpp
         )
-        coverage, inside = _stroke(rng, (height, width), breadth_px, step)
+        coverage, inside = draw_stroke(rng, (height, width), breadth_px, step)
         new = inside & ~ink
         thick = (coverage * new)[..., None]
         if rng.random() < 0.6:
@@ -143,7 +144,7 @@ def marked(rng: np.random.Generator, section: Section, colour: tuple[int, int, i
     return np.clip(pixels, 0, 255).round().astype(np.uint8), ink
 
 
-def _stroke(
+def draw_stroke(
     rng: np.random.Generator, shape_yx: tuple[int, int], breadth_px: float, cell_px: float
 ) -> tuple[NDArray[np.float32], BoolMap]:
     """Give the thickness of the ink (about 1) and the area of one bent stroke, (H, W) each."""
