@@ -1,7 +1,5 @@
 """Damage to files that are no slides, by kind of file, drawn from a seeded generator."""
 
-import csv
-import io
 import json
 import math
 import pickle
@@ -21,27 +19,6 @@ ODD_VALUES: tuple[Any, ...] = (
     None, "", "abc", -1, 0, 1, 2**63,
     -2**70, 1e308, math.nan, math.inf, True, [], {}, [1] * 300, "x" * 100_000, "\ud800", [None], {"a": {}},
 )  # fmt: skip
-ODD_WORDS = (
-    "", "NA", "nan", "1.0", "01", " a ", "Tumor", "0 ", "x" * 200_000,
-    "ü", "片段", "a,b", 'a"b', "a\nb", "a\x00b", "../../x", "/", "~", "$x",
-    "-", "=1+1", "a\tb", "\ufeff", "con", "%s", "train", "1e999", "-0.5", "0,25", "0.25", "nan um",
-)  # fmt: skip
-COLUMNS = ("slide", "label", "patient", "split", "mpp", "slide_id", "mask")
-NAMES = (
-    "Slide",
-    "Label",
-    "lable",
-    "slide",
-    "label",
-    "",
-    "patient_id",
-    "class",
-    "mpp_x",
-    "note",
-    "split",
-    "slide_id",
-    "x" * 500,
-)
 
 
 def cut(path: Path, rng: Random) -> str:
@@ -240,59 +217,6 @@ def weights_part(path: Path, rng: Random) -> str:
     else:
         torch.save(other, path, _use_new_zipfile_serialization=rng.random() < 0.9)
     return f"{name}: other {how}"
-
-
-def table_part(path: Path, rng: Random) -> str:
-    """Change a table: a cell, a line, a column, a sign between cells, the header, the encoding."""
-    rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"))))
-    how = rng.choice(
-        (
-            "cell",
-            "cell",
-            "cell",
-            "row twice",
-            "no row",
-            "header",
-            "no header",
-            "column",
-            "no column",
-            "comma",
-            "quote",
-            "encoding",
-            "ends",
-            "separator",
-            "sign",
-        )
-    )
-    row, column = rng.randrange(1, len(rows)), rng.randrange(len(rows[0]))
-    if how == "cell":
-        rows[row][column] = rng.choice(ODD_WORDS)
-    elif how == "row twice":
-        rows.append(list(rows[row]))
-    elif how == "no row":
-        del rows[row : rng.choice((row + 1, len(rows)))]
-    elif how == "header":
-        rows[0][column] = rng.choice(NAMES)
-    elif how == "no header":
-        del rows[0]
-    elif how == "column":
-        for number, cells in enumerate(rows):
-            cells.insert(
-                column, rng.choice((*COLUMNS, "note")) if number == 0 else rng.choice(("1", "x", "0.25", "train", ""))
-            )
-    elif how == "no column":
-        for cells in rows:
-            del cells[column]
-    text = io.StringIO()
-    csv.writer(text, delimiter=rng.choice(";\t|") if how == "separator" else ",", lineterminator="\n").writerows(rows)
-    content = text.getvalue()
-    place = rng.randrange(len(content))
-    signs = {"comma": ",", "quote": '"', "sign": rng.choice(["\0", "\n", "\r", ";", "\x1a", "é", "\u2028"])}
-    content = content[:place] + signs.get(how, "") + content[place:]
-    content = content.replace("\n", rng.choice(("\r\n", "\r", "\n\n"))) if how == "ends" else content
-    encoding = rng.choice(("utf-8-sig", "utf-16", "latin-1", "utf-32", "utf-7")) if how == "encoding" else "utf-8"
-    path.write_bytes(content.encode(encoding, errors="replace"))
-    return f"other {how}" + (f" {rows[row][column][:20]!r}" if how == "cell" else "")
 
 
 def lines_part(path: Path, rng: Random) -> str:

@@ -9,7 +9,7 @@ from random import Random
 
 from campaign_cases import Found, differing, how_it_ended, names_in
 from campaign_commands import run, stage
-from campaign_damage import BYTES, Damage, hdf5_part, json_part, json_text, lines_part, table_part, weights_part
+from campaign_damage import BYTES, Damage, hdf5_part, json_part, json_text, lines_part, weights_part
 from campaign_notices import (
     always,
     hdf5_notices,
@@ -19,6 +19,7 @@ from campaign_notices import (
     table_notices,
     weights_notice,
 )
+from campaign_tables import table_part
 from campaign_world import CPU, World
 
 JSON = (json_part, json_part, json_part, json_text)

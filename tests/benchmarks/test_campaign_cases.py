@@ -10,6 +10,7 @@ import campaign
 import campaign_damage
 import campaign_notices
 import campaign_options
+import campaign_tables
 import h5py
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ KINDS: list[tuple[Callable[[Path], None], Damage, Callable[[Path, Path], bool] |
     (write_json, campaign_damage.json_part, campaign_notices.json_notices),
     (write_json, campaign_damage.json_text, campaign_notices.json_notices),
     (write_weights, campaign_damage.weights_part, campaign_notices.weights_notice),
-    (write_table, campaign_damage.table_part, campaign_notices.table_notices),
+    (write_table, campaign_tables.table_part, campaign_notices.table_notices),
     (write_lines, campaign_damage.lines_part, None),
 ]
 
