@@ -12,14 +12,12 @@ from ..common.errors import RequestError
 from ..common.files import write_json
 from ..common.markdown import number, write_markdown
 from ..common.outputs import HeldOutputs
-from ..common.pseudonyms import AS_THEY_ARE, Names
-from ..slides.slide_ids import KnownIds
-from ..slides.table import read_slides
 from .bootstrap import RESAMPLES, Run, resampled_metrics
 from .delong import DeLong, delong
 from .interval import FEWEST_UNITS, Bootstrap, Estimate, estimate, missing_in_words
 from .metrics import METRICS
-from .predictions import PredictionTable, read_predictions
+from .predictions import read_predictions
+from .same_slides import aligned, patients_of, require_same_slides
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -197,7 +195,7 @@ def compare_files(
         )
     reference_path, reference = tables[0][0]
     for path, table in (pair for group in tables for pair in group):
-        _require_same_slides(reference_path, reference, path, table)
+        require_same_slides(reference_path, reference, path, table)
     request = {
         "first": [str(Path(name).absolute()) for name in names[0]],
         "second": [str(Path(name).absolute()) for name in names[1]],
@@ -211,7 +209,7 @@ def compare_files(
     outputs.check()
     ids = [prediction.slide_id for prediction in reference.predictions]
     labels = np.array([prediction.label for prediction in reference.predictions])
-    runs = [[_aligned(table, ids) for _, table in group] for group in tables]
+    runs = [[aligned(table, ids) for _, table in group] for group in tables]
     patients = None if slides is None else patients_of(slides, ids)
     comparison = compare(labels, *runs, patients=patients, resamples=resamples, seed=seed)
     pair = len(reference.class_names) == 2 and len(runs[0]) == len(runs[1]) == 1
@@ -229,55 +227,6 @@ def compare_files(
         _write_summary(Path(output_dir) / "comparison.md", found)
     _LOGGER.info("AUC second - first: %s", comparison.metrics["auc"].difference.in_words(sign="+"))
     return found
-
-
-def _require_same_slides(reference_path: str, reference: PredictionTable, path: str, table: PredictionTable) -> None:
-    """Refuse tables that are not about the same slides, naming what differs."""
-    if table.class_names != reference.class_names:
-        raise RequestError(
-            f"{path}: classes {', '.join(table.class_names)}, but {reference_path} has {', '.join(reference.class_names)}; "
-            "expected the same in the same order: evaluate both models on one data set"
-        )
-    mine, theirs = ({p.slide_id: p.label for p in t.predictions} for t in (table, reference))
-    for here, there, lacking in ((mine, theirs, reference_path), (theirs, mine, path)):
-        missing = [name for name in here if name not in there]
-        if missing:
-            raise RequestError(
-                f"{lacking}: lacks {len(missing)} slides that the other file has (the first is {missing[0]}); expected the same "
-                "slides in both: evaluate both models on one split"
-            )
-    for name, label in mine.items():
-        if label is None or label != theirs[name]:
-            labels = ("none" if of[name] is None else table.class_names[of[name] or 0] for of in (mine, theirs))
-            raise RequestError(
-                f"{path}: slide {name} has the label {next(labels)}, in {reference_path} {next(labels)}; expected one label, the "
-                "same in both: correct slides.csv and evaluate again"
-            )
-
-
-def _aligned(table: PredictionTable, ids: Sequence[str]) -> Run:
-    """Put the rows of a table in the order of ``ids``."""
-    place = {prediction.slide_id: index for index, prediction in enumerate(table.predictions)}
-    order = [place[name] for name in ids]
-    thresholds = None if table.thresholds is None else [table.thresholds[index] for index in order]
-    return Run(np.array([table.predictions[index].probabilities for index in order]), thresholds)
-
-
-def patients_of(slides: str | Path, ids: Sequence[str], names: Names = AS_THEY_ARE) -> list[str | None]:
-    """Return the patient of every slide, from a table; ``ids`` are as the table has them, or as ``names`` calls them.
-
-    Raises:
-        RequestError: the table lacks a slide.
-    """
-    rows = read_slides(slides, known=KnownIds(frozenset(ids)))
-    patient_of = {name: row.patient for row in rows for name in (row.slide_id, names.slide(row.slide_id))}
-    missing = [name for name in ids if name not in patient_of]
-    if missing:
-        raise RequestError(
-            f"{slides}: does not list {len(missing)} of the {len(ids)} predicted slides (the first is {missing[0]}); expected "
-            "the table that they were predicted from: name it with --slides"
-        )
-    return [patient_of[name] for name in ids]
 
 
 def _write_summary(path: Path, found: ComparedFiles) -> None:

@@ -15,11 +15,11 @@ from ..common.json_files import NUMBER, Kind, read_json
 from ..common.pseudonyms import AS_THEY_ARE, Names
 from ..evaluation.bootstrap import evaluate
 from ..evaluation.calibration import ReliabilityBin, reliability
-from ..evaluation.compare import patients_of
 from ..evaluation.curves import Curves, curves
 from ..evaluation.measured import Metrics, read_metrics
 from ..evaluation.metrics import Threshold, predicted_classes
 from ..evaluation.predictions import Prediction, read_predictions
+from ..evaluation.same_slides import patients_of
 from .results import Inference
 
 CALIBRATION_FIELDS: dict[str, Kind] = {"temperature": NUMBER, "after.bins": list}
