@@ -10,9 +10,8 @@ from scripts.common.config_files import CONFIGS, bases_of, merged
 from scripts.common.config_help import read_options
 from scripts.common.errors import RequestError
 from scripts.common.option_table import OF_STAGE, OPTIONS, Others, checked, named, options_of
-from scripts.common.option_types import MARKS, Number, PathText, Text, Whole, YesNo, read_as
+from scripts.common.option_types import MARKS, PathText, Whole, read_as
 from scripts.common.option_words import Cam, Precision, TissueMethod, words
-from scripts.common.request import type_of
 from scripts.dsnet.grad_cam import METHODS as CAM_METHODS
 from scripts.encoding.engine import DTYPES
 from scripts.report.words import METHODS as TISSUE_METHODS
@@ -77,38 +76,6 @@ def test_an_option_that_means_something_else_in_one_stage() -> None:
     assert isinstance(options_of({})["folds"], Whole)
     assert isinstance(options_of({"cross_validating": []})["folds"], PathText)
     assert "train" not in options_of({}) and isinstance(options_of({"generating": []})["train"], Whole)
-
-
-@pytest.mark.parametrize(
-    ("name", "default", "kind"),
-    [
-        ("max_epochs", 200, Whole),
-        ("max_epochs", None, Whole),
-        ("a::b", "@batch_size", Whole),
-        ("a::b", "@slides", PathText),
-        ("a::output_dir", "$@root + '/x'", PathText),
-        ("a::folder", "$@root", PathText),
-        ("a::b", 1, Whole),
-        ("a::b", 1.0, Number),
-        ("a::b", False, YesNo),
-        ("a::b", "val", Text),
-        ("x", 3, Whole),
-    ],
-)
-def test_the_type_of_an_id(name: str, default: Any, kind: type) -> None:
-    assert type(type_of(name, default, OPTIONS)) is kind
-
-
-@pytest.mark.parametrize(("name", "default"), [("a::b", None), ("a::b", "$1"), ("a::b", "@a::c"), ("a::b", "@network")])
-def test_an_id_that_may_be_anything(name: str, default: Any) -> None:
-    assert type_of(name, default, OPTIONS) is None
-
-
-def test_a_component_under_the_name_of_an_option_is_a_component() -> None:
-    type_ = type_of("masks", {"_target_": "x"}, OPTIONS)
-    assert type_ is not None
-    with pytest.raises(ValueError, match="a component"):
-        type_.read("folder")
 
 
 def test_options_of_another_stage() -> None:
