@@ -18,7 +18,8 @@ from tiny_flow import read_rows
 
 from scripts.common.errors import RequestError
 from scripts.encoding import embed
-from scripts.encoding.encoding_run import ManifestRow, encoding_of
+from scripts.encoding.encoding_run import encoding_of
+from scripts.encoding.job import ManifestRow
 from scripts.slides import opening
 from scripts.slides.opening import open_slide
 from scripts.slides.reader import Decoded, SlideReader
@@ -134,7 +135,8 @@ def test_the_next_slide_is_encoded_while_the_caller_has_a_row(tmp_path: Path) ->
     for name in ("a", "b", "c"):
         write_painted_slide(tmp_path / "scans" / f"{name}.tif")
     there = tmp_path / "out"
-    with encoding_of(tmp_path / "scans", job_of(there, MeanEncoder)) as rows:
+    with encoding_of(tmp_path / "scans", job_of(there, MeanEncoder)) as kept:
+        rows = iter(kept)
         assert next(rows).slide_id == "a"
         assert [row["slide_id"] for row in read_rows(there / "manifest.csv")] == ["a"]
         wait_for(lambda: (there / "b.h5").is_file())
@@ -157,7 +159,8 @@ def test_what_is_at_work_when_the_caller_has_enough_leaves_nothing(
         original(file, attributes)
 
     monkeypatch.setattr(embed, "write_attributes", write)
-    with encoding_of(tmp_path / "scans", job_of(there, MeanEncoder)) as rows:
+    with encoding_of(tmp_path / "scans", job_of(there, MeanEncoder)) as kept:
+        rows = iter(kept)
         assert next(rows).slide_id == "a"
         wait_for(lambda: bool(list(there.glob(".b.*.partial*"))))
     assert not list(there.glob(".*.partial*"))

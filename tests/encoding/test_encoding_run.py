@@ -18,9 +18,8 @@ from encoding.painted import MeanEncoder, paint, quarter_colours, write_painted_
 
 from scripts.common.errors import RequestError, SlideError
 from scripts.encoding.encoders import SCAEEncoder
-from scripts.encoding.encoding_run import require_complete
-from scripts.encoding.existing import rows_before
 from scripts.encoding.job import COLUMNS, ManifestRow
+from scripts.encoding.manifest import require_complete, rows_before
 from scripts.scae.scae_network import SCAE
 from scripts.slides.table import read_slides
 

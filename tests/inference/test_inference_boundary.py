@@ -93,6 +93,9 @@ def test_a_file_that_changes_and_a_network_that_fails(folder: Path, monkeypatch:
     assert first == second == [] and third["pred"].shape == (1, 2)
     assert set(failed(slides)) == {"a", "b"}
     assert "a.h5: not a readable HDF5" in failed(slides)["a"] and "MemoryError: too large" in failed(slides)["b"]
+    assert {row.slide_id: row.output for row in slides.manifest} == {"a": "", "b": "b.h5"}, (
+        "the embedding that is whole"
+    )
     assert len(slides.items) == 3, "the evaluator goes over this list"
 
 

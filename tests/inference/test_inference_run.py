@@ -459,6 +459,47 @@ def test_slides_are_encoded_judged_and_written_one_after_the_other(
         classify(*pipeline(slides, out))
 
 
+@pytest.mark.parametrize("embeddings", ["out", "data"])
+def test_the_manifest_tells_of_embedding_and_prediction(
+    five: Path, tmp_path: Path, embeddings: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slide that is encoded and cannot be judged, or has no map, has failed; its row names the embedding, at once."""
+    out, there = tmp_path / "out", tmp_path / embeddings
+    slides = InferenceSet(str(five), job_of(there, MeanEncoder), CARD, model=str(five / "a.tif"))
+    slides.prepare()
+    judged: list[list[str]] = []
+    outputs = SparingIteration.outputs
+
+    def judge(self: SparingIteration, network: Any, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        judged.append([row["status"] for row in read_predictions(there, "manifest.csv")])
+        if len(judged) == 1:
+            raise MemoryError("too large")
+        return outputs(self, network, image)
+
+    def write(folder: Path, view: HeatMapView) -> None:
+        if folder.name == "c":
+            raise ZeroDivisionError("of the map")
+
+    monkeypatch.setattr(SparingIteration, "outputs", judge)
+    monkeypatch.setattr(heat_maps, "write_heat_map", write)
+    with pytest.raises(SlideError, match="3 of 5 slides failed"):
+        classify(*pipeline(slides, out))
+    rows = {row["slide_id"]: row for row in read_predictions(out, "manifest.csv")}
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "a": "failed", "b": "failed", "c": "failed", "d": "empty", "e": "done"
+    }  # fmt: skip
+    assert rows["a"]["error"].startswith("encoded, but not predicted: ") and "MemoryError" in rows["a"]["error"]
+    assert rows["c"]["error"].startswith("predicted, but without a heat map: ")
+    assert {name for name, row in rows.items() if row["output"]} == {"a", "c", "e"}
+    assert all((out / row["output"]).samefile(there / f"{name}.h5") for name, row in rows.items() if row["output"])
+    assert int(rows["a"]["patches"]) > 0 and float(rows["a"]["seconds"]) > 0
+    assert [row["slide_id"] for row in read_predictions(out)] == ["c", "e"]
+    assert judged[1][0] == ("failed" if embeddings == "out" else "done"), "before the next slide is judged"
+    assert {row["slide_id"]: row["status"] for row in read_predictions(there, "manifest.csv")}["a"] == judged[1][0]
+    again = encode_all(five, there, MeanEncoder, keep_table=False)
+    assert [entry.status for entry in again] == ["skipped", "failed", "skipped", "empty", "skipped"]
+
+
 def test_a_run_that_is_stopped_leaves_the_whole_result_of_before(
     five: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

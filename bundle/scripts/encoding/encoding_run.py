@@ -1,28 +1,22 @@
 """The stage ``encoding``: slides to embedding files, and a manifest that says what became of each."""
 
-import logging
-from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from ..common.errors import RequestError, SlideError
-from ..common.files import guarded_by, write_csv, writing_to
+from ..common.errors import RequestError
+from ..common.files import writing_to
 from ..common.option_table import checked
-from ..common.option_words import words
 from ..common.outputs import Found, HeldOutputs
-from ..common.progress import track
 from ..slides.slide_ids import known_ids
 from ..slides.table import SlideRow, copy_table, read_slides
-from .embedding_file import embedding_file
 from .encoding_plan import plan_encoding
-from .existing import request_of, require_same_origin, rows_before
-from .job import COLUMNS, EncodingJob, ManifestRow, Status
+from .existing import request_of, require_same_origin
+from .job import EncodingJob, ManifestRow
+from .manifest import KeptRows
 from .named_encoder import identity_of
 from .precision import with_precision
-
-_LOGGER = logging.getLogger(__name__)
 
 
 class Executor(Protocol):
@@ -75,7 +69,7 @@ def encoding_of(
     dry_run: bool = False,
     replace: bool = False,
     said_by: Wording = OF_ENCODING,
-) -> Iterator[Iterator[ManifestRow]]:
+) -> Iterator[KeptRows]:
     """Hold the folder inside the block, and yield what encodes slide after slide: the row of each, in the order of the slides.
 
     Written are ``<slide_id>.h5``, ``manifest.csv`` (after every slide, before its row is handed out) and, from a CSV,
@@ -140,7 +134,7 @@ def encoding_of(
         held.check()
         if dry_run:
             print(plan_encoding(mine, job))
-            yield iter(())
+            yield KeptRows((), (), job.output / manifest, held, said_by.work)
             return
         with ExitStack() as stack:
             with writing_to(job.output):
@@ -149,35 +143,7 @@ def encoding_of(
                     copy_table(table, job.output / "slides.csv", known=known)
             here = stack.enter_context(closing(job.encode_in(apart, mine)))  # begins with its first row
             results = here if cluster is None else cluster.encode(mine, job)
-            yield _kept_in_manifest([row.slide_id for row in mine], results, job.output / manifest, held, said_by.work)
-
-
-def _kept_in_manifest(
-    slide_ids: Sequence[str], results: Iterable[ManifestRow], manifest: Path, held: HeldOutputs, work: str
-) -> Iterator[ManifestRow]:
-    """Draw the results; after each, write what is known so far, in the order of the slides, and then the rows of other slides."""
-    entries: dict[str, ManifestRow] = {}
-    mine = set(slide_ids)
-    others = [row for row in rows_before(manifest) if row["slide_id"] not in mine]
-    waiting = deque(slide_ids)
-    with writing_to(manifest.parent):
-        for entry in track(results, total=len(slide_ids), what=work, unit="slide"):
-            entries[entry.slide_id] = entry
-            if entry.header is not None:
-                held.wrote(entry.output)
-                embedding_file(manifest.parent / entry.output).know(entry.header)
-            known = [entries[slide_id].cells() for slide_id in slide_ids if slide_id in entries]
-            with guarded_by(held):  # whoever else holds the folder meanwhile
-                write_csv(manifest, COLUMNS, [*known, *({name: row.get(name) for name in COLUMNS} for row in others)])
-            while waiting and waiting[0] in entries:
-                yield entries[waiting.popleft()]
-    found = Counter(entry.status for entry in entries.values())
-    _LOGGER.info("encoding: %s", ", ".join(f"{found[name]} {name}" for name in words(Status)))
-    if found["empty"] and found["empty"] == len(entries):
-        _LOGGER.warning("no slide holds tissue, so there is no embedding: %s says why", manifest)
-    headers = [entry.header for entry in entries.values() if entry.header is not None]
-    backends = Counter(str(header.attributes["backend"]) for header in headers)
-    _LOGGER.info("read by: %s", ", ".join(f"{name} {count}" for name, count in backends.items()) or "none")
+            yield KeptRows([row.slide_id for row in mine], results, job.output / manifest, held, said_by.work)
 
 
 def _shard_of(shard: str | None) -> tuple[int, int]:
@@ -186,16 +152,6 @@ def _shard_of(shard: str | None) -> tuple[int, int]:
         return 1, 1
     index, _, count = checked("shard", shard).partition("/")
     return int(index), int(count)
-
-
-def require_complete(manifest: list[ManifestRow], output_dir: str | Path, *, total: int | None = None) -> None:
-    """Raise a SlideError (exit code 1) that counts the failed slides, if any failed; of ``total``, where not all have a row."""
-    failed = [entry for entry in manifest if entry.status == "failed"]
-    if failed:
-        raise SlideError(
-            f"{len(failed)} of {total or len(manifest)} slides failed, all others are done; {Path(output_dir) / 'manifest.csv'} "
-            "says why"
-        )
 
 
 def _is_file(source: Path, target: Path) -> bool:

@@ -1,6 +1,5 @@
 """What lies in the output folder already under the names of the slides' embeddings: whose it is, and of which slide."""
 
-import csv
 import json
 import os
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from ..common.same_request import refuse_another
 from ..slides.table import SlideRow
 from .embedding_file import EmbeddingFile, EmbeddingHeader, embedding_file
 from .job import EncodingJob
+from .manifest import rows_before
 from .settings import EncodingSettings, is_content_of
 from .store import FORMAT
 
@@ -67,14 +67,6 @@ def require_same_origin(
                 "replace it with --replace true"
             )
     return ours
-
-
-def rows_before(manifest: Path) -> list[dict[str, str]]:
-    """Read the rows of a manifest; none where it is missing or is not one."""
-    if not manifest.is_file():
-        return []
-    with open(manifest, newline="", encoding="utf-8", errors="replace") as file:
-        return [row for row in csv.DictReader(file) if row.get("slide_id") and row.get("slide")]
 
 
 def _slides_before(output: Path) -> dict[str, str]:

@@ -15,7 +15,7 @@ from ..encoding.embedding_file import embedding_file
 from ..training.batches import OBSERVED
 from ..training.evaluation import AttendingIteration
 from ..training.slide_item import SlideItem
-from .slide_set import InferenceSet
+from .slide_set import NOT_PREDICTED, InferenceSet
 
 ERROR = "error"
 
@@ -78,13 +78,15 @@ class SparingIteration(AttendingIteration):
     def __call__(self, engine: Any, batch: dict[str, Any]) -> Any:
         """Run the network on a slide and return the engine's output; nothing for a slide that failed."""
         (slide_id,), (slide,), (error,) = batch["slide_id"], batch["slide"], batch[ERROR]
+        engine.state.output = []
+        if error:
+            self.slides.fail(slide_id, error, loaded=False)
+            return engine.state.output
         try:
             with slide_boundary(slide):
-                if error:
-                    raise SlideError(error)
                 return super().__call__(engine, batch)
         except SlideError as failure:
-            self.slides.fail(slide_id, str(failure))
+            self.slides.fail(slide_id, f"{NOT_PREDICTED}{failure}")
             engine.state.output = []
             return engine.state.output
 

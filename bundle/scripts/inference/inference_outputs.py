@@ -94,7 +94,7 @@ class PredictionOutputs:
 
     def _writes(self) -> list[str]:
         slides, writes = self.slides, list(OF_RUN)
-        if slides.slides is None or slides.folder.absolute() != Path(self.folder).absolute():
+        if not slides.share_manifest(self.folder):
             writes.append("manifest.csv")  # else encoding holds it
         if self.heat_maps:
             listed = listed_slides(slides.slides, slides.folder, slides.split)

@@ -17,6 +17,7 @@ from ..training.evaluation import PredictionCollector
 from .heat_maps import HeatMapHandler
 from .inference_outputs import SO_FAR, PredictionOutputs
 from .record import told, write_run
+from .slide_set import NOT_PREDICTED
 
 WRITE_S = 5.0
 """Between two writes of what is known so far: a table of thousands of slides takes its time."""
@@ -92,7 +93,7 @@ class ResultWriter:
             if not one.is_finite:
                 self._outputs.slides.fail(
                     one.slide_id,
-                    f"{one.slide_id}: the network says NaN, expected probabilities: check the slide's features, or name "
+                    f"{NOT_PREDICTED}{one.slide_id}: the network says NaN, expected probabilities: check the slide's features, or name "
                     "another model",
                 )
         return [one for one in predictions if one.is_finite]
@@ -116,5 +117,5 @@ def classify(
     """
     slides = outputs.slides
     results.to(outputs)
-    with slides.opened(), closing(maps):
+    with slides.opened(outputs.folder), closing(maps):
         outputs.hold_for(evaluator.run, slides.require_any, results.finish, outputs.require_complete)

@@ -2,20 +2,19 @@
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from ..common.boundary import slide_boundary
 from ..common.config_settings import Plain
 from ..common.errors import RequestError, SlideError
-from ..common.files import relative_to, write_csv
 from ..common.option_words import Split
 from ..common.progress import track
-from ..common.pseudonyms import NOT_TOLD, Names
-from ..encoding.embedding_file import UNKNOWN, header_of
-from ..encoding.encoding_run import Wording, encoding_of, require_complete
-from ..encoding.job import COLUMNS, EncodingJob, ManifestRow
+from ..common.pseudonyms import Names
+from ..encoding.embedding_file import header_of
+from ..encoding.encoding_run import Wording, encoding_of
+from ..encoding.job import EncodingJob, ManifestRow
+from ..encoding.manifest import KeptRows, require_complete
 from ..encoding.named_encoder import identity_of
 from ..encoding.precision import in_precision, precision_like
 from ..slides.table import SlideRow, find_label
@@ -23,11 +22,16 @@ from ..training.card import require_encoder
 from ..training.model_card import ModelCard
 from ..training.slide_item import SlideItem
 from .asked_slides import empty_slides, listed_slides
+from .inference_manifest import write_manifest
+from .model_fit import common_encoder, fitting_header, made_by_others
 
 _LOGGER = logging.getLogger(__name__)
 SAID = Wording(
     "inference", "leave out --slides to classify the embeddings that lie there, or name another --dataset_dir"
 )
+
+NOT_PREDICTED = "encoded, but not predicted: "
+"""Begins the error of a slide whose embedding is whole."""
 
 
 class InferenceSet:
@@ -66,7 +70,8 @@ class InferenceSet:
         self._rows: dict[str, SlideRow] = {}
         self._entries: dict[str, ManifestRow] = {}
         self._items: dict[str, SlideItem] = {}
-        self._encoded: Iterator[ManifestRow]
+        self._encoded: KeptRows
+        self._one_manifest = False
         self._without_thumbnail = 0
         self._replace = False
 
@@ -96,6 +101,10 @@ class InferenceSet:
     def slide_ids(self) -> list[str]:
         """Of all slides of the request."""
         return list(self._rows)
+
+    def share_manifest(self, output_dir: str | Path) -> bool:
+        """Whether the embeddings, made now, and what lies in ``output_dir`` have one manifest: that of their encoding."""
+        return self.slides is not None and Path(output_dir).resolve() == self.folder.resolve()
 
     def item(self, slide_id: str) -> SlideItem:
         """The slide that was yielded under this id."""
@@ -131,8 +140,11 @@ class InferenceSet:
                 )
 
     @contextmanager
-    def opened(self) -> Iterator[None]:
+    def opened(self, output_dir: str | Path | None = None) -> Iterator[None]:
         """Inside the block the slides can be gone over, once; the folder of the embeddings is held where slides are encoded.
+
+        Args:
+            output_dir: folder of the predictions; None: there are none.
 
         Raises:
             RequestError: see :meth:`require_slides`, and :func:`..encoding.encoding_run.encoding_of`.
@@ -142,6 +154,7 @@ class InferenceSet:
             self.require_slides()
             yield
             return
+        self._one_manifest = output_dir is not None and self.share_manifest(output_dir)
         with self._encoding() as self._encoded:
             yield
 
@@ -159,7 +172,7 @@ class InferenceSet:
             if entry.has_embedding and self._add(self._rows[entry.slide_id]):
                 yield self._items[entry.slide_id]
 
-    def _encoding(self, *, dry_run: bool = False) -> AbstractContextManager[Iterator[ManifestRow]]:
+    def _encoding(self, *, dry_run: bool = False) -> AbstractContextManager[KeptRows]:
         return encoding_of(
             list(self._rows.values()),
             self.encoding,
@@ -185,7 +198,10 @@ class InferenceSet:
                 self._entries[slide_id] = ManifestRow(slide_id, str(row.path), "empty", error=empty[slide_id])
             else:
                 self._add(row)
-        self._leave_out_other_encoders()
+        embeddings = {item["slide_id"]: Path(item["embedding"]) for item in self.items}
+        for slide_id, error in made_by_others(embeddings, self.card).items():  # unless all are
+            self.fail(slide_id, error)
+            del self._items[slide_id]
         if self._without_thumbnail:
             _LOGGER.warning(
                 "%d slides have no thumbnail and no slide file: they are judged by their embeddings alone",
@@ -213,10 +229,13 @@ class InferenceSet:
         path = self.folder / f"{row.slide_id}.h5"
         try:
             with slide_boundary(path):
-                self._require_fit(path, row.path)
+                levels = fitting_header(path, self.card).levels
         except SlideError as error:
             self._enter_failed(row, str(error))
             return False
+        has_none = levels is None and not row.path.is_file()  # else T will be made from the slide
+        if self.card.thumbnail_levels and has_none:
+            self._without_thumbnail += 1
         label = find_label(row, self.card.class_names)
         self._items[row.slide_id] = {
             "embedding": str(path),
@@ -229,50 +248,27 @@ class InferenceSet:
         }
         return True
 
-    def fail(self, slide_id: str, error: str) -> None:
-        """Enter in the manifest that a slide failed, and why; its item stays on the list."""
-        self._enter_failed(self._rows[slide_id], error)
+    def fail(self, slide_id: str, error: str, *, loaded: bool = True) -> None:
+        """Enter in the manifest that a slide failed, and why; its item stays on the list.
 
-    def _enter_failed(self, row: SlideRow, error: str) -> None:
-        self._entries[row.slide_id] = ManifestRow(row.slide_id, str(row.path), "failed", error=error)
-
-    def _leave_out_other_encoders(self) -> None:
-        """Mark the slides as failed whose encoder is known and not the model's, unless it is that of all slides."""
-        encoder_of = {item["slide_id"]: header_of(Path(item["embedding"])).encoder for item in self.items}
-        known = set(encoder_of.values()) - {UNKNOWN}
-        if len(known) < 2 or self.card.encoder not in known:
-            return
-        for slide_id, encoder in encoder_of.items():
-            if encoder not in (UNKNOWN, self.card.encoder):
-                path = self.folder / f"{slide_id}.h5"
-                self.fail(
-                    slide_id,
-                    f"{path}: made by {encoder}, expected {self.card.encoder}, the model's: encode the slide with it",
-                )
-                del self._items[slide_id]
-
-    def _require_fit(self, path: Path, slide: Path) -> None:
-        """Check what an embedding says of itself against the model; its values are checked when they are read, once.
-
-        Raises:
-            SlideError: it cannot be read, holds no patch, or has other channels or too few thumbnail levels.
+        Args:
+            slide_id: of the slide.
+            error: what was wrong.
+            loaded: whether the embedding itself is whole; the row then still names it.
         """
-        first, last = self.card.channels
-        wanted = self.card.thumbnail_levels
-        header = header_of(path)
-        channels, levels = header.channels, header.levels
-        if channels < last or (self.card.channel_range is None and channels > last):
-            raise SlideError(
-                f"{path}: {channels} channels, expected the channels {first} to {last} that the model was trained on: encode the "
-                "slide with the model's encoder"
-            )
-        if levels is not None and levels < wanted:
-            raise SlideError(
-                f"{path}: a thumbnail of {levels} levels, expected the {wanted} that the model was trained on: "
-                "encode the slide anew"
-            )
-        if wanted and levels is None and not slide.is_file():  # else T will be made from the slide
-            self._without_thumbnail += 1
+        row, path = self._rows[slide_id], Path(self._items[slide_id]["embedding"])
+        self._enter_failed(row, error, path if loaded else None)
+
+    def _enter_failed(self, row: SlideRow, error: str, embedding: Path | None = None) -> None:
+        patches, output = 0, ""
+        with suppress(SlideError):  # it may be gone by now
+            if embedding is not None:
+                patches, output = header_of(embedding).patches, embedding.name
+        seconds = self._entries[row.slide_id].seconds if row.slide_id in self._entries else 0.0
+        entry = ManifestRow(row.slide_id, str(row.path), "failed", patches, seconds, output, error)
+        self._entries[row.slide_id] = entry
+        if self._one_manifest:
+            self._encoded.enter(entry)
 
     @property
     def encoder(self) -> str | None:
@@ -281,13 +277,7 @@ class InferenceSet:
         Raises:
             RequestError: the embeddings were made by different encoders.
         """
-        names = {header_of(Path(item["embedding"])).encoder for item in self.items}
-        known = names - {UNKNOWN}
-        if len(known) > 1:
-            raise RequestError(
-                f"{self.folder}: embeddings of {len(known)} different encoders, expected one: encode all anew"
-            )
-        return min(known or names, default=None)
+        return common_encoder(self.folder, (Path(item["embedding"]) for item in self.items))
 
     def require_slides(self) -> None:
         """Refuse a request without a slide, or on embeddings of another encoder than the model's.
@@ -323,28 +313,15 @@ class InferenceSet:
             output_dir: folder of the predictions.
             names: what slides are called there.
         """
-        by_encoding = self.slides is not None and Path(output_dir).absolute() == self.folder.absolute()
-        if not by_encoding:
-            rows = self._rows_seen_from(output_dir, names)
-            write_csv(Path(output_dir) / "manifest.csv", COLUMNS, (entry.cells() for entry in rows))
+        if not self.share_manifest(output_dir):
+            write_manifest(output_dir, [*self.manifest, *self._classified], embeddings=self.folder, names=names)
         require_complete(self.manifest, output_dir, total=len(self._rows))
 
-    def _rows_seen_from(self, output_dir: str | Path, names: Names) -> list[ManifestRow]:
-        """A row per slide, whose ``output`` is the path of its embedding, relative to ``output_dir``."""
-        classified = [
+    @property
+    def _classified(self) -> list[ManifestRow]:
+        """Rows of the slides that were not encoded now."""
+        return [
             ManifestRow(item["slide_id"], item["slide"], "done", header_of(path).patches, output=path.name)
             for item, path in ((item, Path(item["embedding"])) for item in self.items)
             if item["slide_id"] not in self._entries
         ]
-        rows = [*self.manifest, *classified]
-        if names.anonymise:
-            return [_without_names(row, names) for row in rows]
-        return [
-            replace(row, output=relative_to(self.folder / row.output, output_dir)) if row.output else row
-            for row in rows
-        ]
-
-
-def _without_names(row: ManifestRow, names: Names) -> ManifestRow:
-    """A row of the manifest that tells of a slide by its salted id alone."""
-    return replace(row, slide_id=names.slide(row.slide_id), slide="", output="", error=NOT_TOLD if row.error else "")

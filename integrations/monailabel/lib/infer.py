@@ -117,9 +117,14 @@ class SlideInferTask(InferTask):
         except HTTPException as error:
             if error.status_code != 500:
                 raise
-            reasons = [row["error"] for row in _rows(folder / "embeddings" / "manifest.csv") if row["error"]]
+            reasons = _errors(folder / "embeddings" / "manifest.csv") or _errors(folder / "manifest.csv")
             raise HTTPException(500, "; ".join([error.detail, *reasons])) from error
         return _rows(folder / "predictions.csv")[0]
+
+
+def _errors(manifest: Path) -> list[str]:
+    """What is wrong with the slides of a manifest."""
+    return [row["error"] for row in _rows(manifest) if row["error"]]
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -1,0 +1,105 @@
+"""The manifest of a folder of embeddings: a row per slide, written as soon as it is known."""
+
+import csv
+import logging
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from ..common.errors import SlideError
+from ..common.files import guarded_by, write_csv, writing_to
+from ..common.option_words import words
+from ..common.outputs import HeldOutputs
+from ..common.progress import track
+from .embedding_file import embedding_file
+from .job import COLUMNS, ManifestRow, Status
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class KeptRows:
+    """The rows of an encoding, to be gone over once: each stands in the manifest before it is handed out.
+
+    The manifest has the rows known so far in the order of the slides, then those of other slides that it had before.
+
+    Args:
+        slide_ids: of the slides, in their order.
+        results: what becomes of them, in any order.
+        manifest: the file.
+        held: its folder.
+        work: name of the work, for its progress.
+    """
+
+    def __init__(
+        self, slide_ids: Sequence[str], results: Iterable[ManifestRow], manifest: Path, held: HeldOutputs, work: str
+    ) -> None:
+        self._slide_ids = tuple(slide_ids)
+        self._manifest = manifest
+        self._held = held
+        self._results = track(results, total=len(self._slide_ids), what=work, unit="slide")
+        self._entries: dict[str, ManifestRow] = {}
+        mine = set(self._slide_ids)
+        self._others = [row for row in rows_before(manifest) if row["slide_id"] not in mine]
+
+    @property
+    def entries(self) -> list[ManifestRow]:
+        """What is known so far."""
+        return [self._entries[slide_id] for slide_id in self._slide_ids if slide_id in self._entries]
+
+    def __iter__(self) -> Iterator[ManifestRow]:
+        """Draw the results, and yield them in the order of the slides.
+
+        Raises:
+            StorageError: nothing more can be written.
+        """
+        if not self._slide_ids:  # of a dry run, or of a shard without slides
+            return
+        waiting = deque(self._slide_ids)
+        with writing_to(self._manifest.parent):
+            for entry in self._results:
+                if entry.header is not None:
+                    self._held.wrote(entry.output)
+                    embedding_file(self._manifest.parent / entry.output).know(entry.header)
+                self.enter(entry)
+                while waiting and waiting[0] in self._entries:
+                    yield self._entries[waiting.popleft()]
+        self._tell()
+
+    def enter(self, entry: ManifestRow) -> None:
+        """Write the manifest with this row in the place of the slide's, which later work may have found to have failed.
+
+        Raises:
+            StorageError: nothing more can be written.
+        """
+        self._entries[entry.slide_id] = entry
+        others = ({name: row.get(name) for name in COLUMNS} for row in self._others)
+        with writing_to(self._manifest.parent), guarded_by(self._held):  # whoever else holds the folder meanwhile
+            write_csv(self._manifest, COLUMNS, [*(known.cells() for known in self.entries), *others])
+
+    def _tell(self) -> None:
+        entries = self.entries
+        found = Counter(entry.status for entry in entries)
+        _LOGGER.info("encoding: %s", ", ".join(f"{found[name]} {name}" for name in words(Status)))
+        if found["empty"] == len(entries):
+            _LOGGER.warning("no slide holds tissue, so there is no embedding: %s says why", self._manifest)
+        headers = [entry.header for entry in entries if entry.header is not None]
+        backends = Counter(str(header.attributes["backend"]) for header in headers)
+        _LOGGER.info("read by: %s", ", ".join(f"{name} {count}" for name, count in backends.items()) or "none")
+
+
+def rows_before(manifest: Path) -> list[dict[str, str]]:
+    """Read the rows of a manifest; none where it is missing or is not one."""
+    if not manifest.is_file():
+        return []
+    with open(manifest, newline="", encoding="utf-8", errors="replace") as file:
+        return [row for row in csv.DictReader(file) if row.get("slide_id") and row.get("slide")]
+
+
+def require_complete(manifest: list[ManifestRow], output_dir: str | Path, *, total: int | None = None) -> None:
+    """Raise a SlideError (exit code 1) that counts the failed slides, if any failed; of ``total``, where not all have a row."""
+    failed = [entry for entry in manifest if entry.status == "failed"]
+    if failed:
+        raise SlideError(
+            f"{len(failed)} of {total or len(manifest)} slides failed, all others are done; {Path(output_dir) / 'manifest.csv'} "
+            "says why"
+        )

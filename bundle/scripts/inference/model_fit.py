@@ -1,0 +1,57 @@
+"""Whether embeddings serve a model: their channels, their thumbnail, and the encoder that made them."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from ..common.errors import RequestError, SlideError
+from ..encoding.embedding_file import UNKNOWN, EmbeddingHeader, header_of
+from ..training.model_card import ModelCard
+
+
+def fitting_header(path: Path, card: ModelCard) -> EmbeddingHeader:
+    """Check what an embedding says of itself against the model; its values are checked when they are read, once.
+
+    Raises:
+        SlideError: it cannot be read, holds no patch, or has other channels or too few thumbnail levels.
+    """
+    first, last = card.channels
+    wanted = card.thumbnail_levels
+    header = header_of(path)
+    channels, levels = header.channels, header.levels
+    if channels < last or (card.channel_range is None and channels > last):
+        raise SlideError(
+            f"{path}: {channels} channels, expected the channels {first} to {last} that the model was trained on: encode the "
+            "slide with the model's encoder"
+        )
+    if levels is not None and levels < wanted:
+        raise SlideError(
+            f"{path}: a thumbnail of {levels} levels, expected the {wanted} that the model was trained on: "
+            "encode the slide anew"
+        )
+    return header
+
+
+def made_by_others(embeddings: Mapping[str, Path], card: ModelCard) -> dict[str, str]:
+    """What is wrong, by slide id, with embeddings whose encoder is known and not the model's; nothing if none is the model's."""
+    encoder_of = {slide_id: header_of(path).encoder for slide_id, path in embeddings.items()}
+    known = set(encoder_of.values()) - {UNKNOWN}
+    if len(known) < 2 or card.encoder not in known:
+        return {}
+    return {
+        slide_id: f"{embeddings[slide_id]}: made by {encoder}, expected {card.encoder}, the model's: encode the slide with it"
+        for slide_id, encoder in encoder_of.items()
+        if encoder not in (UNKNOWN, card.encoder)
+    }
+
+
+def common_encoder(folder: Path, embeddings: Iterable[Path]) -> str | None:
+    """Name and hash of the encoder of the embeddings of a folder; None without embeddings.
+
+    Raises:
+        RequestError: the embeddings were made by different encoders.
+    """
+    names = {header_of(path).encoder for path in embeddings}
+    known = names - {UNKNOWN}
+    if len(known) > 1:
+        raise RequestError(f"{folder}: embeddings of {len(known)} different encoders, expected one: encode all anew")
+    return min(known or names, default=None)
