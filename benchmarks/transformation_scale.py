@@ -69,7 +69,7 @@ def workers(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
     from distributed import Client, LocalCluster
 
     from scripts.encoding.cluster import DaskCluster
-    from scripts.encoding.encoding_run import encode_slides
+    from scripts.encoding.encoding_run import EncodingRun, encode_slides
 
     scans = folder / "scans"
     for index in range(SLIDES):
@@ -83,12 +83,12 @@ def workers(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
             with local as running, Client(running) as client:
                 for core, address in enumerate(client.scheduler_info()["workers"]):
                     client.run(exec, ON_CORE.format(core=core % (os.cpu_count() or 1)), workers=[address])
-                cluster = DaskCluster(address=running.scheduler_address)
+                how = EncodingRun(cluster=DaskCluster(address=running.scheduler_address))
                 job = EncodingJob(folder, RandomEncoder, engine="auto", resume=False, reading=Reading(num_workers=1))
                 for turn in range(2 * count):  # every worker builds its encoder before the clock runs
-                    encode_slides(warm, replace(job, output=folder / f"warm{turn}"), cluster=cluster)
+                    encode_slides(warm, replace(job, output=folder / f"warm{turn}"), how)
                 timed = replace(job, output=folder / f"out{count}")
-                elapsed = seconds(lambda: encode_slides(scans, timed, cluster=cluster))
+                elapsed = seconds(lambda: encode_slides(scans, timed, how))
             found.setdefault(str(count), []).append(elapsed)
             print(f"{count} workers: {elapsed:.1f} s", file=sys.stderr, flush=True)
     return {"seconds": found, "slides": SLIDES}

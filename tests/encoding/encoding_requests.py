@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from scripts.encoding.encoding_run import encode_slides
+from scripts.encoding.encoding_run import EncodingRun, encode_slides
 from scripts.encoding.job import EncodingJob, ManifestRow
 from scripts.encoding.settings import EncodingSettings
 from scripts.slides.opening import Reading
@@ -23,9 +23,9 @@ def job_of(output: Path, encoder_def: Callable[[], nn.Module], **options: Any) -
 def encode_all(
     slides: Path | None, output: Path, encoder_def: Callable[[], nn.Module], **options: Any
 ) -> list[ManifestRow]:
-    """Encode slides; options that are none of a job are those of :func:`encode_slides`."""
+    """Encode slides; options that are none of a job are those of :class:`EncodingRun`."""
     of_job = {name: options.pop(name) for name in (_names(EncodingJob) | _names(Reading)) & set(options)}
-    return encode_slides(slides, job_of(output, encoder_def, **of_job), **options)
+    return encode_slides(slides, job_of(output, encoder_def, **of_job), EncodingRun(**options))
 
 
 def _names(kind: type) -> set[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -37,38 +38,43 @@ class Wording(NamedTuple):
 OF_ENCODING = Wording()
 
 
-def encode_slides(
-    slides: str | Path | None,
-    job: EncodingJob,
-    *,
-    keep_table: bool = True,
-    shard: str | None = None,
-    cluster: Executor | None = None,
-    dry_run: bool = False,
-    replace: bool = False,
-) -> list[ManifestRow]:
+@dataclass(frozen=True)
+class EncodingRun:
+    """What one run does besides encoding each slide as the others.
+
+    Attributes:
+        keep_table: write ``slides.csv`` beside the embeddings where the slides are a CSV, so that the folder is a dataset.
+        shard: "i/n" takes every n-th slide from the i-th on (1 to n) and writes ``manifest.i-of-n.csv`` instead, for job arrays.
+        cluster: encodes the slides on other machines; by default one process of this one does, see :mod:`..common.apart`.
+        dry_run: print :func:`.encoding_plan.plan_encoding` instead.
+        replace: embeddings of another encoder, of other settings or of other slides may be replaced; files of others never are.
+        said_by: words of the stage.
+    """
+
+    keep_table: bool = True
+    shard: str | None = None
+    cluster: Executor | None = None
+    dry_run: bool = False
+    replace: bool = False
+    said_by: Wording = OF_ENCODING
+
+
+AS_USUAL = EncodingRun()
+
+
+def encode_slides(slides: str | Path | None, job: EncodingJob, run: EncodingRun = AS_USUAL) -> list[ManifestRow]:
     """Encode every slide; arguments and errors are those of :func:`encoding_of`.
 
     Returns:
         the manifest, in the order of the slides; of a dry run an empty one.
     """
-    with encoding_of(
-        slides, job, keep_table=keep_table, shard=shard, cluster=cluster, dry_run=dry_run, replace=replace
-    ) as rows:
+    with encoding_of(slides, job, run) as rows:
         return list(rows)
 
 
 @contextmanager
 def encoding_of(
-    slides: str | Path | Sequence[SlideRow] | None,
-    job: EncodingJob,
-    *,
-    keep_table: bool = True,
-    shard: str | None = None,
-    cluster: Executor | None = None,
-    dry_run: bool = False,
-    replace: bool = False,
-    said_by: Wording = OF_ENCODING,
+    slides: str | Path | Sequence[SlideRow] | None, job: EncodingJob, run: EncodingRun = AS_USUAL
 ) -> Iterator[KeptRows]:
     """Hold the folder inside the block, and yield what encodes slide after slide: the row of each, in the order of the slides.
 
@@ -80,12 +86,7 @@ def encoding_of(
         slides: a slide, a folder or a CSV; or what has been listed of one, for the same folder.
         job: how they become embeddings, and in which folder, which one run at a time holds (one per shard); the encoder is made
             once it is known that there are slides. Precision "auto" is that of the folder, else of this machine.
-        keep_table: write ``slides.csv`` beside the embeddings where ``slides`` is a CSV, so that the folder is a dataset.
-        shard: "i/n" takes every n-th slide from the i-th on (1 to n) and writes ``manifest.i-of-n.csv`` instead, for job arrays.
-        cluster: encodes the slides on other machines; by default one process of this one does, see :mod:`..common.apart`.
-        dry_run: print :func:`.encoding_plan.plan_encoding` instead.
-        replace: embeddings of another encoder, of other settings or of other slides may be replaced; files of others never are.
-        said_by: words of the stage.
+        run: what this run does besides.
 
     Raises:
         RequestError: there is nothing to encode; the folder is the dataset of other slides, or holds embeddings of another request
@@ -97,12 +98,12 @@ def encoding_of(
     known = known_ids(job.output)
     table = (
         Path(slides)
-        if isinstance(slides, str | Path) and keep_table and Path(slides).suffix.lower() == ".csv"
+        if isinstance(slides, str | Path) and run.keep_table and Path(slides).suffix.lower() == ".csv"
         else None
     )
     rows = read_slides(slides, known=known) if isinstance(slides, str | Path) else list(slides)
-    index, count = _shard_of(shard)
-    if table and not replace:
+    index, count = _shard_of(run.shard)
+    if table and not run.replace:
         _require_same_dataset(rows, job.output / "slides.csv")
     job = with_precision(job)
     part = "" if count == 1 else f"{index}-of-{count}"
@@ -111,30 +112,30 @@ def encoding_of(
     copied = table and not _is_file(table, job.output / "slides.csv")
     with job.apart(job.encode) as apart:
         # weights that do not serve are refused before anything is written
-        identity = apart.start(job.prepare)[1] if cluster is None else identity_of(job.encoder_def())
+        identity = apart.start(job.prepare)[1] if run.cluster is None else identity_of(job.encoder_def())
         request = request_of(identity, job.settings)
         adopted = require_same_origin(
             mine,
             job,
             request,
-            replace=replace,
-            elsewhere=said_by.elsewhere,
-            verify=job.resume and cluster is None,  # those who encode elsewhere verify side by side
+            replace=run.replace,
+            elsewhere=run.said_by.elsewhere,
+            verify=job.resume and run.cluster is None,  # those who encode elsewhere verify side by side
         )
         held = HeldOutputs(
             job.output,
             "encoding",
             request,
             writes=[*(job.path_of(row.slide_id).name for row in mine), manifest, *(["slides.csv"] if copied else [])],
-            replace=replace,
+            replace=run.replace,
             found=Found(adopted=adopted),
             shard=part,
-            elsewhere=said_by.elsewhere,
+            elsewhere=run.said_by.elsewhere,
         )
         held.check()
-        if dry_run:
+        if run.dry_run:
             print(plan_encoding(mine, job))
-            yield KeptRows((), (), job.output / manifest, held, said_by.work)
+            yield KeptRows((), (), job.output / manifest, held, run.said_by.work)
             return
         with ExitStack() as stack:
             with writing_to(job.output):
@@ -142,8 +143,8 @@ def encoding_of(
                 if table and copied:
                     copy_table(table, job.output / "slides.csv", known=known)
             here = stack.enter_context(closing(job.encode_in(apart, mine)))  # begins with its first row
-            results = here if cluster is None else cluster.encode(mine, job)
-            yield KeptRows([row.slide_id for row in mine], results, job.output / manifest, held, said_by.work)
+            results = here if run.cluster is None else run.cluster.encode(mine, job)
+            yield KeptRows([row.slide_id for row in mine], results, job.output / manifest, held, run.said_by.work)
 
 
 def _shard_of(shard: str | None) -> tuple[int, int]:

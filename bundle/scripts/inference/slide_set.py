@@ -12,7 +12,7 @@ from ..common.option_words import Split
 from ..common.progress import track
 from ..common.pseudonyms import Names
 from ..encoding.embedding_file import header_of
-from ..encoding.encoding_run import Wording, encoding_of
+from ..encoding.encoding_run import EncodingRun, Wording, encoding_of
 from ..encoding.job import EncodingJob, ManifestRow
 from ..encoding.manifest import KeptRows, require_complete
 from ..encoding.named_encoder import identity_of
@@ -173,14 +173,8 @@ class InferenceSet:
                 yield self._items[entry.slide_id]
 
     def _encoding(self, *, dry_run: bool = False) -> AbstractContextManager[KeptRows]:
-        return encoding_of(
-            list(self._rows.values()),
-            self.encoding,
-            keep_table=False,
-            dry_run=dry_run,
-            replace=self._replace,
-            said_by=SAID,
-        )
+        run = EncodingRun(keep_table=False, dry_run=dry_run, replace=self._replace, said_by=SAID)
+        return encoding_of(list(self._rows.values()), self.encoding, run)
 
     def _tell_other_precision(self) -> None:
         trained_on, now = self.card.precision, self.encoding.settings.precision
