@@ -18,7 +18,7 @@ from encoding.painted import (
 )
 
 from scripts.common.errors import NoTissueError, RequestError, SlideError
-from scripts.encoding.embed import compression_ratio, embed_slide
+from scripts.encoding.embed import compression_ratio, embed_slide, joined
 from scripts.encoding.embedding_file import read_embedding
 from scripts.encoding.named_encoder import NamedEncoder
 from scripts.encoding.settings import EncodingSettings
@@ -90,6 +90,25 @@ def test_features_do_not_depend_on_the_batch(tmp_path: Path) -> None:
         found.append(read_embedding(path).features)
     for features in found[1:]:
         np.testing.assert_allclose(features, found[0], atol=1e-6)
+
+
+def test_batches_are_joined_in_order_before_they_are_written() -> None:
+    readable = [
+        np.ones(5, dtype=bool),
+        np.array([True, False, True, True, True]),
+        np.zeros(5, dtype=bool),
+        np.ones(2, dtype=bool),
+    ]
+    values = iter(range(100))
+    batches = [
+        (np.array([[next(values)] for _ in range(mask.sum())], dtype=np.float32).reshape(-1, 1), mask)
+        for mask in readable
+    ]
+    first, second = joined(iter(batches), 8)
+    assert (first[0].ravel().tolist(), len(first[1])) == (list(range(9)), 10)
+    assert (second[0].ravel().tolist(), len(second[1])) == ([9, 10], 7)
+    np.testing.assert_array_equal(np.concatenate([first[1], second[1]]), np.concatenate(readable))
+    assert list(joined(iter(()), 8)) == []
 
 
 def test_crop_to_the_box_moves_grid_coords_and_thumbnail_together(tmp_path: Path) -> None:

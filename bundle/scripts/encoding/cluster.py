@@ -20,7 +20,7 @@ from ..common.option_table import checked
 from ..common.process import prepare_to_read_slides
 from ..slides.opening import open_slide
 from ..slides.table import SlideRow
-from .embed import EncodedBatch, embed_slide, encoded_batches, write_embedding
+from .embed import EncodedBatch, embed_slide, encoded_batches, join_batches, write_embedding
 from .job import EncodingJob, ManifestRow, Task
 from .prepared import PreparedSlide, plan_of, prepare_slide
 from .scan import scan_slide, serves_all
@@ -200,8 +200,7 @@ def _band(pickled: bytes, row: SlideRow, split: Split, index: int) -> EncodedBat
     job = _job(pickled)
     with slide_boundary(row.path), _opened(job, row) as reader:
         start, stop = split.cuts[index : index + 2]
-        batches = list(encoded_batches(reader, split.prepared, job.encoder, start, stop))
-    return np.concatenate([features for features, _ in batches]), np.concatenate([kept for _, kept in batches])
+        return join_batches(list(encoded_batches(reader, split.prepared, job.encoder, start, stop)))
 
 
 def _join(pickled: bytes, row: SlideRow, split: Split, bands: list[EncodedBatch]) -> ManifestRow:

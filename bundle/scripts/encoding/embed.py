@@ -1,7 +1,7 @@
 """Transformation of one slide: patches to V, tissue mask to O, low magnifications to T."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import monai
@@ -24,7 +24,7 @@ from .settings import EncodingSettings, parameters_of
 from .store import FORMAT
 from .thumbnail import PIXELS_PER_PATCH, build_thumbnail, stack_thumbnails
 from .tissue_record import write_tissue
-from .writer import append_rows, embedding_writer, write_attributes
+from .writer import CHUNK_ROWS, append_rows, embedding_writer, write_attributes
 
 EncodedBatch = tuple[NDArray[np.float32], NDArray[np.bool_]]
 """Features of the readable ones among n patches, and which of the n are readable."""
@@ -91,6 +91,26 @@ def encoded_batches(
         yield features, masks.popleft()
 
 
+def joined(batches: Iterable[EncodedBatch], rows: int) -> Iterator[EncodedBatch]:
+    """Join batches until they have ``rows`` patches or more: a call of HDF5 takes as long for 64 rows as for thousands."""
+    waiting: list[EncodedBatch] = []
+    patches = 0
+    for batch in batches:
+        waiting.append(batch)
+        patches += len(batch[1])
+        if patches >= rows:
+            yield join_batches(waiting)
+            waiting, patches = [], 0
+    if waiting:
+        yield join_batches(waiting)
+
+
+def join_batches(batches: Sequence[EncodedBatch]) -> EncodedBatch:
+    """Make one batch of one or more."""
+    features, readable = zip(*batches, strict=True)
+    return np.concatenate(features), np.concatenate(readable)
+
+
 def write_embedding(
     row: SlideRow,
     path: Path,
@@ -113,10 +133,9 @@ def write_embedding(
     channels, dtype = encoder.channels, encoder.dtype
     with embedding_writer(path, patches=len(grid_yx), channels=channels, dtype=dtype, announce=known) as file:
         done = 0
-        for features, readable in batches:
+        for features, readable in joined(_finite(row, batches), CHUNK_ROWS):
             rows = slice(done, done + len(readable))
             done += len(readable)
-            _require_finite(row, features)
             append_rows(file, features=features, grid=grid_yx[rows][readable], coords=coords_xy_px[rows][readable])
         patches = len(file["features"])
         if not patches:
@@ -135,13 +154,16 @@ def write_embedding(
     return patches
 
 
-def _require_finite(row: SlideRow, features: NDArray[np.float32]) -> None:
-    bad = np.count_nonzero(~np.isfinite(features).all(axis=1))
-    if bad:
-        raise SlideError(
-            f"{row.path}: the encoder gave NaN or infinity for {bad} of {len(features)} patches of a batch, expected "
-            "finite features: check its weights, or encode with precision float32"
-        )
+def _finite(row: SlideRow, batches: Iterable[EncodedBatch]) -> Iterator[EncodedBatch]:
+    """Yield the batches, each once its features are seen to be finite."""
+    for features, readable in batches:
+        bad = np.count_nonzero(~np.isfinite(features).all(axis=1))
+        if bad:
+            raise SlideError(
+                f"{row.path}: the encoder gave NaN or infinity for {bad} of {len(features)} patches of a batch, expected "
+                "finite features: check its weights, or encode with precision float32"
+            )
+        yield features, readable
 
 
 def _spooled(spool: Spool, prepared: PreparedSlide) -> Iterator[EncodedBatch]:
