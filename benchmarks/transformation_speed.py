@@ -12,10 +12,10 @@ import torch
 from peers import clam_patches, matrix_product_flops, monai_patches
 from repeated_slide import SIDES_PX, write_repeated_slide
 
+from scripts.common.pipeline import map_ahead
 from scripts.encoding.embed import embed_slide
 from scripts.encoding.embedding_file import header_of
 from scripts.encoding.named_encoder import NamedEncoder
-from scripts.encoding.pipeline import map_ahead
 from scripts.encoding.prepared import PreparedSlide, plan_of, prepare_slide
 from scripts.encoding.settings import EncodingSettings
 from scripts.scae.scae_network import SCAE

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..common.option_words import Engine, Precision
+from ..common.pipeline import map_ahead
 from .engine_choice import make_engine
-from .pipeline import map_ahead
 
 
 class NamedEncoder:

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..common.pipeline import map_ahead
 from ..slides.geometry import ReadPlan, area_average
 from ..slides.reader import SlideReader
 from ..tissue.mask import score_functions, tissue_mask
 from ..tissue.score import pooled, score_level
 from ..tissue.threshold import GLASS_RANGE
 from .named_encoder import NamedEncoder
-from .pipeline import map_ahead
 from .prepared import PreparedSlide, require_tissue
 from .settings import EncodingSettings
 from .thumbnail import PIXELS_PER_PATCH, thumbnail_level

@@ -1,7 +1,7 @@
 """How much a patch looks like tissue: one figure per patch, and the figures of a whole slide."""
 
-from collections.abc import Callable, Hashable, Mapping
-from typing import Any
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from numpy.typing import NDArray
 
+from ..common.pipeline import map_ahead
 from ..slides.geometry import PATCH_UM, PatchGrid
 from ..slides.reader import SlideReader
 from ..slides.spoiled import read_again, spoiled_cells
@@ -107,7 +108,7 @@ def slide_scores(
     patch_um: float = PATCH_UM,
     um_px: float = SCORE_UM_PX,
 ) -> dict[str, NDArray[np.float32]]:
-    """Score every patch of the grid at about ``um_px``, reading a block of the slide at a time.
+    """Score every patch of the grid at about ``um_px``: a block is read while those before are scored, in threads.
 
     Pixels come from the coarsest level that is still as fine as ``um_px`` (level 0 where none is). They are averaged over whole
     pixels to the finest resolution that is not over ``um_px`` by more than 5 %. The resolution is thus between
@@ -131,23 +132,32 @@ def slide_scores(
     level, pool = score_level(reader, grid, patch_um=patch_um, um_px=um_px)
     downsample = reader.level_downsamples[level]
     side_px = max(1, round(grid.patch_px_level0 / downsample))
+
+    def blocks() -> Iterator[_Block]:
+        for row in range(0, rows, BLOCK_PATCHES):
+            for col in range(0, cols, BLOCK_PATCHES):
+                shape_yx = (min(BLOCK_PATCHES, rows - row), min(BLOCK_PATCHES, cols - col))
+                ys, xs = (
+                    np.floor(np.arange(n) * grid.patch_px_level0 / downsample + 0.5).astype(np.int64) for n in shape_yx
+                )
+                pixels = reader.read_patches(
+                    grid.coords_xy_px(np.array([[row, col]], dtype=np.int32)),
+                    size_xy_px=(int(xs[-1]) + side_px, int(ys[-1]) + side_px),
+                    level=level,
+                )[0]
+                yield _Block((row, col), ys, xs, pixels)
+
+    def scored(block: _Block) -> None:
+        row, col = block.cell_yx
+        for i, y in enumerate(block.ys):
+            strip = np.stack([block.pixels[y : y + side_px, x : x + side_px] for x in block.xs])
+            strip = pooled(strip, pool)
+            for name, score in scores.items():
+                result[name][row + i, col : col + len(block.xs)] = score(strip)
+
     result = {name: np.zeros((rows, cols), dtype=np.float32) for name in scores}
-    for row in range(0, rows, BLOCK_PATCHES):
-        for col in range(0, cols, BLOCK_PATCHES):
-            shape_yx = (min(BLOCK_PATCHES, rows - row), min(BLOCK_PATCHES, cols - col))
-            corners_yx = [
-                np.floor(np.arange(n) * grid.patch_px_level0 / downsample + 0.5).astype(np.int64) for n in shape_yx
-            ]
-            block = reader.read_patches(
-                grid.coords_xy_px(np.array([[row, col]], dtype=np.int32)),
-                size_xy_px=(int(corners_yx[1][-1]) + side_px, int(corners_yx[0][-1]) + side_px),
-                level=level,
-            )[0]
-            for i, y in enumerate(corners_yx[0]):
-                strip = np.stack([block[y : y + side_px, x : x + side_px] for x in corners_yx[1]])
-                strip = pooled(strip, pool)
-                for name, score in scores.items():
-                    result[name][row + i, col : col + shape_yx[1]] = score(strip)
+    for _ in map_ahead(scored, blocks(), threads=torch.get_num_threads()):
+        pass
     lost = tuple(spoiled_cells(reader, grid, level).T)
     for values in result.values():
         values[lost] = np.nan
@@ -156,6 +166,15 @@ def slide_scores(
         for name, score in scores.items():
             result[name][tuple(cells.T)] = score(small)
     return result
+
+
+class _Block(NamedTuple):
+    """A square of the slide: row and column of its first patch, where its patches lie in its pixels (h, w, 3)."""
+
+    cell_yx: tuple[int, int]
+    ys: NDArray[np.int64]
+    xs: NDArray[np.int64]
+    pixels: NDArray[np.uint8]
 
 
 def pooled(patches: NDArray[np.uint8], pool: int) -> NDArray[np.uint8]:

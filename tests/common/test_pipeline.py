@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from scripts.encoding.pipeline import AHEAD, map_ahead
+from scripts.common.pipeline import AHEAD, map_ahead
 
 
 def test_results_come_in_order_whatever_finishes_first() -> None:
