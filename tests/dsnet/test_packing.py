@@ -2,7 +2,7 @@ import torch
 from random_matrices import pack, random_map, random_mask
 from torch import Tensor
 
-from scripts.dsnet.packing import WHITE, pack_observed, unpack
+from scripts.dsnet.packing import ROWS_AT_ONCE, WHITE, pack_observed, unpack
 
 
 def observed_of(o: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -21,6 +21,15 @@ def test_what_was_observed_comes_back_where_it_was() -> None:
     torch.testing.assert_close(image, pack(v, 1 - t.float() / WHITE), rtol=0, atol=0)
     for found, expected in zip(unpack(image, 6), (v, o, 1 - t.float() / WHITE), strict=True):
         torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_of_more_vectors_than_are_converted_at_once_each_has_its_cell() -> None:
+    cells = torch.randperm(60 * 50)[: 2 * ROWS_AT_ONCE + 5].sort().values
+    vectors = torch.rand(len(cells), 2).half()
+    image = pack_observed(vectors, cells, torch.full((1, 9, 120, 100), WHITE, dtype=torch.uint8))
+    expected = torch.zeros(60 * 50, 2)
+    expected[cells] = vectors.float()
+    assert torch.equal(image[0, :2].flatten(1).T, expected)
 
 
 def test_half_precision_ends_in_the_image() -> None:

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 T_PIXELS_PER_PATCH = 2  # the finest thumbnail has 2x2 pixels per patch, so that T's grid is exactly twice V's
 WHITE = 255
+ROWS_AT_ONCE = 1024  # vectors that are float32 beside the image
 
 
 def pack_observed(vectors: Tensor, cells: Tensor, t: Tensor) -> Tensor:
@@ -26,7 +27,9 @@ def pack_observed(vectors: Tensor, cells: Tensor, t: Tensor) -> Tensor:
     k, channels = T_PIXELS_PER_PATCH, vectors.shape[1]
     shape = (batch, height // k, width // k, channels + k * k * planes)
     image = torch.zeros(shape, device=vectors.device)
-    image.view(-1, shape[-1])[cells, :channels] = vectors.float()
+    of_cells = image.view(-1, shape[-1])[:, :channels]
+    for some, values in zip(cells.split(ROWS_AT_ONCE), vectors.split(ROWS_AT_ONCE), strict=True):
+        of_cells[some] = values.float()
     image[..., channels:] = F.pixel_unshuffle(1 - t.float() / WHITE, k).permute(0, 2, 3, 1)
     return image.permute(0, 3, 1, 2)
 

@@ -1,10 +1,12 @@
 """What an embedding file states, value by value, and the grid of V under patches of which only coordinates are known."""
 
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ..common.errors import SlideError
@@ -33,13 +35,24 @@ def require_features(values: NDArray[Any], path: Path) -> NDArray[np.floating[An
     if values.dtype not in (np.float16, np.float32):
         with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused below
             values = values.astype(np.float32)
-    if not np.isfinite(values).all():
+    least, most = (float(number) for number in torch.aminmax(torch.from_numpy(values)))  # NaN where there is one
+    if not isfinite(least) or not isfinite(most):
         raise SlideError(f"{path}: features hold NaN or infinity, expected finite numbers: write the file anew")
-    if not values.any():
+    if least == most == 0:
         raise SlideError(
             f"{path}: no observed patch (every vector is zero), expected at least one: leave this slide out or check its encoder"
         )
     return values
+
+
+def observed_rows(features: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+    """Return which of the vectors (N, C) are not zero.
+
+    By the least and the largest number of each: numpy looks at half-precision numbers one by one, torch at many.
+    """
+    values = torch.from_numpy(features)
+    observed: NDArray[np.bool_] = ((values.amin(dim=1) != 0) | (values.amax(dim=1) != 0)).numpy()
+    return observed
 
 
 def require_coords(values: NDArray[Any], path: Path) -> NDArray[np.int64]:

@@ -18,6 +18,7 @@ from ..slides.geometry import PatchGrid
 from .checksums import CHECKED, SEAL, require_sealed
 from .foreign import (
     common_step,
+    observed_rows,
     read_values,
     require_cells,
     require_coords,
@@ -68,7 +69,7 @@ class Embedding:
 
     def places(self, channel_range: Sequence[int | None] = (0, None)) -> NDArray[np.int32]:
         """Number of the vector in each cell of V, (rows, columns), from 1; 0 where the channels [first, last) were not observed."""
-        observed = self.features[:, slice(*channel_range)].any(axis=1)
+        observed = observed_rows(self.features[:, slice(*channel_range)])
         numbers = np.arange(1, 1 + len(self.features))
         places = np.zeros(self.shape_yx, dtype=np.int32)
         places[self.grid_yx[:, 0], self.grid_yx[:, 1]] = np.where(observed, numbers, 0)
@@ -135,7 +136,7 @@ def read_foreign(file: h5py.File, path: Path) -> Embedding:
     features = require_features(read_values(file, "features", path), path)
     coords_xy_px = require_coords(read_values(file, "coords", path), path)
     _require_same_length(features, coords_xy_px, path)
-    observed = features.any(axis=1)
+    observed = observed_rows(features)
     features, coords_xy_px = features[observed], coords_xy_px[observed]
     require_one_vector_each(features, coords_xy_px, path)
     patch_px, step_px = stated_px(file, path) or (common_step(coords_xy_px, path),) * 2
@@ -159,7 +160,7 @@ def require_observed(embedding: Embedding, channel_range: Sequence[int | None], 
     Raises:
         SlideError: it is.
     """
-    if not embedding.features[:, slice(*channel_range)].any():
+    if not observed_rows(embedding.features[:, slice(*channel_range)]).any():
         raise SlideError(
             f"{path}: no observed patch in the channels {list(channel_range)}, expected at least one: leave this slide out or "
             "use more channels"

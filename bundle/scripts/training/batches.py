@@ -50,7 +50,7 @@ class PadCollate:
                 item[key] = F.pad(item[key], margins, value=value)
         collated: dict[Any, Any] = list_data_collate(items)
         collated["cells"] = torch.nonzero(collated.pop("places").flatten()).squeeze(1)
-        collated["vectors"] = torch.cat(vectors)
+        collated["vectors"] = torch.cat(vectors) if len(vectors) > 1 else vectors[0]
         return collated
 
 
