@@ -5,7 +5,9 @@
 
 Makes the files, which hold float16 as feature files of other tools do; of ``--distinct`` different ones each split has links, so that
 a cohort fits a small disk. Every line of the output is measured in this process: the peak is its resident memory with Python, torch
-and on the CPU the network's maps; "own time" is that of the network alone, from the moment that a batch is dense on the device.
+and on the CPU the network's maps; "own time" is that of the network alone, from the moment that a batch is dense on the device. Steps are
+those of the last epoch: the first one pays for what is made once. Beside seconds stand processor seconds of all threads of this process,
+which other work on the machine changes less.
 """
 
 import argparse
@@ -25,6 +27,7 @@ import numpy as np
 import torch
 from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
+from numpy.typing import NDArray
 
 REPO = Path(__file__).resolve().parents[1]
 CONFIGS = REPO / "bundle" / "configs"
@@ -74,24 +77,27 @@ def write_cohort(folder: Path, *, slides: int, distinct: int, **shape: Any) -> N
 
 
 class Stopwatch:
-    """Times the steps of a trainer: from asking for a batch to the step's end, and the network's own part of it."""
+    """Times the steps of a trainer: from asking for a batch to the step's end, and the network's own part of it.
+
+    Of each step: seconds, and processor seconds.
+    """
 
     def __init__(self, trainer: Any, device: torch.device) -> None:
-        self.whole_s: list[float] = []
-        self.own_s: list[float] = []
+        self.whole_s: list[NDArray[np.float64]] = []
+        self.own_s: list[NDArray[np.float64]] = []
         self._device = device
         prepare = trainer.prepare_batch
         trainer.prepare_batch = lambda *args, **kwargs: self._dense(prepare, *args, **kwargs)
         trainer.add_event_handler(Events.GET_BATCH_STARTED, self._ask)
         trainer.add_event_handler(Events.ITERATION_COMPLETED, self._end)
 
-    def _now(self) -> float:
+    def _now(self) -> NDArray[np.float64]:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
-        return time.perf_counter()
+        return np.array([time.perf_counter(), time.process_time()])
 
     def _ask(self) -> None:
-        self._asked = time.perf_counter()
+        self._asked = self._now()
 
     def _dense(self, prepare: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         prepared = prepare(*args, **kwargs)
@@ -143,15 +149,18 @@ def train(folder: Path, output: Path, options: dict[str, Any]) -> dict[str, Any]
         workflow.run()
         done.append(len(reads))
     steps = len(stopwatch.own_s) // trainer.state.max_epochs
-    last = slice(-steps, None)  # the first epoch pays for what is made once
+    own, whole = (np.mean(times[-steps:], axis=0) for times in (stopwatch.own_s, stopwatch.whole_s))
     return {
         "peak_gib": round(peak_gib(), 2),
         "reads_before_the_first_epoch": done[0],
         "reads_per_epoch": [after - before for before, after in pairwise(done)],
         "steps_per_epoch": steps,
-        "own_s_per_step": round(sum(stopwatch.own_s[last]) / steps, 4),
-        "whole_s_per_step": round(sum(stopwatch.whole_s[last]) / steps, 4),
-        "whole_over_own": round(sum(stopwatch.whole_s[last]) / sum(stopwatch.own_s[last]), 3),
+        "own_s_per_step": round(own[0], 4),
+        "whole_s_per_step": round(whole[0], 4),
+        "whole_over_own": round(whole[0] / own[0], 3),
+        "own_processor_s_per_step": round(own[1], 4),
+        "whole_processor_s_per_step": round(whole[1], 4),
+        "processor_whole_over_own": round(whole[1] / own[1], 3),
     }
 
 
