@@ -1,7 +1,9 @@
 import csv
+import gc
 import json
 import multiprocessing
 import shutil
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
@@ -31,7 +33,7 @@ from scripts.dsnet.heat_map import HeatMap
 from scripts.dsnet.network import DSNet
 from scripts.encoding.embedding_file import embedding_file, header_of
 from scripts.evaluation.predictions import Prediction
-from scripts.inference import heat_maps, inference_run
+from scripts.inference import exports, heat_maps, inference_run
 from scripts.inference.heat_map_view import HeatMapView
 from scripts.inference.heat_maps import HeatMapHandler, HeatMapWriter, class_index
 from scripts.inference.inference_boundary import SparingDataset, SparingIteration
@@ -498,6 +500,36 @@ def test_the_manifest_tells_of_embedding_and_prediction(
     assert {row["slide_id"]: row["status"] for row in read_predictions(there, "manifest.csv")}["a"] == judged[1][0]
     again = encode_all(five, there, MeanEncoder, keep_table=False)
     assert [entry.status for entry in again] == ["skipped", "failed", "skipped", "empty", "skipped"]
+
+
+def test_a_slide_that_was_judged_leaves_no_vectors_and_no_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(5):
+        write_embedding(tmp_path / "data" / f"{seed}.h5", shape_yx=(60, 50), channels=6, seed=seed)
+    monkeypatch.setattr(exports, "write_overlay", lambda path, view: None)  # which has such a test of its own
+    model = str(tmp_path / "data" / "0.h5")
+    slides = InferenceSet(None, job_of(tmp_path / "data", MeanEncoder), CARD, model=model)
+    slides.prepare()
+    evaluator, *kept = pipeline(slides, tmp_path / "out")
+    held_bytes = []
+
+    def look() -> None:
+        gc.collect()
+        storages = [one.untyped_storage() for one in gc.get_objects() if issubclass(type(one), torch.Tensor)]
+        of_tensors = {storage.data_ptr(): storage.nbytes() for storage in storages}
+        held_bytes.append(sum(of_tensors.values()) + tracemalloc.get_traced_memory()[0])
+
+    evaluator.add_event_handler(Events.ITERATION_COMPLETED, look)
+    gc.freeze()  # what is there already is not looked at
+    tracemalloc.start()
+    try:
+        classify(evaluator, *kept)
+    finally:
+        tracemalloc.stop()
+        gc.unfreeze()
+    vectors_bytes = 60 * 50 * 6 * 4  # of one slide; its pixels and the network's input take more
+    assert len(held_bytes) == 5 and held_bytes[4] - held_bytes[1] < vectors_bytes
 
 
 def test_a_run_that_is_stopped_leaves_the_whole_result_of_before(
