@@ -127,6 +127,8 @@ def test_a_vector_is_observed_by_any_number_that_is_not_zero(dtype: str) -> None
         features[row, 7 * row] = value
     assert observed_rows(features).tolist() == [False, False, True, True, True, True]
     assert observed_rows(features[:, 16:24]).tolist() == [False, False, False, True, False, False], "some channels"
+    assert observed_rows(np.zeros((3, 0), dtype=dtype)).tolist() == [False] * 3  # none of the channels are used
+    assert observed_rows(np.zeros((0, 4), dtype=dtype)).tolist() == []
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])

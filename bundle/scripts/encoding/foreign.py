@@ -50,6 +50,8 @@ def observed_rows(features: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
 
     By the least and the largest number of each: numpy looks at half-precision numbers one by one, torch at many.
     """
+    if not features.shape[1]:
+        return np.zeros(len(features), dtype=np.bool_)
     values = torch.from_numpy(features)
     observed: NDArray[np.bool_] = ((values.amin(dim=1) != 0) | (values.amax(dim=1) != 0)).numpy()
     return observed
