@@ -4,6 +4,7 @@ import json
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -93,6 +94,23 @@ def test_a_folder_that_was_copied_without_its_record_is_not_mixed(processor: Pat
         (entry,) = encode_all(slide, copy, MeanEncoder, settings=AUTO)
         assert entry.status == expected
     assert {header_of(copy / f"{name}.h5").precision for name in ("a", "b")} == {"float32"}
+
+
+@pytest.mark.parametrize("settings", [{"precision": "bfloat16"}, {"patch_um": 32.0}])
+def test_what_is_named_does_not_mix_a_folder_without_its_record_either(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    """As where inference encodes new slides there, in the precision of its model; ``replace`` replaces the same slides alone."""
+    slides = [write_painted_slide(tmp_path / f"{name}.tif") for name in ("a", "b")]
+    encode_all(slides[0], tmp_path / "out", MeanEncoder)
+    for path in [*(tmp_path / "out").glob(".*"), tmp_path / "out" / "manifest.csv"]:
+        path.unlink()
+    for replace in (False, True):
+        with pytest.raises(RequestError, match=rf"a\.h5: made for another request \({next(iter(settings))} was"):
+            encode_all(slides[1], tmp_path / "out", MeanEncoder, settings=settings, replace=replace)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.h5"]
+    (entry,) = encode_all(slides[0], tmp_path / "out", MeanEncoder, settings=settings, replace=True)
+    assert entry.status == "done"
 
 
 def test_a_folder_without_a_record_that_is_mixed_already(processor: Path, tmp_path: Path) -> None:

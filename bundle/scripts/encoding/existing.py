@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..common.errors import RequestError, SlideError
-from ..common.journal import is_our_hdf5
+from ..common.journal import is_our_hdf5, read_journals
 from ..common.progress import track
 from ..common.same_request import refuse_another
 from ..slides.table import SlideRow
@@ -35,6 +35,9 @@ def require_same_origin(
 ) -> list[str]:
     """Refuse to replace embeddings of another request or of other slides; return the names of those that are ours.
 
+    In a folder without the record of its encoding, as a copy without hidden files, nothing else says of what request the others
+    are: these are compared, too.
+
     Args:
         rows: the slides that will be encoded.
         job: how they will be encoded.
@@ -46,6 +49,10 @@ def require_same_origin(
     Raises:
         RequestError: names the first embedding that is of another request, or that came from another slide.
     """
+    if not any(journal.stage == "encoding" for journal in read_journals(job.output)):
+        mine = {job.path_of(row.slide_id) for row in rows}
+        for path in sorted(set(job.output.glob("[!.]*.h5")) - mine):
+            _require_same_request(path, _parameters(path, verify=False) or {}, request, remedy=elsewhere)
     paths = _slides_before(job.output)
     ours = []
     there = [row for row in rows if job.path_of(row.slide_id).is_file()]
@@ -57,9 +64,7 @@ def require_same_origin(
         ours.append(path.name)
         if replace or stated is None:
             continue
-        now = {name: value for name, value in request.items() if name in stated}  # it also states the slide's content
-        then = {name: stated[name] for name in now}
-        refuse_another(path, then, now, remedy=f"{elsewhere}, or replace it with --replace true")
+        _require_same_request(path, stated, request, remedy=f"{elsewhere}, or replace it with --replace true")
         before = paths.get(row.slide_id)
         if before is not None and not _same_place(before, row.path) and not is_content_of(stated, row.path):
             raise RequestError(
@@ -67,6 +72,11 @@ def require_same_origin(
                 "replace it with --replace true"
             )
     return ours
+
+
+def _require_same_request(path: Path, stated: dict[str, object], request: dict[str, object], *, remedy: str) -> None:
+    now = {name: value for name, value in request.items() if name in stated}  # it also states the slide's content
+    refuse_another(path, {name: stated[name] for name in now}, now, remedy=remedy)
 
 
 def _slides_before(output: Path) -> dict[str, str]:
