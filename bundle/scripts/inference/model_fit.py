@@ -1,11 +1,13 @@
-"""Whether embeddings serve a model: their channels, their thumbnail, and the encoder that made them."""
+"""Whether embeddings serve a model, by their channels, their thumbnail and the encoder that made them; and what it takes of them."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ..common.errors import RequestError, SlideError
 from ..encoding.embedding_file import UNKNOWN, EmbeddingHeader, header_of
+from ..slides.table import SlideRow, find_label
 from ..training.model_card import ModelCard
+from ..training.slide_item import SlideItem
 
 
 def fitting_header(path: Path, card: ModelCard) -> EmbeddingHeader:
@@ -29,6 +31,20 @@ def fitting_header(path: Path, card: ModelCard) -> EmbeddingHeader:
             "encode the slide anew"
         )
     return header
+
+
+def item_of(row: SlideRow, embedding: Path, card: ModelCard) -> SlideItem:
+    """The slide as an item for the network: which parts of its embedding the model takes."""
+    label = find_label(row, card.class_names)
+    return {
+        "embedding": str(embedding),
+        "slide": str(row.path),
+        "slide_id": row.slide_id,
+        "patient": row.patient or "",
+        "label": -1 if label is None else label,
+        "thumbnail_levels": card.thumbnail_levels,
+        "channel_range": list(card.channels),
+    }
 
 
 def made_by_others(embeddings: Mapping[str, Path], card: ModelCard) -> dict[str, str]:

@@ -17,13 +17,13 @@ from ..encoding.job import EncodingJob, ManifestRow
 from ..encoding.manifest import KeptRows, require_complete
 from ..encoding.named_encoder import identity_of
 from ..encoding.precision import in_precision, precision_like
-from ..slides.table import SlideRow, find_label
+from ..slides.table import SlideRow
 from ..training.card import require_encoder
 from ..training.model_card import ModelCard
 from ..training.slide_item import SlideItem
-from .asked_slides import empty_slides, listed_slides
+from .asked_slides import empty_slides, listed_slides, other_labels
 from .inference_manifest import write_manifest
-from .model_fit import common_encoder, fitting_header, made_by_others
+from .model_fit import common_encoder, fitting_header, item_of, made_by_others
 
 _LOGGER = logging.getLogger(__name__)
 SAID = Wording(
@@ -125,7 +125,7 @@ class InferenceSet:
         listed = listed_slides(self.slides, self.folder, self.split)
         self._rows = {row.slide_id: row for row in listed}
         self._entries, self._items, self._without_thumbnail = {}, {}, 0
-        self._note_other_labels()
+        self.other_labels = other_labels(listed, self.card.class_names)
         if self.slides is not None:
             require_encoder(self.model, self.card, identity_of(self.encoding.encoder_def()))
             self._tell_other_precision()
@@ -202,22 +202,6 @@ class InferenceSet:
                 self._without_thumbnail,
             )
 
-    def _note_other_labels(self) -> None:
-        names = self.card.class_names
-        self.other_labels = {
-            row.slide_id: row.label
-            for row in self._rows.values()
-            if row.label is not None and find_label(row, names) is None
-        }
-        if self.other_labels:
-            _LOGGER.warning(
-                "%d of %d slides have a label that the model does not know, which stays in predictions.csv and counts in no "
-                "figure; expected one of %s: correct the column label",
-                len(self.other_labels),
-                len(self._rows),
-                ", ".join(names),
-            )
-
     def _add(self, row: SlideRow) -> bool:
         """Put a slide on the list, or mark it as failed if its embedding does not serve the model; say which."""
         path = self.folder / f"{row.slide_id}.h5"
@@ -230,16 +214,7 @@ class InferenceSet:
         has_none = levels is None and not row.path.is_file()  # else T will be made from the slide
         if self.card.thumbnail_levels and has_none:
             self._without_thumbnail += 1
-        label = find_label(row, self.card.class_names)
-        self._items[row.slide_id] = {
-            "embedding": str(path),
-            "slide": str(row.path),
-            "slide_id": row.slide_id,
-            "patient": row.patient or "",
-            "label": -1 if label is None else label,
-            "thumbnail_levels": self.card.thumbnail_levels,
-            "channel_range": list(self.card.channels),
-        }
+        self._items[row.slide_id] = item_of(row, path, self.card)
         return True
 
     def fail(self, slide_id: str, error: str, *, loaded: bool = True) -> None:
