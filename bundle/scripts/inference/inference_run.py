@@ -93,8 +93,8 @@ class ResultWriter:
             if not one.is_finite:
                 self._outputs.slides.fail(
                     one.slide_id,
-                    f"{NOT_PREDICTED}{one.slide_id}: the network says NaN, expected probabilities: check the slide's features, or name "
-                    "another model",
+                    f"{NOT_PREDICTED}{one.slide_id}: the network says NaN, expected probabilities: check the slide's features, "
+                    "or name another model",
                 )
         return [one for one in predictions if one.is_finite]
 

@@ -1,4 +1,4 @@
-"""Whether embeddings serve a model, by their channels, their thumbnail and the encoder that made them; and what it takes of them."""
+"""Whether embeddings serve a model, by channels, thumbnail and the encoder that made them; and what it takes of them."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
