@@ -137,14 +137,14 @@ def read_foreign(file: h5py.File, path: Path) -> Embedding:
     coords_xy_px = require_coords(read_values(file, "coords", path), path)
     _require_same_length(features, coords_xy_px, path)
     observed = observed_rows(features)
-    features, coords_xy_px = features[observed], coords_xy_px[observed]
+    features, coords_xy_px = _rows(features, observed.nonzero()[0]), coords_xy_px[observed]
     require_one_vector_each(features, coords_xy_px, path)
     patch_px, step_px = stated_px(file, path) or (common_step(coords_xy_px, path),) * 2
     grid_yx, kept = snap_to_grid(coords_xy_px, step_px, path)
     rows, columns = (int(size) for size in grid_yx.max(axis=0) + 1)
     require_cells((rows, columns), len(grid_yx), path)
     return Embedding(
-        features=features[kept],
+        features=_rows(features, kept),
         coords_xy_px=coords_xy_px[kept] + (patch_px - step_px) // 2,
         grid_yx=grid_yx.astype(np.int32),
         shape_yx=(rows, columns),
@@ -154,17 +154,24 @@ def read_foreign(file: h5py.File, path: Path) -> Embedding:
     )
 
 
-def require_observed(embedding: Embedding, channel_range: Sequence[int | None], path: Path) -> None:
-    """Check that v is not zero everywhere in the channels [first, last).
+def _rows(features: NDArray[np.floating[Any]], kept: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
+    """The rows ``kept``, in their order; where that is all of them, the array itself, which may be large."""
+    return features if len(kept) == len(features) else features[kept]
+
+
+def observed_places(embedding: Embedding, channel_range: Sequence[int | None], path: Path) -> NDArray[np.int32]:
+    """Return :meth:`Embedding.places` of the channels [first, last).
 
     Raises:
-        SlideError: it is.
+        SlideError: v is zero everywhere in these channels.
     """
-    if not observed_rows(embedding.features[:, slice(*channel_range)]).any():
+    places = embedding.places(channel_range)
+    if not places.any():
         raise SlideError(
             f"{path}: no observed patch in the channels {list(channel_range)}, expected at least one: leave this slide out or "
             "use more channels"
         )
+    return places
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..common.errors import RequestError, SlideError
 from ..common.option_words import Precision, Split
 from ..encoding.embedding_file import UNKNOWN, EmbeddingHeader, embedding_file, header_of
-from ..encoding.store import require_observed
+from ..encoding.store import observed_places
 from ..encoding.thumbnail import DEFAULT_LEVELS
 from ..slides.slide_ids import known_ids
 from ..slides.table import SPLITS, SlideRow, class_names, label_index, read_slides
@@ -287,7 +287,7 @@ class EmbeddingTable:
         """Check an embedding whole; keep of a training slide what the standardisation needs, so that none is read again for it."""
         channel_range = self.channel_range or (0, None)
         embedding = embedding_file(path).read()
-        require_observed(embedding, channel_range, path)
+        observed_places(embedding, channel_range, path)  # that there are any
         if row.split == "train" and row.label is not None:
             self._statistics[row.slide_id] = channel_statistics(embedding.features[:, slice(*channel_range)])
 

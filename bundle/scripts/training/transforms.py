@@ -20,7 +20,7 @@ from ..common.option_table import checked
 from ..common.option_types import Number
 from ..dsnet.packing import T_PIXELS_PER_PATCH, WHITE
 from ..encoding.embedding_file import read_embedding
-from ..encoding.store import Embedding, require_observed
+from ..encoding.store import Embedding, observed_places
 from ..encoding.thumbnail import DEFAULT_LEVELS, build_thumbnail
 from ..slides.geometry import PatchGrid
 from ..slides.opening import open_slide
@@ -52,10 +52,10 @@ class LoadEmbeddingd(MapTransform):
         path = Path(item[self.keys[0]])
         with slide_boundary(path):
             embedding = read_embedding(path)
-            require_observed(embedding, item["channel_range"], path)
+            places = observed_places(embedding, item["channel_range"], path)
             used = embedding.features[:, slice(*item["channel_range"])]
             item["vectors"] = torch.from_numpy(np.ascontiguousarray(used))
-            item["places"] = torch.from_numpy(embedding.places(item["channel_range"])[None])
+            item["places"] = torch.from_numpy(places[None])
             item["t"] = thumbnail_of(embedding, slide=Path(item["slide"]), levels=item["thumbnail_levels"])
         return item
 
