@@ -1,7 +1,7 @@
 """How fast Transformation is against its physical limits and against what users would pick instead: one run, one table.
 
     python benchmarks/transformation.py --output_dir bench                   # about 20 minutes on two cores; also: make bench
-    python benchmarks/transformation.py --output_dir bench --sections speed  # or engines, memory, workers
+    python benchmarks/transformation.py --output_dir bench --sections speed  # or parts, engines, memory, workers
 
 Slides are generated (half of each is tissue). Every figure is a median over ``--repeats`` turns in which all that is compared is
 measured once, one after the other; ``results.json`` keeps every turn. In patches of 64 um per second:
@@ -12,6 +12,8 @@ encoder    patches in memory to vectors, resizing included, by each engine; netw
 end to end slide to embedding file: tissue mask, reading, encoding, thumbnail, writing; networks are built before
 CLAM       OpenSlide, 256 px of level 0 in a DataLoader, ResNet-50 up to its third block (monai), float32, eager
 MONAI      reading alone: ``SlidingPatchWSIDataset`` on cuCIM in a DataLoader, 256 px of level 0, against reader at level 0
+parts      processor seconds (user and system, of all threads, so that other work on the machine hardly matters) of each part alone
+           and of a whole slide; cores that are never idle do the sum of the parts in sum / cores seconds, which is the bound
 engines    ways to run the encoder that decision 0009 chose from, and the two engines that were chosen
 memory     peak resident memory of an encoding process, whatever the size of the slide
 workers    the same slides by 1, 2 and 4 Dask workers of one thread each, once they are up, each worker kept on one core
@@ -31,13 +33,14 @@ sys.path[:0] = [str(REPO / "bundle"), str(REPO / "benchmarks")]
 from machine import machine
 from repeated_slide import SIDES_PX
 from transformation_engines import engines
+from transformation_parts import parts
 from transformation_report import report
 from transformation_scale import encode_and_tell, memory, workers
 from transformation_speed import speed
 
 from scripts.common.files import write_json
 
-SECTIONS = {"speed": speed, "engines": engines, "memory": memory, "workers": workers}
+SECTIONS = {"speed": speed, "parts": parts, "engines": engines, "memory": memory, "workers": workers}
 
 
 def main() -> None:
@@ -45,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, default=Path("bench"))
     parser.add_argument("--sections", nargs="+", choices=tuple(SECTIONS), default=tuple(SECTIONS))
-    parser.add_argument("--slide", type=Path, help="for section speed, instead of the generated one")
+    parser.add_argument("--slide", type=Path, help="for sections speed and parts, instead of the generated one")
     parser.add_argument("--pixels", nargs="+", choices=tuple(SIDES_PX), default=tuple(SIDES_PX))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)

@@ -27,7 +27,7 @@ ALWAYS: Mapping[str, Mapping[str, str]] = {
     "training_cohort.py": {"folder": "cohort", "slides": "4", "patches": "40", "channels": "16", "projection": "8"},
     "training_memory.py": {"rows": "12", "columns": "10", "steps": "1"},
     "transformation.py": {
-        "sections": "speed",
+        "sections": "speed parts",
         "slide": "DATA/slides/cmu-1-small-region.svs",
         "repeats": "1",
         "clam_patches": "16",

@@ -42,14 +42,27 @@ def test_speed_is_judged_by_its_bars() -> None:
     assert found["reader, auto"][0] == "3,700 patches/s", "the median of the turns"
     assert found["reader / raw, auto"] == ("0.93", ">= 0.9: met")
     assert found["reader / raw, highest"] == ("0.89", ">= 0.9: NOT met")
-    assert found["end to end / slower of reader and encoder, torch float32, auto"] == ("1.07", "<= 1.15: met")
-    assert found["end to end / slower of reader and encoder, torch float32, highest"] == ("1.20", "<= 1.15: NOT met")
+    assert found["end to end / slower of reader and encoder, torch float32, auto"] == ("1.07", "<= 1.1: met")
+    assert found["end to end / slower of reader and encoder, torch float32, highest"] == ("1.20", "<= 1.1: NOT met")
     assert found["end to end / CLAM recipe, torch float32, auto"] == ("56", ">= 60: NOT met")
     assert found["end to end / CLAM recipe, torch bfloat16, auto"] == ("152", ">= 150: met")
     assert found["reader / MONAI reading, level 0"] == ("2.2", ">= 2.5: NOT met")
     assert found["network torch float32, share of the matrix product"] == ("0.56", ">= 0.5: met")
     assert found["network, ms a 1e8 pixels (paper, network on a GPU: 44.1)"][0] == "1,000"
     assert found["pixels / file"] == ("600", "paper's formula: 229.5")
+
+
+@pytest.mark.parametrize(("seconds", "ratio"), [(2.8, ("1.00", "<= 1.1: met")), (3.2, ("1.14", "<= 1.1: NOT met"))])
+def test_a_slide_is_judged_by_the_bound_of_its_parts(seconds: float, ratio: tuple[str, str]) -> None:
+    """Two cores do 5.6 processor seconds in 2.8 s, if they are never idle."""
+    spent = {"tissue mask": 0.2, "reading": 0.4, "encoding": 4.8, "thumbnail": 0.1, "writing": 0.1, "end to end": 5.88}
+    level = {"patches": 800, "processor_s": {part: [9, turn, 0] for part, turn in spent.items()}, "seconds": [seconds]}
+    found = rows(parts={"levels": {"auto": level}, "threads": 2, "engine": "torch"})
+    assert found["processor seconds, encoding, torch float32, auto"][0] == "4.80 s"
+    assert found["processor seconds, end to end / sum of its parts, torch float32, auto"][0] == "1.05"
+    assert found["bound of 2 cores, torch float32, auto"][0] == "286 patches/s"
+    assert found["bound of 2 cores / slower of reader and encoder, torch float32, auto"][0] == "1.17"
+    assert found["end to end / bound of 2 cores, torch float32, auto"] == ratio
 
 
 @pytest.mark.parametrize(("peak_gib", "verdict"), [(2.2, "<= 1.2: met"), (2.6, "<= 1.2: NOT met")])
