@@ -53,7 +53,6 @@ FROM_A_CLONE = (
     "docs/package.md",
     "bundle/docs/README.md",
     "docs/how-to/offline.md",
-    "CONTRIBUTING.md",
 )
 COHORTS = ("docs/datasets.md",)
 CONFIGS = sorted((REPO / "bundle" / "configs").rglob("*.yaml"))
