@@ -96,10 +96,9 @@ def _missing_components(value: Any) -> Iterator[tuple[str, str]]:
     known = [parameter.name for parameter in parameters if parameter.kind is not parameter.POSITIONAL_ONLY]
     for argument in value:
         if argument not in _RESERVED and argument not in known:
-            remedy = (
-                _nearest(argument, known) or ": leave it out, or name before it an overlay whose component takes it"
-            )
-            yield argument, f"{target} takes no argument {argument}{remedy}"
+            near = _nearest(argument, known)
+            remedy = "; expected one that it takes: leave it out, or name before it an overlay whose component takes it"
+            yield argument, f"{target} takes no argument {argument}{near or remedy}"
 
 
 def _parameters(component: Any) -> list[inspect.Parameter]:
