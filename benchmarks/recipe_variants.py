@@ -40,16 +40,26 @@ ATTENTION = {"overlay": "baselines/attention_pooling.yaml"}
 NO_JITTER = {f"{AUGMENTED}#1#gain": 0.0, f"{AUGMENTED}#1#shift": 0.0}
 OF_ATTENTION = {"max_epochs": 20, "decay#step_size": 15, "warmup#total_iters": 2}
 
+EIGHT = {"batch_size": 8, "evaluated#share": 0.05}
+"""Four times as many slides per step, and weights that follow over as many slides."""
+
 VARIANTS: dict[str, dict[str, Any]] = {
     RECOMMENDED: {},
     "attention pooling": {**ATTENTION, **OF_ATTENTION},
     "attention pooling, batch_size 2": {**ATTENTION, **OF_ATTENTION, "batch_size": 2},
-    "batch_size 1": {"batch_size": 1},
-    "batch_size 4": {"batch_size": 4},
-    "batch_size 8": {"batch_size": 8},
-    "batch_size 8, 40 epochs": {"batch_size": 8, "max_epochs": 40, "decay#step_size": 30},
-    "batch_size 8, no jitter": {"batch_size": 8, **NO_JITTER},
+    "batch_size 1, averaging by 0.05": {"batch_size": 1, "evaluated#share": 0.05},
+    "batch_size 4, averaging by 0.025": {"batch_size": 4, "evaluated#share": 0.025},
+    "batch_size 8, averaging by 0.05": EIGHT,
+    "batch_size 8, averaging by 0.05, 40 epochs": {**EIGHT, "max_epochs": 40, "decay#step_size": 30},
+    "batch_size 8, averaging by 0.05, no jitter": {**EIGHT, **NO_JITTER},
     "batch_size 8, no averaging": {"batch_size": 8, "evaluated#share": None},
+    "averaging by 0.05": {"evaluated#share": 0.05},
+    "averaging by 0.05, no jitter": {"evaluated#share": 0.05, **NO_JITTER},
+    "no averaging": {"evaluated#share": None},
+    "no jitter": NO_JITTER,
+    "jitter twice as strong": {f"{AUGMENTED}#1#gain": 0.2, f"{AUGMENTED}#1#shift": 0.6},
+    "no patch dropout": {f"{AUGMENTED}#2#most": 0.0},
+    "patch dropout 0.6": {f"{AUGMENTED}#2#most": 0.6},
     "40 epochs": {"max_epochs": 40, "decay#step_size": 30},
     "learning_rate 3e-4": {"learning_rate": 3e-4},
     "learning_rate 3e-3": {"learning_rate": 3e-3},
@@ -58,12 +68,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "top_share 0.05": {"network_def#top_share": 0.05},
     "no attention branch": {"network_def#attention_branch": False},
     "dropout 0.25": {"network_def#dropout": 0.25},
-    "no averaging": {"evaluated#share": None},
-    "averaging by 0.0125": {"evaluated#share": 0.0125},
-    "no patch dropout": {f"{AUGMENTED}#2#most": 0.0},
-    "patch dropout 0.6": {f"{AUGMENTED}#2#most": 0.6},
-    "no jitter": NO_JITTER,
-    "jitter twice as strong": {f"{AUGMENTED}#1#gain": 0.2, f"{AUGMENTED}#1#shift": 0.6},
 }
 """What each changes, by id; ``overlay`` is another overlay of train.yaml in place of recommended.yaml."""
 
