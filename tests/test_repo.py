@@ -1,6 +1,7 @@
 """Rules of the repository that no tool checks: versions agree, configs parse, imports run downstream, files stay small."""
 
 import ast
+import importlib
 import json
 import re
 import subprocess
@@ -8,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from configparser import ConfigParser as IniParser
 from graphlib import CycleError, TopologicalSorter
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -277,3 +279,18 @@ def test_files_are_small() -> None:
     large = {str(path.relative_to(REPO)): path.stat().st_size for path in repository_files()}
     assert large, "no files were looked at"
     assert {name: size for name, size in large.items() if size > MAX_FILE_BYTES} == {}
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted(path for folder in ("integrations", "benchmarks", "tools") for path in (REPO / folder).rglob("*.py")),
+    ids=lambda path: path.relative_to(REPO).as_posix(),
+)
+def test_what_is_imported_from_the_bundle_is_there(path: Path) -> None:
+    """Some of it is run in other environments alone."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("scripts."):
+            module = importlib.import_module(str(node.module))
+            absent = [alias.name for alias in node.names if not hasattr(module, alias.name)]
+            absent = [name for name in absent if find_spec(f"{node.module}.{name}") is None]
+            assert not absent, f"{node.module} has no {absent}"

@@ -17,8 +17,8 @@ from recipe import Recipe, read_recipe
 
 from scripts.common.errors import RequestError, SlideError, StorageError
 from scripts.common.exit_codes import EXIT_FAILED, EXIT_WRONG_REQUEST
-from scripts.encoding.encoding_run import require_complete
 from scripts.encoding.job import ManifestRow
+from scripts.encoding.manifest import require_complete
 
 
 class DSNetApp(Application):
