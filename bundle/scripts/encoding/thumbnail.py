@@ -1,9 +1,14 @@
 """T, the thumbnail matrix: low magnifications of the slide on a grid exactly twice as fine as V's (III-A, Table IV)."""
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..common.pipeline import map_ahead
+from ..common.process import compute_with
 from ..slides.geometry import PatchGrid, area_average
 from ..slides.reader import SlideReader
 from ..slides.spoiled import read_again
@@ -49,32 +54,47 @@ def thumbnail_level(reader: SlideReader, grid: PatchGrid) -> int:
     return max((index for index, side in enumerate(sides_px) if side >= MIN_READ_PX), default=0)
 
 
+class _Block(NamedTuple):
+    """Some patches of the box: row and column of the first, rows and columns of patches, and their pixels (1, h, w, 3)."""
+
+    cell_yx: tuple[int, int]
+    shape_yx: tuple[int, int]
+    pixels: NDArray[np.uint8]
+
+
 def _steps(size: int, factor: int) -> list[float]:
     """Borders every ``factor`` pixels; the last interval may be shorter."""
     return [float(edge) for edge in range(0, size, factor)] + [float(size)]
 
 
 def _finest(reader: SlideReader, grid: PatchGrid) -> torch.Tensor:
-    """Read the box block by block, and what a bad tile spoils from a finer level; float32 (2 rows, 2 columns, 3)."""
+    """Read and average the box block by block, and what a bad tile spoils on a finer level; float32 (2 rows, 2 columns, 3)."""
     level = thumbnail_level(reader, grid)
     side_px = grid.patch_px_level0 / reader.level_downsamples[level]
     block = max(1, int(BLOCK_PX // side_px))
     rows, columns = grid.shape_yx
     finest = torch.empty(PIXELS_PER_PATCH * rows, PIXELS_PER_PATCH * columns, 3)
-    for row in range(0, rows, block):
-        for column in range(0, columns, block):
-            height, width = min(block, rows - row), min(block, columns - column)
-            corner = grid.coords_xy_px(np.array([[row, column]], dtype=np.int32))
-            size = (int(np.ceil(width * side_px - 1e-6)), int(np.ceil(height * side_px - 1e-6)))
-            region = reader.read_patches(corner, size_xy_px=size, level=level)
-            edges_y, edges_x = (
-                np.minimum(np.linspace(0, cells * side_px, PIXELS_PER_PATCH * cells + 1), pixels).tolist()
-                for cells, pixels in ((height, size[1]), (width, size[0]))
-            )
-            y, x = PIXELS_PER_PATCH * row, PIXELS_PER_PATCH * column
-            finest[y : y + PIXELS_PER_PATCH * height, x : x + PIXELS_PER_PATCH * width] = area_average(
-                torch.from_numpy(region), edges_y, edges_x
-            )[0]
+
+    def blocks() -> Iterator[_Block]:
+        for row in range(0, rows, block):
+            for column in range(0, columns, block):
+                height, width = min(block, rows - row), min(block, columns - column)
+                corner = grid.coords_xy_px(np.array([[row, column]], dtype=np.int32))
+                size = (int(np.ceil(width * side_px - 1e-6)), int(np.ceil(height * side_px - 1e-6)))
+                region = reader.read_patches(corner, size_xy_px=size, level=level)
+                yield _Block((row, column), (height, width), region)
+
+    def average(cut: _Block) -> None:
+        compute_with(threads=1)  # a team of threads waits for its slowest, and one block is soon done
+        edges_y, edges_x = (
+            np.minimum(np.linspace(0, cells * side_px, PIXELS_PER_PATCH * cells + 1), pixels).tolist()
+            for cells, pixels in zip(cut.shape_yx, cut.pixels.shape[1:3], strict=True)
+        )
+        (y, x), (height, width) = ((PIXELS_PER_PATCH * side for side in pair) for pair in (cut.cell_yx, cut.shape_yx))
+        finest[y : y + height, x : x + width] = area_average(torch.from_numpy(cut.pixels), edges_y, edges_x)[0]
+
+    for _ in map_ahead(average, blocks(), threads=torch.get_num_threads()):
+        pass
     quarters = finest.view(rows, PIXELS_PER_PATCH, columns, PIXELS_PER_PATCH, 3)
     for _, cells_yx, patches in read_again(reader, grid, level):
         edges = np.linspace(0, patches.shape[1], PIXELS_PER_PATCH + 1).tolist()
