@@ -15,7 +15,7 @@ that was stopped goes on with the same command.
 import argparse
 import csv
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +89,11 @@ def write_table(path: Path, rows: Rows) -> None:
         writer.writerows(rows)
 
 
-def aucs_of(folder: Path) -> dict[str, float]:
-    """AUC of every run under ``folder``, by its draw and seed."""
+def aucs_of(folder: Path, seeds: Sequence[int], draws: Sequence[int]) -> dict[str, float]:
+    """AUC of every run of these draws and seeds under ``folder``, by its place there."""
     found = {}
-    for path in sorted(folder.glob("**/full/seed*/predictions.csv")):
+    wanted = [f"set*/*/set*_draw{draw}/full/seed{seed}/predictions.csv" for draw in draws for seed in seeds]
+    for path in sorted(path for pattern in wanted for path in folder.glob(pattern)):
         predictions = read_predictions(path).predictions
         labels = np.array([prediction.label for prediction in predictions], dtype=np.int64)
         probabilities = np.array([prediction.probabilities for prediction in predictions])
@@ -144,7 +145,7 @@ def main() -> None:
         for place, (dataset, tables) in enumerate(sets):
             trainings = Trainings(arguments.seeds, arguments.jobs, more=given)
             ablate(dataset, folder / f"set{place}", trainings, slides=tables, rows=["full"], overlays=[overlay])
-        measured[name] = aucs_of(folder)
+        measured[name] = aucs_of(folder, arguments.seeds, arguments.draws)
         records = [record_of(variant, aucs, measured[RECOMMENDED]) for variant, aucs in measured.items()]
         columns = ("variant", "runs", "auc", "sd", "difference", "difference_low", "difference_high")
         write_csv(arguments.output_dir / "recipe_variants.csv", columns, records)

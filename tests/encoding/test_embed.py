@@ -109,6 +109,8 @@ def test_batches_are_joined_in_order_before_they_are_written() -> None:
     assert (second[0].ravel().tolist(), len(second[1])) == ([9, 10], 7)
     np.testing.assert_array_equal(np.concatenate([first[1], second[1]]), np.concatenate(readable))
     assert list(joined(iter(()), 8)) == []
+    of_wide = [len(mask) for _, mask in joined(iter(batches), 8, most_bytes=4 * 5)]
+    assert of_wide == [5, 10, 2], "wide features are written as soon as they have that many bytes"
 
 
 def test_crop_to_the_box_moves_grid_coords_and_thumbnail_together(tmp_path: Path) -> None:

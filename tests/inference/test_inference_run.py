@@ -41,6 +41,7 @@ from scripts.inference.inference_outputs import SO_FAR, PredictionOutputs
 from scripts.inference.inference_run import ResultWriter, classify
 from scripts.inference.slide_set import InferenceSet
 from scripts.slides.box import BoxReader
+from scripts.training import transforms
 from scripts.training.batches import PadCollate, image_of
 from scripts.training.evaluation import PredictionCollector
 from scripts.training.model_card import ModelCard
@@ -165,7 +166,14 @@ def test_nothing_to_classify(tmp_path: Path) -> None:
 
 def test_no_slide_that_can_be_classified(scans: Path, tmp_path: Path) -> None:
     slides = slide_set(scans / "glass.tif", tmp_path / "data")
-    with pytest.raises(SlideError, match=r"none of 1 slides can be classified.*manifest\.csv says"):
+    with pytest.raises(SlideError, match=r"none of 1 slides can be classified.*: all are without tissue$"):
+        slides.require_any()
+
+
+def test_no_embedding_serves_the_model(tmp_path: Path) -> None:
+    write_embedding(tmp_path / "data" / "a.h5", shape_yx=(3, 4), channels=4)
+    slides = slide_set(None, tmp_path / "data")
+    with pytest.raises(SlideError, match=r"none of 1 slides can be classified.*a\.h5.*4 channels"):
         slides.require_any()
 
 
@@ -616,7 +624,7 @@ def test_none_of_the_slides_can_be_classified(five: Path, tmp_path: Path) -> Non
         (five / f"{name}.tif").unlink()
     slides = InferenceSet(str(five), job_of(tmp_path / "data", MeanEncoder), CARD, model=str(five / "d.tif"))
     slides.prepare()
-    with pytest.raises(SlideError, match=r"none of 2 slides can be classified.*manifest\.csv says"):
+    with pytest.raises(SlideError, match=r"none of 2 slides can be classified.*b\.tif"):
         classify(*pipeline(slides, tmp_path / "out"))
     assert not (tmp_path / "out" / "predictions.csv").exists()
 
@@ -632,3 +640,21 @@ def test_slides_are_called_as_in_the_folder_of_their_embeddings(tmp_path: Path) 
         "case": "case.tif",
         "scans_case": "case.svs",
     }
+
+
+def test_a_slide_that_cannot_be_loaded_keeps_its_embedding_in_the_manifest(
+    five: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that it is known of which slide the embedding is, and another one of its name does not replace it."""
+    out, other = tmp_path / "out", tmp_path / "other"
+    slides = InferenceSet(str(five), job_of(out, MeanEncoder), CARD, model=str(five / "a.tif"))
+    slides.prepare()
+    with monkeypatch.context() as context, pytest.raises(SlideError, match=r"slides failed|can be classified"):
+        context.setattr(transforms, "thumbnail_of", lambda *_, **__: (_ for _ in ()).throw(MemoryError("too large")))
+        classify(*pipeline(slides, out))
+    rows = {row["slide_id"]: row for row in read_predictions(out, "manifest.csv")}
+    assert (rows["a"]["status"], rows["a"]["output"]) == ("failed", "a.h5") and "MemoryError" in rows["a"]["error"]
+    other.mkdir()
+    write_painted_slide(other / "a.tif", seed=99)
+    with pytest.raises(RequestError, match="would replace it"):
+        encode_all(other, out, MeanEncoder)

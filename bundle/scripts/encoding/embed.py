@@ -26,6 +26,9 @@ from .thumbnail import PIXELS_PER_PATCH, build_thumbnail, stack_thumbnails
 from .tissue_record import write_tissue
 from .writer import CHUNK_ROWS, append_rows, embedding_writer, write_attributes
 
+MOST_WAITING_BYTES = 1 << 24
+"""What waits to be written at once, at most, and a batch: features of raw patches are large."""
+
 EncodedBatch = tuple[NDArray[np.float32], NDArray[np.bool_]]
 """Features of the readable ones among n patches, and which of the n are readable."""
 
@@ -91,22 +94,25 @@ def encoded_batches(
         yield features, masks.popleft()
 
 
-def joined(batches: Iterable[EncodedBatch], rows: int) -> Iterator[EncodedBatch]:
-    """Join batches until they have ``rows`` patches or more: a call of HDF5 takes as long for 64 rows as for thousands."""
+def joined(
+    batches: Iterable[EncodedBatch], rows: int = CHUNK_ROWS, most_bytes: int = MOST_WAITING_BYTES
+) -> Iterator[EncodedBatch]:
+    """Join batches until they have ``rows`` patches or ``most_bytes``: a call of HDF5 takes as long for 64 rows as for thousands."""
     waiting: list[EncodedBatch] = []
-    patches = 0
     for batch in batches:
         waiting.append(batch)
-        patches += len(batch[1])
-        if patches >= rows:
-            yield join_batches(waiting)
-            waiting, patches = [], 0
+        patches, waiting_bytes = (sum(sizes) for sizes in zip(*((len(m), f.nbytes) for f, m in waiting), strict=True))
+        if patches >= rows or waiting_bytes >= most_bytes:
+            whole, waiting = join_batches(waiting), []
+            yield whole
     if waiting:
         yield join_batches(waiting)
 
 
 def join_batches(batches: Sequence[EncodedBatch]) -> EncodedBatch:
     """Make one batch of one or more."""
+    if len(batches) == 1:
+        return batches[0]
     features, readable = zip(*batches, strict=True)
     return np.concatenate(features), np.concatenate(readable)
 
@@ -133,7 +139,7 @@ def write_embedding(
     channels, dtype = encoder.channels, encoder.dtype
     with embedding_writer(path, patches=len(grid_yx), channels=channels, dtype=dtype, announce=known) as file:
         done = 0
-        for features, readable in joined(_finite(row, batches), CHUNK_ROWS):
+        for features, readable in joined(_finite(row, batches)):
             rows = slice(done, done + len(readable))
             done += len(readable)
             append_rows(file, features=features, grid=grid_yx[rows][readable], coords=coords_xy_px[rows][readable])

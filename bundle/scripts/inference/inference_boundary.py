@@ -80,7 +80,7 @@ class SparingIteration(AttendingIteration):
         (slide_id,), (slide,), (error,) = batch["slide_id"], batch["slide"], batch[ERROR]
         engine.state.output = []
         if error:
-            self.slides.fail(slide_id, error, loaded=False)
+            self.slides.fail(slide_id, error)
             return engine.state.output
         try:
             with slide_boundary(slide):

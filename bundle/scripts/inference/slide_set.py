@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..common.boundary import slide_boundary
 from ..common.config_settings import Plain
-from ..common.errors import RequestError, SlideError
+from ..common.errors import RequestError, SlideError, first_of
 from ..common.option_words import Split
 from ..common.progress import track
 from ..common.pseudonyms import Names
@@ -217,20 +217,13 @@ class InferenceSet:
         self._items[row.slide_id] = item_of(row, path, self.card)
         return True
 
-    def fail(self, slide_id: str, error: str, *, loaded: bool = True) -> None:
-        """Enter in the manifest that a slide failed, and why; its item stays on the list.
-
-        Args:
-            slide_id: of the slide.
-            error: what was wrong.
-            loaded: whether the embedding itself is whole; the row then still names it.
-        """
-        row, path = self._rows[slide_id], Path(self._items[slide_id]["embedding"])
-        self._enter_failed(row, error, path if loaded else None)
+    def fail(self, slide_id: str, error: str) -> None:
+        """Enter in the manifest that a slide failed, and why; its item stays on the list, and the row names its embedding."""
+        self._enter_failed(self._rows[slide_id], error, Path(self._items[slide_id]["embedding"]))
 
     def _enter_failed(self, row: SlideRow, error: str, embedding: Path | None = None) -> None:
         patches, output = 0, ""
-        with suppress(SlideError):  # it may be gone by now
+        with suppress(SlideError):  # it may be gone or damaged by now
             if embedding is not None:
                 patches, output = header_of(embedding).patches, embedding.name
         seconds = self._entries[row.slide_id].seconds if row.slide_id in self._entries else 0.0
@@ -270,9 +263,10 @@ class InferenceSet:
             SlideError: that is so.
         """
         if not self._items:
+            reasons = [entry.error for entry in self._entries.values() if entry.status == "failed"]
             raise SlideError(
-                f"none of {len(self._entries)} slides can be classified, expected one at least; "
-                f"{self.folder / 'manifest.csv'} says which failed and which hold no tissue"
+                f"none of {len(self._entries)} slides can be classified, expected one at least: "
+                f"{first_of(reasons) if reasons else 'all are without tissue'}"
             )
 
     def require_complete(self, output_dir: str | Path, names: Names) -> None:

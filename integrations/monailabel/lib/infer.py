@@ -124,7 +124,7 @@ class SlideInferTask(InferTask):
 
 def _errors(manifest: Path) -> list[str]:
     """What is wrong with the slides of a manifest."""
-    return [row["error"] for row in _rows(manifest) if row["error"]]
+    return [row["error"] for row in _rows(manifest) if row["error"] and row["status"] in ("failed", "empty")]
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
