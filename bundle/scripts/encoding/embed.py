@@ -97,7 +97,7 @@ def encoded_batches(
 def joined(
     batches: Iterable[EncodedBatch], rows: int = CHUNK_ROWS, most_bytes: int = MOST_WAITING_BYTES
 ) -> Iterator[EncodedBatch]:
-    """Join batches until they have ``rows`` patches or ``most_bytes``: a call of HDF5 takes as long for 64 rows as for thousands."""
+    """Join batches until they have ``rows`` patches or ``most_bytes``: HDF5 takes as long for 64 rows as for thousands."""
     waiting: list[EncodedBatch] = []
     for batch in batches:
         waiting.append(batch)
