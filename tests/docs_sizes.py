@@ -23,6 +23,7 @@ ALWAYS: Mapping[str, Mapping[str, str]] = {
     "nuclei.py": {"max_epochs": "1", "patches_per_image": "4"},
     "pen_rule.py": {"slides": "1", "pens": "0"},
     "fewer_slides.py": {"train": "2"},
+    "recipe_variants.py": {"train": "2", "draws": "0", "seeds": "0", "variants": "recommended"},
     "report_cohort.py": {"slides": "12"},
     "training_cohort.py": {"folder": "cohort", "slides": "4", "patches": "40", "channels": "16", "projection": "8"},
     "training_memory.py": {"rows": "12", "columns": "10", "steps": "1"},
