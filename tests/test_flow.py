@@ -219,7 +219,7 @@ def test_a_sole_bad_slide_is_a_plain_error(flow: TinyFlow, tmp_path: Path) -> No
             **ON_CPU,
         )
     causes = [caught.value, caught.value.__cause__]
-    assert any(isinstance(cause, SlideError) and "manifest.csv" in str(cause) for cause in causes), causes
+    assert any(isinstance(cause, SlideError) and "broken.tif" in str(cause) for cause in causes), causes
     assert not (tmp_path / "out" / "predictions.csv").exists()
 
 

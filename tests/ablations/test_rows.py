@@ -123,7 +123,7 @@ def test_an_overlay_lies_under_every_row() -> None:
     row = replace(ROWS["no_sparsity"], overlays=(str(CONFIGS / "recommended.yaml"),))
     config = row.config()
     assert (config["evaluated"]["share"], config["network_def"]["head"], config["network_def"]["sparse"]) == (
-        0.05,
+        0.0125,
         "patch",
         False,
     )

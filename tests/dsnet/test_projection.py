@@ -69,7 +69,7 @@ def test_it_is_checkpointed_as_a_block() -> None:
 
 @pytest.mark.parametrize("projection", [0, -3])
 def test_no_channels_are_refused(projection: int) -> None:
-    with pytest.raises(RequestError, match=f"projection {projection}: expected a whole number, 1 or more"):
+    with pytest.raises(RequestError, match=f"projection {projection}: expected a whole number from 1 to 16384"):
         network_of("slide", projection=projection)
 
 
