@@ -60,7 +60,7 @@ class Apart(Generic[Item, Result]):
         self._begun: tuple[str | Path, Item]
         self._fresh = True
         self._lost: _LostError | None = None
-        self._last_resort: Finalize
+        self._last_resort: Finalize | None = None
         self._line: Connection
         self._mark: Mark
 
@@ -141,13 +141,15 @@ class Apart(Generic[Item, Result]):
         """End the process at once; what it was writing is left as it is."""
         if self._process is None:
             return
-        self._last_resort.cancel()
+        if self._last_resort is not None:
+            self._last_resort.cancel()
         self._line.close()
-        self._process.kill()
-        self._process.join(LEAVE_S)
+        if self._process.pid is not None:  # it was started
+            self._process.kill()
+            self._process.join(LEAVE_S)
         if self._process.exitcode is not None:
             self._process.close()
-        self._process = None
+        self._process = self._last_resort = None
 
     def __enter__(self) -> "Apart[Item, Result]":
         return self
@@ -172,13 +174,16 @@ class Apart(Generic[Item, Result]):
         me = current_process()
         daemon = me.daemon
         me.daemon = False  # a worker of a DataLoader may have no children, although this one would end with it
+        self._process = (
+            process  # before the start: where this process has other threads, these hear a signal in its place
+        )
         try:
             with deaf_to_signals():
                 process.start()
-                self._process = process
                 # Python waits at its end for processes of its own, and this one waits for items
                 self._last_resort = Finalize(self, process.kill, exitpriority=0)
         except OSError as error:
+            self._process = None
             raise _LostError(f"could not be started ({error.strerror or error})") from error
         finally:
             me.daemon = daemon

@@ -215,14 +215,18 @@ def execute_all(runs: Sequence[Run], *, jobs: int) -> Iterator[tuple[Run, bool]]
     compute_with(1)  # before any operator: a pool of threads does not survive a fork
     fork = multiprocessing.get_context("fork")
     waiting, under_way = list(reversed(runs)), dict[int, tuple[Run, ForkProcess]]()
+    begun: list[ForkProcess] = []
     try:
         while waiting or under_way:
             while waiting and len(under_way) < jobs:
                 run = waiting.pop()
                 process = fork.Process(target=_execute, args=(run, os.getpid()))
-                with deaf_to_signals():  # it is among those to be ended before a signal of meanwhile is raised
+                begun.append(
+                    process
+                )  # before the start: where this process has other threads, these hear a signal in its place
+                with deaf_to_signals():
                     process.start()
-                    under_way[process.sentinel] = (run, process)
+                under_way[process.sentinel] = (run, process)
             ended = wait(list(under_way))
             for sentinel in [sentinel for sentinel in under_way if sentinel in ended]:
                 run, process = under_way.pop(sentinel)
@@ -231,9 +235,10 @@ def execute_all(runs: Sequence[Run], *, jobs: int) -> Iterator[tuple[Run, bool]]
                     _LOGGER.error("%s failed (%s); %s says why", run.folder, process.exitcode, run.folder / LOG)
                 yield run, process.exitcode == 0
     finally:
-        for _, process in under_way.values():
+        started = [process for process in begun if process.pid is not None]
+        for process in started:
             process.terminate()
-        for _, process in under_way.values():
+        for process in started:
             process.join()
 
 
