@@ -174,9 +174,7 @@ class Apart(Generic[Item, Result]):
         me = current_process()
         daemon = me.daemon
         me.daemon = False  # a worker of a DataLoader may have no children, although this one would end with it
-        self._process = (
-            process  # before the start: where this process has other threads, these hear a signal in its place
-        )
+        self._process = process  # before the start: other threads of this process hear a signal in its place
         try:
             with deaf_to_signals():
                 process.start()

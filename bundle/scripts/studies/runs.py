@@ -221,9 +221,7 @@ def execute_all(runs: Sequence[Run], *, jobs: int) -> Iterator[tuple[Run, bool]]
             while waiting and len(under_way) < jobs:
                 run = waiting.pop()
                 process = fork.Process(target=_execute, args=(run, os.getpid()))
-                begun.append(
-                    process
-                )  # before the start: where this process has other threads, these hear a signal in its place
+                begun.append(process)  # before the start: other threads of this process hear a signal in its place
                 with deaf_to_signals():
                     process.start()
                 under_way[process.sentinel] = (run, process)
