@@ -10,6 +10,7 @@ code. Who closes the connection before that ends the program, which runs and lea
 
 import atexit
 import gc
+import inspect
 import json
 import os
 import runpy
@@ -36,6 +37,7 @@ import skimage.measure  # noqa: F401
 import sklearn.linear_model
 import sklearn.model_selection  # noqa: F401
 import tifffile  # noqa: F401
+import torch._dynamo  # an optimizer imports it
 import torch.utils.tensorboard
 
 LONGEST = 1 << 20
@@ -43,16 +45,21 @@ POLL_S = 0.01
 LOOK_S = 1.0
 """How often the server looks whether the process that started it is still there."""
 
+SELDOM = (100_000, 50, 50)
+"""Thresholds of the garbage collector: a small program ends before it is worth a look."""
+
 BROKEN = 70
 """The exit code where the program could not be run at all."""
 
 
 def get_ready() -> None:
-    """Prepare this process for being forked: one thread, and no garbage to be collected again in each fork."""
+    """Prepare this process for being forked: one thread, no garbage to be collected again in each fork, and no file to be looked for."""
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)  # a fork of a process that has started a team of threads could not start its own
+    inspect.stack()  # fire asks for its caller, for which the files of all modules are looked up; they are remembered
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*SELDOM)
 
 
 def become(

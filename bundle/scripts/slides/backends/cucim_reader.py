@@ -89,23 +89,33 @@ class CucimReader(SlideReader):
         regions = max(MAX_BATCH, CALL_BYTES // (3 * size_xy_px[0] * size_xy_px[1]))
         for start in range(0, len(corners_xy), regions):
             corners, readable = corners_xy[start : start + regions], whole[start : start + regions]
-            batches = self._in_one_call(corners, size_xy_px=size_xy_px, level=level)
-            if batches is None:  # something is wrong with a tile of these: find out which
-                yield from self._one_by_one(corners, readable, size_xy_px=size_xy_px, level=level)
-            else:
-                yield from ((batch, np.ones(len(batch), dtype=bool)) for batch in batches)
+            done = 0
+            for batch in self._while_sound(corners, size_xy_px=size_xy_px, level=level):
+                done += len(batch)
+                yield batch, np.ones(len(batch), dtype=bool)
+            if done < len(corners):  # something is wrong with one of these: find out which
+                yield from self._one_by_one(corners[done:], readable[done:], size_xy_px=size_xy_px, level=level)
 
-    def _in_one_call(
+    def _while_sound(
         self, corners_xy: NDArray[np.int64], *, size_xy_px: tuple[int, int], level: int
-    ) -> list[NDArray[np.uint8]] | None:
-        """Decode regions, in batches (M, height, width, 3); None where some of them cannot be decoded."""
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Decode regions in one call; yield batches (M, height, width, 3) that live until the next, up to the first with a failure.
+
+        What cuCIM says of a batch is there before the batch is. That of a later one, which is decoded ahead, ends it a little early.
+        """
+        batches = self._batches(corners_xy, size_xy_px=size_xy_px, level=level)
         try:
             with native_output(NOISE) as printed:
-                batches = list(self._batches(corners_xy, size_xy_px=size_xy_px, level=level))
-                return None if printed.says(DECODING_FAILED) else batches
+                try:
+                    for batch in batches:
+                        if printed.says(DECODING_FAILED):
+                            return
+                        yield batch
+                finally:
+                    for _ in batches:  # what is decoded ahead may have something to say, too
+                        pass
         except (RuntimeError, ValueError) as error:
             _LOGGER.debug("%s: level %d: %s", self.path, level, error)
-            return None
 
     def _batches(
         self, corners_xy: NDArray[np.int64], *, size_xy_px: tuple[int, int], level: int
@@ -124,7 +134,7 @@ class CucimReader(SlideReader):
         )
         left = len(locations)
         for batch in batches:
-            pixels = _to_host(batch).reshape(-1, height, width, 3)[:left].copy()  # the next batch takes its memory
+            pixels = _to_host(batch).reshape(-1, height, width, 3)[:left]  # the next batch takes its memory
             left -= len(pixels)
             yield pixels
 
@@ -137,9 +147,8 @@ class CucimReader(SlideReader):
         for corner, may_be_read in zip(corners_xy, allowed, strict=True):
             pixels, readable = blank, False
             if may_be_read:
-                decoded = self._in_one_call(corner[None], size_xy_px=size_xy_px, level=level)
-                readable = decoded is not None
-                pixels = blank if decoded is None else decoded[0]
+                for decoded in self._while_sound(corner[None], size_xy_px=size_xy_px, level=level):
+                    pixels, readable = decoded.copy(), True
             yield pixels, np.array([readable])
 
     def close(self) -> None:
