@@ -1,12 +1,18 @@
 """What every network that DSNet is compared with must do, whatever its method."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from dsnet.random_matrices import random_image
 from torch import Tensor
 
+from scripts.baselines.centres import CentreEmbeddings
+from scripts.baselines.forest import Forest
+from scripts.baselines.patchwise import RectifiedLoss
 from scripts.baselines.registry import BASELINES
+from scripts.baselines.transmil import TransMil
 from scripts.common.errors import RequestError
 from scripts.dsnet.baseline import Baseline
 from scripts.dsnet.heat_map import ATTENTION_MAP, PATCH_MAP, HeatMap
@@ -111,3 +117,24 @@ def test_maps_show_observed_patches(kind: type[Baseline]) -> None:
     else:
         with pytest.raises(RequestError, match="expected auto"):
             HeatMap(source="probability").kind(network)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: CentreEmbeddings(taken=6), r"network_def#taken 6: expected a multiple of 4"),
+        (lambda: TransMil(width=12), r"network_def#width 12: expected a multiple of 8"),
+        (
+            lambda: RectifiedLoss(2, hard_share=0.3),
+            r"hard_share 0.3, soft_share 0.3: expected the first under the second",
+        ),
+    ],
+)
+def test_numbers_that_do_not_go_together_are_refused(make: Callable[[], object], said: str) -> None:
+    with pytest.raises(RequestError, match=said):
+        make()
+
+
+def test_a_tree_too_deep_for_the_memory_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"network_def#depth 50: expected a whole number from 1 to 12"):
+        Forest(2, trees=1, depth=50)

@@ -23,6 +23,7 @@ optimizer:
   _target_: torch.optim.AdamW
   weight_decay: 1.0e-5 # paper
   betas: [0.9, 0.99] # of the means
+  keys: [v, t] # what the config is made of
   fused: true
   lr: "@max_epochs"
 decay: { _target_: x, gamma: 0.2, step_size: 30 } # epochs

@@ -54,7 +54,9 @@ def test_what_no_structure_is(type_: OptionType, given: Any, said: str) -> None:
         (0.5, [1, "1e-3"], ["x", True, [0.5]]),
         ("val", ["test", 3], ["", True, ["a"]]),
         ({"_target_": "x"}, [{"a": 1}, None], [5, "x", [1]]),
-        ([1], [[2], (2,), None], [5, "x", {}]),
+        ([1], [[2], (2,), "2,3"], [5, "x", {}, [0.5], None]),
+        ([1, 0.5], [[2, 0.5], "2,0.5"], [5, "x", {}, ["x"], None]),
+        (["a"], [["b"], (2,), None], [5, "x", {}]),
     ],
 )
 def test_a_default_says_the_type_of_what_no_table_names(default: Any, taken: list[Any], refused: list[Any]) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Literal, get_origin
 
 import pytest
+from monai.bundle.utils import ID_SEP_KEY
 
 from scripts.common import option_words
 from scripts.common.config_files import CONFIGS, bases_of, merged
@@ -30,10 +31,14 @@ def files_of(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("path", ALL, ids=lambda path: str(path.relative_to(CONFIGS)))
 def test_every_option_of_every_config_has_a_type_that_its_default_is_of(path: Path) -> None:
-    config = merged(files_of(path))[""]
+    parts = merged(files_of(path))
+    config = parts[""]
     known = options_of(config)
     for name in read_options(files_of(path)):
         if "#" in name:
+            default = parts[name.replace("#", ID_SEP_KEY)]
+            is_number = isinstance(default, int | float) and not isinstance(default, bool)
+            assert not is_number or named(name, known), f"{name}: say in option_table in which range it may lie"
             continue
         assert name in known, f"{name}: say in option_table what it may be"
         default = config[name]

@@ -114,7 +114,10 @@ def test_kinds_are_kept(config: str) -> None:
         (["--steps#0#rate", "fast"], "--steps#0#rate 'fast': expected a number"),
         (["--steps#0#rate", "null"], "--steps#0#rate 'null': expected a number"),
         (["--trainer", "5"], "--trainer 5: expected a component or null: it holds other ids, set one of those"),
-        (["--steps", "x"], "--steps 'x': expected a list or null"),
+        (["--steps", "x"], "--steps: a list that the config is made of, expected in an overlay alone: leave it out"),
+        (["--steps", "[]"], "--steps: a list that the config is made of"),
+        (["--steps", "null"], "--steps: a list that the config is made of"),
+        (["--steps", "$[]"], "--steps: a list that the config is made of"),
         (
             ["--max_epoch", "1"],
             "unknown option --max_epoch, the nearest known one is --max_epochs (options are the names in ",

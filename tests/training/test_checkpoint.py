@@ -252,6 +252,20 @@ def test_a_state_of_which_a_part_is_wrong(tmp_path: Path, entry: str, value: obj
         small_state(tmp_path, resume=True)._start(small_engine())
 
 
+@pytest.mark.parametrize(
+    ("entry", "value"), [("best_metric", None), ("best_metric", 3), ("best_metric_epoch", 4), ("epoch", 2)]
+)
+def test_best_weights_of_which_a_part_is_wrong(tmp_path: Path, entry: str, value: object) -> None:
+    small_state(tmp_path)._save(small_engine())
+    state = torch.load(tmp_path / "last.pt", weights_only=True)
+    best = {"best": state["network"], "best_metric": 0.9, "best_metric_epoch": 3}
+    torch.save(state | best, tmp_path / "last.pt")
+    small_state(tmp_path, resume=True)._start(small_engine())
+    torch.save(state | best | {entry: value}, tmp_path / "last.pt")
+    with pytest.raises(RequestError, match=r"last\.pt: damaged .*best weights of epoch"):
+        small_state(tmp_path, resume=True)._start(small_engine())
+
+
 def test_the_scaler_of_mixed_precision_goes_on(tmp_path: Path) -> None:
     """It exists on CUDA alone; the trainer makes it anew at every run."""
 

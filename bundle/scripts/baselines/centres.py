@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..common.errors import RequestError
 from ..dsnet.baseline import Baseline
 from ..dsnet.sparse import LEAKY_SLOPE
 
@@ -36,6 +37,8 @@ class CentreEmbeddings(Baseline):
         self, num_classes: int = 2, *, width: int = 128, taken: int = 16, dropout: float = 0.25, **common: Any
     ) -> None:
         super().__init__(num_classes, {"width": width, "taken": taken, "dropout": dropout}, **common)
+        if taken % PARTS:
+            raise RequestError(f"network_def#taken {taken}: expected a multiple of {PARTS}")
         self.taken = taken
         self.embed = nn.Sequential(nn.Linear(self.embedding_channels, width), nn.LeakyReLU(LEAKY_SLOPE))
         self.instance = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, num_classes))

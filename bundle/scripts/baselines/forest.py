@@ -5,7 +5,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..common.option_table import checked
+from ..common.option_types import Whole
 from ..dsnet.baseline import Fitted
+
+MOST_DEPTH = 12  # a tree has room for all nodes down to there
 
 
 class Forest(nn.Module):
@@ -19,6 +23,7 @@ class Forest(nn.Module):
 
     def __init__(self, classes: int, *, trees: int, depth: int) -> None:
         super().__init__()
+        checked("network_def#depth", depth, Whole(least=1, most=MOST_DEPTH))
         nodes = 2 ** (depth + 1) - 1
         self.trees = trees
         self.depth = depth

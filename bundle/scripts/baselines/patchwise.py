@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..common.errors import RequestError
 from ..common.option_table import checked
 from ..common.option_words import Fusion, PatchNetwork
 from ..dsnet.baseline import Baseline
@@ -144,6 +145,8 @@ class RectifiedLoss(nn.Module):
         self, num_classes: int, *, hard_share: float = 0.05, soft_share: float = 0.3, transition: float = 1.0
     ) -> None:
         super().__init__()
+        if not hard_share < soft_share:
+            raise RequestError(f"hard_share {hard_share}, soft_share {soft_share}: expected the first under the second")
         self.num_classes = num_classes
         self.hard_share = hard_share
         self.soft_share = soft_share

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..common.errors import RequestError
 from ..dsnet.baseline import Baseline
 from .nystrom import NystromAttention
 
@@ -47,6 +48,8 @@ class TransMil(Baseline):
         self, num_classes: int = 2, *, width: int = 128, heads: int = 8, dropout: float = 0.1, **common: Any
     ) -> None:
         super().__init__(num_classes, {"width": width, "heads": heads, "dropout": dropout}, **common)
+        if width % heads:
+            raise RequestError(f"network_def#width {width}: expected a multiple of {heads}, the number of heads")
         self.features = nn.Sequential(nn.Linear(self.embedding_channels, width), nn.ReLU())
         self.token = nn.Parameter(torch.randn(1, width))
         self.first = NystromAttention(width, heads=heads, landmarks=width // 2, dropout=dropout)

@@ -23,6 +23,7 @@ class Leaf(NamedTuple):
     name: str
     text: str
     comment: str
+    is_words: bool
 
 
 def describe(files: Sequence[str]) -> str:
@@ -48,7 +49,8 @@ def read_options(files: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Default and comment of every option by name, in the order of the files; those of an overlay replace what it lies on.
 
     Options are the values that stand before the component ``options``, whatever an overlay says of them. Those values of
-    components that have a comment or a type of their own are options, too, by their id. What starts with ``$`` is computed.
+    components that have a comment or a type of their own are options, too, by their id; a list of words only with a type. What
+    starts with ``$`` is computed.
     """
     options: dict[str, tuple[str, str]] = {}
     for file in files:
@@ -78,7 +80,12 @@ def _leaves(name: str, node: Any, lines: Sequence[str]) -> Iterator[Leaf]:
         start, end = node.start_mark, node.end_mark
         text = node.value if isinstance(node, yaml.ScalarNode) else start.buffer[start.pointer : end.pointer]
         match = _COMMENT.fullmatch(lines[end.line][end.column :]) if end.line < len(lines) else None
-        yield Leaf(name, text, match["text"] if match else "")
+        yield Leaf(name, text, match["text"] if match else "", _is_words(node))
+
+
+def _is_words(node: Any) -> bool:
+    """Whether a list holds something else than numbers."""
+    return isinstance(node, yaml.SequenceNode) and not all(item.tag.endswith((":int", ":float")) for item in node.value)
 
 
 def _is_plain(item: Any) -> bool:
@@ -90,7 +97,9 @@ def _is_option(leaf: Leaf, types: dict[str, OptionType], *, is_overlay: bool, at
     if "#" not in leaf.name:
         return leaf.name not in _NO_OPTIONS and (is_plain if is_overlay else not at_end)
     last = leaf.name.rpartition("#")[2]
-    return not last.startswith("_") and (leaf.name in types or (is_plain and bool(leaf.comment or last in types)))
+    return not last.startswith("_") and (
+        leaf.name in types or (is_plain and bool((leaf.comment and not leaf.is_words) or last in types))
+    )
 
 
 def _rows(names: Sequence[str], options: dict[str, tuple[str, str]], types: dict[str, OptionType]) -> Iterator[str]:

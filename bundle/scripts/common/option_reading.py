@@ -75,6 +75,11 @@ class OptionReader:
         default = meant[name]
         type_ = type_of(name, default, self.types)
         raw = option.value if option.text is None else option.text
+        if isinstance(default, list) and isinstance(type_, Section):
+            self.faults.append(
+                f"--{spelled(name)}: a list that the config is made of, expected in an overlay alone: leave it out"
+            )
+            return None
         if type_ is None:
             return _as_yaml(option.value)
         if isinstance(raw, str) and raw.startswith(MARKS) and not _is_path(type_):

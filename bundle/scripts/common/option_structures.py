@@ -106,6 +106,10 @@ def type_like(default: Any) -> OptionType | None:
         return None if default.startswith(MARKS) else Text()
     if isinstance(default, dict):
         return Section(dict, "a component or null: it holds other ids, set one of those")
+    if isinstance(default, list) and default and all(type(item) in (int, float) for item in default):
+        return Items(
+            Whole() if all(isinstance(item, int) for item in default) else Number(), f"numbers, as in {default}"
+        )
     if isinstance(default, list):
         return Section(list | tuple, "a list or null")  # type: ignore[arg-type]
     return None

@@ -56,7 +56,15 @@ MOST_PROCESSES = 1024
 """More than any machine has cores: a number that slipped must not fill it with processes."""
 
 MOST_IN_BATCH = 2**16
+MOST_UNITS = 2**14
+MOST_LEVELS = 64
+"""Of T; the paper compares up to five."""
+
 _PROCESSES = Whole(least=1, most=MOST_PROCESSES)
+_UNITS = Whole(least=1, most=MOST_UNITS)
+_LEVELS = Whole(least=1, most=MOST_LEVELS)
+_WEIGHT = Number(least=0)
+_PART = Number(over=0, most=1)
 _PATHS = Items(PathText(), "a path, or a list of them", may_be_empty=True)
 _OF_SPLIT = Word(words(Split))
 
@@ -102,7 +110,9 @@ OPTIONS: dict[str, OptionType] = {
     "lesion_share": Items(Number(over=0, under=1), "two shares over 0 and under 1, such as 0.1,0.3", count=2),
     # patches and their encoder
     "patch_um": Number(over=0, noun="micrometres"),
-    "side_px": _COUNT,
+    "side_px": Whole(least=1, most=512),
+    "mean": Items(_SHARE, "three numbers from 0 to 1, of red, green and blue", count=3),
+    "std": Items(Number(over=0), "three numbers over 0, of red, green and blue", count=3),
     "read_level": Either(Word(words(LevelRule)), Whole(least=0)),
     "drop_pen": YesNo(),
     "tissue_method": Word(words(TissueMethod)),
@@ -110,6 +120,11 @@ OPTIONS: dict[str, OptionType] = {
     "splits": Items(_OF_SPLIT, "any of train, val, test, such as train,val"),
     "rich_share": _SHARE,
     "objective": Word(words(Objective)),
+    "decoded": _COUNT,
+    "temperature": Number(over=0),
+    "dark_weight": _WEIGHT,
+    "momentum": Number(over=0, under=1),
+    "deviation": Number(over=0),
     "strategy": Word(words(Strategy)),
     "sparsity_rate": _PERCENT,
     "training_steps": _COUNT,
@@ -126,7 +141,7 @@ OPTIONS: dict[str, OptionType] = {
     "precision": Word(words(PrecisionChoice)),
     "unreadable_tiles": Word(words(UnreadableTiles)),
     "shard": Shard(),
-    "thumbnail_levels": _COUNT,
+    "thumbnail_levels": _LEVELS,
     "cluster#address": Text("an address such as tcp://host:8786"),
     "workers": _PROCESSES,
     "threads": _PROCESSES,
@@ -136,15 +151,15 @@ OPTIONS: dict[str, OptionType] = {
     "weight_decay": Number(least=0),
     "warmup#total_iters": Whole(least=0),
     "decay#step_size": _COUNT,
-    "decay#gamma": Number(over=0, most=1),
-    "evaluated#share": Number(over=0, most=1),
+    "decay#gamma": _PART,
+    "evaluated#share": _PART,
     "outputs#folder": PathText(),
     "head": Word(words(Head)),
     "fusion": Word(words(Fusion)),
     "patch_network": Word(words(PatchNetwork)),
-    "top_share": Number(over=0, most=1),
+    "top_share": _PART,
     "dropout": Number(least=0, under=1),
-    "table#levels": _COUNT,
+    "table#levels": _LEVELS,
     "cache_rate": _SHARE,
     "gib": Number(least=0, noun="a number of GiB"),
     "classes": Items(Text(), "class names, such as normal,tumor"),
@@ -155,18 +170,34 @@ OPTIONS: dict[str, OptionType] = {
     "balance": YesNo(),
     "calibrate": YesNo(),
     "patience": _COUNT,
-    "projection": Whole(least=1, most=2**14),
+    "projection": _UNITS,
     "intended_use": Text(),
     "graph": YesNo(),
     "val_interval": _COUNT,
     "masks": PathText(),
     "mask_px": _COUNT,
     "lesion_from": Whole(least=0),
-    "mask_loss#weight": Number(least=0),
+    "weight": _WEIGHT,
+    "mask_loss#weight": _WEIGHT,
     "seeds": PathText(),
     "folds": Whole(least=2),
     "first": _PATHS,
     "second": _PATHS,
+    # baselines
+    "width": _UNITS,
+    "hidden": _UNITS,
+    "depth": Whole(least=1, most=50),
+    "stem_stride": Whole(least=1, most=16),
+    "samples": _UNITS,
+    "taken": _UNITS,
+    "trees": Whole(least=1, most=1000),
+    "bins": _UNITS,
+    "ratio": _PART,
+    "keep": _PART,
+    "sigma": Number(over=0, most=100),
+    "hard_share": _SHARE,
+    "soft_share": _SHARE,
+    "transition": _WEIGHT,
     # predictions, heat maps and pages
     "anonymise": YesNo(),
     "anonymise_key": PathText(),

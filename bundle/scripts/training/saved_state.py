@@ -63,3 +63,5 @@ def _require_whole(state: Mapping[str, Any]) -> None:
     best_epoch = state["best_metric_epoch"]
     if (state["best"] is None) != (best_epoch is None or best_epoch < 0):
         raise ValueError(f"best weights of epoch {best_epoch}")
+    if state["best"] is not None and not (best_epoch <= state["epoch"] and isinstance(state["best_metric"], float)):
+        raise ValueError(f"best weights of epoch {best_epoch} of {state['epoch']}, of metric {state['best_metric']}")
