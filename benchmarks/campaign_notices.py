@@ -40,7 +40,7 @@ def json_notices(whole: Path, damaged: Path) -> bool:
 
 
 def hdf5_notices(whole: Path, damaged: Path) -> bool:
-    """Whether a file of another tool cannot be read, or has other shapes, kinds or numbers that are none."""
+    """Whether a file of another tool cannot be read, has other shapes, kinds or numbers that are none, or two vectors for a place."""
     try:
         with h5py.File(whole) as one, h5py.File(damaged) as other:
             for name in ("features", "coords"):
@@ -50,13 +50,19 @@ def hdf5_notices(whole: Path, damaged: Path) -> bool:
                     return True
                 if got.dtype != wanted.dtype or {key: str(value) for key, value in got.attrs.items()} != attributes:
                     return True
-                if not np.isfinite(got[()].astype(np.float64)).all() or (
-                    name == "coords" and (got[()] != wanted[()]).any()
-                ):
+                if not np.isfinite(got[()].astype(np.float64)).all():
                     return True
+            if _one_place_two_vectors(other["features"][()].astype(np.float32), other["coords"][()]):
+                return True
     except (OSError, KeyError, RuntimeError, AttributeError, TypeError, ValueError):
         return True
     return False
+
+
+def _one_place_two_vectors(features: np.ndarray, coords: np.ndarray) -> bool:
+    """Whether two patches have one corner, and vectors that differ by more than arithmetic."""
+    _, first, inverse = np.unique(coords, axis=0, return_index=True, return_inverse=True)
+    return bool((np.abs(features - features[first[inverse.ravel()]]) > 1e-3 * np.abs(features).max()).any())
 
 
 def patches_notice(whole: Path, damaged: Path) -> bool:

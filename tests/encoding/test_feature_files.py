@@ -14,6 +14,8 @@ from scripts.encoding.embedding_file import read_embedding
 GRID_YX = np.argwhere(np.ones((6, 5), dtype=bool))
 XY = GRID_YX[:, ::-1] * 512
 FEATURES = np.random.default_rng(0).normal(size=(len(XY), 4)).astype(np.float32)
+ALIKE = 1 + 0.005 * FEATURES
+"""Vectors of an encoder that tells little of a patch."""
 
 
 def write(path: Path, *, features: Any = FEATURES, coords: Any = XY, **attributes: Any) -> Path:
@@ -48,6 +50,8 @@ def changed(values: np.ndarray, row: int, value: Any) -> np.ndarray:
         {"coords": XY + 0.25},
         {"features": np.r_[FEATURES, FEATURES[:1] * 0], "coords": np.r_[XY + 60_000, [[0, 0]]]},
         {"features": np.r_[FEATURES, FEATURES[:2]], "coords": np.r_[XY, XY[:2]]},
+        {"features": np.r_[ALIKE, ALIKE[:2].astype(np.float16)], "coords": np.r_[XY, XY[:2]]},
+        {"features": np.r_[FEATURES, FEATURES[:2] + 0.05], "coords": np.r_[XY, XY[:2]]},
     ],
     ids=str,
 )
@@ -76,6 +80,7 @@ def test_read_with_the_right_grid(tmp_path: Path, made: dict[str, Any]) -> None:
             {"coords": changed(XY, 3, XY[8])},
             "1 patches have the corner of another one and other vectors, the first at x 1536, y 512",
         ),
+        ({"coords": changed(XY, 3, XY[8]), "features": ALIKE}, "1 patches have the corner of another one"),
         ({"coords": XY.astype("S8")}, "coords of type .S8, expected numbers"),
         ({"coords": XY.T}, r"coords \(2, 30\), expected \(N, 2\)"),
         ({"coords": np.c_[XY, XY]}, r"coords \(30, 4\), expected"),

@@ -93,6 +93,26 @@ def test_an_evaluation_of_another_model(
         of_evaluation(evaluated, inference)
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (["bootstrap", "resamples"], 10**12, "resamples 1000000000000: expected a whole number from 1 to 1000000"),
+        (["bootstrap", "resamples"], 0, "resamples 0"),
+        (["seed"], -1, "seed -1: expected a whole number from 0"),
+    ],
+)
+def test_bands_that_cannot_be_drawn(path: list[str], value: int, said: str, tmp_path: Path) -> None:
+    evaluation = write_evaluated(tmp_path / "evaluation", CARD, predictions_of(20))
+    content = json.loads((evaluation / "metrics.json").read_text())
+    part = content
+    for name in path[:-1]:
+        part = part[name]
+    part[path[-1]] = value
+    (evaluation / "metrics.json").write_text(json.dumps(content))
+    with pytest.raises(RequestError, match=rf"metrics\.json: not metrics .*{said}"):
+        of_evaluation(evaluation, inference_of(tmp_path / "out"))
+
+
 def test_no_evaluation_there(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"metrics\.json: no such file.*--evaluation_dir"):
         of_evaluation(tmp_path / "nothing", inference_of(tmp_path))

@@ -86,7 +86,7 @@ OPTIONS: dict[str, OptionType] = {
     "replace": YesNo(),
     "dry_run": YesNo(),
     "split": _OF_SPLIT,
-    "resamples": _COUNT,
+    "resamples": Whole(least=1, most=1_000_000),
     "timeout_s": Number(over=0, noun="seconds"),
     "backend": Word(words(BackendChoice)),
     # lists of slides, and their splits

@@ -82,8 +82,10 @@ def require_coords(values: NDArray[Any], path: Path) -> NDArray[np.int64]:
     return coords_xy_px
 
 
-SAME_VECTOR = 0.01
-"""By so much, of the largest number in a file, two vectors of one patch may differ."""
+SAME_OF_LARGEST, SAME_OF_SPREAD = 0.001, 0.1
+"""By so much two vectors of one patch may differ: of the largest number in a file, or of the spread of a channel over patches."""
+
+SPREAD_ROWS = 1024  # of a file, evenly spaced, that tell the spread
 
 
 def require_cells(shape_yx: tuple[int, ...], patches: int, path: Path) -> None:
@@ -198,7 +200,8 @@ def common_step(coords_xy_px: NDArray[np.int64], path: Path) -> int:
 def require_one_vector_each(features: NDArray[Any], coords_xy_px: NDArray[np.int64], path: Path) -> None:
     """Refuse two patches with the same corner whose vectors are not the same.
 
-    CLAM lists a patch twice where two of its contours overlap; its vectors then differ by the arithmetic of a GPU at most.
+    CLAM lists a patch twice where two of its contours overlap; its vectors then differ by the arithmetic of a GPU at most. That is
+    far less than what tells one patch from another, even where all vectors of an encoder are alike.
 
     Raises:
         SlideError: there are such.
@@ -208,7 +211,9 @@ def require_one_vector_each(features: NDArray[Any], coords_xy_px: NDArray[np.int
     if not len(again):
         return
     one, other = (features[rows].astype(np.float32) for rows in (again, first[inverse.ravel()[again]]))
-    close = np.isclose(one, other, rtol=SAME_VECTOR, atol=SAME_VECTOR * float(np.abs(features).max())).all(axis=1)
+    spread = features[:: -(-len(features) // SPREAD_ROWS)].astype(np.float32).std(axis=0).mean()
+    most = max(SAME_OF_LARGEST * float(np.abs(features).max()), SAME_OF_SPREAD * float(spread))
+    close = (np.abs(one - other) <= most).all(axis=1)
     if not close.all():
         x, y = coords_xy_px[again[~close][0]].tolist()
         raise SlideError(

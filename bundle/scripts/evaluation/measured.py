@@ -6,6 +6,8 @@ from pathlib import Path
 
 from ..common.boundary import file_boundary
 from ..common.json_files import NONE, NUMBER, Kind, read_json
+from ..common.option_table import OPTIONS
+from ..common.option_types import read_as
 from .interval import Bootstrap, Drawn, Estimate, reasons
 from .metrics import METRICS
 
@@ -81,6 +83,8 @@ def read_metrics(path: Path, *, expected: str) -> Metrics:
     content = read_json(path, expected=expected, fields=_FIELDS)
     drawn = content["bootstrap"]
     with file_boundary(path, "not metrics", expected):
+        for name, number in (("resamples", drawn["resamples"]), ("seed", content["seed"])):
+            read_as(OPTIONS[name], name, number)  # with which others are drawn again
         figures = {
             name: Estimate.from_json(content[name], used=drawn["used"][name], reason=drawn["no_interval"].get(name))
             for name in METRICS
