@@ -13,6 +13,7 @@ from scripts.common.errors import RequestError
 from scripts.common.option_table import OF_STAGE, OPTIONS, Others, checked, named, options_of
 from scripts.common.option_types import MARKS, PathText, Whole, read_as
 from scripts.common.option_words import Cam, Precision, TissueMethod, words
+from scripts.common.request import options_meant
 from scripts.dsnet.grad_cam import METHODS as CAM_METHODS
 from scripts.encoding.engine import DTYPES
 from scripts.report.words import METHODS as TISSUE_METHODS
@@ -45,6 +46,22 @@ def test_every_option_of_every_config_has_a_type_that_its_default_is_of(path: Pa
         if default is not None and not (isinstance(default, str) and default.startswith(MARKS)):
             read = known[name].read(default)
             assert read == default and (type(read) is type(default) or isinstance(default, int)), name
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "text", "expected"),
+    [
+        ("inference.yaml", "dataloader#batch_size", "2", "1, and no other number"),
+        ("inference.yaml", "dataloader#num_workers", "1", "0, and no other number"),
+        ("train_scae.yaml", "optimizers#paper#momentum", "0", "a number over 0 and under 1"),
+        ("train_scae.yaml", "recipe#decoded", "-1", "a whole number, 1 or more"),
+        ("encode.yaml", "settings#thumbnail_levels", "2147483648", "a whole number from 1 to 64"),
+        ("compare.yaml", "resamples", "2147483648", "a whole number from 1 to 1000000"),
+    ],
+)
+def test_numbers_that_a_component_cannot_take_are_refused(file: str, name: str, text: str, expected: str) -> None:
+    with pytest.raises(RequestError, match=f"{name} '{text}': expected {expected}"):
+        options_meant([str(CONFIGS / file)], {name: text})
 
 
 def test_the_table_has_no_option_that_is_in_no_config() -> None:

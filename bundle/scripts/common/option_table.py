@@ -199,6 +199,8 @@ OPTIONS: dict[str, OptionType] = {
     "soft_share": _SHARE,
     "transition": _WEIGHT,
     # predictions, heat maps and pages
+    "dataloader#batch_size": Whole(least=1, most=1),  # of inference: the slides come one after the other
+    "dataloader#num_workers": Whole(least=0, most=0),
     "anonymise": YesNo(),
     "anonymise_key": PathText(),
     "threshold": _SHARE,

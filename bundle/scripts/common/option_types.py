@@ -66,6 +66,8 @@ class Number:
     @property
     def expected(self) -> str:
         """Noun and range."""
+        if self.least is not None and self.least == self.most:
+            return f"{self.least}, and no other number"
         if self.least is not None and self.most is not None:
             return f"{self.noun} from {self.least} to {self.most}"
         lower = (
