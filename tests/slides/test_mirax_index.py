@@ -64,6 +64,20 @@ def test_an_entry_that_cannot_be_fails_the_level(slide: Path, values: tuple[int 
         reader.read_patches(CORNER, size_xy_px=(16, 16), level=0)
 
 
+@pytest.mark.parametrize("key", ["OVERLAP_X", "OVERLAP_Y"])
+@pytest.mark.parametrize("overlap", ["-1", "nan", "inf"])
+def test_an_overlap_that_cannot_be_is_refused_before_openslide_opens_the_slide(
+    slide: Path, key: str, overlap: str
+) -> None:
+    """By less than nothing it moves the images, and over NaN it does not return."""
+    settings = slide.with_suffix("") / "Slidedat.ini"
+    settings.write_text(
+        settings.read_text(encoding="utf-8").replace(f"{key}=0", f"{key}={overlap}", 1), encoding="utf-8"
+    )
+    with pytest.raises(SlideError, match=f"{key}={overlap} in LEVEL_0, expected pixels from 0 on"):
+        open_slide(slide, Reading())
+
+
 def test_pages_that_return_to_themselves_end(slide: Path) -> None:
     index = slide.with_suffix("") / "Index.dat"
     content = bytearray(index.read_bytes())

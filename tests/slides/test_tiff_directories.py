@@ -95,6 +95,8 @@ def test_more_directories_than_any_slide_has_are_refused(path):
         ({TILE_WIDTH: (SHORT, 0)}, "tiles of 0 x 64 px"),
         ({TILE_WIDTH: None}, "of the tags of tiles, 322 to 325, only 323, 324, 325 are there"),
         ({OFFSETS: (RATIONAL, (1, 2))}, "tag 324 is of type 5, expected whole numbers"),
+        ({DESCRIPTION: (LONG, (1, 2))}, "tag 270 is of type 4, expected text"),
+        ({0: (SHORT, 0)}, "has an entry without a tag"),
         ({BITS: (SHORT, (8,) * 2000)}, "tag 258 has 2000 values, expected one per sample"),
         ({SUBIFDS: (LONG, (8,) * 65)}, "states 65 SubIFDs, expected 64 at most"),
     ],

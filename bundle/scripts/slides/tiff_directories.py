@@ -25,6 +25,7 @@ MAX_TILE_PX = 2**26
 _DTYPES = {1: "u1", 2: "S1", 3: "u2", 4: "u4", 5: "2u4", 6: "i1", 7: "S1", 8: "i2", 9: "i4", 10: "2i4"}
 _DTYPES |= {11: "f4", 12: "f8", 13: "u4", 16: "u8", 17: "i8", 18: "u8"}
 _WHOLE_NUMBERS = frozenset({1, 3, 4, 13, 16, 18})
+_TEXTS = frozenset({1, 2, 7})
 _MAGIC: dict[bytes, tuple[Literal["<", ">"], bool]] = {
     b"II*\0": ("<", False),
     b"MM\0*": (">", False),
@@ -129,6 +130,10 @@ class _Source:
             at = index * step
             tag, kind = self._whole(table[at : at + 2]), self._whole(table[at + 2 : at + 4])
             values = self._whole(table[at + 4 : at + 4 + wide])
+            if not tag:
+                raise SlideError(
+                    f"directory {number} has an entry without a tag, as where zeros were written over it: damaged"
+                )
             if kind not in _DTYPES and tag in _READ_TAGS:
                 raise SlideError(f"directory {number}: tag {tag} is of type {kind}, which TIFF does not have: damaged")
             if kind not in _DTYPES:
@@ -260,8 +265,11 @@ class _Directory:
         return self._source.values(replace(entry, count=min(entry.count, MAX_TEXT_BYTES))).tobytes()
 
     def _text(self, tag: int) -> str:
-        if tag not in self._entries or self._entries[tag].kind not in (1, 2, 7):
+        entry = self._entries.get(tag)
+        if entry is None:
             return ""
+        if entry.kind not in _TEXTS:
+            self._refuse(f"tag {tag} is of type {entry.kind}, expected text")
         return self._bytes(tag).partition(b"\0")[0].decode("utf-8", errors="replace")
 
     def _resolution(self, tag: int) -> float | None:

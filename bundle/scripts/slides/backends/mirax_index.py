@@ -1,13 +1,18 @@
 """Where the images of a MIRAX slide lie, by its index (https://openslide.org/formats/mirax)."""
 
 import configparser
+import math
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...common.errors import SlideError
+
+OVERLAPS = ("OVERLAP_X", "OVERLAP_Y")
 _VERSION_BYTES = 5
 """Of the index, before the identifier of the slide; behind that stands where the list of the levels begins."""
 
@@ -46,6 +51,34 @@ def images_of(path: Path, level: int) -> list[StoredImage]:
     if len(np.unique(numbers)) < len(numbers):
         raise ValueError("two images for one place")
     return [StoredImage(files[file], start, length) for _, start, length, file in entries.tolist()]
+
+
+def require_overlaps(path: Path) -> None:
+    """Refuse images that overlap by less than nothing, or by no number, before OpenSlide opens the slide.
+
+    By less it moves the images, and over NaN it does not return. Whatever else is wrong with the settings it says itself.
+
+    Args:
+        path: Slide file (.mrxs); its folder lies beside it.
+
+    Raises:
+        SlideError: A level states such an overlap. The message does not name the slide.
+    """
+    ini = path.with_suffix("") / "Slidedat.ini"
+    try:
+        sections = _settings(ini)
+    except (ValueError, OSError):
+        return
+    for section, key in product(sections, OVERLAPS):
+        stated = sections[section].get(key) or ""
+        try:
+            overlap = float(stated)
+        except ValueError:
+            continue
+        if not 0 <= overlap < math.inf:
+            raise SlideError(
+                f"{ini.name}: {key}={stated} in {section}, expected pixels from 0 on: compare the file with its source"
+            )
 
 
 def _settings(path: Path) -> configparser.ConfigParser:

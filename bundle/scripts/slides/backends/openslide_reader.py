@@ -14,6 +14,7 @@ from ...common.errors import SlideError
 from ..companions import passed_over
 from ..reader import DEFAULT_TILE_XY_PX, WHITE, Decoded, SlideReader
 from ..tiff_slide import TiffSlide
+from .mirax_index import require_overlaps
 from .sound_jpeg import SoundJpegs
 
 BATCH = 32
@@ -42,7 +43,8 @@ class OpenSlideReader(SlideReader):
         num_workers: Threads that decode; OpenSlide lets them share the slide.
 
     Raises:
-        SlideError: OpenSlide is not installed, does not read the file, or does not list the levels of the directories.
+        SlideError: OpenSlide is not installed, does not read the file, does not list the levels of the directories, or would take
+            the settings of a MIRAX slide that cannot be.
     """
 
     backend = "openslide"
@@ -52,6 +54,8 @@ class OpenSlideReader(SlideReader):
             import openslide
         except (ImportError, OSError) as error:
             raise SlideError(f"OpenSlide is not installed ({error})") from error
+        if path.suffix.lower() == ".mrxs":
+            require_overlaps(path)
         self._error, self._open = openslide.OpenSlideError, openslide.OpenSlide
         try:
             slide = self._open(path)
