@@ -1,5 +1,6 @@
 """Damaged slides of every format that is read, encoded as a user does, beside undamaged ones.
 
+The vectors are the pixels of the patches as they were read: another pixel is another vector, and no network has to be computed.
 A unit is a folder of some tens of slides; what became of each:
 
     right          the vectors of the undamaged slide
@@ -17,10 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 import h5py
 import numpy as np
-import torch
 from campaign_cases import FAULTS, Found
 from campaign_commands import TRACE, Ended, run, stage
 from campaign_oracle import complaint
@@ -31,8 +32,6 @@ from campaign_world import CPU, World
 from PIL import Image
 from tiff_bytes import Tiff
 from tiff_mutations import MUTATIONS
-
-from scripts.scae.scae_network import SCAE
 
 HANG_S = 60.0
 PER_UNIT = 25
@@ -59,6 +58,13 @@ class Damaged:
         return _id_of(self.path)
 
 
+class Patches(NamedTuple):
+    """What must not differ of an embedding: the corners (N, 2) of its patches in level-0 pixels, and their vectors (N, C)."""
+
+    corners: np.ndarray
+    vectors: np.ndarray
+
+
 def prepare(world: World, data: Path | None) -> None:
     """Write the undamaged slides and encode them.
 
@@ -73,13 +79,11 @@ def prepare(world: World, data: Path | None) -> None:
     if (folder / "made").is_file():
         return
     shutil.rmtree(folder, ignore_errors=True)
-    torch.manual_seed(0)
     folder.mkdir(parents=True)
-    torch.save(SCAE().state_dict(), folder / "scae.pt")
     paths = write_slides(folder / "whole", data)
     with Image.open(folder / "whole" / "raw0.tif") as image:
         paths += write_vendor_slides(folder / "whole", np.asarray(image))
-    ended = _encode(_listed(paths, folder / "whole"), folder / "encoded", folder / "scae.pt")
+    ended = _encode(_listed(paths, folder / "whole"), folder / "encoded")
     if ended.code != 0:
         raise RuntimeError(f"undamaged slides: ended with {ended.code}\n{ended.said[-3000:]}")
     (folder / "made").touch()
@@ -97,7 +101,7 @@ def unit(world: World, kind: str, folder: Path, rng: Random, count: int) -> list
         Damaged(copy_slide(good, folder, "m_whole"), good, "")
     )  # between the damaged ones, in the order of names
     encoded = folder / "encoded"
-    ended = _encode(_listed([slide.path for slide in made], folder), encoded, reference / "scae.pt")
+    ended = _encode(_listed([slide.path for slide in made], folder), encoded)
     (folder / "log.txt").write_text(ended.said, encoding="utf-8")
     rows = {row["slide_id"]: row for row in _manifest(encoded / "manifest.csv")}
     found = []
@@ -152,15 +156,15 @@ def _damage(folder: Path, source: Path, rng: Random, index: int) -> Damaged:
     return Damaged(path, source, f"{mutation.__name__}: {what}")
 
 
-def _encode(slides: Path, output: Path, weights: Path) -> Ended:
+def _encode(slides: Path, output: Path) -> Ended:
     """Encode the slides of a table as a user does; a run that hangs as a whole ends after a minute per slide."""
     words = stage(
         "encoding",
         "encode.yaml",
+        "encode_raw.yaml",
         slides=slides,
         output_dir=output,
-        encoder=weights,
-        **(CPU | {"num_workers": 2, "job#engine": "torch"}),
+        **(CPU | {"num_workers": 2, "job#engine": "torch", "encoder_def#side_px": PATCH_PX}),
     )
     ended = run(words, slides.parent, limit_s=HANG_S * len(slides.read_text(encoding="utf-8").splitlines()))
     ended.sweep()
@@ -174,16 +178,16 @@ def _judge(slide: Damaged, encoded: Path, row: dict[str, str], reference: Path) 
         return "hang"
     if row["status"] == "failed":
         return "lost" if is_whole else "clear" if row["error"] else "wrong"
-    wanted, got = _features(reference / "encoded" / f"{_id_of(slide.source)}.h5"), None
+    wanted, got = _patches(reference / "encoded" / f"{_id_of(slide.source)}.h5"), None
     if row["status"] == "done":
-        got = _features(encoded / row["output"])
-        if got.shape == wanted.shape and np.array_equal(got, wanted):
+        got = _patches(encoded / row["output"])
+        if all(map(np.array_equal, got, wanted)):
             return "right"
     if is_whole:
         return "lost"
     of_vendor = any(slide.source.name.endswith(suffix) for suffix in VENDORS)
     tile_px = VENDOR_TILE_PX if of_vendor else TILE_PX
-    read = _tiles_under(wanted, tile_px) | (set() if got is None else _tiles_under(got, tile_px))
+    read = _tiles_under(wanted.corners, tile_px) | (set() if got is None else _tiles_under(got.corners, tile_px))
     if of_vendor:
         said = complaint_of_parts(slide.source, slide.path, read=read)
     else:
@@ -191,10 +195,10 @@ def _judge(slide: Damaged, encoded: Path, row: dict[str, str], reference: Path) 
     return "wrong" if said else "unnoticeable"
 
 
-def _tiles_under(vectors: np.ndarray, tile_px: int) -> set[tuple[int, int]]:
-    """Column and row of the level-0 tiles on which the patches of :func:`_features` lie."""
-    ends = (vectors[:, None, :2] + [[0, 0], [PATCH_PX - 1, PATCH_PX - 1]]) // tile_px
-    return {tuple(corner) for corner in ends.reshape(-1, 2).astype(int).tolist()}
+def _tiles_under(corners: np.ndarray, tile_px: int) -> set[tuple[int, int]]:
+    """Column and row of the level-0 tiles on which the corners of patches with these corners (N, 2) lie."""
+    ends = (corners[:, None] + [[0, 0], [PATCH_PX - 1, PATCH_PX - 1]]) // tile_px
+    return {tuple(corner) for corner in ends.reshape(-1, 2).tolist()}
 
 
 def _manifest(path: Path) -> list[dict[str, str]]:
@@ -205,8 +209,6 @@ def _manifest(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _features(path: Path) -> np.ndarray:
-    """The vectors of an embedding file with their corners: what must not differ."""
+def _patches(path: Path) -> Patches:
     with h5py.File(path) as file:
-        values: np.ndarray = np.hstack((file["coords"][()].astype(np.float64), file["features"][()].astype(np.float64)))
-    return values
+        return Patches(file["coords"][()], file["features"][()])
