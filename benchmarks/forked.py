@@ -56,7 +56,8 @@ def get_ready() -> None:
     """Prepare this process for being forked: one thread, no garbage to be collected again in each fork, and no file to be looked for."""
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)  # a fork of a process that has started a team of threads could not start its own
-    inspect.stack()  # fire asks for its caller, for which the files of all modules are looked up; they are remembered
+    # asked for a file that it does not know, as Fire does in every fork, it looks at all modules that it has not seen yet
+    inspect.getmodule(compile("", "<no file>", "exec"))
     gc.collect()
     gc.freeze()
     gc.set_threshold(*SELDOM)
