@@ -78,6 +78,15 @@ def test_an_overlap_that_cannot_be_is_refused_before_openslide_opens_the_slide(
         open_slide(slide, Reading())
 
 
+def test_photos_that_are_no_whole_part_of_the_images_are_refused(slide: Path) -> None:
+    """OpenSlide would look for their places out of its memory."""
+    settings = slide.with_suffix("") / "Slidedat.ini"
+    text = settings.read_text(encoding="utf-8")
+    settings.write_text(text.replace("DivisionsPerSide=1", "DivisionsPerSide=2"), encoding="utf-8")
+    with pytest.raises(SlideError, match="3 x 2 images, expected multiples of CameraImageDivisionsPerSide=2"):
+        open_slide(slide, Reading())
+
+
 def test_pages_that_return_to_themselves_end(slide: Path) -> None:
     index = slide.with_suffix("") / "Index.dat"
     content = bytearray(index.read_bytes())

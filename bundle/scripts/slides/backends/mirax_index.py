@@ -3,6 +3,7 @@
 import configparser
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,10 @@ from numpy.typing import NDArray
 from ...common.errors import SlideError
 
 OVERLAPS = ("OVERLAP_X", "OVERLAP_Y")
+IMAGES = ("IMAGENUMBER_X", "IMAGENUMBER_Y", "CameraImageDivisionsPerSide")
+"""Keys of the images along x and y, and of those along a side of the camera's photo."""
+
+REMEDY = ": compare the file with its source"
 _VERSION_BYTES = 5
 """Of the index, before the identifier of the slide; behind that stands where the list of the levels begins."""
 
@@ -53,16 +58,17 @@ def images_of(path: Path, level: int) -> list[StoredImage]:
     return [StoredImage(files[file], start, length) for _, start, length, file in entries.tolist()]
 
 
-def require_overlaps(path: Path) -> None:
-    """Refuse images that overlap by less than nothing, or by no number, before OpenSlide opens the slide.
+def require_settings(path: Path) -> None:
+    """Refuse settings of a slide that OpenSlide would follow to other pixels or out of its memory, before it opens the slide.
 
-    By less it moves the images, and over NaN it does not return. Whatever else is wrong with the settings it says itself.
+    Images that overlap by less than nothing it moves, and over NaN it does not return. Whatever else is wrong it says itself.
 
     Args:
         path: Slide file (.mrxs); its folder lies beside it.
 
     Raises:
-        SlideError: A level states such an overlap. The message does not name the slide.
+        SlideError: An overlap is less than 0 or no number, or the photos of the camera are no whole part of the images. The message
+            does not name the slide.
     """
     ini = path.with_suffix("") / "Slidedat.ini"
     try:
@@ -71,13 +77,14 @@ def require_overlaps(path: Path) -> None:
         return
     for section, key in product(sections, OVERLAPS):
         stated = sections[section].get(key) or ""
-        try:
-            overlap = float(stated)
-        except ValueError:
-            continue
-        if not 0 <= overlap < math.inf:
+        with suppress(ValueError):
+            if not 0 <= float(stated) < math.inf:
+                raise SlideError(f"{ini.name}: {key}={stated} in {section}, expected pixels from 0 on{REMEDY}")
+    with suppress(ValueError):
+        across, down, divisions = (int(sections.get("GENERAL", key, fallback="") or "") for key in IMAGES)
+        if divisions > 0 and (across % divisions or down % divisions):
             raise SlideError(
-                f"{ini.name}: {key}={stated} in {section}, expected pixels from 0 on: compare the file with its source"
+                f"{ini.name}: {across} x {down} images, expected multiples of {IMAGES[-1]}={divisions}{REMEDY}"
             )
 
 

@@ -14,7 +14,7 @@ from ...common.errors import SlideError
 from ..companions import passed_over
 from ..reader import DEFAULT_TILE_XY_PX, WHITE, Decoded, SlideReader
 from ..tiff_slide import TiffSlide
-from .mirax_index import require_overlaps
+from .mirax_index import require_settings
 from .sound_jpeg import SoundJpegs
 
 BATCH = 32
@@ -55,7 +55,7 @@ class OpenSlideReader(SlideReader):
         except (ImportError, OSError) as error:
             raise SlideError(f"OpenSlide is not installed ({error})") from error
         if path.suffix.lower() == ".mrxs":
-            require_overlaps(path)
+            require_settings(path)
         self._error, self._open = openslide.OpenSlideError, openslide.OpenSlide
         try:
             slide = self._open(path)
