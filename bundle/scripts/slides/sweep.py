@@ -11,7 +11,7 @@ from itertools import chain, islice, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-CHUNK_BYTES = 192 << 20
+CHUNK_BYTES = 64 << 20
 """Pixels asked for in one call: the decoder's threads start anew with every call, and what it gives waits in memory."""
 
 WHITE = 255

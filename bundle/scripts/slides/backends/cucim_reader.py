@@ -18,7 +18,7 @@ from ..tiff_slide import TiffSlide
 MAX_BATCH = 16
 """Patches that cuCIM decodes ahead; bounds its memory whatever the number asked for."""
 
-CALL_BYTES = 24 << 20
+CALL_BYTES = 64 << 20
 """Pixels decoded in one call of cuCIM, in which what the process prints is caught: 128 tiles of 256 pixels."""
 
 DECODING_FAILED = re.compile(
