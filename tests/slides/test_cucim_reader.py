@@ -100,7 +100,7 @@ def test_a_thread_that_prints_while_slides_are_read_loses_no_line(make_tiff, pix
 
 
 def test_many_regions_are_decoded_in_several_calls(make_tiff, pixels, monkeypatch):
-    monkeypatch.setattr("scripts.slides.backends.cucim_reader.CALL_BYTES", 1)
+    monkeypatch.setattr("scripts.slides.backends.cucim_reader.CHUNK_BYTES", 1)
     corners = np.stack(np.meshgrid(np.arange(0, 280, 7), np.arange(0, 180, 9)), axis=-1).reshape(-1, 2)
     with open_slide(make_tiff(pixels, compression=None), Reading(backend="cucim")) as reader:
         patches = reader.read_patches(corners, size_xy_px=(8, 8), level=0)

@@ -61,7 +61,8 @@ def damage(path, kind):
 
 
 @pytest.mark.parametrize("kind", ["zeros", "noise", "half"])
-def test_a_damaged_tile_fails_or_is_masked(tmp_path, backend, kind, capfd):
+def test_a_damaged_tile_fails_or_is_masked(tmp_path, backend, kind, capfd, monkeypatch):
+    monkeypatch.setattr("scripts.slides.backends.cucim_reader.MAX_BATCH", 2)  # batches before and after that tile
     picture = write(tmp_path / "slide.tif")
     with open_slide(tmp_path / "slide.tif", Reading(backend=backend)) as reader:
         whole = np.concatenate(list(reader.iter_patches(GRID, size_xy_px=(32, 32), level=0, batch_size=8)))

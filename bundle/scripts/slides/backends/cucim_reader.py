@@ -13,13 +13,11 @@ from numpy.typing import NDArray
 from ...common.errors import SlideError
 from ...common.process import native_output
 from ..reader import Decoded, SlideReader
+from ..sweep import CHUNK_BYTES
 from ..tiff_slide import TiffSlide
 
 MAX_BATCH = 16
 """Patches that cuCIM decodes ahead; bounds its memory whatever the number asked for."""
-
-CALL_BYTES = 64 << 20
-"""Pixels decoded in one call of cuCIM, in which what the process prints is caught: 128 tiles of 256 pixels."""
 
 DECODING_FAILED = re.compile(
     rb"ERROR in line|\[Error\]|[Cc]orrupt|Stream does not end|Premature end|Not enough data|Bogus encoding|Wrong length of decoded"
@@ -86,7 +84,7 @@ class CucimReader(SlideReader):
         if not whole.all():
             yield from self._one_by_one(corners_xy, whole, size_xy_px=size_xy_px, level=level)
             return
-        regions = max(MAX_BATCH, CALL_BYTES // (3 * size_xy_px[0] * size_xy_px[1]))
+        regions = max(MAX_BATCH, CHUNK_BYTES // (3 * size_xy_px[0] * size_xy_px[1]))
         for start in range(0, len(corners_xy), regions):
             corners, readable = corners_xy[start : start + regions], whole[start : start + regions]
             done = 0
