@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from scripts.common.process import send_no_telemetry
 
 send_no_telemetry()  # this process is ours
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it starts in the background ignore it
 
 REPO = Path(__file__).resolve().parents[1]
 LONGEST = ("test_docs.py", "test_flow.py", "test_forked.py", "test_checkpoint.py", "test_ablation_runs.py")

@@ -79,13 +79,15 @@ def test_an_empty_slide_is_no_failure(tmp_path: Path) -> None:
 
 def test_the_manifest_is_written_after_every_slide(mixed: Path, tmp_path: Path) -> None:
     """A run that is interrupted in its last slide has told of those before it."""
-    calls = []
+    calls, manifest = [], tmp_path / "out" / "manifest.csv"
 
     class Killed(MeanEncoder):
         def forward(self, patches):
             calls.append(len(patches))
             if len(calls) == 2:
-                time.sleep(2)  # in which the row of the slide before is written: this one is begun first
+                deadline = time.monotonic() + 20  # the row of the slide before is written while this one is at work
+                while ",failed," not in manifest.read_text() and time.monotonic() < deadline:
+                    time.sleep(0.02)
                 os.kill(os.getppid(), signal.SIGINT)  # as Ctrl-C; this process ignores it, and ends with the run
                 time.sleep(60)
             return super().forward(patches)
@@ -93,7 +95,7 @@ def test_the_manifest_is_written_after_every_slide(mixed: Path, tmp_path: Path) 
     Killed.__name__ = "MeanEncoder"
     with pytest.raises(KeyboardInterrupt):
         encode_all(mixed, tmp_path / "out", Killed)
-    with open(tmp_path / "out" / "manifest.csv", newline="") as file:
+    with open(manifest, newline="") as file:
         assert [row["status"] for row in csv.DictReader(file)] == ["done", "empty", "failed"]
     assert seen(tmp_path / "out") == ["a_good.h5", "manifest.csv"]
     assert statuses(encode(mixed, tmp_path / "out")) == {
