@@ -16,6 +16,9 @@ REPO = Path(__file__).resolve().parents[1]
 LONGEST = ("test_docs.py", "test_flow.py", "test_forked.py", "test_checkpoint.py", "test_ablation_runs.py")
 """So that no process is left with one of them when the others have nothing to do any more."""
 
+LAST = ("test_engine.py",)
+"""They load OpenVINO into the process of the tests. After that, encoding may not fork it, and starts a process that imports for seconds."""
+
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
@@ -33,8 +36,9 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that take long begin first; tests marked ``cuda`` are skipped where torch sees no GPU."""
-    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+    """Put what takes long first, and what slows others down last; skip tests marked ``cuda`` where torch sees no GPU."""
+    place = {name: index - len(LONGEST) for index, name in enumerate(LONGEST)} | dict.fromkeys(LAST, 1)
+    items.sort(key=lambda item: place.get(item.path.name, 0))
     marked = [item for item in items if item.get_closest_marker("cuda")]
     if marked and not _gpu_is_there():
         for item in marked:

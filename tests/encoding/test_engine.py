@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from scripts.common.errors import RequestError
 from scripts.encoding.engine import fold_batch_norm
 from scripts.encoding.engine_choice import make_engine
 from scripts.encoding.named_encoder import identity_of
+from scripts.encoding.raw import RawPatches
+from scripts.encoding.resnet import resnet50_stage3
+from scripts.encoding.wrapped import WrappedEncoder
 from scripts.scae.scae_network import SCAE
 from scripts.slides.geometry import resize_patches
 
@@ -187,3 +191,22 @@ def test_openvino_reports_nothing():
         pytest.skip("OpenVINO is not installed")
     root = Path(__file__).parents[2]
     subprocess.run([sys.executable, "-c", ENGINE, str(root / "bundle"), str(root / "tests")], check=True)
+
+
+def test_resnet50_by_both_engines() -> None:
+    """Folded batch norm and OpenVINO, where it is installed, give what the network gives."""
+    encoder = WrappedEncoder(partial(resnet50_stage3, "random"), input_px=64)
+    patches = np.random.default_rng(0).integers(0, 256, (3, 80, 80, 3)).astype(np.uint8)
+    with torch.inference_mode():
+        expected = encoder(resize_patches(torch.from_numpy(patches), 64) / 255).numpy()
+    for name in ("torch", "auto"):
+        engine = make_engine(encoder, device=CPU, engine=name)
+        np.testing.assert_allclose(engine(patches), expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+
+
+def test_raw_patches_are_whole_numbers_by_both_engines() -> None:
+    patches = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
+    for name in ("torch", "auto"):
+        found = make_engine(RawPatches(32), device=CPU, engine=name)(patches)
+        expected = patches.transpose(0, 3, 1, 2).reshape(3, -1)
+        np.testing.assert_array_equal(found.astype(np.float16), expected)

@@ -5,25 +5,15 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-import torch
 from tiny_flow import ON_CPU, read_rows, run_config
 
 from scripts.common.errors import RequestError
-from scripts.encoding.engine_choice import make_engine
 from scripts.encoding.raw import RawPatches
 from scripts.slides.opening import open_slide
 from scripts.slides.synthetic import write_tiny_slide_set
 from scripts.training.card import read_card
 
 SIDE_PX = 32
-
-
-def test_pixels_are_whole_numbers_by_both_engines() -> None:
-    patches = np.random.default_rng(0).integers(0, 256, (3, SIDE_PX, SIDE_PX, 3)).astype(np.uint8)
-    for name in ("torch", "auto"):
-        found = make_engine(RawPatches(SIDE_PX), device=torch.device("cpu"), engine=name)(patches)
-        expected = patches.transpose(0, 3, 1, 2).reshape(3, -1)
-        np.testing.assert_array_equal(found.astype(np.float16), expected)
 
 
 def test_from_slides_to_predictions(tmp_path: Path) -> None:
@@ -41,9 +31,10 @@ def test_from_slides_to_predictions(tmp_path: Path) -> None:
     overlays = ("baselines/chen.yaml", "raw_patches.yaml")
     run_config("train.yaml", *overlays, run_id="training", dataset_dir=raw, output_dir=trained, max_epochs=1, **ON_CPU)
     assert read_card(trained / "model.pt").network["patch_network"] == "resnet18"
-    folders = {"slides": slides, "output_dir": tmp_path / "out", "model": trained / "model.pt"}
+    one = slides.parent / "slides" / "test_000.tif"
+    folders = {"slides": one, "output_dir": tmp_path / "out", "model": trained / "model.pt"}
     run_config("inference.yaml", "encode_raw.yaml", run_id="inference", **folders, **side)
-    assert len(read_rows(tmp_path / "out" / "predictions.csv")) == 8
+    assert len(read_rows(tmp_path / "out" / "predictions.csv")) == 1
     assert list((tmp_path / "out").glob("*/cam.png"))
 
 
