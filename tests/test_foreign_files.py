@@ -74,7 +74,7 @@ STAGES: dict[str, tuple[tuple[str, ...], str, Options]] = {
     "inference": (
         ("inference.yaml",),
         "inference",
-        lambda flow, at: {"slides": one_slide(flow), **flow.trained, **ON_CPU},
+        lambda flow, at: {"slides": one_slide(flow), "job#engine": "torch", **flow.trained, **ON_CPU},
     ),
     "inference of embeddings": (
         ("inference.yaml",),

@@ -18,6 +18,12 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_evaluated(tmp_path_factory.mktemp("evaluation"), CARD, predictions_of(20))
 
 
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures come from tables and scores; to draw the heat maps takes longer than all the rest."""
+    monkeypatch.setattr("report.report_files.write_heat_map", lambda folder, view: None)
+
+
 def inference_of(folder: Path, **options: object) -> Inference:
     return read_inference(write_inference(folder, CARD, predictions_of(8, seed=5), **options))  # type: ignore[arg-type]
 
