@@ -126,6 +126,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, of one thread each (1)")
+    parser.add_argument("--max_epochs", type=int, help="default: those of the recipe")
     parser.add_argument("--output_dir", type=Path, required=True)
     arguments = parser.parse_args()
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
@@ -138,8 +139,9 @@ def main() -> None:
             write_table(path, split_anew(rows, arguments.train, draw))
         sets.append((table.parent, tables))
     measured: dict[str, dict[str, float]] = {}
+    shorter = {} if arguments.max_epochs is None else {"max_epochs": arguments.max_epochs}
     for name in dict.fromkeys([RECOMMENDED, *arguments.variants]):
-        given = {**OF_VALIDATION, **VARIANTS[name]}
+        given = {**OF_VALIDATION, **VARIANTS[name], **shorter}
         overlay = given.pop("overlay", f"{RECOMMENDED}.yaml")
         folder = arguments.output_dir / name.replace(" ", "_")
         for place, (dataset, tables) in enumerate(sets):

@@ -33,12 +33,12 @@ from scripts.slides.lesion_mask import lesion_cells
 PATCH_UM = 200
 BLOCK = 4  # patches along a side
 TRAINING = {
-    "max_epochs": 40,
     "learning_rate": 1e-3,
     "decay#step_size": 30,
     "warmup#total_iters": 2,
     "seed": 0,
     "device": "cpu",
+    "graph": False,
 }
 
 
@@ -120,9 +120,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with slides/14082.tif and weights/")
     parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument("--max_epochs", type=int, default=40)
     arguments = parser.parse_args()
     data, output = arguments.data.resolve(), arguments.output_dir.resolve()
     slide, label = data / "slides" / "14082.tif", data / "slides" / "14082_label.png"
+    training = {**TRAINING, "max_epochs": arguments.max_epochs}
     encoding = {
         "encoder": data / "weights" / "nic_encoder_multitask-4.h5",
         "settings#patch_um": PATCH_UM,
@@ -148,7 +150,7 @@ def main() -> None:
         for name, (overlays, options) in learners.items():
             files = ["train.yaml", *overlays]
             common = {"dataset_dir": dataset, "model": output / side / f"{name}.pt"}
-            stage("training", files, output_dir=output / side / f"log_{name}", **common, **options, **TRAINING)
+            stage("training", files, output_dir=output / side / f"log_{name}", **common, **options, **training)
             maps, scored = output / side / f"maps_{name}", output / side / f"score_{name}"
             stage("inference", ["inference.yaml"], split="test", output_dir=maps, device="cpu", **common)
             kind = "cam" if name == "paper" else "probability"

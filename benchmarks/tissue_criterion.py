@@ -12,6 +12,7 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,15 +109,15 @@ def share(masks: dict[str, Any], truth: dict[str, Any], kind: int, names: list[s
     return f"{(cells == kept).mean():.4f} of {cells.size}"
 
 
-def measure_real(data: Path) -> None:
-    """Print what is kept of the real slides, and how far each mask agrees with that of full resolution."""
+def measure_real(data: Path, names: Sequence[str]) -> None:
+    """Print what is kept of real slides, and how far each mask agrees with that of full resolution."""
     print(
         "\n| slide | method | patches | kept | IoU with level 0 | glass under | tissue from | box (row0, col0, rows, cols) | remark |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
-    for name, mpp in REAL_MPP.items():
+    for name in names:
         with open_slide(data / "slides" / name) as reader:
-            grid = plan_reading(reader, mpp=mpp).grid
+            grid = plan_reading(reader, mpp=REAL_MPP[name]).grid
             full = find_tissue(reader, grid, **VARIANTS[FULL]).mask
             for variant in (FULL, "rle (at 2 um/px)", "rle without pen colours", "otsu"):
                 found = find_tissue(reader, grid, **VARIANTS[variant])
@@ -153,11 +154,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mosaics", type=Path, required=True, help="folder that mosaics.py wrote")
     parser.add_argument("--data", type=Path, required=True, help="folder with slides/ and tiles/lc25000-colon/")
+    parser.add_argument("--slides", nargs="+", default=list(REAL_MPP), choices=list(REAL_MPP), help="real ones (all)")
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
     tiles = arguments.data / "tiles" / "lc25000-colon"
     measure_mosaics(arguments.mosaics, truth_of_mosaics(arguments.mosaics, tiles))
-    measure_real(arguments.data)
+    measure_real(arguments.data, arguments.slides)
     measure_fluids()
 
 

@@ -20,7 +20,7 @@ from scripts.slides.synthetic import write_slide_set
 DAMAGED = b"II*\0 not a slide"
 CASES = 17
 """Slides; of the first two patients there are two each, and every one of two or three classes has five patients at least."""
-TILES, IMAGES = 80, 4
+TILES, IMAGES = 20, 2
 
 
 def write_own_slides(folder: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from command_server import flags_of, is_forked, run_as
 from docs_sizes import program, smaller
 
-ALONE = ("transformation.py", "training_memory.py")  # they measure their process
+ALONE = ("transformation.py",)  # it starts itself again, and its engines have threads of their own
 
 
 def main(name: str, words: Sequence[str]) -> int:

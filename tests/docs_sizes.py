@@ -3,7 +3,9 @@
 The network is not drawn for TensorBoard, which takes longer than training it for so few steps (tests/training/test_tracking.py does).
 """
 
+import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 ALWAYS: Mapping[str, Mapping[str, str]] = {
@@ -12,8 +14,8 @@ ALWAYS: Mapping[str, Mapping[str, str]] = {
     "ablating": {"max_epochs": "1", "seeds": "0", "rows": "full,mixed"},
     "comparing_methods": {"max_epochs": "1", "seeds": "0", "methods": "dsnet,dsmil"},
     "generating": {"train": "6", "val": "4", "test": "4", "cells": "6"},
-    "sampling": {"draw#patches_per_slide": "8"},
-    "searching": {"training_steps": "2", "measured_patches": "20", "max_steps": "2"},
+    "sampling": {"draw#patches_per_slide": "4"},
+    "searching": {"training_steps": "2", "measured_patches": "8", "max_steps": "2"},
     "training": {"max_epochs": "2"},  # the first epoch says how much time is left
     "pip": {"no-deps": ""},
     "cold_start.py": {"repeats": "1", "commands": "help"},
@@ -23,13 +25,15 @@ ALWAYS: Mapping[str, Mapping[str, str]] = {
     "nuclei.py": {"max_epochs": "1", "patches_per_image": "4"},
     "pen_rule.py": {"slides": "1", "pens": "0"},
     "fewer_slides.py": {"train": "2"},
-    "recipe_variants.py": {"train": "2", "draws": "0", "seeds": "0", "variants": "recommended"},
-    "report_cohort.py": {"slides": "12"},
+    "recipe_variants.py": {"train": "2", "draws": "0", "seeds": "0", "variants": "recommended", "max_epochs": "1"},
+    "report_cohort.py": {"slides": "12", "rows": "24", "columns": "30"},
+    "section_14082.py": {"max_epochs": "1"},
+    "tissue_criterion.py": {"slides": "14082.tif"},
     "training_cohort.py": {"folder": "cohort", "slides": "4", "patches": "40", "channels": "16", "projection": "8"},
     "training_memory.py": {"rows": "12", "columns": "10", "steps": "1"},
     "transformation.py": {
         "sections": "speed parts",
-        "slide": "DATA/slides/cmu-1-small-region.svs",
+        "slide": "mosaics/slides/test_000.tif",
         "repeats": "1",
         "clam_patches": "16",
     },
@@ -37,11 +41,14 @@ ALWAYS: Mapping[str, Mapping[str, str]] = {
 """Options that a run's id, a script or a module gets instead of those of the page, and where the page gives none."""
 
 WHERE_GIVEN: Mapping[str, Mapping[str, str]] = {
-    "encoding": {"cluster#workers": "2"},
+    "encoding": {"cluster#workers": "1"},
     "splitting": {"folds": "2"},
     "torchrun": {"nproc_per_node": "2", "rdzv_endpoint": "127.0.0.1:29511"},
 }
 """The same, where the page gives the option."""
+
+FURTHER_SEEDS = re.compile(r"(?<=for seed in 0)( \d+)+(?=;)")
+"""Of a loop over seeds, all but the first, which alone is run."""
 
 TESTS = "tests/cohort/test_folder.py"  # instead of all of them
 
@@ -52,12 +59,14 @@ def smaller(words: Sequence[str]) -> list[str]:
     >>> smaller(["benchmarks/pen_rule.py", "--out", "pens", "--slides", "200"])
     ['benchmarks/pen_rule.py', '--out', 'pens', '--slides', '1', '--pens', '0']
     """
-    words, name = list(words), program(words)
+    given, words, name = tuple(words), list(words), program(words)
     for option, value in WHERE_GIVEN.get(name, {}).items():
         if f"--{option}" in words:
             _set(words, option, value)
     for option, value in ALWAYS.get(name, {}).items():
         _set(words, option, value)
+    if name == "ablating" and ("--rows", "full") in pairwise(given):
+        _set(words, "rows", "full")
     if name == "training" and any("train.yaml" in word for word in words):
         _set(words, "graph", "false")
     if any("encode_raw.yaml" in word for word in words):

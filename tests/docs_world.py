@@ -14,6 +14,7 @@ from pathlib import Path
 
 from command_server import command_server
 from docs_blocks import REPO, Block, blocks_of
+from docs_sizes import FURTHER_SEEDS
 
 TESTS = Path(__file__).resolve().parent
 STAND_INS = {"python": "python", "python3": "python", "python3.11": "python", "pip": "pip", "torchrun": "torchrun"}
@@ -99,11 +100,11 @@ class World:
         expected = int(block.says("exits with") or 0)
         assert not expected or len(block.commands) == 1, f"{block}: which of its commands exits with {expected}?"
         machines = int(block.says("run on").partition(" ")[0] or 1)
-        log = self.folder / "log.txt"
+        log, text = self.folder / "log.txt", FURTHER_SEEDS.sub("", block.text)
         with open(log, "w", encoding="utf-8") as output:
             started = [
                 subprocess.Popen(
-                    ["bash", "-ec", block.text], cwd=self.folder / block.says("run in"), env=self.environment, stdin=subprocess.DEVNULL,
+                    ["bash", "-ec", text], cwd=self.folder / block.says("run in"), env=self.environment, stdin=subprocess.DEVNULL,
                     stdout=output, stderr=output, start_new_session=True,
                 )
                 for _ in range(machines)

@@ -184,10 +184,10 @@ def test_blocks_are_found() -> None:
     [
         ("-m monai.bundle run training --max_epochs 40 --seed 1", "-m monai.bundle run training --max_epochs 2 --seed 1"),
         ("-m monai.bundle run training --c train.yaml", "-m monai.bundle run training --c train.yaml --max_epochs 2 --graph false"),
-        ("-m monai.bundle run --bundle_root b sampling", "-m monai.bundle run --bundle_root b sampling --draw#patches_per_slide 8"),
+        ("-m monai.bundle run --bundle_root b sampling", "-m monai.bundle run --bundle_root b sampling --draw#patches_per_slide 4"),
         ("-m monai.bundle run splitting --slides a", "-m monai.bundle run splitting --slides a"),
         ("-m monai.bundle run splitting --folds 5", "-m monai.bundle run splitting --folds 2"),
-        ("-m monai.bundle run ablating --seeds 0,1 --rows full", "-m monai.bundle run ablating --seeds 0 --rows full,mixed --max_epochs 1"),
+        ("-m monai.bundle run ablating --seeds 0,1 --rows full", "-m monai.bundle run ablating --seeds 0 --rows full --max_epochs 1"),
         ("benchmarks/pen_rule.py --slides 200", "benchmarks/pen_rule.py --slides 1 --pens 0"),
         ("tools/package.py --url a", "tools/package.py --url a"),
     ],
