@@ -97,9 +97,9 @@ class CucimReader(SlideReader):
     def _while_sound(
         self, corners_xy: NDArray[np.int64], *, size_xy_px: tuple[int, int], level: int
     ) -> Iterator[NDArray[np.uint8]]:
-        """Decode regions in one call; yield batches (M, height, width, 3) that live until the next, up to the first with a failure.
+        """Decode regions in one call; yield batches (M, height, width, 3), each living until the next, up to a failure.
 
-        What cuCIM says of a batch is there before the batch is. That of a later one, which is decoded ahead, ends it a little early.
+        What cuCIM says of a batch is there before the batch is. That of a later one, decoded ahead, ends it a little early.
         """
         batches = self._batches(corners_xy, size_xy_px=size_xy_px, level=level)
         try:
