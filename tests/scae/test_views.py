@@ -54,5 +54,10 @@ def test_same_seed_same_views() -> None:
 
 @pytest.mark.parametrize("side_px", [0, 60, 128])
 def test_a_side_that_does_not_fit_is_refused(side_px: int) -> None:
-    with pytest.raises(RequestError, match=r"view|side_px"):
-        views_of(random_textures(1), side_px=side_px)
+    with pytest.raises(RequestError, match=f"side_px {side_px}: expected a multiple of 16, up to the 112 px of a patch"):
+        StainViews(side_px=side_px)
+
+
+def test_a_smaller_patch_has_no_such_view() -> None:
+    with pytest.raises(RequestError, match=r"a view of 112 px cannot be cut from a patch of \(96, 112\) px"):
+        views_of(random_textures(1)[:, :, :96], side_px=112)

@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..common.errors import RequestError
+from .scae_network import SCAE
 
 _WHITE = 256.0
 
@@ -29,8 +30,8 @@ class StainViews:
     def __init__(
         self, *, side_px: int = 80, gain: float = 0.4, bias: float = 0.1, blur: float = 1.0, noise: float = 0.03
     ) -> None:
-        if side_px < 16 or side_px % 16:
-            raise RequestError(f"side_px {side_px}: expected a multiple of 16")
+        if not 16 <= side_px <= SCAE.input_px or side_px % 16:
+            raise RequestError(f"side_px {side_px}: expected a multiple of 16, up to the {SCAE.input_px} px of a patch")
         self.side_px = side_px
         self.gain = gain
         self.bias = bias
