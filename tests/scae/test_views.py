@@ -54,7 +54,9 @@ def test_same_seed_same_views() -> None:
 
 @pytest.mark.parametrize("side_px", [0, 60, 128])
 def test_a_side_that_does_not_fit_is_refused(side_px: int) -> None:
-    with pytest.raises(RequestError, match=f"side_px {side_px}: expected a multiple of 16, up to the 112 px of a patch"):
+    with pytest.raises(
+        RequestError, match=f"side_px {side_px}: expected a multiple of 16, up to the 112 px of a patch"
+    ):
         StainViews(side_px=side_px)
 
 
