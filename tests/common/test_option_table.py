@@ -132,7 +132,7 @@ def test_components_check_by_the_same_table() -> None:
 
 def test_a_number_that_slipped_does_not_fill_the_machine() -> None:
     known = options_of({"ablating": []})
-    for name in ("num_workers", "dataloader#num_workers", "jobs", "cluster#workers"):
+    for name in ("num_workers", "train#dataloader#num_workers", "jobs", "cluster#workers"):
         with pytest.raises(ValueError, match=r"expected a whole number from [01] to 1024"):
             read_as(named(name, known), name, "2147483648")
     for name, most in (("batch_size", 65536), ("cells", 1000), ("network_def#projection", 16384)):
