@@ -187,12 +187,25 @@ def _judge(slide: Damaged, encoded: Path, row: dict[str, str], reference: Path) 
         return "lost"
     of_vendor = any(slide.source.name.endswith(suffix) for suffix in VENDORS)
     tile_px = VENDOR_TILE_PX if of_vendor else TILE_PX
-    read = _tiles_under(wanted.corners, tile_px) | (set() if got is None else _tiles_under(got.corners, tile_px))
+    read, same_places = _explaining(wanted, got, tile_px)
     if of_vendor:
-        said = complaint_of_parts(slide.source, slide.path, read=read)
+        said = complaint_of_parts(slide.source, slide.path, read=read, of_levels=not same_places)
     else:
-        said = complaint(slide.path, unread_width=UNREAD_WIDTH, read=read)
+        said = complaint(slide.path, unread_width=UNREAD_WIDTH, read=read, of_levels=not same_places)
     return "wrong" if said else "unnoticeable"
+
+
+def _explaining(wanted: Patches, got: Patches | None, tile_px: int) -> tuple[set[tuple[int, int]], bool]:
+    """The level-0 tiles in which the reason for other vectors lies, and whether it lies there alone.
+
+    Where the patches are the same ones, no other level, from which the tissue is found, has anything to do with it.
+    """
+    if got is None or not np.array_equal(got.corners, wanted.corners):
+        corners = wanted.corners if got is None else np.concatenate([wanted.corners, got.corners])
+        return _tiles_under(corners, tile_px), False
+    if got.vectors.shape != wanted.vectors.shape:
+        return _tiles_under(wanted.corners, tile_px), True
+    return _tiles_under(wanted.corners[(got.vectors != wanted.vectors).any(axis=1)], tile_px), True
 
 
 def _tiles_under(corners: np.ndarray, tile_px: int) -> set[tuple[int, int]]:

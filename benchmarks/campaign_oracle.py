@@ -30,7 +30,9 @@ DECODERS = {
 }
 
 
-def complaint(path: Path, *, unread_width: int, read: Container[tuple[int, int]] | None = None) -> str | None:
+def complaint(
+    path: Path, *, unread_width: int, read: Container[tuple[int, int]] | None = None, of_levels: bool = True
+) -> str | None:
     """Why the file cannot be what its writer wrote; None where nothing in the file says so.
 
     Every directory must be readable; on its tiled pages the number of tiles must be that of the grid, each must lie in the file, state the
@@ -40,6 +42,7 @@ def complaint(path: Path, *, unread_width: int, read: Container[tuple[int, int]]
         path: the file.
         unread_width: width of a level that nobody reads: what its tiles say cannot explain other vectors.
         read: column and row of the tiles of the first tiled page that are read, for the same reason; None: all.
+        of_levels: whether what the tiles of the other pages say can explain it.
     """
     content = path.read_bytes()
     try:
@@ -54,7 +57,7 @@ def complaint(path: Path, *, unread_width: int, read: Container[tuple[int, int]]
         if page.get(WIDTH) == [unread_width]:
             continue
         try:
-            found = _complaint_of_page(content, page, None if number else read)
+            found = _complaint_of_page(content, page, read if not number else None if of_levels else ())
         except (KeyError, IndexError, ValueError, OverflowError, MemoryError) as error:
             found = f"{type(error).__name__}: {error}"
         if found:

@@ -134,17 +134,23 @@ def _text(path: Path, rng: Random) -> str:
     return f"{key}={str(new)[:20]}"
 
 
-def complaint_of_parts(whole: Path, damaged: Path, *, read: Container[tuple[int, int]] | None = None) -> str | None:
+def complaint_of_parts(
+    whole: Path, damaged: Path, *, read: Container[tuple[int, int]] | None = None, of_levels: bool = True
+) -> str | None:
     """Why a slide cannot be what its writer wrote; None where nothing in its files says so.
 
     Args:
         whole: main file of the undamaged slide.
         damaged: main file of the damaged one.
         read: column and row of the level-0 tiles that are read, None: all. Of SCN and BIF all are, but for SCN's image of the glass.
+        of_levels: of a TIFF, whether the tiles of other levels count.
     """
     if damaged.suffix in TIFFS:
         unread = MACRO_PX if damaged.suffix == ".scn" else 0
-        return complaint(damaged, unread_width=unread, read=read if damaged.suffix == ".tiff" else None)
+        one_scan = damaged.suffix == ".tiff"
+        return complaint(
+            damaged, unread_width=unread, read=read if one_scan else None, of_levels=of_levels or not one_scan
+        )
     for one, other in zip(
         parts_of(whole), (_counterpart(whole, part, damaged) for part in parts_of(whole)), strict=True
     ):

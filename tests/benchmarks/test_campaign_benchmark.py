@@ -5,6 +5,7 @@ from random import Random
 
 import numpy as np
 import pytest
+from campaign_encoding import Patches, _explaining
 from campaign_oracle import complaint
 from campaign_slides import FACTORS, SIDE, UNREAD_WIDTH, WRITERS
 from tiff_bytes import COUNTS, OFFSETS, TILE_WIDTH, WIDTH, Tiff
@@ -48,6 +49,17 @@ def test_a_level_that_nobody_reads_explains_nothing(whole: Path, tmp_path: Path)
     (tmp_path / "slide.tif").write_bytes(tiff.content)
     assert complaint(tmp_path / "slide.tif", unread_width=0)
     assert complaint(tmp_path / "slide.tif", unread_width=UNREAD_WIDTH) is None
+    assert complaint(tmp_path / "slide.tif", unread_width=0, of_levels=False) is None
+
+
+def test_other_levels_explain_other_places_alone() -> None:
+    """Two damages: one in a tile of level 0, which changes a vector, and one in a level from which no patch is read."""
+    corners, vectors = np.array([(0, 0), (128, 0)]), np.zeros((2, 3))
+    changed_vector = Patches(corners, np.array([(0.0, 0, 0), (0, 1, 0)]))
+    moved = Patches(np.array([(0, 0), (128, 128)]), vectors)
+    assert _explaining(Patches(corners, vectors), changed_vector, 256) == ({(0, 0)}, True)
+    assert _explaining(Patches(corners, vectors), moved, 128) == ({(0, 0), (1, 0), (1, 1)}, False)
+    assert _explaining(Patches(corners, vectors), None, 128) == ({(0, 0), (1, 0)}, False)
 
 
 def test_a_tile_that_nobody_reads_explains_nothing(whole: Path, tmp_path: Path) -> None:
