@@ -61,7 +61,7 @@ format: install ## let ruff format and repair what it can
 bench: install ## speed of Transformation against its limits and peers (15 minutes); BENCH=<name> ARGS="..." runs another
 	$(PYTHON) benchmarks/$(BENCH).py $(or $(ARGS),--output_dir bench)
 
-faults: install ## a campaign of damaged files, odd commands, kills and full disks (half an hour): ARGS="--seed 1 --scale 0.1"; docs/reliability.md
+faults: install ## a campaign of damaged files, odd commands, kills and full disks (a quarter of an hour): ARGS="--seed 1 --scale 0.1"; docs/reliability.md
 	$(PYTHON) benchmarks/campaign.py $(ARGS)
 
 audit: install ## secrets in the files, versions with known holes (pip-audit, in .venv-audit, where it can be had); docs/security.md

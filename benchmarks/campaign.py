@@ -1,6 +1,6 @@
 """A campaign of faults over everything that the bundle reads and does, seeded; what became of each case is counted.
 
-    make faults ARGS="--output_dir faults --seed 0"          # under half an hour on two cores
+    make faults ARGS="--output_dir faults --seed 0"          # a quarter of an hour on two cores
     make faults ARGS="--scale 0.1"                           # a tenth of it
     make faults ARGS="--share slides=500,kills=0"            # other numbers of cases of some kinds
 

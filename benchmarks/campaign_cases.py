@@ -88,7 +88,7 @@ def same_content(one: Path, other: Path) -> bool:
 def _content(path: Path) -> Any:
     suffix = path.suffix
     if suffix == ".h5":
-        with h5py.File(path) as file:
+        with h5py.File(path, locking=False) as file:  # what a killed command left behind may hold its lock still
             return {name: file[name][()] for name in file if isinstance(file[name], h5py.Dataset)}
     if suffix == ".pt":
         return torch.load(path, map_location="cpu", weights_only=True)

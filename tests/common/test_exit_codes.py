@@ -11,6 +11,7 @@ import pytest
 
 from scripts.common.boundary import file_boundary, slide_boundary
 from scripts.common.ending import forget_end
+from scripts.common.exit_codes import causes
 from scripts.common.options import how_to_go_on
 from scripts.common.process import install_exit_codes
 
@@ -33,6 +34,13 @@ def ended(error: BaseException) -> object:
     with pytest.raises(SystemExit) as caught:
         sys.excepthook(type(error), error, None)
     return caught.value.code
+
+
+def test_causes_that_lead_back_to_themselves_end() -> None:
+    """A signal in the middle of an import can leave such a chain."""
+    first, second = ImportError("not imported"), KeyboardInterrupt()
+    first.__context__, second.__context__ = second, first
+    assert [found for found, _ in zip(causes(first), range(9), strict=False)] == [first, second]
 
 
 def test_sigterm_is_143_in_one_line(installed: None, capfd: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,8 @@ import h5py
 import numpy as np
 import pytest
 
-from scripts.common.hdf5 import dataset_of, open_hdf5
+from scripts.common.hdf5 import EDGE_BYTES, dataset_of, open_hdf5
+from scripts.common.journal import is_our_hdf5
 
 
 def virtual(file: h5py.File, source: str) -> None:
@@ -66,3 +67,25 @@ def test_a_dataset_that_states_more_than_the_file_holds(tmp_path: Path) -> None:
         for name in ("group", "none"):
             with pytest.raises(ValueError, match=rf"no dataset '{name}' \(it has group, huge, zipped\)"):
                 dataset_of(file, name)
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("objects", [0, 1, 2])
+def test_texts_with_zeros_over_them_are_damage(tmp_path: Path, objects: int, large: bool) -> None:
+    """HDF5 itself would look for the next text without an end."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        if large:
+            file["features"] = np.ones(3 * EDGE_BYTES, np.uint8)
+        file.attrs["format"] = "dsnet-embedding/1"
+        file.attrs["encoder"] = "SCAEEncoder"
+    with open_hdf5(path) as file:
+        assert file.attrs["encoder"] == "SCAEEncoder"
+    assert is_our_hdf5(path)
+    content = bytearray(path.read_bytes())
+    start = content.index(b"GCOL") + 16 + (0, 16 + 24, 2 * (16 + 24) - 8)[objects]
+    content[start : start + 4096] = bytes(len(content[start : start + 4096]))
+    path.write_bytes(content)
+    with pytest.raises(OSError, match="written over"):
+        open_hdf5(path)
+    assert is_our_hdf5(path, damaged=True) and not is_our_hdf5(path)

@@ -62,7 +62,9 @@ def _of_system(error: BaseException) -> str | None:
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield ``error`` and what a traceback would show above it."""
-    while error is not None:
+    """Yield ``error`` and what a traceback would show above it, each once: a chain may lead back to itself."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         yield error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)

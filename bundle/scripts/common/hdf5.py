@@ -1,5 +1,6 @@
 """HDF5 files that others may have written: what they hold lies in them, and is as large as they say."""
 
+import struct
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -7,6 +8,11 @@ import h5py
 
 SLACK_BYTES = 1 << 24
 MOST_EXPANSION = 1100  # DEFLATE gives at most 1032 bytes per byte
+EDGE_BYTES = 8 << 20
+"""Of a file at either end, where the texts of its attributes lie."""
+
+_HEAP = struct.Struct("<4sB3xQ")  # "GCOL", version, bytes of it all
+_HEAP_OBJECT = struct.Struct("<HH4xQ")  # number, references, bytes
 
 
 def open_hdf5(path: Path) -> h5py.File:
@@ -16,6 +22,7 @@ def open_hdf5(path: Path) -> h5py.File:
         OSError: it is no HDF5 file.
         ValueError: a link, an external storage or a virtual dataset leads to another file.
     """
+    require_texts_that_end(path)
     file = h5py.File(path, "r")
     with ExitStack() as opened:
         opened.enter_context(file)
@@ -24,6 +31,42 @@ def open_hdf5(path: Path) -> h5py.File:
             raise ValueError(f"{outside}, expected all of its content in the file itself")
         opened.pop_all()  # the caller closes it
     return file
+
+
+def require_texts_that_end(path: Path) -> None:
+    """Refuse a file that HDF5 would read without an end: a heap of texts with zeros over it, whose next object is the same one.
+
+    Of a file of more than two edges, those are looked at.
+
+    Raises:
+        OSError: it has such a heap, or cannot be read.
+    """
+    with open(path, "rb") as file:
+        parts = [file.read(2 * EDGE_BYTES)]
+        if len(parts[0]) == 2 * EDGE_BYTES:
+            file.seek(max(EDGE_BYTES, path.stat().st_size - EDGE_BYTES))
+            parts.append(file.read(EDGE_BYTES))
+    for part in parts:
+        place = part.find(b"GCOL")
+        while place >= 0:
+            if _has_no_end(part, place):
+                raise OSError(f"{path}: the texts in the file are written over")
+            place = part.find(b"GCOL", place + 1)
+
+
+def _has_no_end(content: bytes, place: int) -> bool:
+    """Whether the objects of the global heap at a place come to one that takes no bytes (HDF5 file format, III.E)."""
+    if place + _HEAP.size > len(content):
+        return False
+    _, version, size = _HEAP.unpack_from(content, place)
+    end, place = min(place + size, len(content)), place + _HEAP.size
+    while version == 1 and place + _HEAP_OBJECT.size <= end:
+        number, _, size = _HEAP_OBJECT.unpack_from(content, place)
+        taken = size if number == 0 else _HEAP_OBJECT.size + (size + 7) // 8 * 8
+        if not taken:
+            return True
+        place += taken
+    return False
 
 
 def _leads_outside(file: h5py.File, name: str | bytes, link: object) -> str | None:

@@ -16,6 +16,7 @@ import h5py
 
 from .errors import RequestError
 from .files import atomic_path, sha256_of
+from .hdf5 import require_texts_that_end
 
 SUFFIX = ".outputs.jsonl"
 OUR_FORMATS = ("dsnet-embedding/", "dsnet-patches/")
@@ -147,6 +148,7 @@ def is_our_hdf5(path: Path, *, damaged: bool = False) -> bool:
     if signature != HDF5_SIGNATURE:
         return damaged and not signature
     try:
+        require_texts_that_end(path)
         with h5py.File(path, "r") as file:
             return str(file.attrs.get("format", "")).startswith(OUR_FORMATS)
     except (OSError, RuntimeError, KeyError):
