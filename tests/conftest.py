@@ -13,7 +13,7 @@ send_no_telemetry()  # this process is ours
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it starts in the background ignore it
 
 REPO = Path(__file__).resolve().parents[1]
-LONGEST = ("test_docs.py", "test_flow.py", "test_forked.py", "test_checkpoint.py", "test_ablation_runs.py")
+LONGEST = ("test_docs.py", "test_flow.py", "test_forked.py", "test_checkpoint.py")
 """So that no process is left with one of them when the others have nothing to do any more."""
 
 LAST = ("test_engine.py",)

@@ -37,7 +37,7 @@ def scae() -> Step:
 def extended() -> Step:
     network = SCAE().to(memory_format=torch.channels_last)
     recipe = make_recipe("extended", channels=network.channels, views=StainViews())
-    views, target = recipe.prepare_batch({"image": random_textures(2)}, "cpu")
+    views, target = recipe.prepare_batch({"image": random_textures(4)}, "cpu")
     return nn.ModuleList([network, recipe.loss]), lambda: recipe.loss(recipe.inferer(views, network), target)
 
 

@@ -1,5 +1,6 @@
 """HDF5 files that others may have written: what they hold lies in them, and is as large as they say."""
 
+import os
 import struct
 from contextlib import ExitStack
 from pathlib import Path
@@ -8,7 +9,7 @@ import h5py
 
 SLACK_BYTES = 1 << 24
 MOST_EXPANSION = 1100  # DEFLATE gives at most 1032 bytes per byte
-EDGE_BYTES = 8 << 20
+EDGE_BYTES = 1 << 20
 """Of a file at either end, where the texts of its attributes lie."""
 
 _HEAP = struct.Struct("<4sB3xQ")  # "GCOL", version, bytes of it all
@@ -22,10 +23,10 @@ def open_hdf5(path: Path) -> h5py.File:
         OSError: it is no HDF5 file.
         ValueError: a link, an external storage or a virtual dataset leads to another file.
     """
-    require_texts_that_end(path)
     file = h5py.File(path, "r")
     with ExitStack() as opened:
         opened.enter_context(file)
+        require_texts_that_end(file)
         outside = file.visititems_links(lambda name, link: _leads_outside(file, name, link))
         if outside:
             raise ValueError(f"{outside}, expected all of its content in the file itself")
@@ -33,7 +34,7 @@ def open_hdf5(path: Path) -> h5py.File:
     return file
 
 
-def require_texts_that_end(path: Path) -> None:
+def require_texts_that_end(file: h5py.File) -> None:
     """Refuse a file that HDF5 would read without an end: a heap of texts with zeros over it, whose next object is the same one.
 
     Of a file of more than two edges, those are looked at.
@@ -41,16 +42,17 @@ def require_texts_that_end(path: Path) -> None:
     Raises:
         OSError: it has such a heap, or cannot be read.
     """
-    with open(path, "rb") as file:
-        parts = [file.read(2 * EDGE_BYTES)]
-        if len(parts[0]) == 2 * EDGE_BYTES:
-            file.seek(max(EDGE_BYTES, path.stat().st_size - EDGE_BYTES))
-            parts.append(file.read(EDGE_BYTES))
-    for part in parts:
+    descriptor = file.id.get_vfd_handle()
+    size = os.fstat(descriptor).st_size
+    parts = [(2 * EDGE_BYTES, 0)]
+    if size > 2 * EDGE_BYTES:
+        parts.append((EDGE_BYTES, size - EDGE_BYTES))
+    for length, start in parts:
+        part = os.pread(descriptor, length, start)
         place = part.find(b"GCOL")
         while place >= 0:
             if _has_no_end(part, place):
-                raise OSError(f"{path}: the texts in the file are written over")
+                raise OSError(f"{file.filename}: the texts in the file are written over")
             place = part.find(b"GCOL", place + 1)
 
 

@@ -148,8 +148,8 @@ def is_our_hdf5(path: Path, *, damaged: bool = False) -> bool:
     if signature != HDF5_SIGNATURE:
         return damaged and not signature
     try:
-        require_texts_that_end(path)
         with h5py.File(path, "r") as file:
+            require_texts_that_end(file)
             return str(file.attrs.get("format", "")).startswith(OUR_FORMATS)
     except (OSError, RuntimeError, KeyError):
         return damaged

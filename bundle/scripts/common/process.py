@@ -6,6 +6,8 @@ there but :func:`native_output`, while one call of a native library lasts.
 """
 
 import ctypes
+import errno
+import fcntl
 import logging
 import os
 import re
@@ -227,20 +229,24 @@ def native_output(noise: re.Pattern[bytes]) -> Iterator[NativeOutput]:
 
 @contextmanager
 def _caught(descriptor: int, noise: re.Pattern[bytes]) -> "Iterator[_Caught]":
-    memory, original = os.memfd_create("output"), os.dup(descriptor)
-    caught = _Caught(memory, original)
-    try:
-        os.dup2(memory, descriptor)
+    made = os.memfd_create("output")
+    with ExitStack() as stack:
+        stack.callback(os.close, made)
+        memory = os.open(f"/proc/self/fd/{made}", os.O_RDONLY)
+        stack.callback(os.close, memory)
+        original = os.dup(descriptor)
+        stack.callback(os.close, original)
+        caught = _Caught(memory, original)
+        writing = os.open(f"/proc/self/fd/{made}", os.O_WRONLY | os.O_APPEND)
+        os.dup2(writing, descriptor)
+        os.close(writing)
         try:
             yield caught
         finally:
             _flush_native()
             said = caught.hand_back(descriptor, noise)
-        if said.strip():
-            _LOGGER.debug("native code: %s", said.decode(errors="replace").strip())
-    finally:
-        os.close(memory)
-        os.close(original)
+    if said.strip():
+        _LOGGER.debug("native code: %s", said.decode(errors="replace").strip())
 
 
 class _Caught:
@@ -260,19 +266,21 @@ class _Caught:
         Another thread may write a line in two parts. It must not write the second one before the first one is handed back. So no
         other Python thread gets a turn between the look at what is left and the return of the descriptor. None gets one either
         before what was being written meanwhile follows. Calls by ``PyDLL`` keep the interpreter's lock for that. None of them
-        waits: while a pipe is full, the lock is let go, and after a second the order.
+        waits: while a pipe is full, the lock is let go, and after a second the order. A thread may be within a write to the memory
+        when the descriptor returns: the memory is open for writing until that ends (fcntl(2), leases).
         """
-        library, buffer = ctypes.PyDLL(None), ctypes.create_string_buffer(_BUFFER_BYTES)
+        library, buffer = ctypes.PyDLL(None, use_errno=True), ctypes.create_string_buffer(_BUFFER_BYTES)
         request = ctypes.create_string_buffer(struct.pack("ihh", self._original, select.POLLOUT, 0))
         content = self.content()
         taken, waiting = len(content), noise.sub(b"", content)
         patience_s, restored = time.monotonic() + _PATIENCE_S, False
         while True:
             if not waiting:
+                ended = restored and (not self._is_written(library) or time.monotonic() > patience_s)
                 count = library.pread(self._memory, buffer, _BUFFER_BYTES, ctypes.c_long(taken))
-                if count <= 0 and restored:
+                if count <= 0 and ended:
                     break
-                if count <= 0:
+                if count <= 0 and not restored:
                     restored = library.dup2(self._original, descriptor) == descriptor
                 waiting, taken = buffer.raw[: max(count, 0)], taken + max(count, 0)
             elif library.poll(request, 1, 0) > 0:
@@ -283,6 +291,13 @@ class _Caught:
                     restored = library.dup2(self._original, descriptor) == descriptor
                 time.sleep(_WAIT_S)
         return b"".join(match[0] for match in noise.finditer(content))
+
+    def _is_written(self, library: ctypes.PyDLL) -> bool:
+        """Whether the memory is still open for writing; then the processor is left to whoever writes."""
+        if library.fcntl(self._memory, fcntl.F_SETLEASE, fcntl.F_RDLCK) == 0 or ctypes.get_errno() != errno.EAGAIN:
+            return False
+        library.sched_yield()
+        return True
 
 
 def _flush_native() -> None:
