@@ -77,6 +77,14 @@ def test_command_line_refuses_what_cannot_work_and_writes_nothing(bundle: Path) 
     assert not (bundle / "out").exists()
 
 
+def test_what_is_added_to_the_check_and_a_word_left_over(bundle: Path) -> None:
+    """MONAI takes the word for the id of what is to be done first, so the run list checks alone."""
+    result = run_cli(bundle, "--options#x", "abc", "--seed", "0", "left")
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.splitlines()[-1].startswith("error: left over on the command line: 'left'; expected")
+    assert "Traceback" not in result.stderr
+
+
 def test_command_line_takes_known_options(bundle: Path) -> None:
     shown = "$str(@max_epochs) + ' ' + str(@heat_maps)"
     result = run_cli(bundle, "--max_epochs", "7.0", "--heat_maps=no", "--work#content", shown)

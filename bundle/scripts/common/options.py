@@ -29,12 +29,15 @@ _CHECKED: WeakSet[Any] = WeakSet()
 """Resolvers of the configs that were checked: every list that can be run begins with the check."""
 
 
-def check_options() -> None:
+def check_options(**added: object) -> None:
     """Set up the exit codes, answer ``--help``, refuse what cannot work, and put the values that were meant into the config.
 
     Does nothing where the process is not ``python -m monai.bundle``: in another program the command line says nothing
     about the config, and the exit codes are its own affair. It says nothing either about a config that a stage runs, as the search
     for the sparsity rate runs train_scae.yaml.
+
+    Args:
+        added: by ``--options#name``, which is refused as an unknown option.
 
     Raises:
         RequestError: see :func:`.request.read_request` and :func:`.config_files.refuse_misplaced`.
