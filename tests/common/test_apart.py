@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from scripts.common.apart import Apart, run_apart, start_method
+from scripts.common.ending import ask_to_end, forget_end
 from scripts.common.errors import NoTissueError, RequestError, SlideError, StorageError
 from scripts.common.watch import reading
 
@@ -218,6 +219,15 @@ def test_a_process_that_nobody_ended_does_not_hold_up_the_end(tmp_path: Path) ->
         [sys.executable, "-c", code, str(REPO / "bundle")], capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+
+
+def test_a_process_that_starts_when_the_end_was_asked_for_leaves_that_to_its_parent() -> None:
+    """A thread of it would print the trace of an interrupt that is the parent's."""
+    ask_to_end(KeyboardInterrupt())
+    try:
+        assert run_apart(worked, "a.tif", "a").startswith("a ")
+    finally:
+        forget_end()
 
 
 def test_a_process_ends_with_its_object() -> None:

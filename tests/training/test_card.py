@@ -48,6 +48,15 @@ def test_a_card_of_before_uses_all_channels(tmp_path: Path) -> None:
     assert read_card(trained(tmp_path)).channel_range is None
 
 
+@pytest.mark.parametrize("model", [".", "/"])
+def test_a_folder_in_the_place_of_the_weights_is_refused(model: str, tmp_path: Path) -> None:
+    for look in (lambda: read_card(model), lambda: read_card(model, optional=True)):
+        with pytest.raises(RequestError, match=r": a folder, expected the file of the weights: add its name, such as"):
+            look()
+    with pytest.raises(RequestError, match=r": a folder, expected the file of the weights"):
+        TrainingOutputs(tmp_path, model, max_epochs=1, card=True, settings={}).hold_for()
+
+
 def test_weights_without_their_card_are_refused(tmp_path: Path) -> None:
     model = trained(tmp_path)
     card_path(model).unlink()

@@ -11,6 +11,7 @@ from multiprocessing.reduction import ForkingPickler
 from typing import Any, NamedTuple
 
 from .boundary import OWN_ERRORS, slide_boundary
+from .ending import forget_end
 from .files import unguard
 from .process import compute_with, end_with, prepare_to_read_slides
 from .watch import Mark, show
@@ -43,6 +44,7 @@ def serve(setting: Setting, work: Callable[[Any], Any], prepare: Callable[[], ob
     if setting.parents_end is not None:
         setting.parents_end.close()
     end_with(setting.parent)
+    forget_end()  # what was asked of the parent before this process began, the parent answers
     unguard()
     prepare_to_read_slides()
     gc.freeze()  # what was inherited is never looked at, and so stays shared

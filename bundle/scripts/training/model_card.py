@@ -140,5 +140,11 @@ class ModelCard:
 
 
 def card_path(model: str | Path) -> Path:
-    """``model.json`` beside ``model.pt``."""
+    """``model.json`` beside ``model.pt``.
+
+    Raises:
+        RequestError: ``model`` is a folder by its name.
+    """
+    if not Path(model).name:
+        raise RequestError(f"{model}: a folder, expected the file of the weights: add its name, such as model.pt")
     return Path(model).with_suffix(".json")

@@ -11,6 +11,7 @@ from ..common.errors import RequestError
 from ..common.journal import read_journals
 from ..common.outputs import Found, HeldOutputs
 from ..common.ranks import is_first
+from .model_card import card_path
 from .saved_state import STATE_NAME, read_state
 
 
@@ -68,7 +69,7 @@ class TrainingOutputs:
         """The folders, after a look at what lies there; nothing is written."""
         state = self.state
         resume = self.resume and state.is_file()
-        weights = [self.model.name, *([self.model.with_suffix(".json").name] if self.card else [])]
+        weights = [self.model.name, *([card_path(self.model).name] if self.card else [])]
         together = self.folder.absolute() == self.model.parent.absolute()
         request = {**self.settings, "max_epochs": self.max_epochs}
         disposable = _has_seen_nothing(state) and not (together and self.model.exists())
