@@ -250,6 +250,10 @@ def judge(scene: Scene, world: World, folder: Path, before: set[str], ended) -> 
     return ("differs", f"{'; '.join(differences[:4])}: {ended.said[-200:]}") if differences else ("right", "")
 
 
+NO_LABEL = frozenset({"", "na", "nan"})
+"""Of what a table is given: such a slide is left out of an evaluation, with a warning."""
+
+
 def says_the_same(table: Path, written: Path) -> bool:
     """Whether what a stage wrote has slides, labels and patients as a strict reading of its table has them."""
     try:
@@ -273,7 +277,7 @@ def says_the_same(table: Path, written: Path) -> bool:
     asked = {
         (row.get("slide_id") or "").strip() or Path(row["slide"].strip()).stem: row
         for row in given
-        if row["split"].strip() == "test"
+        if row["split"].strip() == "test" and row["label"].strip().lower() not in NO_LABEL
     }
     return {name: row["label"].strip().removesuffix(".0") for name, row in asked.items()} == labels
 

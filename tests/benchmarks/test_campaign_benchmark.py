@@ -1,4 +1,4 @@
-"""The campaign of damaged slides: its slides are whole for the strict reading that judges them, and damage is seen."""
+"""The campaign: its slides are whole for the strict reading that judges them, damage is seen, and what is documented is right."""
 
 from pathlib import Path
 from random import Random
@@ -6,6 +6,7 @@ from random import Random
 import numpy as np
 import pytest
 from campaign_encoding import Patches, _explaining
+from campaign_files import says_the_same
 from campaign_oracle import complaint
 from campaign_slides import FACTORS, SIDE, UNREAD_WIDTH, WRITERS
 from tiff_bytes import COUNTS, OFFSETS, TILE_WIDTH, WIDTH, Tiff
@@ -77,3 +78,11 @@ def test_the_same_seed_does_the_same_damage(whole: Path, mutation: Mutation) -> 
     made = [damaged(seed) for seed in range(6)]
     assert made == [damaged(seed) for seed in range(6)]
     assert all(what for what, _ in made) and any(content != whole.read_bytes() for _, content in made)
+
+
+@pytest.mark.parametrize(("label", "expected"), [("", True), ("NA", True), ("0", False)])
+def test_a_slide_without_a_label_is_left_out_of_an_evaluation(tmp_path: Path, label: str, expected: bool) -> None:
+    table = tmp_path / "slides.csv"
+    table.write_text(f"slide,label,split\na.tif,1,test\nb.tif,{label},test\nc.tif,0,train\n")
+    (tmp_path / "predictions.csv").write_text("slide_id,label\na,1\n")
+    assert says_the_same(table, tmp_path) is expected
