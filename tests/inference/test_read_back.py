@@ -135,21 +135,22 @@ class Redness(HeatMap):
         return np.where(mean > 0, np.clip((mean - COOL) / (HOT - COOL), 0, 1), 0).astype(np.float32)
 
 
-@pytest.fixture(params=[make_tiff, make_mirax, make_dicom], ids=["tiff", "mrxs", "dicom"])
-def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
+@pytest.fixture(scope="module", params=[make_tiff, make_mirax, make_dicom], ids=["tiff", "mrxs", "dicom"])
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
     """Encoding, prediction and export, with the redness of V's first feature in place of Grad-CAM."""
     make: Callable[[Path], Path] = request.param
-    path = make(tmp_path)
+    folder = tmp_path_factory.mktemp("case")
+    path = make(folder)
 
-    slides = InferenceSet(str(path), job_of(tmp_path / "data", MeanEncoder), CARD, model="model.pt")
+    slides = InferenceSet(str(path), job_of(folder / "data", MeanEncoder), CARD, model="model.pt")
     slides.prepare()
     with slides.opened():
         list(slides)
     collector = PredictionCollector()
     collector.predictions = [Prediction(path.stem, None, (0.2, 0.8), 0.5)]
-    write_all(slides, collector, DSNet(embedding_channels=6), tmp_path / "out", heat_map=Redness())
+    write_all(slides, collector, DSNet(embedding_channels=6), folder / "out", heat_map=Redness())
     with openslide.OpenSlide(path) as slide:
-        yield Case(slide, tmp_path / "out" / path.stem)
+        yield Case(slide, folder / "out" / path.stem)
 
 
 def test_nifti_by_itk(case: Case) -> None:
