@@ -1,10 +1,11 @@
 """What goes wrong with disks, files and processes, done for real."""
 
 import csv
+import multiprocessing
 import os
 import random
+import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,24 +20,14 @@ from scripts.common.errors import RequestError, StorageError
 from scripts.encoding.embedding_file import header_of
 from scripts.encoding.encoding_run import ManifestRow
 
-REPO = Path(__file__).parents[2]
-RUN = """
-import sys, time
-from pathlib import Path
-sys.path[:0] = sys.argv[1:3]
-from encoding.encoding_requests import encode_all
-from encoding.painted import MeanEncoder
-
 
 class Slow(MeanEncoder):
     def forward(self, patches):
         time.sleep(0.02)
         return super().forward(patches)
 
-Slow.__name__ = "MeanEncoder"
-print("begins", flush=True)
-encode_all(Path(sys.argv[3]), Path(sys.argv[4]), Slow, batch_size=2)
-"""
+
+Slow.__name__ = "MeanEncoder"  # the same identity: the files must be the same
 
 
 def encode(slides: Path, output: Path, **options: object) -> dict[str, ManifestRow]:
@@ -194,24 +185,18 @@ def test_kills_at_any_moment_change_no_byte(tmp_path: Path) -> None:
         write_painted_slide(tmp_path / "scans" / f"{name}.tif", seed=ord(name))
     encode(tmp_path / "scans", tmp_path / "whole", batch_size=2)
     output = tmp_path / "out"
-    command = [
-        sys.executable,
-        "-c",
-        RUN,
-        str(REPO / "bundle"),
-        str(REPO / "tests"),
-        str(tmp_path / "scans"),
-        str(output),
-    ]
-    for wait_s in [random.Random(0).uniform(0, 0.4) for _ in range(3)]:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(wait_s)
+    draw, ends = random.Random(0), []
+    for _ in range(4):
+        process = multiprocessing.get_context("fork").Process(
+            target=encode_all, args=(tmp_path / "scans", output, Slow), kwargs={"batch_size": 2}
+        )
+        process.start()
+        time.sleep(draw.uniform(0, 0.3))
         process.kill()
-        process.wait()
-        process.stdout.close()
+        process.join()
+        ends.append(process.exitcode)
         assert contents(output).items() <= contents(tmp_path / "whole").items(), "what lies there is whole"
+    assert -signal.SIGKILL in ends, "each had ended by itself"
     encode(tmp_path / "scans", output, batch_size=2)
     assert contents(output) == contents(tmp_path / "whole")
     assert sorted(path.name for path in output.iterdir() if ".lock" not in path.name) == [
