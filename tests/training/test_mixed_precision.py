@@ -1,4 +1,7 @@
-"""A training step in mixed precision, forward and backward, on the CPU; training on CUDA takes float16."""
+"""A training step in mixed precision, forward and backward, on the CPU; training on CUDA takes float16.
+
+A CPU convolves slowly in float16, hence the few pixels.
+"""
 
 from collections.abc import Callable
 
@@ -20,7 +23,7 @@ Step = tuple[nn.Module, Callable[[], Tensor]]
 def dsnet(head: str = "slide") -> Step:
     """Two slides, a part of them observed, channels last."""
     network = DSNet(embedding_channels=16, head=head).to(memory_format=torch.channels_last)
-    images = torch.stack([random_image(64, 48, seed=seed, embedding_channels=16) for seed in range(2)])
+    images = torch.stack([random_image(32, 24, seed=seed, embedding_channels=16) for seed in range(2)])
     images = images.contiguous(memory_format=torch.channels_last)
     return network, lambda: cross_entropy(network(images), torch.tensor([0, 1]))
 
@@ -30,13 +33,13 @@ def dsnet_at_the_patch() -> Step:
 
 
 def scae() -> Step:
-    network, patches = SCAE().to(memory_format=torch.channels_last), random_textures(1)  # float16 is slow here
+    network, patches = SCAE().to(memory_format=torch.channels_last), random_textures(2, side_px=48)
     return network, lambda: mse_loss(network(patches), patches)
 
 
 def extended() -> Step:
     network = SCAE().to(memory_format=torch.channels_last)
-    recipe = make_recipe("extended", channels=network.channels, views=StainViews())
+    recipe = make_recipe("extended", channels=network.channels, views=StainViews(side_px=32))
     views, target = recipe.prepare_batch({"image": random_textures(4)}, "cpu")
     return nn.ModuleList([network, recipe.loss]), lambda: recipe.loss(recipe.inferer(views, network), target)
 
