@@ -1,5 +1,6 @@
 """``--help`` of a stage: the options of its config files, as they stand there, and what each may be."""
 
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -54,8 +55,7 @@ def read_options(files: Sequence[str]) -> dict[str, tuple[str, str]]:
     """
     options: dict[str, tuple[str, str]] = {}
     for file in files:
-        root: Any = yaml.compose(Path(file).read_text(encoding="utf-8"), yaml.SafeLoader)
-        lines = Path(file).read_text(encoding="utf-8").splitlines()
+        root, lines = _composed(Path(file).absolute(), Path(file).stat().st_mtime_ns)
         types = options_of(dict.fromkeys(key.value for key, _ in root.value))
         is_overlay = all(key.value != _END for key, _ in root.value)
         at_end = False
@@ -69,6 +69,13 @@ def read_options(files: Sequence[str]) -> dict[str, tuple[str, str]]:
                     known = options.get(leaf.name, ("", ""))[1]
                     options[leaf.name] = (leaf.text, leaf.comment or known)
     return options
+
+
+@functools.cache
+def _composed(path: Path, changed_ns: int) -> tuple[Any, list[str]]:
+    """The nodes of a config and its lines."""
+    text = path.read_text(encoding="utf-8")
+    return yaml.compose(text, yaml.SafeLoader), text.splitlines()
 
 
 def _leaves(name: str, node: Any, lines: Sequence[str]) -> Iterator[Leaf]:
