@@ -15,6 +15,8 @@ CONFIGS = BUNDLE / "configs"
 ON_CPU = {"device": "cpu", "num_workers": 0}
 NO_GRAPH = {"graph": False}
 """Of train.yaml: drawing the network for TensorBoard takes longer than training it on slides this small."""
+SMALL_NETWORK = {"network_def#multi_scale": False, "network_def#concurrent_bottleneck": False}
+"""Of train.yaml: a third of DSNet's tensors, for tests of what a training does around its network."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from ignite.engine import Engine
-from tiny_flow import ON_CPU, run_config
+from tiny_flow import ON_CPU, SMALL_NETWORK, run_config
 from training.embedding_files import write_dataset
 
 from scripts.common.errors import RequestError
@@ -24,7 +24,7 @@ class TiedCollector(PredictionCollector):
 
 
 def train(dataset: Path, output: Path, **options: Any) -> None:
-    recipe = {"batch_size": 4, "validate#collector": TiedCollector(), **ON_CPU}
+    recipe = {"batch_size": 4, "validate#collector": TiedCollector(), **SMALL_NETWORK, **ON_CPU}
     folders = {"dataset_dir": dataset, "output_dir": output}
     run_config("train.yaml", run_id="training", **folders, **recipe | options)
 
