@@ -18,6 +18,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,11 @@ class Annotated:
     name: str
     pixels: NDArray[np.uint8]
     points: Points
+
+    @cached_property
+    def haematoxylin(self) -> NDArray[np.float64]:
+        """Haematoxylin of every pixel (H, W) by colour deconvolution (Ruifrok and Johnston)."""
+        return np.ascontiguousarray(rgb2hed(self.pixels)[..., 0])
 
 
 @dataclass(frozen=True)
@@ -137,10 +143,9 @@ def maxima_of(response: NDArray[np.float64], step_um: float, distance_um: float)
 
 
 def haematoxylin_blobs(image: Annotated, smoothing_um: float, distance_um: float) -> Maxima:
-    """Colour deconvolution (Ruifrok and Johnston), then the Laplacian of a Gaussian."""
-    haematoxylin = rgb2hed(image.pixels)[..., 0]
+    """Find the maxima of the Laplacian of a Gaussian of the haematoxylin."""
     sigma = smoothing_um / IMAGE_MPP
-    return maxima_of(-(sigma**2) * gaussian_laplace(haematoxylin, sigma), IMAGE_MPP, distance_um)
+    return maxima_of(-(sigma**2) * gaussian_laplace(image.haematoxylin, sigma), IMAGE_MPP, distance_um)
 
 
 class DetectionMap:

@@ -18,7 +18,7 @@ import logging
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -188,15 +188,23 @@ def masks_of(path: Path, pixels: Pixels, section: Section) -> tuple[PatchGrid, B
 
 
 def sections(
-    data: Path, part: str, count: int, pens_over_real: int | None = None
+    data: Path, part: str, count: int, scans: Sequence[float], pens_over_real: int | None = None
 ) -> Iterator[tuple[str, Section, str]]:
-    """Yield the kind, the section and the name of a pen of every slide; over the real ones ``pens_over_real`` pens, None: all."""
+    """Yield the kind, the section and the name of a pen of every slide.
+
+    Args:
+        data: Folder with slides, tiles and nuclei.
+        part: Of the pens and of the tiles.
+        count: Paved slides.
+        scans: Their resolutions in turn, um/px.
+        pens_over_real: Pens over each real slide; None: all.
+    """
     rng = np.random.default_rng(SEEDS[part])
     tiles, pens = tiles_of(data, part), list(PENS[part])
     for index in range(count):
-        mpp = list(SCANS)[index % len(SCANS)]
+        mpp = scans[index % len(scans)]
         section = paved(rng, tiles[index * len(tiles) // count], mpp)
-        yield f"{mpp:g} um/px", section, pens[(index // len(SCANS) + index) % len(pens)]
+        yield f"{mpp:g} um/px", section, pens[(index // len(scans) + index) % len(pens)]
     if part == "held_out":
         for name, mpp in REAL.items():
             section = real(data / "slides" / name, mpp)
@@ -210,6 +218,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--part", choices=sorted(PENS), default="held_out")
     parser.add_argument("--slides", type=int, default=60, help="paved slides (60)")
+    parser.add_argument(
+        "--scans",
+        type=float,
+        nargs="+",
+        choices=list(SCANS),
+        default=list(SCANS),
+        help="their resolutions, um/px (all)",
+    )
     parser.add_argument("--pens", type=int, default=None, help="pens over each real slide (all ten)")
     parser.add_argument(
         "--pictures", type=Path, default=None, help="folder for a picture of every slide and what is kept of it"
@@ -221,7 +237,7 @@ def main() -> None:
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         for index, (kind, section, pen) in enumerate(
-            sections(arguments.data, arguments.part, arguments.slides, arguments.pens)
+            sections(arguments.data, arguments.part, arguments.slides, arguments.scans, arguments.pens)
         ):
             rng = np.random.default_rng(index)
             section = Section(section.name, restained(rng, section.pixels), section.tissue, section.mpp)

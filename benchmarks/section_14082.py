@@ -32,6 +32,7 @@ from scripts.slides.lesion_mask import lesion_cells
 
 PATCH_UM = 200
 BLOCK = 4  # patches along a side
+HALVES = ("left", "right")
 TRAINING = {
     "learning_rate": 1e-3,
     "decay#step_size": 30,
@@ -121,6 +122,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with slides/14082.tif and weights/")
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--max_epochs", type=int, default=40)
+    parser.add_argument("--learn_on", nargs="+", choices=HALVES, default=HALVES, help="halves to learn on (both)")
     arguments = parser.parse_args()
     data, output = arguments.data.resolve(), arguments.output_dir.resolve()
     slide, label = data / "slides" / "14082.tif", data / "slides" / "14082_label.png"
@@ -136,8 +138,8 @@ def main() -> None:
     kept = labelled[section.grid_yx[:, 0], section.grid_yx[:, 1]]
     print(f"{kept.sum()} labelled patches observed of {labelled.sum()}, {(tumour & labelled).sum()} with tumour\n")
     print("| learnt on | by | cell AUC | Dice | hottest cell is tumour | tumour's share |\n|---|---|---|---|---|---|")
-    for learn_left in (True, False):
-        side = "left" if learn_left else "right"
+    for side in arguments.learn_on:
+        learn_left = side == "left"
         dataset = output / side / "data"
         write_halves(section, tumour, kept, label, dataset, learn_left=learn_left)
         auc, dice = probe(section, tumour, kept, learn_left=learn_left)

@@ -12,6 +12,7 @@ import torch
 from cohort.empty_files import touch, write_camelyon16, write_lines, write_tcga
 from encoding.other_tools import features_of, write_clam, write_trident
 from monai.networks.nets import resnet50
+from PIL import Image
 
 from scripts.common.files import write_csv
 from scripts.encoding.checksums import seal
@@ -20,7 +21,10 @@ from scripts.slides.synthetic import write_slide_set
 DAMAGED = b"II*\0 not a slide"
 CASES = 17
 """Slides; of the first two patients there are two each, and every one of two or three classes has five patients at least."""
-TILES, IMAGES = 20, 2
+TILES, IMAGES = 3, 2
+"""Tiles per class, each of a group of its own; annotated images per split."""
+
+IMAGE_PX = 300
 
 
 def write_own_slides(folder: Path) -> None:
@@ -83,26 +87,40 @@ def write_resnet50(folder: Path) -> None:
 
 
 def write_published(folder: Path, data: Path) -> None:
-    """``DATA``: some of the published tiles and annotated images, and all of the slides and weights (docs/results.md)."""
+    """``DATA``: some of the published tiles, corners of annotated images, and all of the slides and weights (docs/results.md)."""
     for name in ("slides", "weights"):
         (folder / "DATA" / name).parent.mkdir(exist_ok=True)
         (folder / "DATA" / name).symlink_to(data / name)
     tiles = data / "tiles" / "lc25000-colon"
     with open(tiles / "labels.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    kept = [row for name in ("colon_aca", "colon_n") for row in [row for row in rows if row["class"] == name][:TILES]]
+    of_group = {row["group"]: row for row in rows}
+    kept = [
+        row
+        for name in ("colon_aca", "colon_n")
+        for row in [row for row in of_group.values() if row["class"] == name][:TILES]
+    ]
     link(tiles, folder / "DATA" / "tiles" / "lc25000-colon", [row["file"] for row in kept])
     write_csv(folder / "DATA" / "tiles" / "lc25000-colon" / "labels.csv", list(rows[0]), kept)
     images = data / "nuclei" / "brca-m2c"
     for split in ("train", "val"):
         names = sorted(path.stem for path in (images / split / "images").iterdir())[:IMAGES]
-        found = [
-            path.relative_to(images).as_posix()
-            for path in (images / split).rglob("*")
-            if path.stem.removesuffix("_points") in names
-        ]
-        link(images, folder / "DATA" / "nuclei" / "brca-m2c", found)
+        for name in names:
+            write_corner(images / split, folder / "DATA" / "nuclei" / "brca-m2c" / split, name)
     (folder / "nic_encoder_multitask-4.h5").symlink_to(data / "weights" / "nic_encoder_multitask-4.h5")
+
+
+def write_corner(source: Path, target: Path, name: str) -> None:
+    """Write the upper left corner of an annotated image, and its points."""
+    for kind in ("images", "points"):
+        (target / kind).mkdir(parents=True, exist_ok=True)
+    with Image.open(source / "images" / f"{name}.png") as image:
+        image.crop((0, 0, IMAGE_PX, IMAGE_PX)).save(target / "images" / f"{name}.png")
+    points = Path("points", f"{name}_points.csv")
+    with open(source / points, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    kept = [row for row in rows if max(float(row["x"]), float(row["y"])) < IMAGE_PX]
+    write_csv(target / points, list(rows[0]), kept)
 
 
 def write_readers_slides(folder: Path) -> None:

@@ -21,13 +21,13 @@ ALWAYS: Mapping[str, Mapping[str, str]] = {
     "cold_start.py": {"repeats": "1", "commands": "help"},
     "inference_cohort.py": {"slides": "2", "distinct": "1", "cells": "4"},
     "heat_maps.py": {"methods": "gradcam", "layers": "head"},
-    "mosaics.py": {"train": "6", "val": "4", "test": "4", "cells": "10"},
+    "mosaics.py": {"train": "4", "val": "2", "test": "2", "cells": "6"},
     "nuclei.py": {"max_epochs": "1", "patches_per_image": "4"},
-    "pen_rule.py": {"slides": "1", "pens": "0"},
+    "pen_rule.py": {"slides": "1", "scans": "4", "pens": "0"},
     "fewer_slides.py": {"train": "2"},
     "recipe_variants.py": {"train": "2", "draws": "0", "seeds": "0", "variants": "recommended", "max_epochs": "1"},
     "report_cohort.py": {"slides": "12", "rows": "24", "columns": "30"},
-    "section_14082.py": {"max_epochs": "1"},
+    "section_14082.py": {"max_epochs": "1", "learn_on": "left"},
     "tissue_criterion.py": {"slides": "14082.tif"},
     "training_cohort.py": {"folder": "cohort", "slides": "4", "patches": "40", "channels": "16", "projection": "8"},
     "training_memory.py": {"rows": "12", "columns": "10", "steps": "1"},
@@ -57,7 +57,7 @@ def smaller(words: Sequence[str]) -> list[str]:
     """Replace the sizes in the arguments of ``python`` or ``torchrun``.
 
     >>> smaller(["benchmarks/pen_rule.py", "--out", "pens", "--slides", "200"])
-    ['benchmarks/pen_rule.py', '--out', 'pens', '--slides', '1', '--pens', '0']
+    ['benchmarks/pen_rule.py', '--out', 'pens', '--slides', '1', '--scans', '4', '--pens', '0']
     """
     given, words, name = tuple(words), list(words), program(words)
     for option, value in WHERE_GIVEN.get(name, {}).items():

@@ -188,7 +188,7 @@ def test_blocks_are_found() -> None:
         ("-m monai.bundle run splitting --slides a", "-m monai.bundle run splitting --slides a"),
         ("-m monai.bundle run splitting --folds 5", "-m monai.bundle run splitting --folds 2"),
         ("-m monai.bundle run ablating --seeds 0,1 --rows full", "-m monai.bundle run ablating --seeds 0 --rows full --max_epochs 1"),
-        ("benchmarks/pen_rule.py --slides 200", "benchmarks/pen_rule.py --slides 1 --pens 0"),
+        ("benchmarks/pen_rule.py --slides 200", "benchmarks/pen_rule.py --slides 1 --scans 4 --pens 0"),
         ("tools/package.py --url a", "tools/package.py --url a"),
     ],
 )  # fmt: skip
