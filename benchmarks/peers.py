@@ -57,7 +57,7 @@ def monai_patches(path: Path, coords_xy_px: np.ndarray, *, workers: int) -> int:
     return read
 
 
-def matrix_product_flops(side: int = 2048, turns: int = 10) -> float:
+def matrix_product_flops(side: int, turns: int = 10) -> float:
     """Measure the rate of the product of two float32 matrices, multiply and add counted as 2."""
     a, b = torch.rand(side, side), torch.rand(side, side)
     torch.matmul(a, b)

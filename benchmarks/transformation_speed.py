@@ -134,7 +134,7 @@ class Case:
 def encoders(threads: int) -> dict[str, NamedEncoder]:
     """Every engine that is installed."""
     torch.set_num_threads(threads)
-    made = {}
+    network, made = RandomEncoder(), {}
     for engine, precision in (
         ("torch", "float32"),
         ("torch", "bfloat16"),
@@ -143,7 +143,7 @@ def encoders(threads: int) -> dict[str, NamedEncoder]:
     ):
         try:
             made[f"{engine} {precision}"] = NamedEncoder(
-                RandomEncoder(), device=torch.device("cpu"), engine=engine, precision=precision, batch_size=BATCH
+                network, device=torch.device("cpu"), engine=engine, precision=precision, batch_size=BATCH
             )
         except ValueError as error:
             print(f"left out: {error}", file=sys.stderr)
@@ -168,7 +168,7 @@ def speed(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
 
     sizes: dict[str, float] = {}
     for _ in range(arguments.repeats):
-        note("matrix product GFLOP/s", matrix_product_flops() / 1e9)
+        note("matrix product GFLOP/s", matrix_product_flops(arguments.matrix_side) / 1e9)
         for level, case in cases.items():
             for _ in range(READINGS):
                 case.raw()

@@ -10,9 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from command_server import flags_of, is_forked, run_as
-from docs_sizes import program, smaller
-
-ALONE = ("transformation.py",)  # it starts itself again, and its engines have threads of their own
+from docs_sizes import smaller
 
 
 def main(name: str, words: Sequence[str]) -> int:
@@ -28,7 +26,7 @@ def main(name: str, words: Sequence[str]) -> int:
         flags = flags_of(words)
         words = [*words[:flags], *smaller(words[flags:])]
     what = list(words[flags_of(words) :])
-    is_script = bool(what) and what[0].endswith(".py") and program(what) not in ALONE
+    is_script = bool(what) and what[0].endswith(".py")
     return run_as(str(Path(os.environ["DOCS_PROGRAMS"]) / "python"), words, forked=is_script or is_forked(words))
 
 

@@ -35,7 +35,8 @@ ALWAYS: Mapping[str, Mapping[str, str]] = {
         "sections": "speed parts",
         "slide": "mosaics/slides/test_000.tif",
         "repeats": "1",
-        "clam_patches": "16",
+        "clam_patches": "2",
+        "matrix_side": "256",
     },
 }
 """Options that a run's id, a script or a module gets instead of those of the page, and where the page gives none."""
