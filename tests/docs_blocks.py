@@ -3,7 +3,7 @@
 Commands are what stands in blocks marked ``bash`` or ``sh``, in indented blocks, and in fenced blocks without a language whose first word
 is a command. A comment may stand before a block::
 
-    <!-- run by: tests/... -->    what runs these commands instead of tests/test_docs.py: a test, or .ci/run
+    <!-- run by: tests/... -->    what runs these commands instead: a test, a page that has them too, or .ci/run
     <!-- run on: 2 machines -->   the block is run so many times at once
     <!-- run in: package -->      the folder that it is run in
     <!-- exits with 1 -->         the command is meant to end so

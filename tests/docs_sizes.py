@@ -13,7 +13,7 @@ ALWAYS: Mapping[str, Mapping[str, str]] = {
     "comparing": {"resamples": "50"},
     "ablating": {"max_epochs": "1", "seeds": "0", "rows": "full,mixed"},
     "comparing_methods": {"max_epochs": "1", "seeds": "0", "methods": "dsnet,dsmil"},
-    "generating": {"train": "6", "val": "4", "test": "4", "cells": "6"},
+    "generating": {"train": "6", "val": "4", "test": "4", "cells": "6", "num_workers": "0"},
     "sampling": {"draw#patches_per_slide": "4"},
     "searching": {"training_steps": "2", "measured_patches": "8", "max_steps": "2"},
     "training": {"max_epochs": "2"},  # the first epoch says how much time is left
@@ -54,6 +54,10 @@ FURTHER_SEEDS = re.compile(r"(?<=for seed in 0)( \d+)+(?=;)")
 TESTS = "tests/cohort/test_folder.py"  # instead of all of them
 
 
+DSNET = ("python", "-m", "monai.bundle", "run", "--bundle_root", "bundle")
+"""What the pages mean by ``dsnet``."""
+
+
 def smaller(words: Sequence[str]) -> list[str]:
     """Replace the sizes in the arguments of ``python`` or ``torchrun``.
 
@@ -72,6 +76,8 @@ def smaller(words: Sequence[str]) -> list[str]:
         _set(words, "graph", "false")
     if any("encode_raw.yaml" in word for word in words):
         _set(words, "encoder_def#side_px", "32")
+    if any("encode_resnet50.yaml" in word for word in words):
+        _set(words, "encoder_def#input_px", "64")
     return [*words, TESTS] if name == "pytest" else words
 
 
@@ -83,6 +89,19 @@ def program(words: Sequence[str]) -> str:
             rest = rest[2:]
         return rest[0] if rest else ""
     return words[1] if words[:1] == ["-m"] else Path(words[0]).name if words else ""
+
+
+def request_of(words: Sequence[str]) -> tuple[str, frozenset[tuple[str, ...]]]:
+    """What a command of a page asks for, whatever the order of its options: its program, and each option with its values."""
+    words = [*DSNET, *words[1:]] if words[0] == "dsnet" else list(words)
+    name = program(words[1:])
+    options: list[list[str]] = [[]]
+    for word in words:
+        if word.startswith("--"):
+            options.append([])
+        if word != name:
+            options[-1].append(word)
+    return name, frozenset(tuple(option) for option in options)
 
 
 def _set(words: list[str], option: str, value: str) -> None:

@@ -14,14 +14,13 @@ from pathlib import Path
 
 from command_server import command_server
 from docs_blocks import REPO, Block, blocks_of
-from docs_sizes import FURTHER_SEEDS
+from docs_sizes import DSNET, FURTHER_SEEDS, request_of
 
 TESTS = Path(__file__).resolve().parent
 STAND_INS = {"python": "python", "python3": "python", "python3.11": "python", "pip": "pip", "torchrun": "torchrun"}
 STAMPS = (".installed-cu12-test", ".installed-cu13-test", ".installed-cu13", ".docs")
 CPU = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 """One thread is faster than two on work this small."""
-DSNET = 'dsnet() { python -m monai.bundle run --bundle_root bundle "$@"; }\n'
 
 
 class World:
@@ -35,6 +34,7 @@ class World:
     def __init__(self, folder: Path, variables: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         self.log = ""
+        self._done: set[object] = set()
         tracked = subprocess.run(["git", "ls-files", "-z"], cwd=REPO, check=True, capture_output=True, text=True)
         for name in tracked.stdout.rstrip("\0").split("\0"):
             if (REPO / name).is_file():  # else removed, and not committed yet
@@ -67,7 +67,7 @@ class World:
             if not (made / "bin" / program.name).exists() and program.name != "activate":
                 (made / "bin" / program.name).symlink_to(program)
         (made / "bin" / "activate").write_text("# the stand-ins are in PATH\n", encoding="utf-8")
-        (made / "bin" / "functions.sh").write_text(DSNET, encoding="utf-8")
+        (made / "bin" / "functions.sh").write_text(f'dsnet() {{ {" ".join(DSNET)} "$@"; }}\n', encoding="utf-8")
         for stamp in STAMPS:
             (made / stamp).touch()
         return made / "bin"
@@ -119,6 +119,11 @@ class World:
         assert codes == [expected] * machines, (
             f"{block}: ended with {codes}, not {expected}\n{block.text}\n{self.log[-4000:]}"
         )
+        self._done.update(map(request_of, block.commands))
+
+    def has_run(self, block: Block) -> bool:
+        """Whether each command of a block has been run here and ended as it was meant to."""
+        return self._done.issuperset(map(request_of, block.commands))
 
 
 def is_shown(line: str, output: str) -> bool:
