@@ -240,7 +240,9 @@ def test_maps_and_their_gradients_stay_channels_last(options: dict[str, bool]) -
     for name, module in network.named_modules():
         if isinstance(module, SparseUnit | DenseUnit):
             module.register_forward_hook(lambda _, __, out, name=name: check(name, "map", out))
-            module.norm.register_full_backward_hook(lambda _, grad, __, name=name: check(name, "gradient", grad))
+            module.norm.register_forward_pre_hook(
+                lambda _, given, name=name: given[0].register_hook(lambda x: check(name, "gradient", (x,))) and None
+            )
     images = batch_of(2, 9, 8).contiguous(memory_format=torch.channels_last)
     F.cross_entropy(network(images), torch.tensor([0, 1])).backward()
     assert not mixed

@@ -74,7 +74,7 @@ def test_doubling_is_aligned_and_ignores_empty_cells() -> None:
     assert double_aligned(x, o, torch.ones(1, 1, 1, 5))[0, 0, 0].tolist() == [0, 2, 4, 52, 100]
     o[..., 2] = 0
     target = torch.tensor([[[[1.0, 1.0, 0.0, 1.0, 1.0, 1.0]]]])
-    assert double_aligned(x, o, target)[0, 0, 0].tolist() == [0, 2, 0, 4, 0, 0]
+    assert double_aligned(x * o, o, target)[0, 0, 0].tolist() == [0, 2, 0, 4, 0, 0]
 
 
 def test_doubling_inverts_taking_every_second_cell_of_a_plane() -> None:

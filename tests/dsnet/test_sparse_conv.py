@@ -1,12 +1,17 @@
+from collections.abc import Callable
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
-from random_matrices import random_map, random_mask
-from torch import Tensor
+from random_matrices import random_image, random_map, random_mask
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scripts.baselines.convolutional import TellezClassifier
+from scripts.baselines.global_local import GlobalLocal
+from scripts.dsnet.network import DSNet
+from scripts.dsnet.segmentation import DSNetSegmentation
 from scripts.dsnet.sparse import SparseConv2d, SparseMap
 
 
@@ -45,12 +50,49 @@ def sparse_conv(kernel_size: int, *, stride: int = 1, groups: int = 1) -> Sparse
 def test_convolution_is_the_naive_loop(kernel_size: int, stride: int, groups: int, size_yx: tuple[int, int]) -> None:
     conv = sparse_conv(kernel_size, stride=stride, groups=groups)
     o = random_mask(2, *size_yx, share=0.1)
-    x = torch.randn(2, 4, *size_yx, dtype=torch.float64)  # not zero off the mask: the operator must not look there
+    x = torch.randn(2, 4, *size_yx, dtype=torch.float64) * o
     y, out_o, extent = conv(SparseMap(x, o, torch.ones_like(o)))
     expected_y, expected_o = naive_conv(x, o, conv)
     np.testing.assert_allclose(y.detach().numpy(), expected_y, rtol=0, atol=1e-7)
     np.testing.assert_array_equal(out_o.numpy(), expected_o)
     assert extent.shape == out_o.shape and extent.min() == 1
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "slide": DSNet,
+    "patch": lambda: DSNet(head="patch"),
+    "no sparsity": lambda: DSNet(head="patch", sparse=False),
+    "no spatial bottleneck": lambda: DSNet(spatial_bottleneck=False),
+    "projection": lambda: DSNet(head="patch", projection=16),
+    "segmentation": DSNetSegmentation,
+    "glnet": lambda: GlobalLocal(embedding_channels=128),
+    "tellez": lambda: TellezClassifier(embedding_channels=128),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_no_convolution_is_given_values_off_the_mask(name: str) -> None:
+    """It does not look at the mask of its input: whoever makes the map keeps it zero, and masks its gradient."""
+    torch.manual_seed(0)
+    network = NETWORKS[name]()
+    seen: set[str] = set()
+    given = 0
+
+    def look(module: nn.Module, inputs: tuple[SparseMap, ...]) -> None:
+        nonlocal given
+        given += 1
+        ((values, observed, extent),) = inputs
+        if (values * (1 - observed)).any() or (observed * (1 - extent)).any():
+            seen.add(names[module])
+
+    names = {module: name for name, module in network.named_modules() if isinstance(module, SparseConv2d)}
+    for module in names:
+        module.register_forward_pre_hook(look)
+    images = torch.stack([random_image(9, 8, seed=seed, share=0.3) for seed in range(2)])
+    images[1, :128, 7:] = images[1, :128, :, 6:] = 0  # tissue on the thumbnail beyond the patches that are left
+    for training in (True, False):
+        network.train(training)(images)
+    assert given and not seen
 
 
 @pytest.mark.parametrize("stride", [1, 2])

@@ -185,6 +185,13 @@ def test_a_batch_is_dense_on_the_device_alone() -> None:
     assert batch["label"].tolist() == [0, 1] and not {"vectors", "cells", "t"} & set(batch)
 
 
+def test_batches_of_few_sizes() -> None:
+    batch = PadCollate(multiple=4)([slide_of(3, 4), slide_of(5, 2)])
+    assert batch["t"].shape[2:] == (16, 8)
+    image, plain = dense_image(batch, "cpu"), dense_image(PadCollate()([slide_of(3, 4), slide_of(5, 2)]), "cpu")
+    assert image.shape[2:] == (8, 4) and torch.equal(image[:, :, :5], plain) and not image[:, :, 5:].any()
+
+
 def test_a_map_that_was_moved_alone_is_refused() -> None:
     item = slide_of(3, 4)
     item["t"] = item["t"][:, 1:]

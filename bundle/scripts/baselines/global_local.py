@@ -29,7 +29,7 @@ class Layer(nn.Module):
     def forward(self, t: Tensor, v: Tensor, o: Tensor) -> tuple[Tensor, Tensor]:
         """Return the maps of the global and the local branch, (B, width, H, W) each."""
         extent = slide_extent(o)
-        return self.of_t(SparseMap(t, extent, extent)).values, self.of_v(SparseMap(v, o, extent)).values
+        return self.of_t(SparseMap(t * extent, extent, extent)).values, self.of_v(SparseMap(v * o, o, extent)).values
 
 
 class GlobalLocal(Baseline):

@@ -19,7 +19,7 @@ class DenseUnit(nn.Module):
         self.conv = nn.Conv2d(in_channels, first, kernel_size, stride, kernel_size // 2, groups=groups, bias=False)
         self.pointwise = nn.Conv2d(first, out_channels, 1, bias=False) if separable else nn.Identity()
         self.norm = SparseBatchNorm2d(out_channels)
-        self.activation = nn.LeakyReLU(LEAKY_SLOPE)
+        self.activation = nn.LeakyReLU(LEAKY_SLOPE, inplace=True)
         self.stride = stride
 
     def forward(self, x: Tensor, extent: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,7 +85,7 @@ class ConcurrentBottleneck(nn.Module):
         self.outer = SparseUnit(width, width, kernel_size, stride=stride, separable=True)
         self.expand = SparseUnit(width, out_channels, activation=False)
         self.shortcut = SparseUnit(in_channels, out_channels, stride=stride, activation=False)
-        self.activation = nn.LeakyReLU(LEAKY_SLOPE)
+        self.activation = nn.LeakyReLU(LEAKY_SLOPE, inplace=True)
 
     def forward(self, x: SparseMap) -> SparseMap:
         """Return the map, its mask (grown by both convolutions) and its extent."""

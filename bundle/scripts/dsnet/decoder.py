@@ -1,6 +1,5 @@
 """From the joint map of both streams back to V's grid: logits per patch (the extension of section VI)."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -54,14 +53,14 @@ class JoinUnit(nn.Module):
         self.coarse_channels = coarse_channels
         self.conv = SparseConv2d(coarse_channels + fine_channels, out_channels, 1)
         self.norm = SparseBatchNorm2d(out_channels)
-        self.activation = nn.LeakyReLU(LEAKY_SLOPE)
+        self.activation = nn.LeakyReLU(LEAKY_SLOPE, inplace=True)
 
     def forward(self, coarse: SparseMap, fine: SparseMap) -> SparseMap:
         """Return the joint map on the grid of ``fine``, with its mask."""
         weight, o = self.conv.conv.weight, fine.observed
         doubled = double_aligned(F.conv2d(coarse.values, weight[:, : self.coarse_channels]), coarse.observed, o)
         x = doubled + F.conv2d(fine.values, weight[:, self.coarse_channels :]) + self.conv.bias.view(1, -1, 1, 1)
-        return SparseMap(self.activation(self.norm(x * o, o)), o, fine.extent)
+        return SparseMap(self.activation(self.norm(x, o)), o, fine.extent)
 
 
 def double_aligned(x: Tensor, o: Tensor, target_o: Tensor) -> Tensor:
@@ -70,16 +69,19 @@ def double_aligned(x: Tensor, o: Tensor, target_o: Tensor) -> Tensor:
     Only cells with ``o`` one take part; those beyond the last take its value. The map is zero where ``target_o`` is.
 
     Args:
-        x: (B, C, ceil(H/2), ceil(W/2)).
+        x: (B, C, ceil(H/2), ceil(W/2)), zero wherever ``o`` is.
         o: its mask.
         target_o: mask at the target, (B, 1, H, W).
 
     Returns:
         (B, C, H, W).
     """
+    weight = _doubled(o, target_o)  # a quarter or more wherever there is anything
+    return _doubled(x, target_o) * (target_o / weight.clamp(min=0.125))
+
+
+def _doubled(x: Tensor, target: Tensor) -> Tensor:
+    """Double a map by linear interpolation, cut to the size of ``target``; the last row and column are repeated."""
     height, width = x.shape[2], x.shape[3]
-    both = torch.cat([x * o, o], dim=1)
-    both = F.interpolate(both, size=(2 * height - 1, 2 * width - 1), mode="bilinear", align_corners=True)
-    both = F.pad(both, (0, 1, 0, 1), mode="replicate")[:, :, : target_o.shape[2], : target_o.shape[3]]
-    weight = both[:, -1:]
-    return both[:, :-1] / torch.where(weight > 0, weight, torch.ones_like(weight)) * target_o
+    x = F.interpolate(x, size=(2 * height - 1, 2 * width - 1), mode="bilinear", align_corners=True)
+    return F.pad(x, (0, 1, 0, 1), mode="replicate")[:, :, : target.shape[2], : target.shape[3]]

@@ -69,7 +69,7 @@ class SparseConv2d(nn.Module):
     """Convolution over observed positions: y = sum(w o x) / (sum(o) + eps) + b, o' = max-pool(o), y = 0 where o' = 0.
 
     The eps, which only keeps 0/0 away, is written max(sum(o), 1): an eps small enough to bias nothing is lost in half precision
-    and is dropped by ONNX optimisers.
+    and is dropped by ONNX optimisers. The o in sum(w o x) costs nothing, as a :class:`SparseMap` is zero off its mask.
 
     Args:
         in_channels: channels of the input.
@@ -103,13 +103,13 @@ class SparseConv2d(nn.Module):
         """Return the map, (B, out_channels, ceil(H/stride), ceil(W/stride))."""
         o, bias = x.observed, self.bias.view(1, -1, 1, 1)
         if self.kernel_size == 1 and self.stride == 1:  # one position, seen or not
-            return SparseMap(torch.addcmul(self.conv(x.values * o) * o, o, bias), o, x.extent)
+            return SparseMap(torch.addcmul(self.conv(x.values), o, bias), o, x.extent)
         padding = self.kernel_size // 2
         count = F.conv2d(o, self.window, stride=self.stride, padding=padding)
         extent = F.max_pool2d(x.extent, self.stride, self.stride, ceil_mode=True)
         out_o = F.max_pool2d(o, self.kernel_size, self.stride, padding) * extent
         share = out_o / count.clamp(min=1.0)
-        return SparseMap(torch.addcmul(self.conv(x.values * o) * share, out_o, bias), out_o, extent)
+        return SparseMap((self.conv(x.values) * share).addcmul_(out_o, bias), out_o, extent)
 
 
 def _over_ranks(sums: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ class _SparseNorm(torch.autograd.Function):
     """Normalise by the statistics of the batch; returns the map, mean, variance (biased) and the number of positions.
 
     With d = (x - mean) o and g the masked gradient, the gradient of x is w / sigma (g - mean(g) - d mean(g d) / sigma^2) where
-    observed. That takes two passes over the map instead of one for every operator, and keeps one map instead of four.
+    observed. That keeps one map instead of four; maps that nobody else sees are written in place.
     """
 
     @staticmethod
@@ -138,12 +138,13 @@ class _SparseNorm(torch.autograd.Function):
         sums = _over_ranks(torch.cat([x.sum(dim=(0, 2, 3)), o.sum().view(1)]))
         count = sums[-1].clamp(min=1.0)
         mean = sums[:-1] / count
-        centred = torch.addcmul(x, o, _per_channel(mean), value=-1)
-        var = _over_ranks(centred.square().sum(dim=(0, 2, 3))) / count
+        centred = x.addcmul_(o, _per_channel(mean), value=-1)
+        y = centred.square()
+        var = _over_ranks(y.sum(dim=(0, 2, 3))) / count
         inverse = torch.rsqrt(var + eps)
         ctx.save_for_backward(centred, o, weight, inverse, count)
         ctx.mark_non_differentiable(mean, var, count)
-        y = torch.addcmul(centred * _per_channel(weight * inverse), o, _per_channel(bias))
+        y = torch.mul(centred, _per_channel(weight * inverse), out=y).addcmul_(o, _per_channel(bias))
         return y, mean, var, count
 
     @staticmethod
@@ -154,7 +155,7 @@ class _SparseNorm(torch.autograd.Function):
         of_bias = gradient.sum(dim=(0, 2, 3))
         along = (gradient * centred).sum(dim=(0, 2, 3))
         mean, slope = _over_ranks(torch.stack([of_bias, along])) / count
-        of_x = torch.addcmul(gradient, o, _per_channel(mean), value=-1)
+        of_x = gradient.addcmul_(o, _per_channel(mean), value=-1)
         of_x.addcmul_(centred, _per_channel(slope * inverse.square()), value=-1).mul_(_per_channel(weight * inverse))
         return of_x, None, along * inverse, of_bias, None
 
@@ -237,7 +238,7 @@ class SparseUnit(nn.Module):
         self.conv = SparseConv2d(in_channels, first, kernel_size, stride=stride, groups=groups)
         self.pointwise = nn.Conv2d(first, out_channels, 1, bias=False) if separable else nn.Identity()
         self.norm = SparseBatchNorm2d(out_channels)
-        self.activation = nn.LeakyReLU(LEAKY_SLOPE) if activation else nn.Identity()
+        self.activation = nn.LeakyReLU(LEAKY_SLOPE, inplace=True) if activation else nn.Identity()
 
     def forward(self, x: SparseMap) -> SparseMap:
         """Return the map, its mask grown by the window and its extent, all at the stride."""

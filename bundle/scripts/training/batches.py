@@ -1,6 +1,7 @@
 """A batch of slides: the vectors of their observed patches, from which the network's one tensor is made on its device."""
 
 from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import Any
 
 import torch
@@ -25,10 +26,13 @@ class PadCollate:
 
     Args:
         fill: value beyond a slide, by the key of a further map on V's grid.
+        multiple: rows and columns of the grid are filled up to a multiple of it. Where every batch has a size of its own, oneDNN
+            builds its convolutions anew for each, which takes longer than to compute some of them.
     """
 
-    def __init__(self, fill: Mapping[str, float] | None = None) -> None:
+    def __init__(self, fill: Mapping[str, float] | None = None, *, multiple: int = 1) -> None:
         self.fill = {"places": 0, "t": WHITE, **(fill or {})}
+        self.multiple = multiple
 
     def __call__(self, batch: Sequence[Mapping[Any, Any]]) -> dict[Any, Any]:
         """Return the batch.
@@ -44,7 +48,8 @@ class PadCollate:
             _require_twice(item["places"], item["t"])
             vectors.append(item.pop("vectors")[numbers_of(item["places"])])
         for key, value in self.fill.items():
-            height, width = (max(item[key].shape[axis] for item in items) for axis in (-2, -1))
+            step = self.multiple * (T_PIXELS_PER_PATCH if key == "t" else 1)
+            height, width = (step * ceil(max(item[key].shape[axis] for item in items) / step) for axis in (-2, -1))
             for item in items:
                 margins = (0, width - item[key].shape[-1], 0, height - item[key].shape[-2])
                 item[key] = F.pad(item[key], margins, value=value)
