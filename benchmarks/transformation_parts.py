@@ -32,7 +32,12 @@ def parts(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
     work = {level: works(case, encoder, folder) for level, case in cases.items()}
     encode_all(encoder, cases["auto"].in_memory(2), 1)  # the first call of a thread builds its request
     found = {
-        level: {"patches": case.patches, "processor_s": {part: [] for part in work[level]}, "seconds": []}
+        level: {
+            "patches": case.patches,
+            "processor_s": {part: [] for part in work[level]},
+            "seconds": [],
+            "of_reading": {"decoding": [], "copying": []},
+        }
         for level, case in cases.items()
     }
     for _ in range(arguments.repeats):
@@ -43,6 +48,9 @@ def parts(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
                 found[level]["processor_s"][part].append(spent := time.process_time() - before)
                 print(f"{part}, {level}: {spent:.2f} processor seconds", file=sys.stderr, flush=True)
             found[level]["seconds"].append(elapsed)  # of the last one, which is all of them
+            cases[level].raw()
+            found[level]["of_reading"]["decoding"].append(cases[level].raw_processor_s)
+            found[level]["of_reading"]["copying"].append(cases[level].copying_processor_s())
     return {"levels": found, "threads": arguments.threads, "engine": encoder.engine}
 
 

@@ -34,6 +34,10 @@ def of_parts(levels: dict[str, dict], threads: int, engine: str) -> Iterator[tup
             f"{bound / rate:.2f}",
             judged(bound / rate, 1.1, least=False),
         )
+        alone = {part: statistics.median(turns) for part, turns in measured["of_reading"].items()}
+        for part, seconds in alone.items():
+            yield f"processor seconds, {part} alone, {level}", f"{seconds:.2f} s", ""
+        yield f"bound of reader / raw, {level}", f"{alone['decoding'] / sum(alone.values()):.2f}", ""
 
 
 def report(results: dict[str, dict]) -> str:

@@ -4,7 +4,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterable
-from itertools import islice
+from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +20,14 @@ from scripts.encoding.prepared import PreparedSlide, plan_of, prepare_slide
 from scripts.encoding.settings import EncodingSettings
 from scripts.scae.scae_network import SCAE
 from scripts.slides.opening import Reading, open_slide
-from scripts.slides.sweep import tiles_in_order
+from scripts.slides.sweep import sweep, tiles_in_order
 from scripts.slides.table import SlideRow
 
 FLOPS_PER_PATCH = 0.141e9
 BATCH = 64
 RAW_BATCH = 16
 READINGS = 3  # a turn: both take a fraction of a second
+COLD_BYTES = 256 << 20
 NETWORK_PX = SCAE.input_px
 
 
@@ -87,6 +88,7 @@ class Case:
             downsample = reader.level_downsamples[level]
         self.tiles = len(tiles)
         locations = [(int(x * downsample), int(y * downsample)) for x, y in tiles]
+        before = time.process_time()
         self.raw_s = seconds(
             lambda: exhaust(
                 np.asarray(batch)
@@ -95,6 +97,27 @@ class Case:
                 )
             )
         )
+        self.raw_processor_s = time.process_time() - before
+
+    def copying_processor_s(self) -> float:
+        """Processor seconds of the copies from tiles into patches alone; the tiles are in memory, too many for its caches."""
+        level = self.prepared.plan.level
+        with open_slide(self.row.path) as reader:
+            corners = np.rint(self.prepared.coords_xy_px / reader.level_downsamples[level]).astype(np.int64)
+            tile, size = reader.tile_sizes_xy_px[level], reader.level_sizes_xy_px[level]
+        pool = np.zeros((1 + COLD_BYTES // (3 * RAW_BATCH * tile[0] * tile[1]), RAW_BATCH, *tile[::-1], 3), np.uint8)
+        pool[:] = 1  # memory that was never written is one page
+        decoded = cycle(pool)
+
+        def decode(tiles: np.ndarray) -> Iterable[np.ndarray]:
+            return (next(decoded)[: len(tiles) - at] for at in range(0, len(tiles), RAW_BATCH))
+
+        patches = sweep(
+            corners, size_xy_px=self.size, tile_xy_px=tile, level_xy_px=size, batch_size=BATCH, decode=decode
+        )
+        before = time.process_time()
+        exhaust(patches)
+        return time.process_time() - before
 
     def reader_s(self, limit: int | None = None) -> float:
         """Time the reading of the patches from an open slide."""

@@ -56,13 +56,20 @@ def test_speed_is_judged_by_its_bars() -> None:
 def test_a_slide_is_judged_by_the_bound_of_its_parts(seconds: float, ratio: tuple[str, str]) -> None:
     """Two cores do 5.6 processor seconds in 2.8 s, if they are never idle."""
     spent = {"tissue mask": 0.2, "reading": 0.4, "encoding": 4.8, "thumbnail": 0.1, "writing": 0.1, "end to end": 5.88}
-    level = {"patches": 800, "processor_s": {part: [9, turn, 0] for part, turn in spent.items()}, "seconds": [seconds]}
+    level = {
+        "patches": 800,
+        "processor_s": {part: [9, turn, 0] for part, turn in spent.items()},
+        "seconds": [seconds],
+        "of_reading": {"decoding": [0.36, 9, 0], "copying": [0.04]},
+    }
     found = rows(parts={"levels": {"auto": level}, "threads": 2, "engine": "torch"})
     assert found["processor seconds, encoding, torch float32, auto"][0] == "4.80 s"
     assert found["processor seconds, end to end / sum of its parts, torch float32, auto"][0] == "1.05"
     assert found["bound of 2 cores, torch float32, auto"][0] == "286 patches/s"
     assert found["bound of 2 cores / slower of reader and encoder, torch float32, auto"][0] == "1.17"
     assert found["end to end / bound of 2 cores, torch float32, auto"] == ratio
+    assert found["processor seconds, copying alone, auto"][0] == "0.04 s"
+    assert found["bound of reader / raw, auto"][0] == "0.90"
 
 
 @pytest.mark.parametrize(("peak_gib", "verdict"), [(2.2, "<= 1.2: met"), (2.6, "<= 1.2: NOT met")])
