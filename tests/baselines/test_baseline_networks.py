@@ -7,6 +7,7 @@ import pytest
 import torch
 from dsnet.random_matrices import random_image
 from torch import Tensor
+from torch.nn import functional as F
 
 from scripts.baselines.centres import CentreEmbeddings
 from scripts.baselines.forest import Forest
@@ -61,7 +62,8 @@ def test_logits_of_every_slide(kind: type[Baseline], classes: int) -> None:
     assert channel_scores.shape == (2, CHANNELS)
     network.train()(batch()).sum().backward()
     assert any(weight.grad is not None for weight in network.parameters())
-    assert network.mask_coverage(batch())[0] > 0
+    share = network.mask_coverage(batch())[0]
+    assert 0 < share < 1 and network.mask_coverage(F.pad(batch(), (0, 3, 0, 2))) == [share]
 
 
 @pytest.mark.parametrize("kind", BASELINES, ids=lambda kind: kind.__name__)

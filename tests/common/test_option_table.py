@@ -56,6 +56,7 @@ def test_every_option_of_every_config_has_a_type_that_its_default_is_of(path: Pa
         ("train_scae.yaml", "optimizers#paper#momentum", "0", "a number over 0 and under 1"),
         ("train_scae.yaml", "recipe#decoded", "-1", "a whole number, 1 or more"),
         ("encode.yaml", "settings#thumbnail_levels", "2147483648", "a whole number from 1 to 64"),
+        ("train.yaml", "train#dataloader#collate_fn#multiple", "0", "a whole number from 1 to 64"),
         ("compare.yaml", "resamples", "2147483648", "a whole number from 1 to 1000000"),
     ],
 )

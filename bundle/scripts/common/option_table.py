@@ -80,6 +80,7 @@ OPTIONS: dict[str, OptionType] = {
     "seed": Whole(least=0, most=2**32 - 1),
     "max_epochs": _COUNT,
     "batch_size": Whole(least=1, most=MOST_IN_BATCH),
+    "multiple": Whole(least=1, most=64),
     "learning_rate": Number(over=0),
     "num_workers": Whole(least=0, most=MOST_PROCESSES),
     "resume": YesNo(),

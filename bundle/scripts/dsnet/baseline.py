@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..common.errors import RequestError
 from .packing import unpack
-from .sparse import Standardise
+from .sparse import Standardise, slide_extent
 
 BaselineMap = Literal["none", "patches", "attention"]
 
@@ -103,4 +103,4 @@ class Baseline(nn.Module):
     def mask_coverage(self, image: Tensor) -> list[float]:
         """Share of the slides' boxes that was observed; see :meth:`.streams.DualStream.mask_coverage`."""
         _, o, _ = unpack(image, self.embedding_channels)
-        return [float(o.mean())]
+        return [float(o.sum() / slide_extent(o).sum())]
