@@ -1,11 +1,13 @@
 """What every network that DSNet is compared with must do, whatever its method."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from dsnet.random_matrices import random_image
+from monai.bundle import ConfigParser
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,6 +23,7 @@ from scripts.dsnet.heat_map import ATTENTION_MAP, PATCH_MAP, HeatMap
 SMALL = {"depth": 18}
 CHANNELS, LEVELS = 16, 2
 UNPADDED = ("NaiveThumbnail", "EmbeddingResNet")
+OVERLAYS = Path(__file__).resolve().parents[2] / "bundle" / "configs" / "baselines"
 """Standard dense networks, to which padding is a part of the picture."""
 
 SCORES = {"GlobalLocal": 0.5}
@@ -73,6 +76,14 @@ def test_torchscript_says_the_same(kind: type[Baseline]) -> None:
     for found, expected in zip(scripted.attend(batch()), network.attend(batch()), strict=True):
         torch.testing.assert_close(found, expected)
     torch.testing.assert_close(scripted(slides()[0]), network(slides()[0]))
+
+
+@pytest.mark.parametrize("overlay", sorted(OVERLAYS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_only_networks_that_ignore_it_are_given_filled_up_batches(overlay: Path) -> None:
+    config = ConfigParser()
+    config.read_config([str(OVERLAYS.parent / "train.yaml"), str(overlay)])
+    padded = config["train#dataloader#collate_fn#multiple"] > 1
+    assert padded == (config["network_def#_target_"].rpartition(".")[2] not in UNPADDED)
 
 
 @pytest.mark.parametrize(
