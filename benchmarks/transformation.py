@@ -15,6 +15,7 @@ MONAI      reading alone: ``SlidingPatchWSIDataset`` on cuCIM in a DataLoader, 2
 parts      processor seconds (user and system, of all threads, so that other work on the machine hardly matters) of each part alone
            and of a whole slide; cores that are never idle do the sum of the parts in sum / cores seconds, which is the bound. Of reading
            also raw decoding alone, and the copies from tiles into patches alone: with both, decoding / (both) bounds reader / raw
+           where tiles have left the caches before they are copied, as on a large slide; not on a small one
 engines    ways to run the encoder that decision 0009 chose from, and the two engines that were chosen
 memory     peak resident memory of an encoding process, whatever the size of the slide
 workers    the same slides by 1, 2 and 4 Dask workers of one thread each, once they are up, each worker kept on one core

@@ -81,11 +81,8 @@ class Case:
         from cucim import CuImage
 
         image, level = CuImage(str(self.row.path)), self.prepared.plan.level
-        with open_slide(self.row.path) as reader:
-            corners = np.rint(self.prepared.coords_xy_px / reader.level_downsamples[level]).astype(np.int64)
-            tile, size = reader.tile_sizes_xy_px[level], reader.level_sizes_xy_px[level]
-            tiles = [corner for corner, _ in tiles_in_order(corners, self.size, tile, size)]
-            downsample = reader.level_downsamples[level]
+        corners, tile, size, downsample = self._on_the_level()
+        tiles = [corner for corner, _ in tiles_in_order(corners, self.size, tile, size)]
         self.tiles = len(tiles)
         locations = [(int(x * downsample), int(y * downsample)) for x, y in tiles]
         before = time.process_time()
@@ -99,15 +96,19 @@ class Case:
         )
         self.raw_processor_s = time.process_time() - before
 
-    def copying_processor_s(self) -> float:
-        """Processor seconds of the copies from tiles into patches alone; the tiles are in memory, too many for its caches."""
+    def _on_the_level(self) -> tuple[np.ndarray, tuple[int, int], tuple[int, int], float]:
+        """Corners of the patches in the level's pixels, its tiles' and its own width and height, its downsample."""
         level = self.prepared.plan.level
         with open_slide(self.row.path) as reader:
-            corners = np.rint(self.prepared.coords_xy_px / reader.level_downsamples[level]).astype(np.int64)
-            tile, size = reader.tile_sizes_xy_px[level], reader.level_sizes_xy_px[level]
-        pool = np.zeros((1 + COLD_BYTES // (3 * RAW_BATCH * tile[0] * tile[1]), RAW_BATCH, *tile[::-1], 3), np.uint8)
-        pool[:] = 1  # memory that was never written is one page
-        decoded = cycle(pool)
+            downsample = reader.level_downsamples[level]
+            corners = np.rint(self.prepared.coords_xy_px / downsample).astype(np.int64)
+            return corners, reader.tile_sizes_xy_px[level], reader.level_sizes_xy_px[level], downsample
+
+    def copying_processor_s(self) -> float:
+        """Processor seconds of the copies from tiles into patches alone; the tiles are in memory, too many for its caches."""
+        corners, tile, size, _ = self._on_the_level()
+        batches = 1 + COLD_BYTES // (3 * RAW_BATCH * tile[0] * tile[1])
+        decoded = cycle(np.ones((batches, RAW_BATCH, tile[1], tile[0], 3), np.uint8))
 
         def decode(tiles: np.ndarray) -> Iterable[np.ndarray]:
             return (next(decoded)[: len(tiles) - at] for at in range(0, len(tiles), RAW_BATCH))

@@ -23,8 +23,9 @@ from scripts.dsnet.heat_map import ATTENTION_MAP, PATCH_MAP, HeatMap
 SMALL = {"depth": 18}
 CHANNELS, LEVELS = 16, 2
 UNPADDED = ("NaiveThumbnail", "EmbeddingResNet")
-OVERLAYS = Path(__file__).resolve().parents[2] / "bundle" / "configs" / "baselines"
 """Standard dense networks, to which padding is a part of the picture."""
+
+OVERLAYS = Path(__file__).resolve().parents[2] / "bundle" / "configs" / "baselines"
 
 SCORES = {"GlobalLocal": 0.5}
 """Shares of the local stream, of networks that see both V and T."""
