@@ -45,7 +45,7 @@ demo: install ## the main job end to end on generated slides: every stage, then 
 	PYTHON=$(PYTHON) bash examples/demo.sh
 
 test: install ## every test, in TEST_JOBS processes of one thread
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses $(TEST_JOBS) --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(PYTHON) -m pytest --numprocesses $(TEST_JOBS) --dist loadfile --no-loadscope-reorder
 
 lint: install ## ruff: rules and format
 	$(VENV)/bin/ruff check

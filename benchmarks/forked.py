@@ -24,6 +24,7 @@ import types
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from multiprocessing import util
 from pathlib import Path
 from typing import Any, NoReturn
@@ -58,6 +59,7 @@ def get_ready() -> None:
     torch.set_num_threads(1)  # a fork of a process that has started a team of threads could not start its own
     # asked for a file that it does not know, as Fire does in every fork, it looks at all modules that it has not seen yet
     inspect.getmodule(compile("", "<no file>", "exec"))
+    inspect.stack = partial(inspect.stack, 0)  # nor for the lines around its caller, which it does not show
     gc.collect()
     gc.freeze()
     gc.set_threshold(*SELDOM)
@@ -147,53 +149,47 @@ def _code_of(end: SystemExit) -> int:
 
 
 def serve(listening: socket.socket, parent: int) -> None:
-    """Answer requests, each in a fork, as long as this process has that parent."""
+    """Run the program of each request in a fork, and tell its exit code, as long as this process has that parent."""
+    running: dict[int, socket.socket] = {}
     while os.getppid() == parent:
-        if select.select([listening], [], [], LOOK_S)[0]:
+        ready = select.select([listening, *running.values()], [], [], POLL_S if running else LOOK_S)[0]
+        if listening in ready:
             connection, _ = listening.accept()
-            if not os.fork():
-                listening.close()
-                try:
-                    _answer(connection)
-                finally:
-                    os._exit(BROKEN)
-            connection.close()
-        with suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
+            if program := _begin(connection, [listening, *running.values()]):
+                running[program] = connection
+        for program, connection in [*running.items()]:
+            if connection in ready:  # closed: nobody waits any more
+                _kill(program)
+            ended, status = os.waitpid(program, 0 if connection in ready else os.WNOHANG)
+            if ended:
+                with suppress(BrokenPipeError), running.pop(program):
+                    connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
 
 
-def _answer(connection: socket.socket) -> NoReturn:
-    """Start the program of a request, wait for its end, and tell its exit code."""
+def _begin(connection: socket.socket, others: Sequence[socket.socket]) -> int | None:
+    """Start the program of a request; return its process, or None where the request was not finished."""
     message, streams, _, _ = socket.recv_fds(connection, LONGEST, 3)
     while not message.endswith(b"\n"):
         more = connection.recv(LONGEST)
         if not more:
-            os._exit(BROKEN)
+            connection.close()
+            return None
         message += more
     program = os.fork()
     if not program:
-        connection.close()
+        for own in (connection, *others):
+            own.close()
         _start(json.loads(message), streams)
     for stream in streams:
         os.close(stream)
-    status = _end_of(program, connection)
-    with suppress(BrokenPipeError):
-        connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
-    os._exit(0)
+    return program
 
 
-def _end_of(program: int, connection: socket.socket) -> int:
-    """Wait for a program; kill it, and what it has started, where nobody waits for its exit code any more."""
-    while True:
-        found, status = os.waitpid(program, os.WNOHANG)
-        if found:
-            return status
-        if select.select([connection], [], [], POLL_S)[0]:
-            for ended in (os.killpg, os.kill):  # it may not have got its group yet
-                with suppress(ProcessLookupError):
-                    ended(program, signal.SIGKILL)
-            return os.waitpid(program, 0)[1]
+def _kill(program: int) -> None:
+    """Kill a program and what it has started."""
+    for ended in (os.killpg, os.kill):  # it may not have got its group yet
+        with suppress(ProcessLookupError):
+            ended(program, signal.SIGKILL)
 
 
 def _start(request: dict[str, Any], streams: Sequence[int]) -> NoReturn:

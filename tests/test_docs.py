@@ -9,7 +9,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import docs_data
@@ -285,19 +284,3 @@ def test_figures_are_those_of_their_script() -> None:
         assert path.read_text(encoding="utf-8") == content, (
             f"{path.name}: python docs/figures/diagrams.py draws it anew"
         )
-
-
-@pytest.mark.skipif(
-    find_spec("mkdocs") is None or find_spec("mkdocstrings") is None, reason="no MkDocs: make docs installs it"
-)
-def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
-    """Links, anchors, docstrings; and nothing is loaded from elsewhere."""
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
-    built = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
-    assert built.returncode == 0, built.stderr
-    for page in (tmp_path / "site").rglob("*.html"):
-        loaded = re.findall(
-            r"<(?:script|img|link|iframe)\b[^>]*?(?:src|href)=\"?((?:https?:)?//[^\" >]+)",
-            page.read_text(encoding="utf-8"),
-        )
-        assert not loaded, f"{page}: {loaded}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
 REPO = Path(__file__).resolve().parents[1]
@@ -40,6 +41,7 @@ What `--help` prints, made from the same files, `bundle/configs`. Every stage is
 Any other id can be replaced, too, its levels joined by `#`: `--validate#dataloader#batch_size 4`. Values are read as Python where they can
 be (`3`, `1e-3`, `"['a','b']"`), `true`, `false` and `null` as in the configs, all else as text. `…` stands for the bundle's folder.
 """
+_LOADED = re.compile(r"<(?:script|img|link|iframe)\b[^>]*?(?:src|href)=\"?((?:https?:)?//[^\" >]+)")
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s#:]+)(#[^)\s]*)?\)")
 
 
@@ -60,6 +62,25 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for source, name in _elsewhere().items():
         files.append(File.generated(config, name, content=(REPO / source).read_text(encoding="utf-8")))
     return files
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Refuse a site that needs a network.
+
+    Raises:
+        PluginError: a page loads something from elsewhere.
+    """
+    if found := loaded_from_elsewhere(Path(config.site_dir)):
+        raise PluginError("pages are to be read without a network, and load " + ", ".join(found))
+
+
+def loaded_from_elsewhere(site: Path) -> list[str]:
+    """What the pages of a folder load from another host, after the page's name."""
+    return [
+        f"{page.relative_to(site)}: {address}"
+        for page in sorted(site.rglob("*.html"))
+        for address in _LOADED.findall(page.read_text(encoding="utf-8"))
+    ]
 
 
 def on_page_markdown(markdown: str, page: Any, config: MkDocsConfig, files: Files) -> str:

@@ -66,21 +66,17 @@ def of_interest(manifest: list[ManifestRow]) -> list[tuple[object, ...]]:
     return [(entry.slide_id, entry.slide, entry.status, entry.patches, entry.output) for entry in manifest]
 
 
-def test_a_cluster_writes_what_one_process_writes(scans: Path, alone: Path, tmp_path: Path) -> None:
+def test_a_cluster_writes_what_one_process_writes_though_a_worker_is_killed(
+    scans: Path, alone: Path, tmp_path: Path
+) -> None:
     """Two workers, the large slide in bands of three rows."""
-    manifest = encode_all(scans, tmp_path, MeanEncoder, cluster=DaskCluster(workers=2, split_patches=24))
-    assert contents(tmp_path) == contents(alone)
-    assert of_interest(manifest) == of_interest(encode_all(scans, alone, MeanEncoder, resume=False))
-    assert "c.tif: cannot be read" in manifest[2].error
-
-
-def test_a_killed_worker_changes_no_byte(scans: Path, alone: Path, tmp_path: Path) -> None:
-    token = tmp_path / "token"
+    token, output = tmp_path / "token", tmp_path / "out"
     token.touch()
-    output = tmp_path / "out"
-    encode_all(scans, output, MakeKilling(token), cluster=DaskCluster(workers=2, split_patches=24))
+    manifest = encode_all(scans, output, MakeKilling(token), cluster=DaskCluster(workers=2, split_patches=24))
     assert not token.exists(), "no worker was killed"
     assert contents(output) == contents(alone)
+    assert of_interest(manifest) == of_interest(encode_all(scans, alone, MeanEncoder, resume=False))
+    assert "c.tif: cannot be read" in manifest[2].error
 
 
 def test_a_running_scheduler_serves_and_resumes(scans: Path, alone: Path, tmp_path: Path) -> None:
