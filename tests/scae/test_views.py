@@ -46,6 +46,27 @@ def test_stain_keeps_the_order_of_densities_and_the_gain_its_bounds() -> None:
         assert ((gains > 0.6 - 1e-3) & (gains < 1.4 + 1e-3)).all()
 
 
+def test_other_amounts_of_the_stains_are_mixtures_of_them() -> None:
+    """Patches of haematoxylin and eosin alone stay so, each as many times as dense as was drawn; with other colours they do not."""
+    stains = torch.tensor([[0.650, 0.704, 0.286], [0.072, 0.990, 0.105]])
+    stains = stains / stains.norm(dim=1, keepdim=True)
+    given = torch.tensor([[0.3, 0.0], [0.0, 0.4], [0.2, 0.3]])
+    patches = (256 * 10 ** -(given @ stains) - 1) / 255
+    patches = patches.view(3, 3, 1, 1).expand(3, 3, 112, 112)
+    found = []
+    for colour in (0.0, 0.1):
+        views = views_of(patches, **{**PLAIN, "amount": 0.4, "colour": colour})
+        density = -torch.log10((255 * views[..., 0, 0] + 1) / 256)
+        amounts = torch.linalg.lstsq(stains.T, density.T).solution.T
+        found.append((amounts, (amounts @ stains - density).abs().amax(1)))
+    amounts, left = found[0]
+    shares = amounts / given.repeat(2, 1)
+    drawn = shares[torch.isfinite(shares) & (given.repeat(2, 1) > 0)]
+    assert left.max() < 1e-4 and ((drawn > 0.6) & (drawn < 1.4)).all() and len(set(drawn.tolist())) == 8
+    assert (amounts[[0, 3], 1].abs() < 1e-4).all() and (amounts[[1, 4], 0].abs() < 1e-4).all()
+    assert found[1][1].median() > 1e-2
+
+
 def test_same_seed_same_views() -> None:
     patches = random_textures(3)
     assert torch.equal(views_of(patches, seed=1), views_of(patches, seed=1))

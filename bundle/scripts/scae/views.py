@@ -8,18 +8,24 @@ from ..common.errors import RequestError
 from .scae_network import SCAE
 
 _WHITE = 256.0
+_HAEMATOXYLIN, _EOSIN = (0.650, 0.704, 0.286), (0.072, 0.990, 0.105)
+"""Optical density of red, green and blue per amount of a stain (Ruifrok and Johnston 2001)."""
 
 
 class StainViews:
     """Random view of every patch of a batch, twice: crop, flip and quarter turn, stain, blur, noise.
 
     The stain is varied in optical density (Beer-Lambert), where its amount is a factor: every channel is multiplied by a
-    gain and shifted by a bias. Draws come from torch's global generator on the CPU, so a seed gives the same views on any device.
+    gain and shifted by a bias. Or the stains themselves are varied (Tellez et al. 2018): haematoxylin, eosin and what is left are
+    told apart, their amounts multiplied, their colours moved, and all are put together again. Draws come from torch's global
+    generator on the CPU, so a seed gives the same views on any device.
 
     Args:
         side_px: side of the crop; the scale stays as it is. A multiple of 16, so that the decoders give it back.
         gain: the gain of a channel is drawn evenly from 1 - gain to 1 + gain.
         bias: the bias of a channel is drawn evenly from -bias to bias, in units of optical density (log10).
+        amount: the amount of a stain is multiplied by what is drawn evenly from 1 - amount to 1 + amount.
+        colour: standard deviation of what is added to each component of a stain's vector of optical density, which has length 1.
         blur: standard deviation in pixels of the Gaussian that every second view, on average, is blurred with.
         noise: standard deviation of the noise that is added, at most; in the units of the patch.
 
@@ -28,13 +34,23 @@ class StainViews:
     """
 
     def __init__(
-        self, *, side_px: int = 80, gain: float = 0.4, bias: float = 0.1, blur: float = 1.0, noise: float = 0.03
+        self,
+        *,
+        side_px: int = 80,
+        gain: float = 0.4,
+        bias: float = 0.1,
+        amount: float = 0.0,
+        colour: float = 0.0,
+        blur: float = 1.0,
+        noise: float = 0.03,
     ) -> None:
         if not 16 <= side_px <= SCAE.input_px or side_px % 16:
             raise RequestError(f"side_px {side_px}: expected a multiple of 16, up to the {SCAE.input_px} px of a patch")
         self.side_px = side_px
         self.gain = gain
         self.bias = bias
+        self.amount = amount
+        self.colour = colour
         self.blur = blur
         self.noise = noise
 
@@ -61,8 +77,19 @@ class StainViews:
     def _stained(self, views: Tensor) -> Tensor:
         gain = 1 + self.gain * (2 * torch.rand(len(views), 3, 1, 1) - 1)
         bias = self.bias * (2 * torch.rand(len(views), 3, 1, 1) - 1)
-        density = optical_density(views) * gain.to(views.device) + bias.to(views.device)
+        density = optical_density(views)
+        if self.amount or self.colour:
+            density = torch.einsum("nchw,ncd->ndhw", density, self._mixtures(len(views)).to(views.device))
+        density = density * gain.to(views.device) + bias.to(views.device)
         return ((_WHITE * 10**-density - 1) / (_WHITE - 1)).clamp(0, 1)
+
+    def _mixtures(self, views: int) -> Tensor:
+        """Draw what takes the densities of the channels of each view to those under other stains, (N, 3, 3)."""
+        pair = torch.tensor([_HAEMATOXYLIN, _EOSIN])
+        stains = F.normalize(torch.cat([pair, torch.linalg.cross(pair[:1], pair[1:])]), dim=1)
+        moved = F.normalize(stains + self.colour * torch.randn(views, 3, 3), dim=2)
+        amounts = 1 + self.amount * (2 * torch.rand(views, 3, 1) - 1)
+        return torch.linalg.inv(stains) @ (amounts * moved)
 
     def _blurred(self, views: Tensor) -> Tensor:
         reach = max(1, round(2 * self.blur))
