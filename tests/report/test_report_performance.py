@@ -25,6 +25,7 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def inference_of(folder: Path, **options: object) -> Inference:
+    options = {"heat_maps": False, **options}
     return read_inference(write_inference(folder, CARD, predictions_of(8, seed=5), **options))  # type: ignore[arg-type]
 
 
@@ -94,7 +95,7 @@ def test_an_evaluation_of_another_model(
     tmp_path: Path, evaluated: Path, changed: dict[str, float], message: str
 ) -> None:
     card = card_of("normal", "tumour", **changed)
-    inference = read_inference(write_inference(tmp_path, card, predictions_of(3)))
+    inference = read_inference(write_inference(tmp_path, card, predictions_of(3), heat_maps=False))
     with pytest.raises(RequestError, match=f"{message}.*evaluate that model"):
         of_evaluation(evaluated, inference)
 
@@ -125,7 +126,7 @@ def test_no_evaluation_there(tmp_path: Path) -> None:
 
 
 def test_of_a_labelled_cohort(tmp_path: Path) -> None:
-    inference = inference_of(tmp_path)
+    inference = inference_of(tmp_path, heat_maps=True)
     found = of_cohort(inference)
     assert found is not None
     assert found.metrics.bootstrap.drawn.unit == "patient" and found.patients_drawn, "scores.json knows the patients"
@@ -141,21 +142,21 @@ def test_a_threshold_of_the_command_line(tmp_path: Path) -> None:
 
 
 def test_slides_of_the_training_do_not_count(tmp_path: Path) -> None:
-    assert of_cohort(inference_of(tmp_path, seen_in="train")) is None
+    assert of_cohort(inference_of(tmp_path, seen_in="train", heat_maps=True)) is None
 
 
 def test_labels_of_one_class_or_none(tmp_path: Path) -> None:
     alone = [one for one in predictions_of(6) if one.label == 1]
-    assert of_cohort(read_inference(write_inference(tmp_path / "a", CARD, alone))) is None
+    assert of_cohort(read_inference(write_inference(tmp_path / "a", CARD, alone, heat_maps=False))) is None
     unlabelled = predictions_of(6, labelled=False)
-    assert of_cohort(read_inference(write_inference(tmp_path / "b", CARD, unlabelled))) is None
+    assert of_cohort(read_inference(write_inference(tmp_path / "b", CARD, unlabelled, heat_maps=False))) is None
 
 
 def test_a_cohort_of_slides_of_the_evaluation(tmp_path: Path) -> None:
     same = write_evaluated(tmp_path / "eval", card_of("normal", "tumour", temperature=1.0), predictions_of(20))
     card = card_of("normal", "tumour", temperature=1.0)
-    part = read_inference(write_inference(tmp_path / "part", card, predictions_of(20)[:6]))
-    other = read_inference(write_inference(tmp_path / "other", card, predictions_of(6, seed=5)))
+    part = read_inference(write_inference(tmp_path / "part", card, predictions_of(20)[:6], heat_maps=False))
+    other = read_inference(write_inference(tmp_path / "other", card, predictions_of(6, seed=5), heat_maps=False))
     evaluation = of_evaluation(same, part)
     mine, theirs = of_cohort(part), of_cohort(other)
     assert mine and theirs
@@ -164,7 +165,9 @@ def test_a_cohort_of_slides_of_the_evaluation(tmp_path: Path) -> None:
 
 
 def test_three_classes(tmp_path: Path) -> None:
-    found = of_cohort(read_inference(write_inference(tmp_path, card_of("a", "b", "c"), predictions_of(9, 3))))
+    found = of_cohort(
+        read_inference(write_inference(tmp_path, card_of("a", "b", "c"), predictions_of(9, 3), heat_maps=False))
+    )
     assert found is not None
     assert [name for name, _ in found.curves] == ["a", "b", "c"] and found.confusion.shape == (3, 3)
 

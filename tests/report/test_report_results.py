@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,16 @@ from scripts.common.journal import Journal, digests_of
 from scripts.report.results import read_inference
 
 
+@pytest.fixture(scope="module")
+def left(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("left")
+    return write_inference(folder, card_of("normal", "tumour"), predictions_of(3), failed="broken")
+
+
 @pytest.fixture
-def written(tmp_path: Path) -> Path:
-    return write_inference(tmp_path, card_of("normal", "tumour"), predictions_of(3), failed="broken")
+def written(left: Path, tmp_path: Path) -> Path:
+    """What inference left, for a test to change."""
+    return shutil.copytree(left, tmp_path, dirs_exist_ok=True)
 
 
 def test_what_inference_left(written: Path) -> None:

@@ -10,9 +10,11 @@ from scripts.report.performance import of_cohort
 from scripts.report.results import Inference, SlideResult, read_inference
 
 
-def inference_of(folder: Path, *class_names: str, threshold: float | None = None, **changed: object) -> Inference:
-    card = card_of(*class_names, **changed)
-    return read_inference(write_inference(folder, card, predictions_of(4, len(class_names)), threshold=threshold))
+def inference_of(
+    folder: Path, *class_names: str, threshold: float | None = None, heat_maps: bool = False, **changed: object
+) -> Inference:
+    card, predictions = card_of(*class_names, **changed), predictions_of(4, len(class_names))
+    return read_inference(write_inference(folder, card, predictions, threshold=threshold, heat_maps=heat_maps))
 
 
 def slide_of(*probabilities: float) -> SlideResult:
@@ -43,7 +45,7 @@ def test_where_the_threshold_comes_from(tmp_path: Path) -> None:
 
 
 def test_what_was_looked_at(tmp_path: Path) -> None:
-    found = dict(words.quality(inference_of(tmp_path, "a", "b").slides[0]))
+    found = dict(words.quality(inference_of(tmp_path, "a", "b", heat_maps=True).slides[0]))
     assert found["Tissue"] == "0.19 mm² in 47 patches of 64 µm"
     assert found["Box looked at"] == "8 × 6 patches, 0.20 mm²; from x 256, y 512 px of level 0"
     assert found["Resolution"].startswith("0.5 × 0.5 µm per pixel; patches read from level 0, 128 px per side")
@@ -78,7 +80,7 @@ def test_numbers() -> None:
 
 def test_what_the_map_is(tmp_path: Path) -> None:
     """Of a run by another version, without the entry, Grad-CAM."""
-    inference = inference_of(tmp_path, "a", "b")
+    inference = inference_of(tmp_path, "a", "b", heat_maps=True)
     assert (words.heat_map(inference).title, words.heat_map(inference).is_probability) == ("Grad-CAM", False)
     for slide in inference.slides:
         assert slide.scores is not None
