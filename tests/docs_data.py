@@ -127,7 +127,9 @@ def write_readers_slides(folder: Path) -> None:
     """What the README starts from: ``data/slides.csv`` with splits, the same as ``splitting`` names it, and new slides."""
     table = write_slide_set(folder / "data", {"train": 4, "val": 2, "test": 2}, seed=0, cells=4)
     with open(table, newline="", encoding="utf-8") as file:
-        rows = [{**row, "slide": str(table.parent / row["slide"])} for row in csv.DictReader(file)]
+        rows = [{**row, "label": ("normal", "tumor")[int(row["label"])]} for row in csv.DictReader(file)]
+    write_csv(table, list(rows[0]), rows)
+    rows = [{**row, "slide": str(table.parent / row["slide"])} for row in rows]
     (folder / "work" / "splits").mkdir(parents=True)
     write_csv(folder / "work" / "splits" / "split.csv", list(rows[0]), rows)
     for name in ("slide.svs", "new_slide.svs"):

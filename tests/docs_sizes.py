@@ -3,6 +3,7 @@
 The network is not drawn for TensorBoard, which takes longer than training it for so few steps (tests/training/test_tracking.py does).
 """
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -51,6 +52,9 @@ WHERE_GIVEN: Mapping[str, Mapping[str, str]] = {
 FURTHER_SEEDS = re.compile(r"(?<=for seed in 0)( \d+)+(?=;)")
 """Of a loop over seeds, all but the first, which alone is run."""
 
+EPOCHS = "DOCS_EPOCHS"
+"""The variable that sets another number of epochs of a training."""
+
 TESTS = "tests/cohort/test_folder.py"  # instead of all of them
 
 
@@ -74,6 +78,8 @@ def smaller(words: Sequence[str]) -> list[str]:
         _set(words, "rows", "full")
     if name == "training" and any("train.yaml" in word for word in words):
         _set(words, "graph", "false")
+    if name == "training" and EPOCHS in os.environ:
+        _set(words, "max_epochs", os.environ[EPOCHS])
     if any("encode_raw.yaml" in word for word in words):
         _set(words, "encoder_def#side_px", "32")
     if any("encode_resnet50.yaml" in word for word in words):

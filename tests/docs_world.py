@@ -91,8 +91,8 @@ class World:
                 ran += 1
         return ran
 
-    def run(self, block: Block, *, timeout_s: float = 300) -> None:
-        """Run a block; ``log`` is what it prints.
+    def run(self, block: Block, *, timeout_s: float = 300, **variables: str) -> None:
+        """Run a block, with further environment; ``log`` is what it prints.
 
         Raises:
             AssertionError: it ended otherwise than the page says.
@@ -104,8 +104,8 @@ class World:
         with open(log, "w", encoding="utf-8") as output:
             started = [
                 subprocess.Popen(
-                    ["bash", "-ec", text], cwd=self.folder / block.says("run in"), env=self.environment, stdin=subprocess.DEVNULL,
-                    stdout=output, stderr=output, start_new_session=True,
+                    ["bash", "-ec", text], cwd=self.folder / block.says("run in"), env={**self.environment, **variables},
+                    stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
                 )
                 for _ in range(machines)
             ]  # fmt: skip

@@ -15,7 +15,7 @@ import docs_data
 import h5py
 import pytest
 from docs_blocks import REPO, Block, blocks_in, blocks_of, pages
-from docs_sizes import request_of, smaller
+from docs_sizes import EPOCHS, request_of, smaller
 from docs_world import World, is_shown
 
 from scripts.common.config_help import read_head
@@ -138,7 +138,7 @@ def test_commands_of_the_configs_run(path: Path, reader: World, request: pytest.
         docs_data.write_foreground(reader.folder / "work" / "five_levels")
     for block in blocks:
         if not reader.has_run(block):
-            reader.run(block)
+            reader.run(block, **{EPOCHS: "1"})
 
 
 def test_every_command_has_its_place() -> None:

@@ -298,3 +298,9 @@ def test_shares_that_are_met_are_said_without_a_warning(tmp_path: Path, caplog: 
     }  # fmt: skip
     assert card["splits"]["split.csv"]["val"]["share"] == 0.25
     assert card["deviations"] == {"split.csv": []} and not caplog.records
+    split_slides(table, tmp_path / "anew", val_share=0.25)
+    (warned,) = caplog.messages
+    assert (
+        warned.startswith(f"20 slides of {table} are in a split, which is drawn anew: ")
+        and "--keep_test true" in warned
+    )

@@ -90,6 +90,11 @@ def split_slides(
     asked = {"train": 1 - share - val_share, "val": val_share, "test": None if keep_test else share}
     if unlabelled := sum(row.label is None for row in rows):
         _LOGGER.warning("%d of %d slides have no label and are in no split", unlabelled, len(rows))
+    if given := sum(row.split is not None and not (keep_test and row.split == "test") for row in rows):
+        _LOGGER.warning(
+            "%d slides of %s are in a split, which is drawn anew: where theirs is to stay, train on that table itself, or keep its "
+            "test slides with --keep_test true", given, source,
+        )  # fmt: skip
     files, counts, deviations = dict[str, str](), dict[str, dict[Split, SplitCount]](), dict[str, list[str]]()
     with outputs:
         for name, split_of in zip(names, splits, strict=True):

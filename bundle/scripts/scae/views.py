@@ -16,8 +16,8 @@ class StainViews:
     """Random view of every patch of a batch, twice: crop, flip and quarter turn, stain, blur, noise.
 
     The stain is varied in optical density (Beer-Lambert), where its amount is a factor: every channel is multiplied by a
-    gain and shifted by a bias. Or the stains themselves are varied (Tellez et al. 2018): haematoxylin, eosin and what is left are
-    told apart, their amounts multiplied, their colours moved, and all are put together again. Draws come from torch's global
+    gain and shifted by a bias. Or the stains themselves are varied (after Tellez et al. 2018). Haematoxylin, eosin and what is left
+    are told apart, their amounts multiplied, their colours moved, and all are put together again. Draws come from torch's global
     generator on the CPU, so a seed gives the same views on any device.
 
     Args:
