@@ -105,6 +105,27 @@ def test_encoders_of_different_width(pair: Path) -> None:
         _ = EmbeddingTable(pair).channels
 
 
+@pytest.mark.parametrize(
+    ("labels", "classes", "warned"),
+    [
+        (("cancer", "Normal"), None, True),
+        (("cancer", "Normal"), ["cancer", "Normal"], False),
+        (("normal", "tumor"), None, False),
+        (("benign", "malignant"), None, False),
+    ],
+)
+def test_a_positive_class_without_lesions_is_said(
+    labels: tuple[str, str], classes: list[str] | None, warned: bool, pair: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [
+        {"slide": f"{name}.tif", "label": label, "split": "train"} for name, label in zip("ab", labels, strict=True)
+    ]
+    EmbeddingTable(write_table(pair, rows), classes=classes).require_two_classes("train")
+    told = "the second class, which is the positive one and for recommended.yaml the one with lesions, is 'Normal': "
+    told += "--classes \"['Normal','cancer']\" turns the order round"
+    assert (told in caplog.messages) is warned
+
+
 def test_different_precisions(pair: Path) -> None:
     """Files that do not say it, as of before, go with any."""
     write_embedding(pair / "a.h5", precision="bfloat16")

@@ -19,6 +19,7 @@ from .slide_item import SlideItem
 from .standardise import ChannelStatistics, channel_statistics
 
 _LOGGER = logging.getLogger(__name__)
+_WITHOUT_LESION = {"normal", "negative", "benign", "healthy", "control"}
 
 
 class EmbeddingTable:
@@ -71,6 +72,7 @@ class EmbeddingTable:
         if not self.rows:
             raise RequestError(f"{self.source}: no slide has an embedding in {self.folder}: encode the slides first")
         self.class_names = class_names(self.rows, classes)
+        self._by_the_alphabet = classes is None
         self._read: set[str | None] = set()
         self._counted: set[str | None] = set()
         self._statistics: dict[str, ChannelStatistics] = {}
@@ -159,6 +161,12 @@ class EmbeddingTable:
         self.require_readable(*splits)
         _LOGGER.info("embeddings: by %s, in %s", self.encoder, self.precision or "a precision that they do not say")
         _LOGGER.info("classes: %s", ", ".join(f"{index} = {name}" for index, name in enumerate(self.class_names)))
+        first, last = self.class_names[0], self.class_names[-1]
+        if self._by_the_alphabet and len(self.class_names) == 2 and last.casefold() in _WITHOUT_LESION:
+            _LOGGER.warning(
+                "the second class, which is the positive one and for recommended.yaml the one with lesions, is %r: "
+                "--classes \"['%s','%s']\" turns the order round", last, last, first,
+            )  # fmt: skip
         for split in splits:
             counts = Counter(item["label"] for item in self.items(split))
             absent = [name for index, name in enumerate(self.class_names) if not counts[index]]
