@@ -108,8 +108,8 @@ def test_encoders_of_different_width(pair: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "classes", "warned"),
     [
-        (("cancer", "Normal"), None, True),
-        (("cancer", "Normal"), ["cancer", "Normal"], False),
+        (("cancer", "normal"), None, True),
+        (("cancer", "normal"), ["cancer", "normal"], False),
         (("normal", "tumor"), None, False),
         (("benign", "malignant"), None, False),
     ],
@@ -121,8 +121,8 @@ def test_a_positive_class_without_lesions_is_said(
         {"slide": f"{name}.tif", "label": label, "split": "train"} for name, label in zip("ab", labels, strict=True)
     ]
     EmbeddingTable(write_table(pair, rows), classes=classes).require_two_classes("train")
-    told = "the second class, which is the positive one and for recommended.yaml the one with lesions, is 'Normal': "
-    told += "--classes \"['Normal','cancer']\" turns the order round"
+    told = "the second class, which is the positive one and for recommended.yaml the one with lesions, is 'normal': "
+    told += "--classes \"['normal','cancer']\" turns the order round"
     assert (told in caplog.messages) is warned
 
 
