@@ -162,7 +162,7 @@ def serve(listening: socket.socket, parent: int) -> None:
                 _kill(program)
             ended, status = os.waitpid(program, 0 if connection in ready else os.WNOHANG)
             if ended:
-                with suppress(BrokenPipeError), running.pop(program):
+                with suppress(ConnectionError), running.pop(program):
                     connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
 
 
