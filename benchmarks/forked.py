@@ -24,7 +24,6 @@ import types
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 from multiprocessing import util
 from pathlib import Path
 from typing import Any, NoReturn
@@ -59,7 +58,7 @@ def get_ready() -> None:
     torch.set_num_threads(1)  # a fork of a process that has started a team of threads could not start its own
     # asked for a file that it does not know, as Fire does in every fork, it looks at all modules that it has not seen yet
     inspect.getmodule(compile("", "<no file>", "exec"))
-    inspect.stack = partial(inspect.stack, 0)  # nor for the lines around its caller, which it does not show
+    inspect.stack.__defaults__ = (0,)  # nor for the lines around its caller, which Fire does not show
     gc.collect()
     gc.freeze()
     gc.set_threshold(*SELDOM)
@@ -149,7 +148,7 @@ def _code_of(end: SystemExit) -> int:
 
 
 def serve(listening: socket.socket, parent: int) -> None:
-    """Run the program of each request in a fork, and tell its exit code, as long as this process has that parent."""
+    """Run the program of each request in a fork, and tell its exit code, as long as this process has that parent; then kill them all."""
     running: dict[int, socket.socket] = {}
     while os.getppid() == parent:
         ready = select.select([listening, *running.values()], [], [], POLL_S if running else LOOK_S)[0]
@@ -164,24 +163,35 @@ def serve(listening: socket.socket, parent: int) -> None:
             if ended:
                 with suppress(ConnectionError), running.pop(program):
                     connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+    for program in running:
+        _kill(program)
 
 
 def _begin(connection: socket.socket, others: Sequence[socket.socket]) -> int | None:
     """Start the program of a request; return its process, or None where the request was not finished."""
-    message, streams, _, _ = socket.recv_fds(connection, LONGEST, 3)
-    while not message.endswith(b"\n"):
-        more = connection.recv(LONGEST)
-        if not more:
-            connection.close()
-            return None
-        message += more
-    program = os.fork()
-    if not program:
-        for own in (connection, *others):
-            own.close()
-        _start(json.loads(message), streams)
-    for stream in streams:
-        os.close(stream)
+    connection.settimeout(LOOK_S)
+    streams: list[int] = []
+    try:
+        message, streams, _, _ = socket.recv_fds(connection, LONGEST, 3)
+        while not message.endswith(b"\n"):
+            more = connection.recv(LONGEST)
+            if not more:
+                raise ConnectionError("the request was not finished")
+            message += more
+        program = os.fork()
+        if not program:
+            try:
+                for own in (connection, *others):
+                    own.close()
+                _start(json.loads(message), streams)
+            finally:
+                os._exit(BROKEN)
+    except OSError:  # it is gone, or stands still, or there can be no process more
+        connection.close()
+        return None
+    finally:
+        for stream in streams:
+            os.close(stream)
     return program
 
 

@@ -14,7 +14,8 @@ from command_server import CommandServer, command_server, without_path
 from tiny_flow import BUNDLE, CONFIGS
 
 CODE = """
-import atexit, os, sys, threading, time
+import atexit, inspect, os, sys, threading, time
+print([found.function for found in inspect.stack(0)][:1], bool(inspect.stack(context=1)))
 print(sys.argv, repr(sys.path[0]), os.getcwd(), os.environ["PATH"], __name__, repr(sys.stdin.read()), flush=True)
 threading.Thread(target=lambda: (time.sleep(0.2), print("late"))).start()
 atexit.register(print, "last")

@@ -3,6 +3,7 @@ import json
 import tracemalloc
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -299,8 +300,30 @@ def test_shares_that_are_met_are_said_without_a_warning(tmp_path: Path, caplog: 
     assert card["splits"]["split.csv"]["val"]["share"] == 0.25
     assert card["deviations"] == {"split.csv": []} and not caplog.records
     split_slides(table, tmp_path / "anew", val_share=0.25)
-    (warned,) = caplog.messages
+    (warned,) = caplog.messages  # of the second request alone
     assert (
         warned.startswith(f"20 slides of {table} are in a split, which is drawn anew: ")
         and "--keep_test true" in warned
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "warned"),
+    [
+        ({}, "60 slides"),
+        ({"folds": 2}, "60 slides"),
+        ({"keep_test": True, "val_share": 0.25}, None),
+    ],
+)
+def test_official_splits_that_are_drawn_anew_are_said(
+    options: dict[str, Any], warned: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As of Camelyon16, all of whose slides are to train or to test; one more has no label."""
+    lines = ["slide,label,patient,split", "u.tif,,pu,train"]
+    lines += [f"s{i}.tif,{'ab'[i % 2]},p{i},{'test' if i < 20 else 'train'}" for i in range(60)]
+    table = tmp_path / "slides.csv"
+    table.write_text("\n".join(lines) + "\n")
+    split_slides(table, tmp_path / "splits", **options)
+    found = [message for message in caplog.messages if "drawn anew" in message]
+    assert [message[:9] for message in found] == ([warned] if warned else [])
+    assert all(("--keep_test" in message) is ("folds" not in options) for message in found)

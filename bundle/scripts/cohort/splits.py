@@ -17,7 +17,7 @@ from ..common.files import sha256_of, write_json
 from ..common.option_table import checked
 from ..common.option_words import Split
 from ..common.outputs import HeldOutputs
-from ..slides.table import SlideRow, class_names, copy_table, label_index, read_slides
+from ..slides.table import SPLITS, SlideRow, class_names, copy_table, label_index, read_slides
 from .split_counts import SplitCount, deviations_of, in_words, patients_in, split_counts
 
 _LOGGER = logging.getLogger(__name__)
@@ -90,10 +90,11 @@ def split_slides(
     asked = {"train": 1 - share - val_share, "val": val_share, "test": None if keep_test else share}
     if unlabelled := sum(row.label is None for row in rows):
         _LOGGER.warning("%d of %d slides have no label and are in no split", unlabelled, len(rows))
-    if given := sum(row.split is not None and not (keep_test and row.split == "test") for row in rows):
+    lost = {"val"} if keep_test else set(SPLITS)  # of train slides some become val then, as asked for
+    if given := sum(row.label is not None and row.split in lost for row in rows):
         _LOGGER.warning(
-            "%d slides of %s are in a split, which is drawn anew: where theirs is to stay, train on that table itself, or keep its "
-            "test slides with --keep_test true", given, source,
+            "%d slides of %s are in a split, which is drawn anew: where theirs is to stay, train on that table itself%s",
+            given, source, "" if folds or keep_test else ", or keep its test slides with --keep_test true",
         )  # fmt: skip
     files, counts, deviations = dict[str, str](), dict[str, dict[Split, SplitCount]](), dict[str, list[str]]()
     with outputs:

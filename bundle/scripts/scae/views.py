@@ -16,16 +16,17 @@ class StainViews:
     """Random view of every patch of a batch, twice: crop, flip and quarter turn, stain, blur, noise.
 
     The stain is varied in optical density (Beer-Lambert), where its amount is a factor: every channel is multiplied by a
-    gain and shifted by a bias. Or the stains themselves are varied (after Tellez et al. 2018). Haematoxylin, eosin and what is left
-    are told apart, their amounts multiplied, their colours moved, and all are put together again. Draws come from torch's global
-    generator on the CPU, so a seed gives the same views on any device.
+    gain and shifted by a bias. Before that the stains themselves may be varied (after Tellez et al. 2018). Haematoxylin, eosin and
+    what is left are told apart, their amounts multiplied, their colours moved, and all are put together again. Draws come from
+    torch's global generator on the CPU, so a seed gives the same views on any device.
 
     Args:
         side_px: side of the crop; the scale stays as it is. A multiple of 16, so that the decoders give it back.
         gain: the gain of a channel is drawn evenly from 1 - gain to 1 + gain.
         bias: the bias of a channel is drawn evenly from -bias to bias, in units of optical density (log10).
-        amount: the amount of a stain is multiplied by what is drawn evenly from 1 - amount to 1 + amount.
-        colour: standard deviation of what is added to each component of a stain's vector of optical density, which has length 1.
+        amount: the amount of a stain is multiplied by what is drawn evenly from 1 - amount to 1 + amount; None as 0.
+        colour: standard deviation of what is added to each component of a stain's vector of optical density, which has length 1;
+            None as 0.
         blur: standard deviation in pixels of the Gaussian that every second view, on average, is blurred with.
         noise: standard deviation of the noise that is added, at most; in the units of the patch.
 
@@ -39,8 +40,8 @@ class StainViews:
         side_px: int = 80,
         gain: float = 0.4,
         bias: float = 0.1,
-        amount: float = 0.0,
-        colour: float = 0.0,
+        amount: float | None = None,
+        colour: float | None = None,
         blur: float = 1.0,
         noise: float = 0.03,
     ) -> None:
@@ -49,8 +50,8 @@ class StainViews:
         self.side_px = side_px
         self.gain = gain
         self.bias = bias
-        self.amount = amount
-        self.colour = colour
+        self.amount = amount or 0.0
+        self.colour = colour or 0.0
         self.blur = blur
         self.noise = noise
 

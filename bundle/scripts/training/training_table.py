@@ -161,11 +161,11 @@ class EmbeddingTable:
         self.require_readable(*splits)
         _LOGGER.info("embeddings: by %s, in %s", self.encoder, self.precision or "a precision that they do not say")
         _LOGGER.info("classes: %s", ", ".join(f"{index} = {name}" for index, name in enumerate(self.class_names)))
-        first, last = self.class_names[0], self.class_names[-1]
-        if self._by_the_alphabet and len(self.class_names) == 2 and last.casefold() in _WITHOUT_LESION:
+        if self._by_the_alphabet and len(self.class_names) == 2 and self.class_names[1].casefold() in _WITHOUT_LESION:
+            first, second = self.class_names
             _LOGGER.warning(
                 "the second class, which is the positive one and for recommended.yaml the one with lesions, is %r: "
-                "--classes \"['%s','%s']\" turns the order round", last, last, first,
+                "--classes \"['%s','%s']\" turns the order round", second, second, first,
             )  # fmt: skip
         for split in splits:
             counts = Counter(item["label"] for item in self.items(split))
