@@ -47,7 +47,7 @@ def _step(
     cells, label = torch.arange(rows * columns), torch.ones(1, dtype=torch.long, device=device)
     network = DSNet(embedding_channels=channels, thumbnail_levels=LEVELS, **options)
     network = checkpoint_blocks(network, enabled=checkpointing).to(device=device, memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
     scaler = torch.amp.GradScaler(device.type, enabled=on_gpu)
     dense: list[torch.Tensor] = []
 

@@ -53,7 +53,7 @@ def main() -> None:
         projection=arguments.projection,
     )
     network = checkpoint_blocks(network, enabled=arguments.checkpointing).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
     image = torch.rand(
         arguments.batch_size, arguments.channels + 12 * arguments.levels, arguments.rows, arguments.columns
     )

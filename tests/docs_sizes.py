@@ -17,7 +17,7 @@ ALWAYS: Mapping[str, Mapping[str, str]] = {
     "generating": {"train": "6", "val": "4", "test": "4", "cells": "6", "num_workers": "0"},
     "sampling": {"draw#patches_per_slide": "4"},
     "searching": {"training_steps": "2", "measured_patches": "8", "max_steps": "2"},
-    "training": {"max_epochs": "2"},  # the first epoch says how much time is left
+    "training": {"max_epochs": "1"},
     "pip": {"no-deps": ""},
     "cold_start.py": {"repeats": "1", "commands": "help"},
     "inference_cohort.py": {"slides": "2", "distinct": "1", "cells": "4"},
@@ -53,7 +53,7 @@ FURTHER_SEEDS = re.compile(r"(?<=for seed in 0)( \d+)+(?=;)")
 """Of a loop over seeds, all but the first, which alone is run."""
 
 EPOCHS = "DOCS_EPOCHS"
-"""The variable that sets another number of epochs of a training."""
+"""The variable that sets another number of epochs of a training: the first of two says how much time is left."""
 
 TESTS = "tests/cohort/test_folder.py"  # instead of all of them
 

@@ -15,7 +15,7 @@ import docs_data
 import h5py
 import pytest
 from docs_blocks import REPO, Block, blocks_in, blocks_of, pages
-from docs_sizes import EPOCHS, request_of, smaller
+from docs_sizes import request_of, smaller
 from docs_world import World, is_shown
 
 from scripts.common.config_help import read_head
@@ -136,10 +136,9 @@ def test_commands_of_the_configs_run(path: Path, reader: World, request: pytest.
         (reader.folder / weights.name).symlink_to(weights)
     if path.name == "foreground.yaml":
         docs_data.write_foreground(reader.folder / "work" / "five_levels")
-    of_an_overlay = path.parent.name in ("ablations", "baselines")  # no page trains it into the same folder
     for block in blocks:
         if not reader.has_run(block):
-            reader.run(block, **({EPOCHS: "1"} if of_an_overlay else {}))
+            reader.run(block)
 
 
 def test_every_command_has_its_place() -> None:
@@ -185,8 +184,8 @@ def test_blocks_are_found() -> None:
 @pytest.mark.parametrize(
     ("given", "taken"),
     [
-        ("-m monai.bundle run training --max_epochs 40 --seed 1", "-m monai.bundle run training --max_epochs 2 --seed 1"),
-        ("-m monai.bundle run training --c train.yaml", "-m monai.bundle run training --c train.yaml --max_epochs 2 --graph false"),
+        ("-m monai.bundle run training --max_epochs 40 --seed 1", "-m monai.bundle run training --max_epochs 1 --seed 1"),
+        ("-m monai.bundle run training --c train.yaml", "-m monai.bundle run training --c train.yaml --max_epochs 1 --graph false"),
         ("-m monai.bundle run --bundle_root b sampling", "-m monai.bundle run --bundle_root b sampling --draw#patches_per_slide 4"),
         ("-m monai.bundle run splitting --slides a", "-m monai.bundle run splitting --slides a"),
         ("-m monai.bundle run splitting --folds 5", "-m monai.bundle run splitting --folds 2"),

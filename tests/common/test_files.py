@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common.files import atomic_path, remove_partial, sha256_of, storage_reason, write_csv, write_json
+from scripts.common.files import (
+    atomic_path,
+    relative_to,
+    remove_partial,
+    sha256_of,
+    storage_reason,
+    write_csv,
+    write_json,
+)
 
 
 def test_failed_write_leaves_the_old_file_and_no_partial_one(tmp_path: Path) -> None:
@@ -91,3 +99,24 @@ def test_a_full_disk_is_said_with_the_name_of_the_file(tmp_path: Path) -> None:
 def test_a_file_that_may_not_grow_so_large_is_no_room() -> None:
     """As on FAT32, or under ulimit -f."""
     assert storage_reason(OSError(errno.EFBIG, "File too large")) == "File too large"
+
+
+@pytest.mark.parametrize(("path", "folder", "expected"), [
+    ("data/a.tif", "work/splits", "../../project/data/a.tif"),
+    ("data/a.tif", "out", "../data/a.tif"),
+    ("named/a.tif", "out", "../named/a.tif"),
+    ("work/b.tif", "work/splits", "../b.tif"),
+])  # fmt: skip
+def test_a_relative_path_leads_there_though_folders_are_links(
+    tmp_path: Path, path: str, folder: str, expected: str
+) -> None:
+    project = tmp_path / "project"
+    for name in ("project/data", "scratch/splits", "project/out"):
+        (tmp_path / name).mkdir(parents=True)
+    (project / "work").symlink_to(tmp_path / "scratch")
+    (project / "named").symlink_to("data")
+    for name in ("data/a.tif", "work/b.tif"):
+        (project / name).touch()
+    found = relative_to(project / path, project / folder)
+    assert found == expected
+    assert (project / folder / found).samefile(project / path)

@@ -3,7 +3,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import h5py
@@ -166,6 +166,23 @@ def test_shards_share_the_request(tmp_path: Path) -> None:
         HeldOutputs(tmp_path, "stage", {"encoder": 1}, shard="2-of-2").check()
         with pytest.raises(RequestError, match=r"encoder was 1, now 2.*without --shard"):
             HeldOutputs(tmp_path, "stage", {"encoder": 2}, shard="2-of-2", replace=True).check()
+
+
+@pytest.mark.parametrize(("held", "asked"), [("1-of-2", ""), ("", "1-of-2"), ("1-of-2", "1-of-4")])
+def test_shards_of_one_number_alone_write_at_once(tmp_path: Path, held: str, asked: str) -> None:
+    half_written = tmp_path / ".out.1.partial.json"
+    with HeldOutputs(tmp_path, "stage", {}, shard=held):
+        half_written.touch()
+        with (
+            pytest.raises(RequestError, match=f"another run of stage{held and '.' + held} is writing here"),
+            HeldOutputs(tmp_path, "stage", {}, writes=["out.json"], shard=asked),
+        ):
+            pass
+        assert half_written.exists()
+        with HeldOutputs(tmp_path, "stage", {}, shard="2-of-2") if held else nullcontext():
+            pass
+    with HeldOutputs(tmp_path, "stage", {}, writes=["out.json"], shard=asked):
+        assert not half_written.exists()
 
 
 def test_a_folder_is_held_against_other_processes_until_the_run_fails_or_ends(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from encoding.encoding_requests import encode_all
 from encoding.painted import MPP, MeanEncoder, contents, paint, quarter_colours, write_painted_slide
 
 from scripts.common.errors import RequestError, StorageError
+from scripts.encoding import encoding_run
 from scripts.encoding.embedding_file import header_of
 from scripts.encoding.encoding_run import ManifestRow
 
@@ -231,6 +232,23 @@ def test_shards_share_a_folder_and_a_last_run_collects_the_manifest(tmp_path: Pa
     assert {entry.status for entry in encode(tmp_path / "scans", output).values()} == {"skipped"}
     with open(output / "manifest.csv", newline="") as file:
         assert [row["slide_id"] for row in csv.DictReader(file)] == ["a", "b", "c"]
+
+
+def test_shards_that_run_at_once_do_not_meet_over_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first writes it alone: another that starts meanwhile neither waits for it nor takes it for somebody else's."""
+    for name in ("a", "b"):
+        write_painted_slide(tmp_path / f"{name}.tif", seed=ord(name))
+    (tmp_path / "slides.csv").write_text("slide\na.tif\nb.tif\n")
+    output, copy = tmp_path / "out", encoding_run.copy_table
+
+    def copy_while_another_starts(*arguments: object, **options: object) -> None:
+        assert list(encode(tmp_path / "slides.csv", output, shard="2/2")) == ["b"]
+        assert not (output / "slides.csv").exists()
+        copy(*arguments, **options)
+
+    monkeypatch.setattr(encoding_run, "copy_table", copy_while_another_starts)
+    assert list(encode(tmp_path / "slides.csv", output, shard="1/2")) == ["a"]
+    assert (output / "slides.csv").is_file()
 
 
 @pytest.mark.parametrize("shard", ["0/2", "3/2", "1", "a/b"])

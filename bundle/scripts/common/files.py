@@ -196,8 +196,16 @@ def blocks_of(path: str | os.PathLike[str]) -> Iterator[memoryview]:
 
 
 def relative_to(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> str:
-    """Return ``path`` relative to ``folder``; absolute where they lie on different drives."""
+    """Return ``path`` relative to ``folder``, so that it leads there from there; absolute where they lie on different drives.
+
+    Of a folder that is reached through a link, ".." is the folder above what the link leads to.
+    """
+    real_folder = os.path.realpath(folder)
     try:
-        return os.path.relpath(path, folder)
+        relative = os.path.relpath(path, folder)
+        if os.path.realpath(os.path.join(real_folder, relative)) == os.path.realpath(path):
+            return relative
+        above, name = os.path.split(os.path.abspath(path))
+        return os.path.relpath(os.path.join(os.path.realpath(above), name), real_folder)
     except ValueError:
         return str(Path(path).resolve())

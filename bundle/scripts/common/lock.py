@@ -48,22 +48,15 @@ def folder_lock(
             file that is not ours has the name of the lock.
     """
     folder = Path(folder)
-    owner = folder / f".{name}.owner.json"
-    marker = folder / f".{name}.soft.lock"
     refuse_foreign_lock(folder, name, elsewhere=elsewhere)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = _acquired(folder / f".{name}.lock", marker)
-    except Timeout as error:
-        left = f" (if that process is gone, delete {marker})" if marker.exists() else ""
-        raise RequestError(
-            f"{folder}: another run of {name} is writing here ({_described(owner)}); expected one run per folder: wait for it, end "
-            f"it, or {elsewhere}{left}"
-        ) from error
+        lock = _taken(folder, name, elsewhere=elsewhere)
     except OSError as error:
         raise RequestError(
             f"{folder}: cannot be written ({error.strerror or error}); expected a folder that this user may write: {elsewhere}"
         ) from error
+    owner = folder / f".{name}.owner.json"
     try:
         with atomic_path(owner, guarded=False) as partial:
             content = _Owner(socket.gethostname(), os.getpid(), time.time())._asdict()
@@ -72,6 +65,35 @@ def folder_lock(
         owner.unlink(missing_ok=True)
     finally:
         lock.release()
+
+
+def refuse_held(folder: str | os.PathLike[str], name: str, *, elsewhere: str) -> None:
+    """Refuse a folder that a run of ``name`` holds now.
+
+    Raises:
+        RequestError: as :func:`folder_lock`.
+    """
+    folder = Path(folder)
+    if any(path.exists() for path in (folder / f".{name}.lock", folder / f".{name}.soft.lock")):
+        _taken(folder, name, elsewhere=elsewhere).release()
+
+
+def _taken(folder: Path, name: str, *, elsewhere: str) -> BaseFileLock:
+    """Take the lock of ``name``.
+
+    Raises:
+        RequestError: another run holds it.
+        OSError: it cannot be written.
+    """
+    marker = folder / f".{name}.soft.lock"
+    try:
+        return _acquired(folder / f".{name}.lock", marker)
+    except Timeout as error:
+        left = f" (if that process is gone, delete {marker})" if marker.exists() else ""
+        raise RequestError(
+            f"{folder}: another run of {name} is writing here ({_described(folder / f'.{name}.owner.json')}); expected one run per "
+            f"folder: wait for it, end it, or {elsewhere}{left}"
+        ) from error
 
 
 def refuse_foreign_lock(folder: str | os.PathLike[str], name: str, *, elsewhere: str) -> None:

@@ -1,6 +1,7 @@
 """One rule for all outputs: only a file that we wrote, for the same request or one that may be replaced, is replaced or removed."""
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 from .errors import RequestError
 from .files import guarded_by, remove_partial
 from .journal import ANY, SUFFIX, Journal, digests_of, read_journals
-from .lock import folder_lock, refuse_foreign_lock
+from .lock import folder_lock, refuse_foreign_lock, refuse_held
 from .ranks import is_first
 from .same_request import difference, noted, refuse_another
 
@@ -35,9 +36,9 @@ class HeldOutputs:
     """The outputs of one stage in one folder, for one run.
 
     Made, it has looked at nothing; :meth:`check` looks at what lies there and writes nothing. Held, by ``with``, it locks the
-    folder against a second run of the stage. It then has removed what it may not mix with (of another request, with ``replace``),
-    and what killed runs left half written. From then on :func:`.files.atomic_path` asks it before a file appears in the folder,
-    so that a file that is not ours stays.
+    folder against a second run of the stage; the shards of one number hold it together. It then has removed what it may not mix with
+    (of another request, with ``replace``), and what killed runs left half written. From then on :func:`.files.atomic_path` asks it
+    before a file appears in the folder, so that a file that is not ours stays.
 
     A file is ours if it holds what the stage's journal says (:mod:`.journal`); an edited one is the user's.
 
@@ -81,7 +82,7 @@ class HeldOutputs:
         self.elsewhere = elsewhere
         self.name = f"{stage}.{shard}" if shard else stage
         self._who = stage.partition(".")[0]
-        self._sharded = bool(shard)
+        self._shard = shard
         self._below = found.below
         self._journals: list[Journal] = []
         self._checked = False
@@ -125,6 +126,8 @@ class HeldOutputs:
             self.check()
         with ExitStack() as stack:
             stack.enter_context(folder_lock(self.shown, self.name, elsewhere=self.elsewhere))
+            for rival in self._rivals():
+                refuse_held(self.shown, rival, elsewhere=self.elsewhere)
             self._journals = read_journals(self.folder)
             self._require_same_request()
             self._journal = self._begin()
@@ -192,10 +195,22 @@ class HeldOutputs:
         for journal in self.before:
             if self._is_of(journal):  # without a look at the files
                 continue
-            if self._sharded or (not self.replace and any(map(journal.knows, journal.files))):
+            if self._shard or (not self.replace and any(map(journal.knows, journal.files))):
                 replaced = "run it once without --shard and with" if self.replace else "replace it with"
                 remedy = f"{self.elsewhere}, or {replaced} --replace true"
                 refuse_another(f"{self.shown}: what {self._who} wrote", journal.request, self.request, remedy=remedy)
+
+    def _rivals(self) -> list[str]:
+        """Names of the locks of runs that may not write at the same time: the whole stage, and shards of another number."""
+        locks = (
+            lock.name[1:].removesuffix(".lock").removesuffix(".soft")
+            for lock in self.folder.glob(f".{self.stage}.*.lock")
+        )
+        shards = {name for name in locks if re.fullmatch(rf"{re.escape(self.stage)}\.\d+-of-\d+", name)}
+        if not self._shard:
+            return sorted(shards)
+        number = self._shard.partition("-of-")[2]
+        return [self.stage, *sorted(name for name in shards if not name.endswith(f"-of-{number}"))]
 
     def _is_of(self, journal: Journal) -> bool:
         """Whether a journal is of this very request."""

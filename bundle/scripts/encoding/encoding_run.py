@@ -79,13 +79,13 @@ def encoding_of(
     """Hold the folder inside the block, and yield what encodes slide after slide: the row of each, in the order of the slides.
 
     Written are ``<slide_id>.h5``, ``manifest.csv`` (after every slide, before its row is handed out) and, from a CSV,
-    ``slides.csv``. While the caller has a row, the next slide is encoded. Further slides may be added to a folder by further runs
-    of the same encoder and settings; the manifest keeps the rows of the others.
+    ``slides.csv`` (of shards by the first). While the caller has a row, the next slide is encoded. Further slides may be added to a
+    folder by further runs of the same encoder and settings; the manifest keeps the rows of the others.
 
     Args:
         slides: a slide, a folder or a CSV; or what has been listed of one, for the same folder.
-        job: how they become embeddings, and in which folder, which one run at a time holds (one per shard); the encoder is made
-            once it is known that there are slides. Precision "auto" is that of the folder, else of this machine.
+        job: how they become embeddings, and in which folder, which one run at a time holds (or the shards of one number); the encoder
+            is made once it is known that there are slides. Precision "auto" is that of the folder, else of this machine.
         run: what this run does besides.
 
     Raises:
@@ -109,7 +109,7 @@ def encoding_of(
     part = "" if count == 1 else f"{index}-of-{count}"
     mine = rows[index - 1 :: count]
     manifest = f"manifest{part and '.' + part}.csv"
-    copied = table and not _is_file(table, job.output / "slides.csv")
+    copied = table and index == 1 and not _is_file(table, job.output / "slides.csv")
     with job.apart(job.encode) as apart:
         # weights that do not serve are refused before anything is written
         identity = apart.start(job.prepare)[1] if run.cluster is None else identity_of(job.encoder_def())
