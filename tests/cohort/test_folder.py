@@ -13,9 +13,9 @@ def test_a_folder_a_class(tmp_path: Path) -> None:
         touch(tmp_path, ["grade1/p1_a.svs", "grade1/deep/p1_b.svs", "grade2/p2_a.svs", "grade2/notes.txt"])
     )
     assert [(row.path.stem, row.label, row.patient, row.split) for row in cohort.rows] == [
-        ("p1_b", "grade1", "p1_b", None),
-        ("p1_a", "grade1", "p1_a", None),
-        ("p2_a", "grade2", "p2_a", None),
+        ("p1_b", "grade1", None, None),
+        ("p1_a", "grade1", None, None),
+        ("p2_a", "grade2", None, None),
     ]
 
 
@@ -56,7 +56,7 @@ def test_paths_relative_to_the_table(tmp_path: Path) -> None:
         tmp_path / "sub" / "s1.svs",
         "val",
         0.5,
-        "s1",
+        None,
         None,
     )
 
@@ -84,6 +84,13 @@ def test_tables_that_do_not_serve(
 ) -> None:
     with pytest.raises(RequestError, match=message):
         list_table(write_lines(tmp_path / "t.csv", lines), columns=columns)
+
+
+def test_a_table_in_another_encoding_is_to_be_saved_anew(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_bytes("slide,label\ns1.svs,Dysplasie mäßig\n".encode("cp1252"))
+    with pytest.raises(RequestError, match=r"t\.csv: not a CSV in UTF-8 .*: save it as comma-separated UTF-8 text"):
+        list_table(table)
 
 
 def test_slides_of_a_table_that_cannot_be_placed(tmp_path: Path) -> None:

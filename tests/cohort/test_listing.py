@@ -121,6 +121,18 @@ def test_a_patient_in_two_splits_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_slides_of_one_file_name_are_patients_of_their_own(tmp_path: Path) -> None:
+    slides = touch(
+        tmp_path / "slides", ["train/normal/1.tif", "test/tumor/1.tif", "test/tumor/b/1.dcm", "test/tumor/c/1.dcm"]
+    )
+    rows = listed("folder", slides, tmp_path / "folder")
+    assert len({row["patient"] for row in rows}) == 4 and {row["patient"] for row in rows} == {
+        row["slide_id"] for row in rows
+    }
+    table = write_lines(tmp_path / "t.csv", ["slide,patient", "a/1.tif,", "b/1.tif,NA", "c/1.tif,p1", "d/2.tif,p1"])
+    assert [row["patient"] for row in listed("table", table, tmp_path / "table")] == ["a_1", "b_1", "p1", "p1"]
+
+
 def test_requests_that_are_wrong(tmp_path: Path) -> None:
     table = write_lines(tmp_path / "t.csv", ["slide,split", "a.svs,train", "b.svs,"])
     for cohort, slides, options, message in (

@@ -118,6 +118,13 @@ def test_a_decoder_that_hangs_costs_its_item(monkeypatch: pytest.MonkeyPatch) ->
         assert apart.run("c.tif", "c").startswith("c ")
 
 
+def test_no_option_is_named_where_none_raises_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scripts.common.apart.POLL_S", 0.05)
+    monkeypatch.setattr("scripts.common.apart.DECODE_TIMEOUT_S", 0.3)
+    with pytest.raises(SlideError, match=r"had not returned for 0\.3 s; expected"):
+        run_apart(worked, "b.tif", "hang")
+
+
 def test_work_between_the_calls_of_a_decoder_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scripts.common.apart.POLL_S", 0.05)
 

@@ -1,16 +1,19 @@
 import os
+import pickle
 import signal
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from encoding.encoding_requests import encode_all
-from encoding.painted import MeanEncoder, contents, write_painted_slide
+from encoding.encoding_requests import encode_all, job_of
+from encoding.painted import MPP, MeanEncoder, contents, paint, quarter_colours, write_painted_slide, write_tiff
+from slides.mirax_file import write_mirax
 
 from scripts.common.errors import RequestError
-from scripts.encoding.cluster import DaskCluster, row_cuts
+from scripts.encoding.cluster import DaskCluster, Split, _begin, row_cuts
 from scripts.encoding.encoding_run import ManifestRow
+from scripts.slides.table import SlideRow
 
 distributed = pytest.importorskip("distributed", reason="dask[distributed] is not installed")
 
@@ -102,6 +105,24 @@ def test_no_scheduler_is_a_wrong_request(scans: Path, tmp_path: Path) -> None:
         pytest.raises(RequestError, match=r"no Dask scheduler at tcp://127\.0\.0\.1:1"),
     ):
         encode_all(scans, tmp_path, MeanEncoder, cluster=DaskCluster(address="tcp://127.0.0.1:1"))
+
+
+@pytest.mark.parametrize("address", ["tcp://host", "http://host:8786", "host", "tcp://host:port"])
+def test_an_address_of_another_form_is_a_wrong_request(address: str) -> None:
+    with pytest.raises(
+        RequestError, match=r"^cluster address .*; expected .* such as tcp://host:8786: correct --cluster#address$"
+    ):
+        DaskCluster(address=address)
+
+
+def test_a_slide_whose_levels_are_checked_whole_is_not_cut(tmp_path: Path) -> None:
+    tissue = paint(quarter_colours(4, 6))
+    tiled = write_tiff(tmp_path / "a.tif", [tissue])
+    mirax = write_mirax(tmp_path / "b.mrxs", tissue, np.ones((2, 3), bool), mpp=MPP, levels=1)
+    job = pickle.dumps(job_of(tmp_path, MeanEncoder))
+    assert isinstance(_begin(job, SlideRow("a", tiled), 12), Split)
+    whole = _begin(job, SlideRow("b", mirax), 12)
+    assert isinstance(whole, ManifestRow) and (whole.status, whole.patches) == ("done", 24)
 
 
 def test_dask_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,6 +122,19 @@ def test_exit_codes(name: str, code: int, tmp_path: Path) -> None:
     assert ("formats, and what reads them here" in result.stdout) == (code == 1)
 
 
+@pytest.mark.parametrize(("policy", "code"), [("fail", 1), ("mask", 0)])
+def test_lost_tiles_may_be_masked(policy: str, code: int, tmp_path: Path) -> None:
+    path = write_painted_slide(tmp_path / "short.tif", rows=8, columns=8)
+    path.write_bytes(path.read_bytes() + b"any")
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        tag = file.pages[0].aspage().tags["TileOffsets"]
+        tag.overwrite([path.stat().st_size, *tag.value[1:]])
+    options = {"slides": path, "reading#unreadable_tiles": policy}
+    result = run_command("doctor", "doctor.yaml", cwd=tmp_path, options=options)
+    assert result.returncode == code, result.stderr
+    assert ("1 tiles lie past the end of the file" in result.stdout) == (policy == "fail")
+
+
 def test_a_reader_that_crashes_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

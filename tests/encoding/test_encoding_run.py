@@ -13,15 +13,17 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from encoding.encoding_requests import encode_all
+from encoding.encoding_requests import encode_all, job_of
 from encoding.painted import MeanEncoder, paint, quarter_colours, write_painted_slide, write_tiff
+from tiny_flow import ON_CPU, run_command
 
 from scripts.common.errors import RequestError, SlideError
 from scripts.encoding.encoders import SCAEEncoder
-from scripts.encoding.job import COLUMNS, ManifestRow
-from scripts.encoding.manifest import require_complete, rows_before
+from scripts.encoding.job import COLUMNS, ManifestRow, Task
+from scripts.encoding.manifest import manifest_name, require_complete, rows_before
 from scripts.scae.scae_network import SCAE
-from scripts.slides.table import read_slides
+from scripts.slides.opening import Reading, open_slide
+from scripts.slides.table import SlideRow, read_slides
 
 
 def statuses(manifest: list[ManifestRow]) -> dict[str, str]:
@@ -70,6 +72,28 @@ def test_one_bad_slide_does_not_stop_the_others(mixed: Path, tmp_path: Path) -> 
     assert seen(output) == ["a_good.h5", "d_good.h5", "manifest.csv"]
     with pytest.raises(SlideError, match=r"1 of 4 slides failed.*manifest\.csv"):
         require_complete(manifest, output)
+
+
+def test_a_failed_shard_names_its_own_manifest(mixed: Path, tmp_path: Path) -> None:
+    torch.save(SCAE().state_dict(), tmp_path / "scae.pt")
+    options = {**ON_CPU, "slides": mixed / "c_broken.tif", "output_dir": "out", "encoder": "scae.pt", "shard": "1/2"}
+    result = run_command("encoding", "encode.yaml", cwd=tmp_path, options=options)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].endswith(" out/manifest.1-of-2.csv says why")
+    assert (tmp_path / "out" / "manifest.1-of-2.csv").is_file()
+    assert [manifest_name(shard) for shard in (None, "1/1", "02/8")] == ["manifest.csv"] * 2 + ["manifest.2-of-8.csv"]
+
+
+def test_an_embedding_is_compared_with_its_slide_as_it_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slide = write_painted_slide(tmp_path / "a.tif")
+    job = job_of(tmp_path / "out", MeanEncoder, backend="tifffile")
+    assert job.encode(Task(SlideRow("a", slide))).status == "done"
+    read: list[Reading] = []
+    monkeypatch.setattr("scripts.encoding.job.open_slide", lambda path, how: read.append(how) or open_slide(path, how))
+    assert job.found(Task(SlideRow("a", slide))) == "current"
+    assert read == [job.reading]
 
 
 def test_an_empty_slide_is_no_failure(tmp_path: Path) -> None:

@@ -23,6 +23,12 @@ from scripts.slides.geometry import resize_patches
 CPU = torch.device("cpu")
 
 
+@pytest.mark.parametrize("name", ["mps", "mps:0", "meta"])
+def test_a_device_that_no_engine_is_for_is_refused(name):
+    with pytest.raises(RequestError, match=rf"^device {name}: .*expected cpu, cuda or cuda:N: name one with --device$"):
+        make_engine(NormAfterActivation(), device=torch.device(name), engine="auto")
+
+
 class Encoder(nn.Module):
     """An S-CAE with the statistics of a trained one: its mask fires at some places, and its batch norms do something."""
 

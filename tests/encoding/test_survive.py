@@ -159,7 +159,13 @@ def test_an_unreadable_tile_fails_the_slide_or_costs_its_patches(tmp_path: Path)
     assert header_of(output / "a.h5").attributes["patches_left_out"] == 4
     (skipped,) = encode(slide, output, unreadable_tiles="mask").values()
     assert (skipped.status, skipped.error) == ("skipped", masked.error)
-    assert encode(slide, output)["a"].status == "failed", "who does not ask for masks is not given one"
+    before = (output / "a.h5").read_bytes()
+    refused = encode(slide, output)["a"]
+    assert refused.status == "failed", "who does not ask for masks is not given one"
+    assert "a.h5: without 4 patches" in refused.error and "--reading#unreadable_tiles mask" in refused.error
+    assert encode(slide, output, resume=False)["a"].status == "failed"
+    assert (output / "a.h5").read_bytes() == before
+    assert encode(slide, output, unreadable_tiles="mask")["a"].status == "skipped"
 
 
 def test_an_unknown_policy_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from encoding.bad_tiles import COLUMNS, ROWS, spoil, take_out, write_pyramid
 from patches.plain_slide import CELL_PX, write_plain_slide
 
 from scripts.common.errors import SlideError
@@ -94,6 +95,34 @@ def test_draw_reaches_all_of_the_tissue(tmp_path: Path) -> None:
     drawn = sample(write_plain_slide(tmp_path / "slide.tif", rich=100, pale=0), 50)
     assert drawn.coords_xy_px[:, 1].min() < 3 * CELL_PX
     assert drawn.coords_xy_px[:, 1].max() >= 7 * CELL_PX
+
+
+def test_patches_on_unreadable_tiles_fail_the_slide_or_are_left_out(tmp_path: Path) -> None:
+    path = write_pyramid(tmp_path / "slide.tif")  # 128 px per patch
+    spoil(path, 0, (2, 4))
+    take_out(path, 0, [34, 35, 50, 51])  # row 1, column 1
+    whole, row = ROWS * COLUMNS, SlideRow("slide", path)
+    with pytest.raises(SlideError, match=r"level 0 .*--reading#unreadable_tiles mask"):
+        sample_slide(row, DrawRules(patches_per_slide=whole, rich_share=0))
+    masked = Reading(unreadable_tiles="mask")
+    drawn = sample_slide(row, DrawRules(patches_per_slide=whole, rich_share=0), masked)
+    assert len(drawn.patches) == drawn.candidates == whole - 2
+    assert not {(128, 128), (512, 256)} & {tuple(corner) for corner in drawn.coords_xy_px.tolist()}
+    assert (drawn.patches < 255).any(axis=(1, 2, 3)).all()
+    assert drawn.reason.startswith(f"{whole - 2} of {whole} patches drawn: {whole - 2} patches hold tissue")
+    assert drawn.reason.endswith("; 2 other patches lie on unreadable tiles and were left out")
+    assert sample_slide(row, DrawRules(patches_per_slide=20, rich_share=0), masked).reason == ""
+
+
+def test_no_tissue_beside_unreadable_tiles_is_a_failure(tmp_path: Path) -> None:
+    path = write_pyramid(tmp_path / "slide.tif", np.s_[2:4, 4:6])
+    for level in range(3):
+        for patch_yx in ((2, 4), (2, 5), (3, 4), (3, 5)):
+            spoil(path, level, patch_yx)
+    with pytest.raises(
+        SlideError, match=r"slide\.tif: 4 of 48 patches lie on unreadable tiles and no tissue was found"
+    ):
+        sample_slide(SlideRow("slide", path), DrawRules(), Reading(unreadable_tiles="mask"))
 
 
 def test_missing_slide_is_named(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 from crashing import crash_at
+from encoding.bad_tiles import spoil, write_pyramid
 from patches.plain_slide import write_plain_slide
 from tiny_flow import run_command
 
@@ -159,6 +160,18 @@ def test_config_runs_the_stage_and_a_failed_slide_ends_in_code_1(table: Path, tm
     assert result.returncode == 1, result.stderr
     assert result.stderr.splitlines()[-1].startswith("error: 1 of 5 slides failed")
     assert [row["patches"] for row in read_counts(tmp_path / "out")] == ["10", "10", "0", "0", "10"]
+
+
+def test_the_remedy_of_an_unreadable_tile_is_an_option(tmp_path: Path) -> None:
+    spoil(write_pyramid(tmp_path / "a.tif"), 0, (2, 4))
+    options = {"slides": tmp_path / "a.tif", "output_dir": tmp_path / "out", "draw#rich_share": 0}
+    assert run_command("sampling", "sample.yaml", cwd=tmp_path, options=options).returncode == 1
+    assert "--reading#unreadable_tiles mask" in read_counts(tmp_path / "out")[0]["error"]
+    result = run_command(
+        "sampling", "sample.yaml", cwd=tmp_path, options={**options, "reading#unreadable_tiles": "mask"}
+    )
+    assert result.returncode == 0, result.stderr
+    assert [row["patches"] for row in read_counts(tmp_path / "out")] == ["47"]
 
 
 def test_a_slide_that_ends_its_reader_fails_alone(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

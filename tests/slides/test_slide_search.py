@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from dicom_head import OTHER, SERIES, write_dicom
 
+from scripts.common.errors import RequestError
 from scripts.slides.slide_search import find_slides
 
 
@@ -90,6 +91,24 @@ def test_a_link_to_a_slide_that_is_there_is_passed_over_and_a_broken_one_is_a_sl
     (tmp_path / "data" / "gone.tif").symlink_to("nowhere.tif")
     (tmp_path / "data" / "loop.tif").symlink_to("loop.tif")
     assert found(tmp_path / "data") == ["gone.tif", "loop.tif", "stored.tif", "z.tif"]
+
+
+def test_a_folder_that_may_not_be_entered_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "a.tif", "closed/b.tif", "lost+found/c.tif")
+    scandir = os.scandir
+
+    def closed(folder: str) -> object:
+        if Path(folder).name in ("closed", "lost+found"):
+            raise PermissionError(13, "Permission denied", folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(
+        RequestError, match=r"closed: cannot be searched for slides \(Permission denied\), expected .*CSV"
+    ):
+        find_slides(tmp_path)
+    (tmp_path / "closed").rename(tmp_path / ".closed")
+    assert found(tmp_path) == ["a.tif"]
 
 
 def test_folders_in_a_loop_end(tmp_path: Path) -> None:

@@ -79,6 +79,21 @@ def test_a_damaged_image_of_a_mirax_slide_fails_its_level(tmp_path: Path) -> Non
             reader.read_patches(CORNER, size_xy_px=(16, 16), level=0)
 
 
+def test_readers_say_where_a_patch_costs_its_level(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", blocks(192, 192), tile=(64, 64), photometric="rgb", compression="jpeg")
+    paths = [
+        scn(tmp_path),
+        bif(tmp_path),
+        write_mirax(tmp_path / "m" / "a.mrxs", blocks(192, 192), np.ones((3, 3), bool)),
+        write_vms(tmp_path / "a.vms", blocks(512, 1024)),
+    ]
+    for path in (*paths, tmp_path / "a.tif"):
+        with open_slide(path) as reader:
+            assert reader.checks_levels == (path in paths), path
+    with open_slide(tmp_path / "a.tif", Reading(backend="openslide")) as reader:
+        assert not reader.checks_levels
+
+
 def test_the_macro_image_of_an_scn_is_no_part_of_its_levels(tmp_path: Path) -> None:
     tiff = examine_tiff(scn(tmp_path))
     assert tiff is not None

@@ -8,6 +8,8 @@ from slides.raw_tiff import COMPRESSION, COUNTS, DEFLATE, JPEG, LONG, NONE, OFFS
 from scripts.common.errors import SlideError
 from scripts.slides.opening import Reading, open_slide
 from scripts.slides.tiff_slide import examine_tiff
+from scripts.slides.tile_heads import jpeg_head
+from scripts.slides.tile_table import _LevelTable
 
 SLIDE = np.random.default_rng(0).integers(60, 220, (32, 40, 3)).astype(np.uint8).repeat(8, 0).repeat(8, 1)
 TILE_PX, ROWS, COLUMNS = 64, 4, 5
@@ -23,6 +25,30 @@ def jpeg(width=64, height=64, colour="ycbcr", samples=3):
 
 def may_be_decoded(path, **where):
     return examine_tiff(path).tiles.whole(**{"corners_xy": GRID, "size_xy_px": (TILE_PX, TILE_PX), "level": 0} | where)
+
+
+def test_the_remembered_head_is_that_of_the_tile_though_another_thread_replaces_it(tmp_path, monkeypatch):
+    path = write_tiff(tmp_path / "slide.tif", [page_of(SLIDE)])
+    remembered = []
+
+    class Raced(_LevelTable):
+        @property
+        def _last(self):
+            """Each look at it sees what another thread has put there meanwhile."""
+            remembered.reverse()
+            return remembered[0] if remembered else None
+
+        @_last.setter
+        def _last(self, value):
+            pass
+
+    table = Raced(examine_tiff(path).levels[0])
+    contents = [jpeg(), jpeg(width=32)]
+    heads = [jpeg_head(content) for content in contents]
+    remembered += [(content[: head.length], head) for content, head in zip(contents, heads, strict=True)]
+    (tmp_path / "tile").write_bytes(contents[1])
+    with open(tmp_path / "tile", "rb") as file:
+        assert [table._head(file.fileno(), 0, len(contents[1])).width for _ in range(4)] == [32] * 4
 
 
 def only_bad(count=1):

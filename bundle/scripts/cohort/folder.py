@@ -9,7 +9,6 @@ from ..common.errors import RequestError
 from ..common.option_words import Split
 from ..slides.columns import COLUMNS, near_misses, require_header
 from ..slides.labels import parse_word
-from ..slides.slide_ids import stem_of
 from ..slides.table import SPLITS, SlideRow, parse_row
 from .found import Cohort, read_cells, slide_files
 
@@ -29,7 +28,7 @@ def list_folder(slides: str | Path, *, patient_pattern: str | None = None) -> Co
     Args:
         slides: the folder.
         patient_pattern: regular expression, searched in a file's name without suffix, whose first group (or whole match) is the
-            patient; by default every slide is its own.
+            patient; by default the rows name none.
 
     Raises:
         RequestError: a slide lies in no class's folder, such a folder's name stands for no label, or the pattern is none or does
@@ -48,7 +47,7 @@ def list_folder(slides: str | Path, *, patient_pattern: str | None = None) -> Co
             raise RequestError(
                 f"{path}: lies in no class's folder, expected {slides}/CLASS/{path.name}: move it, or use --cohort table"
             )
-        patient = path.stem
+        patient = None
         if pattern is not None:
             match = pattern.search(path.stem)
             if match is None:
@@ -121,7 +120,7 @@ def list_table(
         row = parse_row(dict(zip(renamed, cells, strict=True)), table.parent, where)
         if place is not None:
             row = replace(row, path=place.of(row.path.name))
-        cohort.rows.append(replace(row, patient=row.patient or stem_of(row.path)))
+        cohort.rows.append(row)
     return cohort
 
 

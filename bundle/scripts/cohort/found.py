@@ -16,7 +16,7 @@ class Cohort:
     """The slides of a data set.
 
     Attributes:
-        rows: what is listed; ``extra`` says what is special about a slide.
+        rows: what is listed; ``extra`` says what is special about a slide. A slide without ``patient`` is a patient of its own.
         left_out: slide files that are not, each with the reason.
     """
 
@@ -74,6 +74,6 @@ def read_cells(table: Path) -> list[list[str]]:
                 [cell.strip() for cell in line] for line in csv.reader(file, strict=True) if any(map(str.strip, line))
             ]
     except (csv.Error, UnicodeDecodeError) as error:
-        raise RequestError(f"{table}: not a CSV in UTF-8 ({error}): fetch it anew") from error
+        raise RequestError(f"{table}: not a CSV in UTF-8 ({error}): save it as comma-separated UTF-8 text") from error
     require_commas(lines[0] if lines else [], str(table))
     return lines

@@ -1,5 +1,6 @@
 """The stage ``listing``: a data set's folder to ``slides.csv``."""
 
+import dataclasses
 import logging
 import random
 from collections import Counter
@@ -29,7 +30,8 @@ def write_listing(
 ) -> list[SlideRow]:
     """Write ``slides.csv`` (slide, label, patient, split and what the data set tells besides) and ``left_out.csv`` (slide, reason).
 
-    Slides are not opened. A split is that of the data set, if it has one; all others are made by the stage ``splitting``.
+    Slides are not opened. A split is that of the data set, if it has one; all others are made by the stage ``splitting``. A slide
+    whose data set names no patient is a patient of its own, called by the slide's id.
 
     Args:
         cohort: name of the data set among ``builders``.
@@ -64,7 +66,7 @@ def write_listing(
     listed = builders[cohort](slides)
     if not listed.rows:
         raise RequestError(f"{slides}: no slide is left to list, expected one at least: check the options of {cohort}")
-    rows = with_ids(listed.rows)
+    rows = [dataclasses.replace(row, patient=row.patient or row.slide_id) for row in with_ids(listed.rows)]
     require_consistent(rows, Path(slides))
     split = {row.split for row in rows}
     if None in split and len(split) > 1:

@@ -43,7 +43,8 @@ class Apart(Generic[Item, Result]):
     Args:
         work: The function of an item. It is forked with all that belongs to it, or has to be picklable, see :func:`start_method`.
         forks: False where ``work`` uses a GPU, or threads of a library that this process has started already.
-        timeout_s: Longest call of a decoder (:func:`.watch.reading`) before the process counts as hanging.
+        timeout_s: Longest call of a decoder (:func:`.watch.reading`) before the process counts as hanging, as the stage's option
+            ``--reading#timeout_s`` says; None where it has none: ``DECODE_TIMEOUT_S``.
     """
 
     def __init__(
@@ -51,11 +52,12 @@ class Apart(Generic[Item, Result]):
         work: Callable[[Item], Result],
         *,
         forks: bool = True,
-        timeout_s: float = DECODE_TIMEOUT_S,
+        timeout_s: float | None = None,
     ) -> None:
         self._work = work
         self._method = start_method(forks=forks)
-        self._timeout_s: float = checked("timeout_s", timeout_s)
+        self._timeout_s: float = DECODE_TIMEOUT_S if timeout_s is None else checked("timeout_s", timeout_s)
+        self._raised_by = "" if timeout_s is None else " (--reading#timeout_s)"
         self._process: BaseProcess | None = None
         self._begun: tuple[str | Path, Item]
         self._fresh = True
@@ -224,7 +226,7 @@ class Apart(Generic[Item, Result]):
         since = self._mark.value
         if since and time.monotonic() - since > self._timeout_s:
             raise _HangingError(
-                f"was ended, since its decoder had not returned for {self._timeout_s:g} s (--reading#timeout_s)"
+                f"was ended, since its decoder had not returned for {self._timeout_s:g} s{self._raised_by}"
             )
 
     def _how_it_ended(self) -> str:

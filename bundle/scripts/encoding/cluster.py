@@ -46,14 +46,15 @@ class DaskCluster:
     """Workers of a Dask cluster, one task at a time each.
 
     Args:
-        address: of a running scheduler (its workers need this bundle's folder on ``PYTHONPATH`` and the slides under the same
-            paths); None starts workers on this machine.
+        address: of a running scheduler, such as ``tcp://host:8786``; None starts workers on this machine. Its workers need this
+            bundle's folder on ``PYTHONPATH`` and the slides under the same paths.
         workers: how many to start on this machine.
         threads: threads that each of them encodes with.
-        split_patches: cut slides of more patches than this into bands.
+        split_patches: cut slides of more patches than this into bands, unless each band would decode whole levels
+            (:attr:`..slides.reader.SlideReader.checks_levels`).
 
     Raises:
-        RequestError: Dask is not installed, or a number is under 1.
+        RequestError: Dask is not installed, the address is none, or a number is under 1.
     """
 
     def __init__(
@@ -65,6 +66,14 @@ class DaskCluster:
             raise RequestError(
                 f'Dask is not installed ({error}), expected it for a cluster: pip install "dask[distributed]"'
             ) from error
+        if address is not None:
+            try:
+                distributed.comm.get_address_host(address)
+            except ValueError as error:
+                raise RequestError(
+                    f"cluster address {address!r}: {error}; expected that of a Dask scheduler, such as tcp://host:8786: correct "
+                    "--cluster#address"
+                ) from error
         self._distributed = distributed
         self.address = address
         self.workers: int = checked("workers", workers)
@@ -176,11 +185,11 @@ def _begin(pickled: bytes, row: SlideRow, split_patches: int) -> ManifestRow | S
 
 
 def _prepared_if_large(job: EncodingJob, row: SlideRow, split_patches: int) -> tuple[PreparedSlide | None, str]:
-    """Find the tissue of a slide whose grid has more cells than a band, None for a smaller one; and what it depends on."""
+    """Find the tissue of a slide that may be cut, None for one that is read in one piece; and what the embedding depends on."""
     with _opened(job, row) as reader:
         parameters = parameters_of(row, job.encoder.identity, job.settings, reader)
         plan = plan_of(reader, row, job.settings)
-        if plan.grid.shape_yx[0] * plan.grid.shape_yx[1] <= split_patches:
+        if reader.checks_levels or plan.grid.shape_yx[0] * plan.grid.shape_yx[1] <= split_patches:
             return None, parameters
         if serves_all(reader, plan, job.settings):
             return scan_slide(reader, plan, job.settings, None, None), parameters

@@ -59,13 +59,15 @@ def embed_slide(
     """
     with open_slide(row.path, reading) as reader:
         parameters = parameters_of(row, encoder.identity, settings, reader)
-        if prepared is None and serves_all(reader, plan := plan_of(reader, row, settings), settings):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with Spool(path.parent, encoder.channels) as spool:
-                prepared = scan_slide(reader, plan, settings, encoder, spool)
-                batches = _spooled(spool, prepared)
-                return write_embedding(row, path, reader, prepared, batches, encoder, settings, parameters)
-        prepared = prepared or prepare_slide(reader, plan, settings)
+        if prepared is None:
+            plan = plan_of(reader, row, settings)
+            if serves_all(reader, plan, settings):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with Spool(path.parent, encoder.channels) as spool:
+                    prepared = scan_slide(reader, plan, settings, encoder, spool)
+                    batches = _spooled(spool, prepared)
+                    return write_embedding(row, path, reader, prepared, batches, encoder, settings, parameters)
+            prepared = prepare_slide(reader, plan, settings)
         batches = encoded_batches(reader, prepared, encoder)
         return write_embedding(row, path, reader, prepared, batches, encoder, settings, parameters)
 

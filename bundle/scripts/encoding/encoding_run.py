@@ -15,7 +15,7 @@ from ..slides.table import SlideRow, copy_table, read_slides
 from .encoding_plan import plan_encoding
 from .existing import request_of, require_same_origin
 from .job import EncodingJob, ManifestRow
-from .manifest import KeptRows
+from .manifest import KeptRows, manifest_name
 from .named_encoder import identity_of
 from .precision import with_precision
 
@@ -84,8 +84,8 @@ def encoding_of(
 
     Args:
         slides: a slide, a folder or a CSV; or what has been listed of one, for the same folder.
-        job: how they become embeddings, and in which folder, which one run at a time holds (or the shards of one number); the encoder
-            is made once it is known that there are slides. Precision "auto" is that of the folder, else of this machine.
+        job: how they become embeddings, and in which folder, which one run at a time holds (or the shards of one number); the
+            encoder is made once it is known that there are slides. Precision "auto" is that of the folder, else of this machine.
         run: what this run does besides.
 
     Raises:
@@ -108,7 +108,7 @@ def encoding_of(
     job = with_precision(job)
     part = "" if count == 1 else f"{index}-of-{count}"
     mine = rows[index - 1 :: count]
-    manifest = f"manifest{part and '.' + part}.csv"
+    manifest = manifest_name(run.shard)
     copied = table and index == 1 and not _is_file(table, job.output / "slides.csv")
     with job.apart(job.encode) as apart:
         # weights that do not serve are refused before anything is written

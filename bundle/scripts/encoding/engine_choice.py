@@ -17,16 +17,21 @@ def make_engine(
 
     Args:
         network: a :class:`.encoders.PatchEncoder`; it is copied.
-        device: where it runs.
+        device: where it runs, a CPU or a CUDA device.
         engine: "torch"; "openvino", on a CPU alone; "auto": openvino on a CPU where it is installed and has the
             precision, else torch.
         precision: of the arithmetic: "float32", "bfloat16", or on CUDA "float16".
 
     Raises:
-        RequestError: the engine is unknown, not installed or not for this device, or the device lacks the precision.
+        RequestError: no engine is for this device, or the one that is named is unknown, not installed or for another. Or the
+            device lacks the precision.
     """
     checked("engine", engine)
     checked("precision", precision, Word(words(Precision)))
+    if device.type not in ("cpu", "cuda"):
+        raise RequestError(
+            f"device {device}: slides are not encoded there, expected cpu, cuda or cuda:N: name one with --device"
+        )
     on_cpu = device.type == "cpu"
     if not computes_in(precision, device):
         others = " or ".join(word for word in words(Precision) if word != precision)

@@ -192,7 +192,8 @@ class EncodingJob:
             of another content or with others; "other": none, or one that is to be made anew all the same.
 
         Raises:
-            SlideError: there is an embedding, and the slide is not there or cannot be opened.
+            SlideError: there is an embedding, and the slide is not there or cannot be opened. Or the embedding lacks patches
+                on unreadable tiles, and this job asks for all.
             OSError: it cannot be read.
         """
         row, known = task
@@ -206,12 +207,18 @@ class EncodingJob:
             _LOGGER.debug("encoded anew: %s", error)
             return "other"
         stated = str(attributes.get("parameters"))
-        left_out = self.reading.unreadable_tiles == "fail" and attributes.get("patches_left_out")
         # a slide that cannot be opened, as while it is copied, says nothing of its embedding
-        with open_slide(row.path) as reader:
-            if left_out or stated != parameters_of(row, self.encoder.identity, self.settings, reader):
+        with open_slide(row.path, self.reading) as reader:
+            if stated != parameters_of(row, self.encoder.identity, self.settings, reader):
                 return "outdated"
-        return "current" if self.resume else "other"
+        if not self.resume:
+            return "other"
+        if self.reading.unreadable_tiles == "fail" and (left_out := attributes.get("patches_left_out")):
+            raise SlideError(
+                f"{file.path}: without {left_out} patches, which lie on unreadable tiles of {row.path}; expected all: keep it with "
+                "--reading#unreadable_tiles mask, or remove it and encode a whole slide"
+            )
+        return "current"
 
     @contextmanager
     def accounted(self, row: SlideRow) -> "Iterator[Account]":

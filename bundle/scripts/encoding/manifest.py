@@ -95,11 +95,29 @@ def rows_before(manifest: Path) -> list[dict[str, str]]:
         return [row for row in csv.DictReader(file) if row.get("slide_id") and row.get("slide")]
 
 
-def require_complete(manifest: list[ManifestRow], output_dir: str | Path, *, total: int | None = None) -> None:
-    """Raise a SlideError (exit code 1) that counts the failed slides, if any failed; of ``total``, where not all have a row."""
+def manifest_name(shard: str | None = None) -> str:
+    """Return the name of a run's manifest; that of shard "i/n" is its own, where there are several."""
+    index, count = (int(number) for number in (shard or "1/1").split("/"))
+    return "manifest.csv" if count == 1 else f"manifest.{index}-of-{count}.csv"
+
+
+def require_complete(
+    manifest: list[ManifestRow], output_dir: str | Path, *, shard: str | None = None, total: int | None = None
+) -> None:
+    """Check that no slide failed; the last of a run list, so that the exit code is 1 otherwise.
+
+    Args:
+        manifest: the rows of the run.
+        output_dir: the folder that holds them as a file.
+        shard: "i/n" of the run; None is all of it.
+        total: slides of the run, where not all have a row.
+
+    Raises:
+        SlideError: counts the failed slides, and names the manifest.
+    """
     failed = [entry for entry in manifest if entry.status == "failed"]
     if failed:
         raise SlideError(
-            f"{len(failed)} of {total or len(manifest)} slides failed, all others are done; {Path(output_dir) / 'manifest.csv'} "
-            "says why"
+            f"{len(failed)} of {total or len(manifest)} slides failed, all others are done; "
+            f"{Path(output_dir) / manifest_name(shard)} says why"
         )

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..common.errors import NoTissueError, SlideError
+from ..common.errors import NoTissueError
 from ..slides.geometry import PATCH_PX, PatchGrid, ReadPlan, plan_reading
 from ..slides.reader import SlideReader
 from ..slides.table import SlideRow
-from ..tissue.mask import find_tissue
+from ..tissue.mask import find_tissue, require_judged
 from ..tissue.threshold import TissueMask
 from .settings import EncodingSettings
 
@@ -79,12 +79,7 @@ def require_tissue(reader: SlideReader, prepared: PreparedSlide) -> PreparedSlid
         NoTissueError: there is none, with the reason.
         SlideError: there is none among the patches that can be read, and there are others.
     """
-    tissue = prepared.tissue
-    if tissue.mask.any():
-        return prepared
-    if tissue.unjudged:
-        raise SlideError(
-            f"{reader.path}: {tissue.unjudged} of {tissue.mask.size} patches lie on unreadable tiles and no tissue was found on "
-            "the others, expected a whole file: compare it with its source"
-        )
-    raise NoTissueError(tissue.reason)
+    require_judged(prepared.tissue, reader.path)
+    if not prepared.tissue.mask.any():
+        raise NoTissueError(prepared.tissue.reason)
+    return prepared

@@ -16,7 +16,7 @@ from ..slides.geometry import PATCH_PX, PATCH_UM, plan_reading, resize_patches
 from ..slides.opening import AS_USUAL, Reading, open_slide
 from ..slides.spoiled import recorded
 from ..slides.table import SlideRow
-from ..tissue.mask import find_tissue
+from ..tissue.mask import find_tissue, require_judged
 from .nuclei import is_nucleus_rich
 
 BATCH_PATCHES = 64
@@ -66,7 +66,7 @@ class SlideSample:
         patches: RGB, uint8 (n, 112, 112, 3).
         coords_xy_px: Top-left corners in level-0 pixels, int64 (n, 2).
         rich: Which are nucleus-rich, (n,).
-        candidates: Patches of the slide's tissue mask.
+        candidates: Patches of the slide's tissue mask, without those that were found to be unreadable.
         reason: Why fewer were drawn than asked for; an empty string where they were not.
     """
 
@@ -92,10 +92,12 @@ def sample_slide(
     Args:
         row: The slide.
         rules: What is drawn.
-        reading: How the slide is read; the draw does not depend on it.
+        reading: How the slide is read. With ``unreadable_tiles`` "mask" no patch is drawn from a tile that cannot be decoded,
+            or that the file lacks. The draw depends on nothing else of it.
 
     Raises:
-        SlideError: The slide cannot be opened, decoded, or read at that resolution, or lacks tiles under its tissue.
+        SlideError: The slide cannot be opened, decoded, or read at that resolution, or lacks tiles under its tissue. Or no tissue
+            is found beside tiles that cannot be decoded.
     """
     patches, patch_um = rules.patches_per_slide, rules.patch_um
     share = Fraction(rules.rich_share).limit_denominator(1_000_000)  # what was written: 0.9 exactly
@@ -103,28 +105,34 @@ def sample_slide(
     with open_slide(row.path, reading) as reader:
         plan = plan_reading(reader, patch_um=patch_um, read_level=rules.read_level, mpp=row.mpp)
         tissue = find_tissue(reader, plan.grid, patch_um=patch_um, drop_pen=rules.drop_pen)
+        require_judged(tissue, row.path)
         grid_yx = np.argwhere(tissue.mask).astype(np.int32)
         candidates_xy_px = plan.grid.coords_xy_px(seeded_generator(rules.seed, row.slide_id).permutation(grid_yx))
-        sample = _Draw()
+        sample, left_out, size = _Draw(), 0, (plan.read_px, plan.read_px)
         for start in range(0, len(candidates_xy_px), BATCH_PATCHES):
             coords_xy_px = candidates_xy_px[start : start + BATCH_PATCHES]
-            pixels = reader.read_patches(coords_xy_px, size_xy_px=(plan.read_px, plan.read_px), level=plan.level)
-            recorded(reader, coords_xy_px, pixels, plan.level)
-            sample.take(pixels, coords_xy_px, patches=patches, most_others=most_others)
+            pixels = reader.read_patches(coords_xy_px, size_xy_px=size, level=plan.level)
+            readable = ~reader.unreadable(coords_xy_px, size_xy_px=size, level=plan.level)
+            readable &= recorded(reader, coords_xy_px, pixels, plan.level)
+            left_out += int((~readable).sum())
+            sample.take(pixels[readable], coords_xy_px[readable], patches=patches, most_others=most_others)
             if len(sample.rich) == patches:
                 break
-    rich_found = sum(sample.rich)
+    rich_found, candidates = sum(sample.rich), len(grid_yx) - left_out
+    left_out += tissue.unjudged
     if len(sample.rich) < patches and share > 0:
         sample.give_back(most_others=floor(rich_found * (1 - share) / share))
     reason = ""
     if len(sample.rich) < patches:
         reason = tissue.reason or (
-            f"{len(sample.rich)} of {patches} patches drawn: {len(grid_yx)} patches hold tissue, {rich_found} of them are "
+            f"{len(sample.rich)} of {patches} patches drawn: {candidates} patches hold tissue, {rich_found} of them are "
             "nucleus-rich"
         )
-        if len(sample.rich) < len(grid_yx):
+        if left_out:
+            reason += f"; {left_out} other patches lie on unreadable tiles and were left out"
+        if len(sample.rich) < candidates:
             reason += f", expected at least {rules.rich_share:g} of what is drawn: a lower rich_share draws more"
-    return sample.finish(candidates=len(grid_yx), reason=reason)
+    return sample.finish(candidates=candidates, reason=reason)
 
 
 def seeded_generator(seed: int, name: str) -> np.random.Generator:

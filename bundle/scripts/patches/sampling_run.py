@@ -62,7 +62,7 @@ def sample_slides(
         slides: A slide, a folder or a CSV.
         output_dir: Folder of the outputs.
         rules: Which patches are drawn; None: those of the paper.
-        reading: How slides are read; the draw does not depend on it.
+        reading: How slides are read, see :func:`.draw.sample_slide`.
         replace: Whether patches of another request may be replaced.
 
     Returns:

@@ -24,7 +24,7 @@ class Reading:
     """How slides are read, whichever they are.
 
     Attributes:
-        backend: ``"auto"`` takes the first of cuCIM, OpenSlide and tifffile that is installed, may read the file and reads it.
+        backend: ``"auto"`` takes the first of cuCIM, tifffile and OpenSlide that is installed, may read the file and reads it.
             Who may read a TIFF is decided before any of them sees it, by :func:`~.tiff_slide.examine_tiff`. Their names insist.
         num_workers: Threads that decode; 0 means one.
         device: ``"cuda"`` lets cuCIM decode on the GPU where it can; the patches come to the host all the same.

@@ -40,12 +40,14 @@ class SlideReader(abc.ABC):
         tile_sizes_xy_px: Width and height of what is read at once at every level: a tile, or several that are thin.
         lost_tiles: Tiles of all levels that are not in the file, as where it was cut off, or lie over each other; 0 where nothing
             tells before they are read.
+        checks_levels: Whether the first patch that is read of a level costs the decoding of all of it.
         unreadable_tiles: ``"fail"``: a tile that cannot be decoded is an error. ``"mask"``: its pixels become white, and it is
             listed in ``unreadable_regions``.
     """
 
     backend: Backend
     lost_tiles = 0
+    checks_levels = False
     remedy = "compare it with its source, or leave out the patches there with --reading#unreadable_tiles mask"
 
     def __init__(

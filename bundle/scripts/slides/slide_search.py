@@ -6,7 +6,9 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
+from ..common.errors import RequestError
 from .companions import DicomHead, dicom_head
 
 SLIDE_SUFFIXES = frozenset(
@@ -51,6 +53,9 @@ def find_slides(folder: str | Path) -> list[Path]:
     Hidden files and folders, trash and heat maps of ours do not count, nor do links to folders. The files of a DICOM series are
     one slide, that of its largest image; label and overview are none. A link to a slide that is found itself is passed over; a
     broken one is a slide, which fails later. The log counts what was passed over by suffix.
+
+    Raises:
+        RequestError: A folder cannot be entered.
     """
     passed: Counter[str] = Counter()
     found: list[Path] = []
@@ -70,7 +75,7 @@ def find_slides(folder: str | Path) -> list[Path]:
 
 def _files(folder: Path) -> Iterator[Path]:
     """Yield the files that count; a link that leads nowhere is one."""
-    for place, folders, names in os.walk(folder):
+    for place, folders, names in os.walk(folder, onerror=_refuse):
         slides_of_many_files = {name[: -len(".mrxs")] for name in names if name.lower().endswith(".mrxs")}
         folders[:] = sorted(
             name
@@ -81,6 +86,13 @@ def _files(folder: Path) -> Iterator[Path]:
         for name in names:
             if not name.startswith(".") and name not in ours:
                 yield Path(place, name)
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise RequestError(
+        f"{error.filename}: cannot be searched for slides ({error.strerror or error}), expected a folder that may be entered: "
+        "allow that, or name the slides in a CSV"
+    ) from error
 
 
 def _without_links(paths: Sequence[Path], passed: Counter[str]) -> list[Path]:

@@ -161,8 +161,9 @@ class _LevelTable:
     def _head(self, descriptor: int, offset: int, count: int) -> TileHead | None:
         read = jpeg_head if self.compression == JPEG else jpeg2000_head
         begin = os.pread(descriptor, min(count, HEAD_BYTES), offset)
-        if self._last and begin.startswith(self._last[0]):
-            return self._last[1]
+        last = self._last  # another thread may replace it meanwhile
+        if last and begin.startswith(last[0]):
+            return last[1]
         head = read(begin)
         if head and head.length:
             self._last = begin[: head.length], head

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..common.errors import SlideError
 from ..common.option_table import checked
 from ..common.option_types import Whole
 from ..common.option_words import TissueMethod
@@ -109,6 +111,23 @@ def tissue_mask(
         reason=reason,
         unjudged=int(scores.size - judged.sum()),
     )
+
+
+def require_judged(tissue: TissueMask, path: Path) -> None:
+    """Refuse an empty mask beside patches that could not be read: nobody knows whether the slide is without tissue.
+
+    Args:
+        tissue: The mask.
+        path: File of the slide, for the message.
+
+    Raises:
+        SlideError: The mask is such.
+    """
+    if tissue.unjudged and not tissue.mask.any():
+        raise SlideError(
+            f"{path}: {tissue.unjudged} of {tissue.mask.size} patches lie on unreadable tiles and no tissue was found on the "
+            "others, expected a whole file: compare it with its source"
+        )
 
 
 def _thresholds(scores: NDArray[np.float32], method: TissueMethod) -> tuple[float, float]:

@@ -88,6 +88,7 @@ class OpenSlideReader(SlideReader):
         self.lost_tiles = self._tiles.lost if self._tiles else 0
         self._slide = slide
         self._jpegs = SoundJpegs(path, tiff)
+        self.checks_levels = self._jpegs.checks_levels
         self._pool = ThreadPoolExecutor(max(1, num_workers), thread_name_prefix="openslide")
 
     def _require_sound(self, level: int) -> None:

@@ -56,6 +56,12 @@ class SoundJpegs:
         self._suffix = path.suffix.lower()
         self._sound: set[int] = set()
 
+    @property
+    def checks_levels(self) -> bool:
+        """Whether the slide holds such JPEGs, so that :meth:`require` goes through all of a level."""
+        in_tiles = any(page.compression == JPEG for pages in self._placed for page in pages)
+        return in_tiles or self._suffix in (".vms", ".mrxs")
+
     def require(self, level: int, *, downsample: float, pool: Executor) -> None:
         """Decode the JPEGs of a level, the first time that it is asked for.
 
