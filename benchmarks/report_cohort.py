@@ -3,8 +3,8 @@
     python benchmarks/report_cohort.py --folder bench/report --slides 1000
 
 Writes what inference leaves, without a network: predictions of random numbers, and heat maps of blobs on a grid of ``--rows`` times
-``--columns`` patches, of which ``--distinct`` slides have their own and the others copies. Then ``reporting`` makes the pages, in this
-process.
+``--columns`` patches, of which ``--distinct`` slides have their own and the others copies. There are no slide files: the pictures
+are of thumbnails, and no pixels of slides are read. Then ``reporting`` makes the pages, in this process.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from scripts.encoding.store import Embedding
 from scripts.evaluation.predictions import Prediction, write_predictions
 from scripts.inference.exports import write_nifti, write_observed
 from scripts.inference.heat_map_view import HeatMapView
-from scripts.inference.record import write_run, write_scores
+from scripts.inference.record import SlideOrigin, write_run, write_scores
 from scripts.report.report_run import write_reports
 from scripts.slides.geometry import PatchGrid
 from scripts.training.model_card import ModelCard
@@ -71,8 +71,8 @@ def write_slide(folder: Path, prediction: Prediction, shape_yx: tuple[int, int],
     folder.mkdir(parents=True)
     write_nifti(folder / "cam.nii.gz", view)
     write_observed(folder / "observed.png", observed)
-    item = {"slide": str(view.slide), "patient": f"p{seed}"}
-    write_scores(folder, view, item=item, prediction=prediction, embedding=embedding, seen_in=None)
+    item = {"slide": str(view.slide)}
+    write_scores(folder, view, item=item, prediction=prediction, embedding=embedding)
 
 
 def write_inference(folder: Path, slides: int, distinct: int, shape_yx: tuple[int, int]) -> None:
@@ -93,12 +93,11 @@ def write_inference(folder: Path, slides: int, distinct: int, shape_yx: tuple[in
             write_slide(folder / prediction.slide_id, prediction, shape_yx, seed=index)
         else:
             shutil.copytree(folder / predictions[index % distinct].slide_id, folder / prediction.slide_id)
-            scores = folder / prediction.slide_id / "scores.json"
-            scores.write_text(json.dumps(json.loads(scores.read_text()) | {"patient": f"p{index}"}))
     network = {"embedding_channels": 128, "thumbnail_levels": 3, "thumbnail_stream": True, "sparse": True}
     card = ModelCard(class_names=NAMES, threshold=0.5, threshold_from="val", encoder=None, network=network)
     write_predictions(folder / "predictions.csv", predictions, class_names=NAMES, threshold=0.5)
-    write_run(folder / "inference.json", card=card, threshold=0.5, settings={"seed": 0})
+    origins = {one.slide_id: SlideOrigin(f"p{index}", None) for index, one in enumerate(predictions)}
+    write_run(folder / "inference.json", card=card, threshold=0.5, settings={"seed": 0}, slides=origins)
 
 
 def main(arguments: list[str] | None = None) -> dict[str, float]:

@@ -3,6 +3,7 @@
 import base64
 import csv
 import gzip
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -159,6 +160,9 @@ def test_the_same_slide_has_the_same_id_everywhere(made: Path) -> None:
     (failed,) = [row for row in rows if row["status"] == "failed"]
     assert ids < {row["slide_id"] for row in rows} and "without --anonymise" in failed["error"]
     assert not any(row["slide"] or row["output"] for row in rows)
+    origins = json.loads((made / "predictions" / "inference.json").read_text())["slides"]
+    assert origins.keys() == ids
+    assert all(re.fullmatch(r"patient-[0-9a-f]{16}", origin["patient"]) for origin in origins.values())
 
 
 def test_the_key_lies_apart_for_its_user_alone_and_serves_again(

@@ -351,14 +351,43 @@ def test_a_file_cut_short_is_encoded_again(scans: Path, tmp_path: Path) -> None:
 
 
 def test_a_slide_of_the_training_is_marked(scans: Path, tmp_path: Path) -> None:
-    """By its embedding, whatever it is called; the card of another model knows nothing of it."""
+    """By its embedding, whatever it is called, with and without a heat map; the card of another model knows nothing of it."""
     known = (
         header_of(tmp_path / "data" / "good.h5").fingerprint if slide_set(scans / "good.tif", tmp_path / "data") else ""
     )
     for seen, expected in (({"train": "0", "val": known}, "val"), ({"train": "0"}, None)):
-        slides = slide_set(scans / "good.tif", tmp_path / "data", seen=seen)
-        write_all(slides, collected(slides, (0.9, 0.1)), DSNet(embedding_channels=6), tmp_path / "out")
-        assert json.loads((tmp_path / "out" / "good" / "scores.json").read_text())["seen_in"] == expected
+        slides = slide_set(scans / "slides.csv", tmp_path / "data", seen=seen)
+        told = collected(slides, (0.9, 0.1))
+        write_all(slides, told, DSNet(embedding_channels=6), tmp_path / "out")
+        ResultWriter(told).to(outputs_of(slides, tmp_path / "without")).finish()
+        for out in ("out", "without"):
+            run = json.loads((tmp_path / out / "inference.json").read_text())
+            assert run["slides"] == {"good": {"patient": "p1", "seen_in": expected}}
+
+
+def test_a_slide_that_is_predicted_without_a_heat_map_is_told_of(
+    five: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(folder: Path, view: HeatMapView) -> None:
+        if folder.name == "c":
+            raise ZeroDivisionError("of the map")
+
+    monkeypatch.setattr(heat_maps, "write_heat_map", write)
+    slides = InferenceSet(str(five), job_of(tmp_path / "data", MeanEncoder), CARD, model=str(five / "a.tif"))
+    slides.prepare()
+    with pytest.raises(SlideError, match="2 of 5 slides failed"):
+        classify(*pipeline(slides, tmp_path / "out"))
+    assert list(json.loads((tmp_path / "out" / "inference.json").read_text())["slides"]) == ["a", "c", "e"]
+
+
+def test_a_threshold_for_three_classes_is_refused_before_any_slide_is_encoded(scans: Path, tmp_path: Path) -> None:
+    card = replace(CARD, class_names=("a", "b", "c"), threshold=None)
+    slides = InferenceSet(str(scans), job_of(tmp_path / "data", MeanEncoder), card, model=str(scans / "good.tif"))
+    outputs_of(slides, tmp_path / "out").check()
+    with pytest.raises(
+        RequestError, match=r"threshold 0\.4: the model has 3 classes \(a, b, c\).*leave --threshold out"
+    ):
+        outputs_of(slides, tmp_path / "out", threshold=0.4).check()
 
 
 def test_a_thumbnail_that_ends_its_reader_fails_its_slide_alone(

@@ -11,7 +11,7 @@ from scripts.dsnet.network import DSNet
 from scripts.encoding.store import Embedding
 from scripts.encoding.tissue_record import TissueRecord
 from scripts.evaluation.predictions import Prediction
-from scripts.inference.record import write_run, write_scores
+from scripts.inference.record import SlideOrigin, write_run, write_scores
 from scripts.training.model_card import ModelCard
 
 GREEN, PINK = (20, 140, 60), (200, 120, 170)
@@ -33,10 +33,9 @@ def scores_of(folder: Path, thumbnail: np.ndarray, tissue: TissueRecord | None, 
     write_scores(
         folder / "case",
         view,
-        item={"slide": str(folder / "scans" / "case.tif"), "patient": ""},
+        item={"slide": str(folder / "scans" / "case.tif")},
         prediction=Prediction("case", None, (0.5, 0.5), 0.7, (0.25, 0.75)),
         embedding=embedding,
-        seen_in="val",
     )
     scores: dict[str, Any] = json.loads((folder / "case" / "scores.json").read_text())
     return scores
@@ -62,7 +61,7 @@ def test_scores_of_a_slide(tmp_path: Path) -> None:
         patches_left_out=4,
     )
     assert scores["slide"] == "scans/case.tif"
-    assert (scores["patient"], scores["seen_in"], scores["class_shown"]) == (None, "val", "tumour")
+    assert scores["class_shown"] == "tumour" and not {"patient", "seen_in"} & scores.keys(), "inference.json has them"
     assert (scores["stream_score"], scores["channel_scores"]) == (0.7, [0.25, 0.75])
     assert scores["grid"] == {"shape_yx": [2, 2], "origin_xy_px": [30, 70], "patch_px_level0": 100}
     tissue = scores["tissue"]
@@ -90,9 +89,14 @@ def test_run_keeps_the_card_but_no_fingerprint(tmp_path: Path) -> None:
         card=replace(card, seen={"train": "0123456789abcdef"}),
         threshold=0.6,
         settings={"slides": Path("x"), "seed": 1, "threshold": None},
+        slides={"case": SlideOrigin("p1", "val"), "other": SlideOrigin(None, None)},
     )
     text = (tmp_path / "inference.json").read_text()
     run = json.loads(text)
     assert "0123456789abcdef" not in text and ModelCard.from_json("inference.json", run["card"]) == card
     assert run["threshold"] == 0.6 and run["settings"] == {"slides": "x", "seed": 1, "threshold": None}
+    assert run["slides"] == {
+        "case": {"patient": "p1", "seen_in": "val"},
+        "other": {"patient": None, "seen_in": None},
+    }
     assert set(run["versions"]) == {"bundle", "monai", "torch"}

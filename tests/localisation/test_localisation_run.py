@@ -127,7 +127,10 @@ def test_the_stage(cohort: Cohort, tmp_path: Path) -> None:
     [
         ({"kind": "heat"}, "map 'heat': expected one of cam, probability"),
         ({"split": "tset"}, "split 'tset': expected one of"),
-        ({"split": "train"}, "none of 0 slides has a lesion cell"),
+        (
+            {"split": "train"},
+            r"none of its 4 slides \(hit, .*\) is in .*slides\.csv in split 'train'; .*their split with --split",
+        ),
         ({"lesion_from": 256}, "none of 4 slides has a lesion cell.*--masks"),
     ],
 )
@@ -159,13 +162,104 @@ def test_a_heat_map_of_another_grid_or_none(cohort: Cohort, tmp_path: Path) -> N
     with pytest.raises(SlideError, match="not a readable heat map"):
         run(options, tmp_path / "out")
     (maps / "hit" / "cam.nii.gz").unlink()
-    with pytest.raises(RequestError, match="no such file, expected the slide's heat map"):
+    with pytest.raises(
+        SlideError, match=r"1 slides cannot be scored: .*hit/cam\.nii\.gz: no such file.*manifest\.csv says why"
+    ):
         run(options, tmp_path / "out")
     (maps / "hit" / "cam.nii.gz").write_bytes(kept)
     Cohort(tmp_path / "b").add("hit", heat=np.ones((3, 4)), lesion=None, label=1, probability=0.9)
     (maps / "hit" / "observed.png").write_bytes((tmp_path / "b" / "predictions" / "hit" / "observed.png").read_bytes())
     with pytest.raises(SlideError, match="8 x 9 cells or a place that are not the embedding's"):
         run(options, tmp_path / "out")
+
+
+def test_predictions_without_any_heat_map(cohort: Cohort, tmp_path: Path) -> None:
+    for path in cohort.predictions.glob("*/cam.nii.gz"):
+        path.unlink()
+    with pytest.raises(RequestError, match=r"none of 4 slides has a heat map.*run inference with --heat_maps true"):
+        run(cohort.finish(), tmp_path / "out")
+
+
+def say(cohort: Cohort, heat_map: str, class_shown: str = "1", *, of: str = "*") -> None:
+    """Say what the maps are, as inference does beside them."""
+    said = {"format": "dsnet-scores/1", "class_shown": class_shown, "heat_map": heat_map}
+    for folder in cohort.predictions.glob(of):
+        (folder / "scores.json").write_text(json.dumps(said))
+
+
+@pytest.mark.parametrize(
+    ("heat_map", "kind"),
+    [
+        ("Patch map", "probability"),
+        ("Lesion map", "probability"),
+        ("Grad-CAM", "cam"),
+        ("LayerCAM", "cam"),
+        ("Attention", "cam"),
+    ],
+)
+def test_maps_are_scored_as_what_they_are(cohort: Cohort, tmp_path: Path, heat_map: str, kind: str) -> None:
+    say(cohort, heat_map, of="missed")
+    options, other = cohort.finish(), "cam" if kind == "probability" else "probability"
+    assert run(options, tmp_path / "out", kind=kind)["map"] == kind
+    with pytest.raises(
+        RequestError, match=rf"missed/scores\.json: .* a {heat_map}, expected .* --map {other}: give --map {kind}$"
+    ):
+        run(options, tmp_path / "other", kind=other)
+    assert not (tmp_path / "other").exists()
+
+
+def test_maps_of_the_class_without_lesions_are_refused(cohort: Cohort, tmp_path: Path) -> None:
+    say(cohort, "Grad-CAM")
+    run(cohort.finish(), tmp_path / "out")
+    say(cohort, "Grad-CAM", "0", of="not_called")
+    with pytest.raises(
+        RequestError, match=r"not_called/scores\.json: the heat map is of class 0, expected 1, .*#target_class$"
+    ):
+        run(cohort.finish(), tmp_path / "other")
+
+
+def test_a_table_that_inference_does_not_write(cohort: Cohort, tmp_path: Path) -> None:
+    options = cohort.finish()
+    table = (cohort.dataset / "slides.csv").rename(tmp_path / "table.csv")
+    with pytest.raises(RequestError, match=r"slides\.csv: no such file, .*inference does not: name it with --slides$"):
+        run(options, tmp_path / "out")
+    assert run(options, tmp_path / "out", slides=table)["slides"] == 4
+
+
+def test_predicted_slides_that_are_not_in_the_table(
+    cohort: Cohort, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options, table = cohort.finish(), tmp_path / "table.csv"
+    lines = (cohort.dataset / "slides.csv").read_text().splitlines()
+    table.write_text("\n".join(lines[:3]))
+    assert run(options, tmp_path / "out", slides=table)["slides"] == 2
+    assert "2 of 4 predicted slides that are not in" in caplog.text and "not_called" not in caplog.text
+    table.write_text(f"{lines[0]}\nelse.tif,1,test,p\n")
+    with pytest.raises(
+        RequestError, match=r"none of its 4 slides \(hit, missed, .*\) is in .*table\.csv; .*name it with --slides$"
+    ):
+        run(options, tmp_path / "other", slides=table)
+
+
+def test_slides_with_salted_ids_are_refused(cohort: Cohort, tmp_path: Path) -> None:
+    options, said = cohort.finish(), cohort.predictions / "inference.json"
+    said.write_text(json.dumps({"settings": {"anonymise": False}}))
+    run(options, tmp_path / "out")
+    said.write_text(json.dumps({"settings": {"anonymise": True}}))
+    with pytest.raises(
+        RequestError, match=r"inference\.json: slides have salted ids.*run inference without --anonymise"
+    ):
+        run(options, tmp_path / "other")
+
+
+def test_slides_are_called_as_their_embeddings(cohort: Cohort, tmp_path: Path) -> None:
+    """A slide whose id took the name of its folder, in a table that has no slide of that name besides."""
+    cohort.add("b_hit", heat=spot(SHAPE, (2, 2)), lesion=LESION, label=1, probability=0.9)
+    options, table = cohort.finish(), tmp_path / "table.csv"
+    (cohort.dataset / "manifest.csv").write_text(f"slide_id,slide\nb_hit,{tmp_path / 'b' / 'hit.tif'}\n")
+    table.write_text("slide,label\nb/hit.tif,1\n")
+    run(options, tmp_path / "out", slides=table)
+    assert [row["slide_id"] for row in read_rows(tmp_path / "out" / "localisation.csv")] == ["b_hit"]
 
 
 def test_a_heat_map_that_is_not_finite(cohort: Cohort, tmp_path: Path) -> None:

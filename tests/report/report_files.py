@@ -13,7 +13,7 @@ from scripts.encoding.store import Embedding
 from scripts.encoding.tissue_record import TissueRecord
 from scripts.evaluation.predictions import Prediction, write_predictions
 from scripts.inference.exports import write_heat_map
-from scripts.inference.record import write_run, write_scores
+from scripts.inference.record import SlideOrigin, write_run, write_scores
 from scripts.training.evaluation import PredictionCollector
 from scripts.training.model_card import ModelCard
 from scripts.training.report import write_evaluation
@@ -81,7 +81,9 @@ def write_inference(
     """Write what inference leaves, with one row of ``manifest.csv`` for a slide that failed."""
     names, chosen = card.class_names, card.threshold if threshold is None else threshold
     write_predictions(folder / "predictions.csv", predictions, class_names=names, threshold=chosen)
-    write_run(folder / "inference.json", card=card, threshold=chosen, settings={"seed": 0, "slides": None})
+    origins = {one.slide_id: SlideOrigin(f"p{index}", seen_in) for index, one in enumerate(predictions)}
+    settings = {"seed": 0, "slides": None}
+    write_run(folder / "inference.json", card=card, threshold=chosen, settings=settings, slides=origins)
     rows = [{"slide_id": failed, "slide": f"{failed}.tif", "status": "failed", "error": "damaged"}] if failed else []
     write_csv(folder / "manifest.csv", COLUMNS, [{**dict.fromkeys(COLUMNS, ""), **row} for row in rows])
     for index, prediction in enumerate(predictions if heat_maps else ()):
@@ -108,7 +110,7 @@ def write_inference(
         write_scores(
             folder / prediction.slide_id,
             view,
-            item={"slide": str(folder / "gone" / f"{index}.tif"), "patient": f"p{index}"},
+            item={"slide": str(folder / "gone" / f"{index}.tif")},
             prediction=prediction,
             embedding=Embedding(
                 features=np.ones((len(grid_yx), 4), dtype=np.float32),
@@ -122,7 +124,6 @@ def write_inference(
                 if mpp is None
                 else {"mpp_x": mpp, "mpp_y": mpp, "patch_um": 64.0, "read_px": 128, "read_level": 0},
             ),
-            seen_in=seen_in,
         )
     return folder
 

@@ -3,9 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from crashing import crash_at
+from encoding.bad_tiles import spoil_tile, write_pyramid
 from encoding.painted import write_tiff
 from PIL import Image
-from tiny_flow import read_rows
+from tiny_flow import read_rows, run_command
 
 from scripts.common.errors import RequestError, SlideError
 from scripts.report.mask_figure import compare_masks
@@ -47,6 +48,16 @@ def test_a_slide_that_fails_alone(tmp_path: Path) -> None:
         *[("gone", "failed")] * 2,
     ]
     assert (tmp_path / "out" / "marked.png").is_file() and not (tmp_path / "out" / "gone.png").exists()
+
+
+def test_the_remedy_of_an_unreadable_tile_is_an_option(tmp_path: Path) -> None:
+    spoil_tile(write_pyramid(tmp_path / "a.tif"), 2, 0)
+    spoil_tile(tmp_path / "a.tif", 1, 0)
+    spoil_tile(tmp_path / "a.tif", 0, 0)
+    options = {"slides": tmp_path / "a.tif", "output_dir": tmp_path / "out", "reading#unreadable_tiles": "mask"}
+    result = run_command("comparing_masks", "compare_masks.yaml", cwd=tmp_path, options=options)
+    assert result.returncode == 0, result.stderr
+    assert {row["method"]: row["kept"] for row in read_rows(tmp_path / "out" / "masks.csv")}["rle"] == "47"
 
 
 def test_no_slides(tmp_path: Path) -> None:

@@ -230,6 +230,30 @@ def test_rows_of_a_long_table_are_found(browser: sync_api.Browser, long_report: 
         assert shown_rows(page) == [] and page.locator(".pager output").inner_text() == "none"
 
 
+@pytest.fixture(scope="module")
+def nine_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cohort with as many classes as a study of tissue has."""
+    folder = tmp_path_factory.mktemp("nine")
+    tissues = ("adipose", "background", "debris", "lymphocytes", "mucus", "muscle", "normal mucosa", "stroma", "tumor")
+    write_inference(folder, card_of(*tissues), predictions_of(27, len(tissues)), heat_maps=False)
+    return write_reports(folder)
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_a_confusion_matrix_of_nine_classes_scrolls_by_itself(
+    browser: sync_api.Browser, nine_classes: Path, width: int
+) -> None:
+    """By keyboard, too."""
+    with Seen(browser, nine_classes, viewport={"width": width, "height": 800}) as seen:
+        assert seen.page.evaluate("document.documentElement.scrollWidth") <= width
+        box = seen.page.get_by_role("group", name="Confusion matrix")
+        box.focus()
+        seen.page.keyboard.press("ArrowRight")
+        seen.page.wait_for_function("document.activeElement.scrollLeft > 0", timeout=5000)
+        found = axe.Axe().run(seen.page)
+        assert found.violations_count == 0, found.generate_report()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_in_a_long_table(browser: sync_api.Browser, long_report: Path, scheme: str) -> None:
     with Seen(browser, long_report, color_scheme=scheme) as seen:

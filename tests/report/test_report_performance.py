@@ -7,8 +7,9 @@ from report.report_files import card_of, predictions_of, write_evaluated, write_
 
 from scripts.common.errors import RequestError
 from scripts.common.journal import Journal, digests_of
+from scripts.common.pseudonyms import Names
 from scripts.report.performance import is_part_of, of_cohort, of_evaluation
-from scripts.report.results import Inference, read_inference
+from scripts.report.results import Inference, read_inference, renamed
 
 CARD = card_of("normal", "tumour")
 
@@ -126,10 +127,10 @@ def test_no_evaluation_there(tmp_path: Path) -> None:
 
 
 def test_of_a_labelled_cohort(tmp_path: Path) -> None:
-    inference = inference_of(tmp_path, heat_maps=True)
+    inference = inference_of(tmp_path)
     found = of_cohort(inference)
     assert found is not None
-    assert found.metrics.bootstrap.drawn.unit == "patient" and found.patients_drawn, "scores.json knows the patients"
+    assert found.metrics.bootstrap.drawn.unit == "patient" and found.patients_drawn, "inference.json knows the patients"
     assert (found.metrics.threshold, found.metrics.threshold_from) == (0.4, "val")
     assert found.confusion.sum() == 8
 
@@ -142,7 +143,7 @@ def test_a_threshold_of_the_command_line(tmp_path: Path) -> None:
 
 
 def test_slides_of_the_training_do_not_count(tmp_path: Path) -> None:
-    assert of_cohort(inference_of(tmp_path, seen_in="train", heat_maps=True)) is None
+    assert of_cohort(inference_of(tmp_path, seen_in="train")) is None
 
 
 def test_labels_of_one_class_or_none(tmp_path: Path) -> None:
@@ -162,6 +163,18 @@ def test_a_cohort_of_slides_of_the_evaluation(tmp_path: Path) -> None:
     assert mine and theirs
     assert is_part_of(mine, evaluation)
     assert not is_part_of(theirs, evaluation), "the names agree, the probabilities do not"
+
+
+def test_slides_of_the_evaluation_are_found_under_their_salted_ids(tmp_path: Path) -> None:
+    card = card_of("normal", "tumour", temperature=1.0)
+    same = write_evaluated(tmp_path / "eval", card, predictions_of(20))
+    inference = read_inference(write_inference(tmp_path / "part", card, predictions_of(20)[:6], heat_maps=False))
+    names, others = (Names(True, tmp_path / f"{name}.key") for name in ("study", "other"))
+    salted = renamed(inference, names)
+    assert [slide.patient for slide in salted.slides] == [names.patient(f"p{index}") for index in range(6)]
+    evaluation, cohort = of_evaluation(same, inference), of_cohort(salted)
+    assert cohort and is_part_of(cohort, evaluation, names)
+    assert not is_part_of(cohort, evaluation, others) and not is_part_of(cohort, evaluation)
 
 
 def test_three_classes(tmp_path: Path) -> None:

@@ -32,10 +32,25 @@ def test_what_inference_left(written: Path) -> None:
     assert inference.card.weights_sha256 == "c0ffee"
 
 
-def test_without_heat_maps(tmp_path: Path) -> None:
-    write_inference(tmp_path, card_of("normal", "tumour"), predictions_of(2), heat_maps=False)
+def test_without_heat_maps_whose_a_slide_is_and_where_it_was_seen_are_known(tmp_path: Path) -> None:
+    write_inference(tmp_path, card_of("normal", "tumour"), predictions_of(2), heat_maps=False, seen_in="val")
     slide = read_inference(tmp_path).slides[0]
-    assert (slide.scores, slide.tissue, slide.patient, slide.seen_in) == (None, {}, None, None)
+    assert (slide.scores, slide.tissue, slide.patient, slide.seen_in) == (None, {}, "p0", "val")
+
+
+@pytest.mark.parametrize("origin", [None, {}, {"patient": "p1"}, {"patient": 3, "seen_in": None}])
+def test_a_slide_whose_origin_is_not_told(written: Path, origin: object) -> None:
+    """As in what an earlier version wrote of all slides."""
+    run = json.loads((written / "inference.json").read_text())
+    run["slides"] = {"slide_00": run["slides"]["slide_00"], "slide_02": run["slides"]["slide_02"]}
+    run["slides"] |= {} if origin is None else {"slide_01": origin}
+    (written / "inference.json").write_text(json.dumps(run))
+    with pytest.raises(RequestError, match=r"inference\.json, slide slide_01: .*run it anew with this version"):
+        read_inference(written)
+    del run["slides"]
+    (written / "inference.json").write_text(json.dumps(run))
+    with pytest.raises(RequestError, match=r"inference\.json: has no slides, .*run it anew with this version"):
+        read_inference(written)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from report.report_files import EVIL, card_of, predictions_of, write_evaluated, 
 from tiny_flow import TinyFlow, run_command, run_config
 
 from scripts.common.errors import RequestError, SlideError
+from scripts.common.pseudonyms import Names
 from scripts.report.report_run import write_reports
 from scripts.slides.slide_search import find_slides
 
@@ -178,7 +179,7 @@ def test_an_empty_map_is_called_empty(tmp_path: Path) -> None:
 
 
 def test_slides_of_the_training_are_marked(tmp_path: Path) -> None:
-    write_reports(write_inference(tmp_path, card_of("a", "b"), predictions_of(4), seen_in="train"))
+    write_reports(write_inference(tmp_path, card_of("a", "b"), predictions_of(4), seen_in="train", heat_maps=False))
     page = Page(tmp_path / "report.html")
     assert "4 of the slides were used to make the model" in page.text and "against its labels" not in page.text
 
@@ -206,6 +207,16 @@ def test_a_request_that_is_wrong_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="evaluation_dir"):
         write_reports(folder, evaluation_dir=tmp_path / "none", output_dir=tmp_path / "report")
     assert not (tmp_path / "report").exists()
+
+
+def test_an_anonymous_report_tells_of_the_same_slides_once(tmp_path: Path) -> None:
+    card = card_of("a", "b", temperature=1.0)
+    evaluated = write_evaluated(tmp_path / "eval", card, predictions_of(20))
+    folder = write_inference(tmp_path / "out", card, predictions_of(20)[:6], heat_maps=False)
+    names = Names(True, tmp_path / "study.key", tmp_path / "report")
+    page = Page(write_reports(folder, evaluation_dir=evaluated, output_dir=tmp_path / "report", names=names))
+    assert "are among the test slides of the evaluation" in page.text
+    assert "This cohort against its labels" not in page.text
 
 
 def test_from_slides_to_the_report(flow: TinyFlow, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 from report.report_files import card_of, predictions_of, write_inference
 
+from scripts.dsnet.heat_map import GRAD_CAM, LESION_MAP, PATCH_MAP, MapKind
 from scripts.evaluation.calibration import reliability
 from scripts.evaluation.predictions import Prediction
 from scripts.report import words
@@ -18,7 +19,7 @@ def inference_of(
 
 
 def slide_of(*probabilities: float) -> SlideResult:
-    return SlideResult(Prediction("s", None, probabilities, None), 0, None, Path("s"), None)
+    return SlideResult(Prediction("s", None, probabilities, None), 0, None, Path("s"), None, None, None)
 
 
 @pytest.mark.parametrize(("p", "low"), [(0.0, 0.0), (0.05, 0.0), (0.1, 0.0), (0.100001, 0.1), (0.95, 0.9), (1.0, 0.9)])
@@ -89,6 +90,19 @@ def test_what_the_map_is(tmp_path: Path) -> None:
     for slide in inference.slides:
         del slide.scores["heat_map"]
     assert words.heat_map(inference).title == "Grad-CAM"
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "unsaid"),
+    [
+        (PATCH_MAP, "the probability that the network gives each patch", "maximum"),
+        (LESION_MAP, "the probability that the network gives each patch", "maximum"),
+        (GRAD_CAM, "relative to the slide's own maximum", "the probability"),
+    ],
+)
+def test_limits_are_those_of_the_map(kind: MapKind, said: str, unsaid: str) -> None:
+    (found,) = [sentence for sentence in words.limits(kind) if "heat map" in sentence]
+    assert said in found and unsaid not in found and "no outline of a lesion" in found
 
 
 def test_code_words_of_markdown_are_those_of_html() -> None:

@@ -24,7 +24,6 @@ from ..slides.box import BoxReader
 from ..slides.opening import open_slide
 from ..training.batches import image_of
 from ..training.evaluation import PredictionCollector, unwrapped
-from ..training.leakage import seen_splits
 from ..training.model_card import ModelCard
 from ..training.transforms import LoadEmbeddingd
 from .exports import write_heat_map
@@ -73,11 +72,7 @@ class HeatMapWriter:
         """
         file = embedding_file(Path(item["embedding"]))
         with slide_boundary(item["slide"]), writing_to(self.output_dir), file.held():
-            self._write(item, prediction, file.read(), self._seen.get(file.header.fingerprint))
-
-    @cached_property
-    def _seen(self) -> dict[str, str]:
-        return seen_splits(self.card)
+            self._write(item, prediction, file.read())
 
     @cached_property
     def kind(self) -> MapKind | None:
@@ -91,15 +86,11 @@ class HeatMapWriter:
         two_classes = len(self.card.class_names) == 2
         return 1 if two_classes else max(range(len(prediction.probabilities)), key=prediction.probabilities.__getitem__)
 
-    def _write(
-        self, item: Mapping[str, Any], prediction: Prediction, embedding: Embedding, seen_in: str | None
-    ) -> None:
+    def _write(self, item: Mapping[str, Any], prediction: Prediction, embedding: Embedding) -> None:
         folder = Path(self.output_dir) / self.names.slide(prediction.slide_id)
         view = self._view(item, embedding, self.class_shown(prediction))
         write_heat_map(folder, view)
-        write_scores(
-            folder, view, item=item, prediction=prediction, embedding=embedding, seen_in=seen_in, names=self.names
-        )
+        write_scores(folder, view, item=item, prediction=prediction, embedding=embedding, names=self.names)
 
     def _view(self, item: Mapping[str, Any], embedding: Embedding, shown: int) -> HeatMapView:
         """Make the heat map of class number ``shown``."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..common.config_settings import Plain
+from ..common.errors import RequestError
 from ..common.files import sha256_of
 from ..common.outputs import HeldOutputs
 from ..common.pseudonyms import AS_THEY_ARE, Names
@@ -54,9 +55,15 @@ class PredictionOutputs:
         """Look at what lies in the folder; nothing is written.
 
         Raises:
-            RequestError: the slides cannot be listed, anonymous outputs would hold what is called by them, or see
-                :class:`..common.outputs.HeldOutputs`.
+            RequestError: there is a threshold, and the model has more classes than two. Or the slides cannot be listed, anonymous
+                outputs would hold what is called by them, or see :class:`..common.outputs.HeldOutputs`.
         """
+        classes = self.slides.card.class_names
+        if len(classes) > 2 and self.threshold is not None:
+            raise RequestError(
+                f"threshold {self.threshold:g}: the model has {len(classes)} classes ({', '.join(classes)}), expected none, as it "
+                "decides by the highest probability: leave --threshold out"
+            )
         self._held().check()
 
     def hold_for(self, *steps: Callable[[], object]) -> None:

@@ -16,7 +16,7 @@ from ..evaluation.predictions import Prediction, write_predictions
 from ..training.evaluation import PredictionCollector
 from .heat_maps import HeatMapHandler
 from .inference_outputs import SO_FAR, PredictionOutputs
-from .record import told, write_run
+from .record import SlideOrigin, told, write_run
 from .slide_set import NOT_PREDICTED
 
 WRITE_S = 5.0
@@ -53,11 +53,17 @@ class ResultWriter:
 
     def finish(self) -> None:
         """Write what the whole run has found."""
-        self._write("predictions.csv", self._told(self._finite(self._predictions.predictions)))
+        finite = self._finite(self._predictions.predictions)
+        self._write("predictions.csv", self._told(finite))
         outputs = self._outputs
         settings = told(outputs.slides.resolved(self._settings), outputs.names)
-        path = Path(outputs.folder) / "inference.json"
-        write_run(path, card=outputs.slides.card, threshold=outputs.threshold, settings=settings)
+        write_run(
+            Path(outputs.folder) / "inference.json",
+            card=outputs.slides.card,
+            threshold=outputs.threshold,
+            settings=settings,
+            slides={outputs.names.slide(one.slide_id): self._origin(one.slide_id) for one in finite},
+        )
         (Path(outputs.folder) / SO_FAR).unlink(missing_ok=True)
 
     def _begin(self) -> None:
@@ -86,6 +92,11 @@ class ResultWriter:
             )
             for one in calibrated_predictions(predictions, self._outputs.slides.card.temperature)
         ]
+
+    def _origin(self, slide_id: str) -> SlideOrigin:
+        """Where a slide comes from, as it is written: the patient by the name that it has there."""
+        origin = self._outputs.slides.origin(slide_id)
+        return replace(origin, patient=origin.patient and self._outputs.names.patient(origin.patient))
 
     def _finite(self, predictions: Sequence[Prediction]) -> list[Prediction]:
         """The predictions that are numbers; the slides of the others failed."""

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,35 @@ _SEPARATOR = re.compile(r"[/\\]")  # of folders
 HEAD_BYTES = 65536  # of a slide file, that tell it from another of the same size
 
 
-def write_run(path: Path, *, card: ModelCard, threshold: float | None, settings: Mapping[str, Any]) -> None:
-    """Write the model card as it was used, the threshold and all settings; the card's fingerprints of slides stay out.
+@dataclass(frozen=True)
+class SlideOrigin:
+    """Where a predicted slide comes from.
+
+    Attributes:
+        patient: whose slide it is; None where that is not known.
+        seen_in: split in which the model met the slide when it was trained; None if it did not.
+    """
+
+    patient: str | None
+    seen_in: str | None
+
+
+def write_run(
+    path: Path,
+    *,
+    card: ModelCard,
+    threshold: float | None,
+    settings: Mapping[str, Any],
+    slides: Mapping[str, SlideOrigin],
+) -> None:
+    """Write the model card as it was used, the threshold, all settings and the slides; the card's fingerprints of slides stay out.
 
     Args:
         path: the file.
         card: the model card.
         threshold: decision threshold that was applied, the card's or another.
         settings: options of the stage by name; values that JSON does not know are written as text.
+        slides: where each predicted slide comes from, by the id in ``predictions.csv``.
     """
     plain = (str, int, float, bool, type(None))
     content = {
@@ -45,6 +67,7 @@ def write_run(path: Path, *, card: ModelCard, threshold: float | None, settings:
         "threshold": threshold,
         "card": {name: value for name, value in card.to_json().items() if name != "seen"},
         "settings": {name: value if isinstance(value, plain) else str(value) for name, value in settings.items()},
+        "slides": {slide_id: asdict(origin) for slide_id, origin in slides.items()},
         "versions": {"bundle": BUNDLE_VERSION, "monai": monai.__version__, "torch": str(torch.__version__)},
     }
     write_json(path, content)
@@ -65,7 +88,6 @@ def write_scores(
     item: Mapping[str, Any],
     prediction: Prediction,
     embedding: Embedding,
-    seen_in: str | None,
     names: Names = AS_THEY_ARE,
 ) -> None:
     """Write ``scores.json`` and, unless it is white all over, the finest level of T as ``thumbnail.png``.
@@ -76,8 +98,7 @@ def write_scores(
         item: of the slide, as :class:`.slide_set.InferenceSet` lists it.
         prediction: what was predicted.
         embedding: the slide's embedding.
-        seen_in: split in which the model met this slide when it was trained, None if it did not.
-        names: what the patient is called; where slides have other names, nothing is told of the file either.
+        names: where slides have other names, nothing is told of the file.
     """
     attributes, tissue = embedding.attributes, embedding.tissue
     thumbnail = _finest(view.thumbnail)
@@ -89,8 +110,6 @@ def write_scores(
         "format": SCORES_FORMAT,
         "slide": "" if names.anonymise else relative_to(item["slide"], folder.parent),
         "slide_print": None if names.anonymise else slide_print(Path(item["slide"])),
-        "patient": names.patient(item["patient"]) or None,
-        "seen_in": seen_in,
         "class_shown": view.class_name,
         "heat_map": view.kind.title,
         "stream_score": prediction.stream_score,

@@ -19,11 +19,13 @@ from ..encoding.named_encoder import identity_of
 from ..encoding.precision import in_precision, precision_like
 from ..slides.table import SlideRow
 from ..training.card import require_encoder
+from ..training.leakage import seen_splits
 from ..training.model_card import ModelCard
 from ..training.slide_item import SlideItem
 from .asked_slides import empty_slides, listed_slides, other_labels
 from .inference_manifest import write_manifest
 from .model_fit import common_encoder, fitting_header, item_of, made_by_others
+from .record import SlideOrigin
 
 _LOGGER = logging.getLogger(__name__)
 SAID = Wording(
@@ -67,6 +69,8 @@ class InferenceSet:
         self.model = model
         self.split = split
         self.other_labels: dict[str, str] = {}
+        self._split_seen = seen_splits(card)
+        self._origins: dict[str, SlideOrigin] = {}
         self._rows: dict[str, SlideRow] = {}
         self._entries: dict[str, ManifestRow] = {}
         self._items: dict[str, SlideItem] = {}
@@ -109,6 +113,10 @@ class InferenceSet:
     def item(self, slide_id: str) -> SlideItem:
         """The slide that was yielded under this id."""
         return self._items[slide_id]
+
+    def origin(self, slide_id: str) -> SlideOrigin:
+        """Whose the slide is that was yielded under this id, and whether the model met it, known by its embedding's fingerprint."""
+        return self._origins[slide_id]
 
     def prepare(self, *, dry_run: bool = False, replace: bool = False) -> None:
         """List the slides, and check the encoder where they are encoded, else each embedding against the model.
@@ -207,14 +215,15 @@ class InferenceSet:
         path = self.folder / f"{row.slide_id}.h5"
         try:
             with slide_boundary(path):
-                levels = fitting_header(path, self.card).levels
+                header = fitting_header(path, self.card)
         except SlideError as error:
             self._enter_failed(row, str(error))
             return False
-        has_none = levels is None and not row.path.is_file()  # else T will be made from the slide
+        has_none = header.levels is None and not row.path.is_file()  # else T will be made from the slide
         if self.card.thumbnail_levels and has_none:
             self._without_thumbnail += 1
         self._items[row.slide_id] = item_of(row, path, self.card)
+        self._origins[row.slide_id] = SlideOrigin(row.patient, self._split_seen.get(header.fingerprint))
         return True
 
     def fail(self, slide_id: str, error: str) -> None:

@@ -1,6 +1,7 @@
 """What is scored: heat maps and predictions as inference left them, beside the lesions that masks show."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,19 +12,24 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..common.boundary import slide_boundary
-from ..common.errors import RequestError, SlideError
+from ..common.errors import RequestError, SlideError, first_of
 from ..common.journal import require_as_written
+from ..common.json_files import read_json
 from ..common.option_table import checked
-from ..common.option_words import Split
+from ..common.option_words import MapValues, Split
+from ..dsnet.heat_map import LESION_MAP, PATCH_MAP
 from ..encoding.embedding_file import read_embedding
 from ..encoding.store import Embedding
 from ..evaluation.metrics import predicted_classes
 from ..evaluation.predictions import read_predictions
 from ..inference.exports import nifti_affine
+from ..inference.record import SCORES_FORMAT
 from ..slides.lesion_mask import find_masks, lesion_cells
-from ..slides.table import read_slides
+from ..slides.slide_ids import known_ids
+from ..slides.table import SlideRow, read_slides
 
 _LOGGER = logging.getLogger(__name__)
+EXPECTED = "what inference writes: run it anew"
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,7 @@ def read_mapped_slides(
     predictions_dir: str | Path,
     dataset_dir: str | Path,
     *,
+    kind: MapValues,
     slides: str | Path | None = None,
     masks: str | Path | None = None,
     split: Split | None = None,
@@ -66,6 +73,7 @@ def read_mapped_slides(
     Args:
         predictions_dir: output folder of inference.
         dataset_dir: embeddings that it read or wrote, which say where the cells lie.
+        kind: what the maps are taken for; those that ``scores.json`` beside them says something else of are refused.
         slides: table of the slides; None takes ``slides.csv`` of ``dataset_dir``.
         masks: folder of ``<slide_id>.png`` or ``.tif``; None takes the table's column ``mask``.
         split: the slides of this split alone; None: all.
@@ -73,35 +81,38 @@ def read_mapped_slides(
         lesion_from: lowest value of a mask's pixel that is lesion.
 
     Raises:
-        RequestError: tables or folders are missing, predictions have changed since they were written, there are not two classes, or
-            nothing can be scored.
+        RequestError: tables, folders or all heat maps are missing, or predictions have changed since they were written. There are
+            not two classes, no slide is in the table, slides have salted ids, maps are of class 0 or of another kind, or nothing
+            can be scored.
         SlideError: embeddings, heat maps or masks cannot be read, or belong to another grid; the message names all of them.
     """
     results, dataset = Path(predictions_dir), Path(dataset_dir)
     source = dataset / "slides.csv" if slides is None else Path(slides)
     if split is not None:
         checked("split", split)
-    row_of = {row.slide_id: row for row in read_slides(source) if split in (None, row.split)}
     table = read_predictions(results / "predictions.csv", other_labels=True)
-    require_as_written(results, ["predictions.csv"], expected="what inference writes: run it anew")
+    require_as_written(results, ["predictions.csv"], expected=EXPECTED)
     if table.thresholds is None:
         raise RequestError(
             f"{results / 'predictions.csv'}: {len(table.class_names)} classes, expected 2: without and with lesion"
         )
+    row_of = _rows_of([one.slide_id for one in table.predictions], results, dataset, source, split)
     mask_of = find_masks(list(row_of.values()), source, masks)
+    of_table = [pair for pair in zip(table.predictions, table.thresholds, strict=True) if pair[0].slide_id in row_of]
+    labelled = [pair for pair in of_table if pair[0].label is not None]
+    chosen = [pair for pair in labelled if pair[0].label == 0 or pair[0].slide_id in mask_of]
+    if len(chosen) < len(of_table):
+        _LOGGER.warning(
+            "left out: %d slides without a label, %d positive ones without a mask",
+            len(of_table) - len(labelled),
+            len(labelled) - len(chosen),
+        )
+    _require_maps([results / one.slide_id for one, _ in chosen], kind, table.class_names[1])
 
     found: list[MappedSlide] = []
     faults: list[str] = []
-    unlabelled = without_mask = 0
-    for prediction, threshold in zip(table.predictions, table.thresholds, strict=True):
-        row = row_of.get(prediction.slide_id)
-        if row is None:
-            continue
-        mask = mask_of.get(row.slide_id)
-        unlabelled += prediction.label is None
-        without_mask += prediction.label == 1 and mask is None
-        if prediction.label is None or (prediction.label == 1 and mask is None):
-            continue
+    for prediction, threshold in chosen:
+        row, mask = row_of[prediction.slide_id], mask_of.get(prediction.slide_id)
         path = dataset / f"{row.slide_id}.h5"
         try:
             with slide_boundary(path):
@@ -132,10 +143,6 @@ def read_mapped_slides(
             f"{len(faults)} slides cannot be scored: {' | '.join(faults)}; expected all: correct them, or take them out of the "
             "table"
         )
-    if unlabelled or without_mask:
-        _LOGGER.warning(
-            "left out: %d slides without a label, %d positive ones without a mask", unlabelled, without_mask
-        )
     if not any(slide.lesion.any() for slide in found):
         raise RequestError(
             f"{results / 'predictions.csv'}: none of {len(found)} slides has a lesion cell; expected positive slides of {source} "
@@ -144,16 +151,82 @@ def read_mapped_slides(
     return found
 
 
+def _rows_of(
+    slide_ids: Sequence[str], results: Path, dataset: Path, source: Path, split: Split | None
+) -> dict[str, SlideRow]:
+    """The rows of predicted slides, by slide id; a warning counts those that the table does not list.
+
+    Raises:
+        RequestError: there is no table, the slides have salted ids, or none of them is in the table and the split.
+    """
+    run = results / "inference.json"
+    if run.is_file() and read_json(run, expected=EXPECTED, fields={"settings": dict})["settings"].get("anonymise"):
+        raise RequestError(
+            f"{run}: slides have salted ids (--anonymise true), which neither table nor embeddings know; expected their own "
+            "names: run inference without --anonymise, with another --output_dir"
+        )
+    if not source.exists():
+        raise RequestError(
+            f"{source}: no such file, expected the table of the slides, which encoding leaves beside embeddings and inference does "
+            "not: name it with --slides"
+        )
+    listed = {row.slide_id: row for row in read_slides(source, known=known_ids(dataset))}
+    found = {name: listed[name] for name in slide_ids if name in listed and split in (None, listed[name].split)}
+    if not found:
+        raise RequestError(
+            f"{results / 'predictions.csv'}: none of its {len(slide_ids)} slides ({first_of(slide_ids, ', ')}) is in {source}"
+            f"{f' in split {split!r}' if split else ''}; expected the table that they were predicted from: name it with --slides"
+            f"{', or their split with --split' if split else ''}"
+        )
+    if unlisted := len(set(slide_ids) - listed.keys()):
+        _LOGGER.warning(
+            "left out: %d of %d predicted slides that are not in %s; expected the table that they were predicted from: name it "
+            "with --slides",
+            unlisted,
+            len(slide_ids),
+            source,
+        )
+    return found
+
+
+def _require_maps(folders: Sequence[Path], kind: MapValues, class_name: str) -> None:
+    """Refuse maps that are not what they are scored as; of a map without ``scores.json`` (of other origin) nothing is known.
+
+    Raises:
+        RequestError: no slide has a map, or one is of another class or kind.
+    """
+    if folders and not any((folder / "cam.nii.gz").is_file() for folder in folders):
+        raise RequestError(
+            f"{folders[0].parent}: none of {len(folders)} slides has a heat map, expected <slide_id>/cam.nii.gz: run inference "
+            "with --heat_maps true, and a network that has one"
+        )
+    for path in (folder / "scores.json" for folder in folders):
+        if not path.is_file():
+            continue
+        said = read_json(path, expected=EXPECTED, format=SCORES_FORMAT, fields={"class_shown": str, "heat_map": str})
+        if said["class_shown"] != class_name:
+            raise RequestError(
+                f"{path}: the heat map is of class {said['class_shown']}, expected {class_name}, the class with lesions: run "
+                "inference without --heat_map_writer#target_class"
+            )
+        is_kind: MapValues = "probability" if said["heat_map"] in (LESION_MAP.title, PATCH_MAP.title) else "cam"
+        if is_kind != kind:
+            raise RequestError(
+                f"{path}: the heat map is a {said['heat_map']}, expected one to be scored by --map {kind}: give --map {is_kind}"
+            )
+
+
 def read_heat_map(folder: Path, embedding: Embedding) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Read ``cam.nii.gz`` and ``observed.png`` of a slide, (H, W) each.
 
     Raises:
-        RequestError: there is no heat map.
-        SlideError: it is not one of this embedding, or is not finite.
+        SlideError: there is no heat map, it is not one of this embedding, or is not finite.
     """
     path = folder / "cam.nii.gz"
     if not path.is_file():
-        raise RequestError(f"{path}: no such file, expected the slide's heat map: run inference with --heat_maps true")
+        raise SlideError(
+            f"{path}: no such file, expected the slide's heat map: manifest.csv says why there is none; run inference again"
+        )
     try:
         volume: Any = nibabel.load(path)
         heat = np.asarray(volume.dataobj, dtype=np.float32)[:, :, 0].T

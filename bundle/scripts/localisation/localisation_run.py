@@ -143,7 +143,7 @@ def localise(
         replace=replace,
     )
     outputs.check()
-    slides = read_mapped_slides(predictions_dir, dataset_dir, **inputs)
+    slides = read_mapped_slides(predictions_dir, dataset_dir, kind=kind, **inputs)
     scores = [score_slide(one, kind=kind, calls=calls) for one in slides]
     found = summarise(scores, resamples=resamples, seed=seed)
     report = {

@@ -109,14 +109,15 @@ def frame() -> dict[str, object]:
 
 def _common(report: Report) -> dict[str, object]:
     inference = report.inference
+    heat_map = words.heat_map(inference)
     return {
         **frame(),
         "card": words.model_card(inference),
         "class_names": [words.class_label(name) for name in inference.class_names],
         "colour_stops": colour_stops(),
-        "heat_map": words.heat_map(inference),
+        "heat_map": heat_map,
         "inference": inference,
-        "limits": words.LIMITS,
+        "limits": words.limits(heat_map),
         "metric_names": {name: METRIC_NAMES[name] for name in METRICS},
         "performances": report.performances,
         "settings": inference.run["settings"],

@@ -137,9 +137,16 @@ def of_cohort(inference: Inference, *, seed: int = 0) -> Performance | None:
     return _performance("cohort", inference.class_names, predictions, metrics, bins, threshold, patients)
 
 
-def is_part_of(cohort: Performance, evaluation: Performance) -> bool:
-    """Whether the cohort's labelled slides are among those of the evaluation, so that they tell nothing more."""
-    known = {(one.slide_id, one.label): one.probabilities for one in evaluation.predictions}
+def is_part_of(cohort: Performance, evaluation: Performance, names: Names = AS_THEY_ARE) -> bool:
+    """Whether the cohort's labelled slides are among those of the evaluation, so that they tell nothing more.
+
+    Those of the evaluation count as they are called there, and as ``names`` calls them.
+    """
+    known = {
+        (name, one.label): one.probabilities
+        for one in evaluation.predictions
+        for name in (one.slide_id, names.slide(one.slide_id))
+    }
     pairs = [(one.probabilities, known.get((one.slide_id, one.label))) for one in cohort.predictions]
     return all(theirs is not None and np.allclose(mine, theirs, atol=SAME) for mine, theirs in pairs)
 

@@ -72,7 +72,7 @@ def write_reports(
     )
     notes = []
     cohort = of_cohort(inference, seed=seed)
-    if cohort and performances and is_part_of(cohort, performances[0]):
+    if cohort and performances and is_part_of(cohort, performances[0], names):
         notes.append("The labelled slides of this cohort are among the test slides of the evaluation below.")
     elif cohort:
         performances.append(cohort)

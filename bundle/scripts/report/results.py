@@ -8,7 +8,7 @@ from typing import Any
 from ..common.boundary import file_boundary
 from ..common.errors import RequestError
 from ..common.journal import require_as_written
-from ..common.json_files import NONE, NUMBER, Kind, read_json
+from ..common.json_files import NONE, NUMBER, Kind, read_json, require_fields
 from ..common.pseudonyms import NOT_TOLD, Names
 from ..evaluation.metrics import predicted_classes
 from ..evaluation.predictions import Prediction, read_predictions
@@ -16,11 +16,12 @@ from ..inference.record import RUN_FORMAT, SCORES_FORMAT, told
 from ..training.model_card import ModelCard
 
 EXPECTED = "what inference writes: run it anew with this version"
-RUN_FIELDS: dict[str, Kind] = {"threshold": (*NUMBER, NONE), "card": dict, "settings": dict, "versions": dict}
+RUN_FIELDS: dict[str, Kind] = {
+    "threshold": (*NUMBER, NONE), "card": dict, "settings": dict, "slides": dict, "versions": dict,
+}  # fmt: skip
+ORIGIN_FIELDS: dict[str, Kind] = {"patient": (str, NONE), "seen_in": (str, NONE)}
 SCORES_FIELDS: dict[str, Kind] = {
     "slide": str,
-    "patient": (str, NONE),
-    "seen_in": (str, NONE),
     "class_shown": str,
     "channel_scores": list,
     "backend": (str, NONE),
@@ -49,6 +50,8 @@ class SlideResult:
         predicted: index of the class that it was called.
         threshold: on P(class 1); ``None`` for more than two classes.
         folder: of its heat map, which need not be there.
+        patient: whose slide it is, where that is known.
+        seen_in: split in which the model met the slide when it was trained; ``None`` if it did not.
         scores: content of ``scores.json``; ``None`` where inference wrote no heat maps.
     """
 
@@ -56,6 +59,8 @@ class SlideResult:
     predicted: int
     threshold: float | None
     folder: Path
+    patient: str | None
+    seen_in: str | None
     scores: dict[str, Any] | None
 
     @property
@@ -73,16 +78,6 @@ class SlideResult:
         """Area of the tissue, where the resolution is known."""
         return self.tissue.get("area_mm2")
 
-    @property
-    def patient(self) -> str | None:
-        """Whose slide it is, where that is known."""
-        return self.scores["patient"] if self.scores else None
-
-    @property
-    def seen_in(self) -> str | None:
-        """Split in which the model met the slide when it was trained."""
-        return self.scores["seen_in"] if self.scores else None
-
 
 @dataclass(frozen=True)
 class Inference:
@@ -93,7 +88,7 @@ class Inference:
         class_names: in the order of the network's outputs.
         slides: the classified ones, in the order of ``predictions.csv``.
         others: rows of ``manifest.csv`` about slides without a prediction.
-        run: content of ``inference.json``: threshold, settings, versions.
+        run: content of ``inference.json`` but for the slides: threshold, settings, versions.
         card: the model card as it was used.
     """
 
@@ -125,15 +120,20 @@ def read_inference(folder: str | Path | None) -> Inference:
             f"{', '.join(card.class_names)}; expected the files of one run: run inference anew"
         )
     thresholds = table.thresholds or (None,) * len(table.predictions)
-    slides = []
+    slides, origins = [], run.pop("slides")
     for prediction, threshold in zip(table.predictions, thresholds, strict=True):
-        path = folder / prediction.slide_id / "scores.json"
+        path, origin = folder / prediction.slide_id / "scores.json", origins.get(prediction.slide_id)
+        require_fields(
+            f"{folder / 'inference.json'}, slide {prediction.slide_id}", origin, ORIGIN_FIELDS, expected=EXPECTED
+        )
         slides.append(
             SlideResult(
                 prediction=prediction,
                 predicted=int(predicted_classes([prediction.probabilities], threshold)[0]),
                 threshold=threshold,
                 folder=path.parent,
+                patient=origin["patient"],
+                seen_in=origin["seen_in"],
                 scores=_read_scores(path) if path.is_file() else None,
             )
         )
@@ -150,7 +150,7 @@ def renamed(inference: Inference, names: Names) -> Inference:
         replace(
             slide,
             prediction=replace(slide.prediction, slide_id=names.slide(slide.slide_id), other_label=None),
-            scores=slide.scores and slide.scores | {"patient": slide.patient and names.patient(slide.patient)},
+            patient=slide.patient and names.patient(slide.patient),
         )
         for slide in inference.slides
     )

@@ -10,17 +10,12 @@ from ..common.option_words import TissueMethod
 from ..dsnet.heat_map import GRAD_CAM, LESION_MAP, PATCH_MAP, MapKind
 from ..evaluation.calibration import ReliabilityBin
 from ..evaluation.interval import Estimate
-from ..training.model_card import ThresholdFrom
+from ..training.model_card import THRESHOLD_FROM
 from .performance import Performance
 from .results import Inference, SlideResult
 
 _CODE = re.compile(r"`([^`]+)`")
 METHODS: dict[TissueMethod, str] = {"rle": "run lengths (rle)", "otsu": "Otsu's method on the mean intensity"}
-THRESHOLD_FROM: dict[ThresholdFrom | None, str] = {
-    "val": "chosen on the validation slides (highest Youden's J)",
-    "default": "the default, because no threshold parted the validation slides better than chance",
-    None: "the default",
-}
 
 
 def class_label(name: str) -> str:
@@ -186,12 +181,23 @@ def _validated(validation: Mapping[str, Any]) -> str:
     return f"{validation['slides']} slides: AUC {auc.in_words()}, chosen for"
 
 
-LIMITS = (
-    "The figures hold for slides like those of the test set: another organ, stain, scanner or laboratory is not covered.",
-    "A probability is right at the share of each class that the validation set had; where a class is rarer or more frequent, it "
-    "is off.",
+def limits(kind: MapKind) -> tuple[str, ...]:
+    """Say in sentences what the pages do not show, of a run whose maps are of this kind."""
+    return (
+        "The figures hold for slides like those of the test set: another organ, stain, scanner or laboratory is not covered.",
+        "A probability is right at the share of each class that the validation set had; where a class is rarer or more frequent, "
+        "it is off.",
+        _OF_PROBABILITIES if kind.is_probability else _OF_SHARES,
+        "What was left out as glass, ink, debris or speck was not looked at; flat or very pale tissue may be among it.",
+        "The stream score and the channel scores say how the network weighed its inputs, not how sure it is.",
+    )
+
+
+_OF_PROBABILITIES = (
+    "The heat map shows the probability that the network gives each patch, on one scale for all slides. Unlike the slide's, "
+    "it is not calibrated. It is no outline of a lesion, and a pale place proves nothing."
+)
+_OF_SHARES = (
     "The heat map of a classifier shows where on this slide the evidence for a class came from, relative to the slide's own "
-    "maximum, so that some place may be bright on any slide. It is no outline of a lesion, and a pale place proves nothing.",
-    "What was left out as glass, ink, debris or speck was not looked at; flat or very pale tissue may be among it.",
-    "The stream score and the channel scores say how the network weighed its inputs, not how sure it is.",
+    "maximum, so that some place may be bright on any slide. It is no outline of a lesion, and a pale place proves nothing."
 )
