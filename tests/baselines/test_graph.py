@@ -48,3 +48,19 @@ def test_channels_that_tell_the_classes_apart_are_selected(classes: int) -> None
     network = GraphPooling(classes, keep=0.25, embedding_channels=8)
     network.fit(slides)
     assert torch.nonzero(network.selection.values)[:, 0].tolist() == [1, 5]
+
+
+def test_channels_are_selected_whatever_device_the_network_lies_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its statistics lie there, too, so that a slide is standardised there; the meta device stands in for a GPU."""
+    torch.manual_seed(0)
+    image, twin = random_image(6, 7, embedding_channels=8)[None], GraphPooling(2, embedding_channels=8)
+    network = GraphPooling(2, embedding_channels=8).to("meta")
+    network.selection.to_empty(device="cpu")
+
+    def there(found: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        assert found.device == network.standardise.mean.device
+        return twin.patches(image)
+
+    monkeypatch.setattr(network, "patches", there)
+    network.fit([(image.to("meta"), 0), (image.to("meta"), 1)])
+    assert int(network.selection.values.sum()) == 4

@@ -4,6 +4,7 @@ import pytest
 import torch
 from dsnet.random_matrices import random_image
 
+from scripts.baselines import patchwise
 from scripts.baselines.patchwise import (
     DiscriminativeLoss,
     DiscriminativePatches,
@@ -75,6 +76,16 @@ def test_rounds() -> None:
     observed = int(network.patches(images())[1].sum())
     assert kept[0] == observed and 0 < kept[1] < 0.5 * observed
     assert int(network.seen) == 6
+
+
+def test_the_slides_of_all_processes_make_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patchwise, "world_size", lambda: 2)
+    network = DiscriminativePatches(2, round_slides=8, embedding_channels=8)
+    moved = []
+    for _ in range(2):
+        network.move_teacher(2)
+        moved.append(torch.equal(network.teacher[0].weight, network.classifier[0].weight))
+    assert moved == [False, True] and int(network.seen) == 8
 
 
 def test_the_class_histogram_does_not_teach_the_patches() -> None:

@@ -7,6 +7,7 @@ from scripts.common.option_types import OptionType, PathText, Text, Whole, Word
 
 PAIR = Items(Whole(least=0), "two whole numbers, the first smaller, such as 0,64", count=2, rising=True)
 NAMES = Items(Text(), "class names")
+SEEDS = Items(Whole(least=0), "whole numbers", distinct=True)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,8 @@ def test_what_a_structure_means(type_: OptionType, given: Any, meant: Any) -> No
             for pair in ("4", "", "1,2,3", "64,0", "3,3", "a,b", "[0, 64", "{a: 1}", 4, {}, None, "0,,64", "[[0, 1], 2]")
         ],
         *[(NAMES, names, "expected") for names in ("", "a,,b", "[]", [], "[a: b]", "a,$b", ["@x"])],
+        (SEEDS, "0,1,0", "0 stands there twice; expected whole numbers, each once"),
+        (SEEDS, [1, "01"], "1 stands there twice"),
         *[(Names("a mapping"), text, "expected") for text in ("a", "{a: [1]}", "{", "", 3, "{a: }")],
         (Either(Word(("auto",)), Whole(least=0)), "-1", "expected one of auto, or a whole number, 0 or more"),
     ],

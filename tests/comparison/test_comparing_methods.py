@@ -89,14 +89,31 @@ def test_a_comparison_that_is_killed_goes_on_with_equal_figures(tmp_path: Path) 
     assert (out / "roc.csv").read_bytes() == (tmp_path / "again" / "roc.csv").read_bytes()
 
 
-def test_a_method_of_masks_needs_a_column_of_them(tmp_path: Path) -> None:
+def test_a_method_of_masks_needs_one_of_a_training_slide_with_lesions(tmp_path: Path) -> None:
+    """Slides of class 0, and of other splits, are no help."""
     dataset = Dataset(write_dataset(tmp_path), {})
     assert "column mask" in (_reason_to_skip(METHODS["wang"], dataset) or "")
     assert _reason_to_skip(METHODS["dsmil"], dataset) is None
     table = (tmp_path / "slides.csv").read_text().splitlines()
-    masked = [f"{table[0]},mask", *(f"{line},{'a.png' if line.startswith('train_1') else ''}" for line in table[1:])]
-    (tmp_path / "slides.csv").write_text("\n".join(masked) + "\n")
-    assert _reason_to_skip(METHODS["wang"], dataset) is None
+    (tmp_path / "a.png").touch()
+    for named, helps in (("train_0", False), ("test_1", False), ("train_1", True)):
+        masked = [f"{table[0]},mask", *(f"{line},{'a.png' if line.startswith(named) else ''}" for line in table[1:])]
+        (tmp_path / "slides.csv").write_text("\n".join(masked) + "\n")
+        assert (_reason_to_skip(METHODS["wang"], dataset) is None) == helps, named
+    (tmp_path / "a.png").rename(tmp_path / "train_3.png")
+    (tmp_path / "slides.csv").write_text("\n".join(table) + "\n")
+    assert _reason_to_skip(METHODS["wang"], Dataset(tmp_path, {"masks": str(tmp_path)})) is None
+
+
+def test_a_method_of_masks_needs_two_classes(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path)
+    table = (tmp_path / "slides.csv").read_text().replace("train_0.tif,0", "train_0.tif,2")
+    (tmp_path / "slides.csv").write_text(table)
+    (tmp_path / "train_1.png").touch()
+    reason = _reason_to_skip(METHODS["wang_raw"], Dataset(dataset, {"masks": str(tmp_path)})) or ""
+    assert "raw patches" in reason
+    reason = _reason_to_skip(METHODS["wang"], Dataset(dataset, {"masks": str(tmp_path)})) or ""
+    assert reason == "it learns from lesion masks, which need two classes, and there are 3"
 
 
 def test_a_method_on_raw_patches_needs_an_embedding_of_them(tmp_path: Path) -> None:

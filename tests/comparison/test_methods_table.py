@@ -82,6 +82,8 @@ def test_the_page(tmp_path: Path) -> None:
     assert "default-src 'none'" in page and 'src="roc' not in page
     write_page(tmp_path, comparison, {})
     assert "<svg" not in (tmp_path / "methods.html").read_text()
+    for told in (text, page):
+        assert "over bootstrap resamples of slides\nalone: the trainings stay the same" in told
 
 
 def test_the_mean_curve_of_one_network_is_its_own() -> None:

@@ -3,6 +3,7 @@ import torch
 from random_matrices import random_image
 from test_dsnet_padding import pad, stack
 
+from scripts.common.errors import RequestError
 from scripts.dsnet.decoder import double_aligned
 from scripts.dsnet.segmentation import NO_TISSUE_LOGIT, DSNetSegmentation
 
@@ -84,5 +85,5 @@ def test_doubling_inverts_taking_every_second_cell_of_a_plane() -> None:
 
 
 def test_other_than_two_classes_are_refused() -> None:
-    with pytest.raises(ValueError, match="3 classes, expected 2"):
+    with pytest.raises(RequestError, match=r"3 classes, expected 2.*leave segment_train\.yaml out"):
         DSNetSegmentation(3)

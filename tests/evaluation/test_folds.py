@@ -58,8 +58,13 @@ def test_summary(tmp_path: Path, classes: int) -> None:
     if classes == 2:
         assert table.thresholds == tuple(np.repeat([0.3, 0.4, 0.5], 20))
         assert pooled["threshold"] is None
+    assert pooled["threshold_from"] == ("val of each fold" if classes == 2 else None)
     text = (tmp_path / "report.md").read_text()
     assert f"| auc | {aucs[0]:.3f} |" in text and "over patients" in text
+    assert ("each decided by its fold's threshold" in text, "Epoch and temperature of each" in text) == (
+        classes == 2,
+        classes == 3,
+    )
 
 
 def test_an_undefined_figure_has_no_mean(tmp_path: Path) -> None:

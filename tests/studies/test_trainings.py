@@ -4,6 +4,7 @@ import pytest
 
 from scripts.ablations.rows import ROWS
 from scripts.common.errors import RequestError
+from scripts.common.option_table import options_of
 from scripts.comparison.methods import METHODS
 from scripts.studies.trainings import Trainings
 
@@ -47,3 +48,10 @@ def test_every_recipe_is_asked() -> None:
     option = Trainings(more={"network_def#hidden": 8})
     with pytest.raises(RequestError, match="unknown option --network_def#hidden"):
         option.options_for(METHODS.values())
+
+
+@pytest.mark.parametrize("stage", ["ablating", "comparing_methods"])
+def test_two_trainings_of_one_seed_are_refused(stage: str) -> None:
+    """They would share a folder."""
+    with pytest.raises(ValueError, match="0 stands there twice"):
+        options_of({stage: []})["seeds"].read("0,0")

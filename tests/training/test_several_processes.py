@@ -6,16 +6,24 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 from command_server import command_server
 from ignite.engine import Events
 from monai.utils import set_determinism
+from PIL import Image
 from tiny_flow import BUNDLE, CONFIGS, ON_CPU, read_rows, run_config, workflow
-from training.embedding_files import write_dataset
+from training.embedding_files import STEP_PX, write_dataset
 
+from scripts.baselines.convolutional import NaiveThumbnail
+from scripts.baselines.patchwise import RectifiedPatches
 from scripts.common import ranks
+from scripts.common.config_files import merged
+from scripts.common.errors import RequestError
+from scripts.dsnet.network import DSNet
+from scripts.training import several_processes
 
 SAME_ORDER = {
     "max_epochs": 3,
@@ -146,3 +154,44 @@ def test_shares_come_back_in_order(monkeypatch: pytest.MonkeyPatch, items: int, 
 
     monkeypatch.setattr(dist, "all_gather_object", gather)
     assert list(dict.fromkeys(ranks.join_shares(shares[0]))) == list(range(items))
+
+
+def test_batch_norm_of_one_process_alone_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its running statistics would differ between the processes, of which each validates some of the slides."""
+    networks = [NaiveThumbnail(depth=18), RectifiedPatches(embedding_channels=3 * 32**2, patch_network="resnet18")]
+    for network in networks:
+        assert several_processes.require_shared_norms(network) is network
+    monkeypatch.setattr(several_processes, "world_size", lambda: 2)
+    for network in networks:
+        with pytest.raises(RequestError, match=rf"{type(network).__name__} has batch norm .*as one process"):
+            several_processes.require_shared_norms(network)
+    for network in (DSNet(), DSNet(head="patch"), RectifiedPatches()):
+        assert several_processes.require_shared_norms(network) is network
+
+
+@pytest.mark.parametrize(
+    "overlays",
+    [
+        ("recommended.yaml", "masks.yaml", "multi_gpu_train.yaml"),
+        ("recommended.yaml", "multi_gpu_train.yaml", "masks.yaml"),
+        ("segment_train.yaml", "multi_gpu_train.yaml"),
+        ("multi_gpu_train.yaml", "segment_train.yaml"),
+    ],
+    ids=" ".join,
+)
+def test_overlays_with_masks_in_either_order(dataset: Path, tmp_path: Path, overlays: tuple[str, ...]) -> None:
+    """The processes share the gradients of the network that learns from masks, and the slides that have a target."""
+    config = merged([str(CONFIGS / name) for name in ("train.yaml", *overlays)])
+    assert config["train#trainer#network#_target_"] == "torch.nn.parallel.DistributedDataParallel"
+    assert config["validate#dataset#data#_target_"] == "scripts.common.ranks.share"
+    if overlays.index("multi_gpu_train.yaml") < len(overlays) - 1:
+        return  # both orders make one config, of which one is run
+    for split, count in (("train", 8), ("val", 5)):
+        for index in range(1, count, 2):
+            Image.fromarray(np.ones((6, 5 + index), dtype=np.uint8)).save(tmp_path / f"{split}_{index}.png")
+    options = {"max_epochs": 1, "batch_size": 2, "masks": tmp_path, "mask_px": STEP_PX, "dataset_dir": dataset}
+    torchrun(
+        "training", "train.yaml", *overlays, processes=2, cwd=tmp_path, output_dir=tmp_path / "out", **options, **ON_CPU
+    )
+    (card,) = (json.loads(path.read_text()) for path in (tmp_path / "out").glob("*.json"))
+    assert card["validation"]["slides"] == 5

@@ -285,7 +285,7 @@ def test_what_an_evaluation_leaves(dataset: Path, trained: Path, tmp_path: Path)
     """Predictions are the calibrated ones, on whose scale the threshold is; the calibration stands beside them."""
     shutil.copytree(trained, tmp_path / "model")
     card_file = tmp_path / "model" / "model.json"
-    plain = json.loads(card_file.read_text()) | {"temperature": 1.0, "threshold": 0.5}
+    plain = json.loads(card_file.read_text()) | {"temperature": 1.0, "threshold": 0.5, "threshold_from": "default"}
     figures, tables = [], []
     for temperature in (1.0, 0.5):
         card_file.write_text(json.dumps(plain | {"temperature": temperature}))
@@ -297,7 +297,9 @@ def test_what_an_evaluation_leaves(dataset: Path, trained: Path, tmp_path: Path)
         assert calibration["after"]["brier"] == figures[-1]["brier"]
         assert calibration["before"]["brier"] == figures[0]["brier"]
         assert sum(part["slides"] for part in calibration["after"]["bins"]) == 2
-        assert f"temperature {temperature:.3f}" in (out / "report.md").read_text()
+        report = (out / "report.md").read_text()
+        assert f"temperature {temperature:.3f}" in report
+        assert "Decision: P(1) >= 0.500, the default, because no threshold parted the validation slides" in report
     names = ["calibration.json", "metrics.json", "predictions.csv", "reliability.png", "report.md"]
     assert sorted(path.name for path in out.glob("[!.]*")) == names
     raw, sharper = (np.array(values) for values in tables)
@@ -376,6 +378,18 @@ def test_weights_of_another_encoder_are_refused(dataset: Path, trained: Path, tm
         )
     assert "name the model that belongs to it with --model" in str(cause_of(caught.value))
     assert not (tmp_path / "eval").exists()
+
+
+def test_another_order_of_the_classes_is_refused(dataset: Path, trained: Path) -> None:
+    """It would turn the figures round: labels by the one order, probabilities by the other."""
+    evaluate(dataset, trained, classes=["0", "1"], replace=True)
+    before = (trained / "eval" / "metrics.json").read_bytes()
+    with pytest.raises(RuntimeError) as caught:
+        evaluate(dataset, trained, classes=["1", "0"], replace=True)
+    told = str(cause_of(caught.value))
+    assert "model.pt: its classes are 0, 1, in this order, but --classes says 1, 0" in told
+    assert told.endswith("leave --classes out")
+    assert (trained / "eval" / "metrics.json").read_bytes() == before
 
 
 def test_a_card_that_is_not_ours(tmp_path: Path) -> None:

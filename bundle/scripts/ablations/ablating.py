@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..common.config_files import CONFIGS
 from ..common.errors import RequestError
 from ..studies.datasets import Dataset, pooled
+from ..studies.recipe import overlay_file
 from ..studies.runs import Run, Study
 from ..studies.trainings import Trainings
 from .rows import MIXED, ROWS, Row, rows_that_set
@@ -46,7 +46,7 @@ def ablate(
             :class:`..common.outputs.HeldOutputs`, too.
         SlideError: a run failed; the table of the others is written.
     """
-    found = tuple(str(_found(overlay)) for overlay in overlays)
+    found = tuple(str(overlay_file(overlay)) for overlay in overlays)
     chosen = [replace(row, overlays=found) for row in _chosen(rows)]
     _refuse_undoing({**trainings.options, **trainings.more})
     given = trainings.options_for(chosen)
@@ -113,20 +113,6 @@ def _refuse_undoing(options: Mapping[str, Any]) -> None:
                 f"option {name}: rows {', '.join(rows)} set it, and the option would undo them; expected options that are the same "
                 "for every row: leave it out, or train that network by hand with the overlay of a row"
             )
-
-
-def _found(overlay: str | Path) -> Path:
-    """The file of an overlay: as it is named, or in the bundle's folder of configs.
-
-    Raises:
-        RequestError: there is no such file.
-    """
-    for path in (Path(overlay), CONFIGS / overlay):
-        if path.is_file():
-            return path.resolve()
-    raise RequestError(
-        f"overlays {overlay}: no such file, neither here nor in {CONFIGS}; expected a config such as recommended.yaml"
-    )
 
 
 def _reason_to_skip(row: Row, datasets: Sequence[Dataset]) -> str | None:

@@ -112,7 +112,7 @@ class GraphPooling(Baseline):
         sums = torch.zeros(self.num_classes, self.embedding_channels, self.bins)
         counts = torch.zeros(self.num_classes, 1, 1)
         for image, label in slides:
-            v, o = self.patches(image.cpu())
+            v, o = (part.cpu() for part in self.patches(image))
             x = v[0][:, o[0, 0] > 0].clamp(-SPAN, SPAN)
             places = ((x + SPAN) / (2 * SPAN) * self.bins).long().clamp(max=self.bins - 1)
             sums[label] += torch.zeros(len(x), self.bins).scatter_add_(1, places, torch.ones_like(x)) / x.shape[1]

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from ..common.errors import RequestError
 from ..common.option_table import checked
 from ..common.option_words import Fusion, PatchNetwork
+from ..common.ranks import world_size
 from ..dsnet.baseline import Baseline
 from ..dsnet.pooling import top_mean
 from ..dsnet.sparse import sparse_mean
@@ -175,7 +176,7 @@ class DiscriminativePatches(PatchClassifier):
 
     Args:
         num_classes: classes of the slide label.
-        round_slides: slides per round; twice the training slides are two epochs, as in the source.
+        round_slides: slides per round, of all processes; twice the training slides are two epochs, as in the source.
         common: further arguments of :class:`PatchClassifier`.
     """
 
@@ -206,7 +207,8 @@ class DiscriminativePatches(PatchClassifier):
 
     @torch.jit.unused
     def move_teacher(self, slides: int) -> None:
-        """A new round, where one is due."""
+        """A new round, where one is due; as many slides go through each of several processes."""
+        slides *= world_size()
         if int(self.seen) // self.round_slides < int(self.seen + slides) // self.round_slides:
             self.teacher.load_state_dict(self.classifier.state_dict())
         self.seen += slides

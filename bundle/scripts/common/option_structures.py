@@ -14,13 +14,15 @@ from .option_types import MARKS, Number, OptionType, Text, Whole, YesNo
 class Items:
     """A list of items of one type: in brackets, or with commas between them.
 
-    ``count`` is how many there must be, where that is fixed; ``rising``: each is greater than the one before it.
+    ``count`` is how many there must be, where that is fixed; ``rising``: each is greater than the one before it; ``distinct``: none
+    is there twice.
     """
 
     item: OptionType
     noun: str
     count: int | None = None
     rising: bool = False
+    distinct: bool = False
     may_be_empty: bool = False
 
     @property
@@ -39,6 +41,8 @@ class Items:
             raise ValueError(f"{error}, in a list: expected {self.expected}") from error
         if any(isinstance(part, str) and part.lstrip().startswith(MARKS) for part in read):
             raise ValueError(f"an item begins with $, @ or %, which would be evaluated; expected {self.expected}")
+        if self.distinct and (twice := [part for part in read if read.count(part) > 1]):
+            raise ValueError(f"{twice[0]} stands there twice; expected {self.expected}, each once")
         if self.rising and any(later <= earlier for earlier, later in pairwise(read)):
             raise ValueError(f"expected {self.expected}")
         return read

@@ -238,7 +238,7 @@ class Others:
 
 
 _OF_STUDY: dict[str, OptionType] = {
-    "seeds": Items(Whole(least=0, most=2**32 - 1), "whole numbers, such as 0,1,2"),
+    "seeds": Items(Whole(least=0, most=2**32 - 1), "whole numbers, such as 0,1,2", distinct=True),
     "jobs": _PROCESSES,
     "more": Others(),
 }

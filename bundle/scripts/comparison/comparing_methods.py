@@ -9,11 +9,11 @@ import numpy as np
 from ..common.errors import RequestError
 from ..encoding.raw import RAW_NAME
 from ..evaluation.curves import MeanRoc, mean_roc
-from ..slides.lesion_mask import MASK_COLUMN
 from ..studies.datasets import Dataset
 from ..studies.runs import Run, Study
 from ..studies.trainings import Trainings
 from ..training.card import read_card
+from ..training.masks import training_masks
 from .cost import cost_of
 from .methods import DSNET, METHODS, PAPER, RAW, Method
 from .methods_summary import COLUMNS, Outcome, Slides, read_outcome, record_of
@@ -98,14 +98,18 @@ def _chosen(methods: Sequence[str] | None, reference: str) -> list[Method]:
 
 def _reason_to_skip(method: Method, dataset: Dataset) -> str | None:
     """Why a method cannot be run on these slides, if so."""
-    if method.needs_thumbnail and not dataset.table().thumbnail_levels:
+    table = dataset.table()
+    if method.needs_thumbnail and not table.thumbnail_levels:
         return "it looks at thumbnails, and some slides have none: encode the slides with encode.yaml"
-    if method.needs_raw_patches and not dataset.table().encoder.startswith(RAW_NAME):
+    if method.needs_raw_patches and not table.encoder.startswith(RAW_NAME):
         return "it looks at raw patches, and V holds none: encode the slides with encode_raw.yaml"
-    if method.needs_masks and not any(
-        row.split == "train" and row.extra.get(MASK_COLUMN) for row in dataset.table().rows
-    ):
-        return "it learns from lesion masks, and no training slide has one: name them in a column mask of slides.csv"
+    if method.needs_masks and len(table.class_names) != 2:
+        return f"it learns from lesion masks, which need two classes, and there are {len(table.class_names)}"
+    if method.needs_masks and not training_masks(table, dataset.options.get("masks")):
+        return (
+            f"it learns from lesion masks, and no training slide of class {table.class_names[1]} has one: name them in a column "
+            "mask of slides.csv"
+        )
     return None
 
 

@@ -5,7 +5,7 @@ from pydoc import locate
 
 from ..common.config_files import CONFIGS
 from ..dsnet.baseline import Baseline
-from ..studies.recipe import Recipe, config_paths
+from ..studies.recipe import Overlaid
 
 DSNET = "dsnet"
 OWN = {
@@ -31,7 +31,7 @@ ON_RAW_PATCHES = ("chen", "hou", "wang")
 
 
 @dataclass(frozen=True)
-class Method(Recipe):
+class Method(Overlaid):
     """One method.
 
     Attributes:
@@ -40,13 +40,7 @@ class Method(Recipe):
         title: what it is.
     """
 
-    overlays: tuple[str, ...]
     title: str
-
-    @property
-    def files(self) -> list[str]:
-        """Config files of its training, in the order in which they are merged."""
-        return config_paths("train.yaml", *self.overlays)
 
     @property
     def needs_thumbnail(self) -> bool:

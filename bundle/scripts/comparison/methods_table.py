@@ -22,7 +22,9 @@ resamples, with its two-sided p (corrected for nothing); behind it the 95 % t in
 Operations: convolutions and matrix products on one test slide, an addition and a multiplication are two. Memory is the largest
 of the process, libraries and slides included; time is that of one process of one thread, from start to weights, and of reading
 and judging the test slides. The paper's AUC are those of its Table II, whose patch-wise methods see raw patches."""
-OF_CURVES = "Mean of the trainings' ROC curves at each false positive rate, with their pointwise 95 % interval; numbers: roc.csv."
+OF_CURVES = """\
+Mean of the trainings' ROC curves at each false positive rate, with its pointwise 95 % interval over bootstrap resamples of {unit}s
+alone: the trainings stay the same, unlike those of the AUC's interval. Numbers: roc.csv."""
 HEAD = (
     "method", "runs", "AUC (95 % interval)", "sd over seeds", "balanced accuracy", "difference (95 % interval)", "p", "t interval",
     "validation AUC", "parameters", "GFLOP", "MiB", "training, s", "test, s", "paper: Camelyon16, TCGA-LUSC",
@@ -52,6 +54,11 @@ class Comparison:
         """What the figures are."""
         return NOTES.format(resamples=RESAMPLES, unit=self.unit, reference=self.reference)
 
+    @property
+    def of_curves(self) -> str:
+        """What the curves are."""
+        return OF_CURVES.format(unit=self.unit)
+
 
 def write_table(output_dir: Path, comparison: Comparison) -> str:
     """Write ``methods.csv`` and ``methods.md`` into a folder, and return the text of the second."""
@@ -62,7 +69,7 @@ def write_table(output_dir: Path, comparison: Comparison) -> str:
         comparison=comparison,
         head=HEAD,
         rows=_rows(comparison),
-        of_curves=OF_CURVES,
+        of_curves=comparison.of_curves,
     )
 
 
@@ -77,7 +84,7 @@ def write_page(output_dir: Path, comparison: Comparison, curves: Mapping[str, Me
             head=HEAD,
             rows=_rows(comparison),
             plot=mean_roc_plot(curves) if curves else None,
-            of_curves=OF_CURVES,
+            of_curves=comparison.of_curves,
         )
     )
     with atomic_path(output_dir / TABLES[2]) as partial:

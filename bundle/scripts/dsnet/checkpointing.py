@@ -15,8 +15,8 @@ from .sparse import SparseBatchNorm2d
 def checkpoint_blocks(network: Network, *, enabled: bool = True) -> Network:
     """Let every block of ``network`` keep only its inputs in training and compute itself again in the backward pass.
 
-    Weights, their names, outputs, gradients and running statistics stay the same. The network can no longer be scripted; a new one
-    that takes its weights can.
+    Weights, their names, outputs, gradients, running means and variances stay the same. Only ``num_batches_tracked`` of torch's
+    batch norm counts both runs; nothing here reads it. The network can no longer be scripted; a new one that takes its weights can.
 
     Args:
         network: changed in place and returned.

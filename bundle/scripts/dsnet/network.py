@@ -27,8 +27,7 @@ class DSNet(DualStream):
     slide's are the mean of the highest of them, class by class; with ``attention_branch`` each patch's logits gain a part that is
     read from V alone, and the slide's are averaged with their mean by gated attention. Of two classes the first is that without
     lesions: its logits are 0, and those of the second say whether there is any. It finds small lesions (docs/decisions/0015) and
-        shows where they are:
-    :meth:`patch_logits`.
+    shows where they are: :meth:`patch_logits`.
 
     Args:
         num_classes: classes of the slide label.

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..common.errors import RequestError
 from .decoder import PatchDecoder
 from .packing import unpack
 from .streams import STREAM_CHANNELS, DualStream
@@ -25,12 +26,15 @@ class DSNetSegmentation(DualStream):
         options: further arguments of :class:`.streams.DualStream`.
 
     Raises:
-        ValueError: another number of classes.
+        RequestError: another number of classes.
     """
 
     def __init__(self, num_classes: int = 2, **options: Any) -> None:
         if num_classes != 2:
-            raise ValueError(f"{num_classes} classes, expected 2: a lesion map tells lesion from no lesion")
+            raise RequestError(
+                f"network_def: {num_classes} classes, expected 2 for a lesion map, without and with lesion: give slides.csv two "
+                "labels, or leave segment_train.yaml out"
+            )
         super().__init__(num_classes, **options)
         self.keeps_skips = True
         self.head = PatchDecoder(STREAM_CHANNELS, self.local_channels)

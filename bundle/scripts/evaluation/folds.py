@@ -100,7 +100,7 @@ def summarise_folds(
         np.array([prediction.label for prediction in rows]),
         [prediction.probabilities for prediction in rows],
         threshold=thresholds,
-        threshold_from="val of each fold",
+        threshold_from=None if thresholds is None else "val of each fold",
         patients=[patient_of[name] for name in ids],
         seed=seed,
     )

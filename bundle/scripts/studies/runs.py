@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import os
 import resource
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,8 +16,6 @@ from multiprocessing.connection import wait
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
-
-from monai.bundle import ConfigParser
 
 from ..common.errors import SlideError
 from ..common.files import write_json, writing_to
@@ -29,6 +28,7 @@ from ..common.stage import run_stage
 from ..training.report import EVALUATION_FILES
 from .datasets import Dataset
 from .recipe import Recipe, config_paths
+from .trainings import options_of_evaluation
 
 LOG = "log.txt"
 OF_RUN = (*EVALUATION_FILES, "model.pt", "model.json", "log/last.pt", LOG, "run.json")
@@ -112,21 +112,16 @@ class Run:
             "replace": True,  # what a killed run left
         }
         training = {**self.options, **common, "output_dir": str(folder / "log")}
-        evaluate = config_paths("evaluate.yaml")
-        replaced = set(ConfigParser.load_config_file(evaluate[0]))  # such as the network, which is as its card says
-        kept = {
-            name: value for name, value in self.options.items() if "#" not in name or name.split("#")[0] not in replaced
-        }
-        evaluation = {**kept, **common, "output_dir": str(folder)}
+        evaluation = {**options_of_evaluation(self.options), **common, "output_dir": str(folder)}
         run_stage("training", self.row.files, training)
         trained_s = time.monotonic()
-        run_stage("evaluating", [*self.row.files, *evaluate], evaluation)
+        run_stage("evaluating", [*self.row.files, *config_paths("evaluate.yaml")], evaluation)
         done_s = time.monotonic()
         cost = {
             "seconds": round(done_s - start_s, 1),
             "training_s": round(trained_s - start_s, 1),
             "evaluating_s": round(done_s - trained_s, 1),
-            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,  # Linux counts in KiB
+            "peak_mib": _peak_mib(),
         }
         write_json(self.folder / "run.json", {"request": self.request, **cost})
 
@@ -238,6 +233,12 @@ def execute_all(runs: Sequence[Run], *, jobs: int) -> Iterator[tuple[Run, bool]]
             process.terminate()
         for process in started:
             process.join()
+
+
+def _peak_mib() -> int:
+    """Highest resident memory of this process so far."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB; bytes on macOS
+    return most // (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def _execute(run: Run, parent: int) -> None:

@@ -4,15 +4,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..common.config_files import read_config
 from ..common.errors import RequestError
 from ..common.request import options_meant
-from .recipe import Recipe
+from .recipe import Recipe, config_paths
 
 OF_STUDY = (
     "bundle_root", "dataset_dir", "slides", "table#dataset_dir", "table#slides", "output_dir", "model", "seed", "resume",
     "replace", "dry_run",
 )  # fmt: skip
 """Options of train.yaml that a study sets itself, for every run."""
+
+
+def options_of_evaluation(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those options of a training that its evaluation takes, too.
+
+    Others are of what evaluate.yaml replaces, such as the network, which is as its card says.
+    """
+    (evaluate,) = config_paths("evaluate.yaml")
+    replaced = read_config(evaluate)
+    return {name: value for name, value in options.items() if "#" not in name or name.split("#")[0] not in replaced}
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What is done with a model card: written at the end of a training, read, and held against weights and encoder."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -90,12 +90,12 @@ def write_card(
         labels, probabilities, threshold=threshold, threshold_from="val", patients=collector.patients, seed=seed
     )
     # where no threshold separates the validation slides better than chance, choose_threshold falls back to 0.5
-    separates = not two_classes or (validation["recall"].value or 0) + (validation["specificity"].value or 0) > 1
+    separates = (validation["recall"].value or 0) + (validation["specificity"].value or 0) > 1
     span, name = table.channel_range, validated.key_metric_name
     card = ModelCard(
         class_names=tuple(table.class_names),
         threshold=threshold,
-        threshold_from="val" if separates else "default",
+        threshold_from=None if threshold is None else "val" if separates else "default",
         temperature=temperature,
         temperature_from="val" if calibrate else None,
         encoder=table.encoder,
@@ -206,17 +206,25 @@ def _require_types(network: type[nn.Module], arguments: Mapping[str, Any]) -> No
             raise TypeError(f"{name} is {value!r}")
 
 
-def load_model(network: Trained, model: str | Path, card: ModelCard, *, encoder: str | None = None) -> Trained:
-    """Load trained weights, after checking that they belong to the data's encoder.
+def load_model(
+    network: Trained,
+    model: str | Path,
+    card: ModelCard,
+    *,
+    encoder: str | None = None,
+    classes: Sequence[str] | None = None,
+) -> Trained:
+    """Load trained weights, after checking that they belong to the data's encoder and classes.
 
     Args:
         network: takes the weights.
         model: the weights.
         card: their card.
         encoder: name and hash of the encoder of the data, None or "unknown" where it is not known.
+        classes: class names of the data in the order of its label indices; None where it has none.
 
     Raises:
-        RequestError: no weights, or they were trained on another encoder's embeddings.
+        RequestError: no weights, or they were trained on another encoder's embeddings, or for other classes or another order.
     """
     network.load_state_dict(read_weights(model, network=network, made_by="train.yaml"))
     if card.weights_sha256 != sha256_of(model):
@@ -225,6 +233,11 @@ def load_model(network: Trained, model: str | Path, card: ModelCard, *, encoder:
             "card); expected the card that train.yaml writes at its end: finish that training with --resume true"
         )
     require_encoder(model, card, encoder)
+    if classes is not None and tuple(classes) != card.class_names:
+        raise RequestError(
+            f"{model}: its classes are {', '.join(card.class_names)}, in this order, but --classes says {', '.join(classes)}; "
+            "expected the model's order: leave --classes out"
+        )
     return network
 
 

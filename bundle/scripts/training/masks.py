@@ -18,13 +18,31 @@ from ..dsnet.heat_map import Network
 from ..dsnet.network import DSNet
 from ..encoding.embedding_file import embedding_file
 from ..slides.lesion_mask import digest_of_masks, find_masks, lesion_cells
+from ..slides.table import find_label
 from .batches import prepare_batch
 from .training_table import EmbeddingTable
 
 _LOGGER = logging.getLogger(__name__)
 
+_OVERLAYS = "the overlay that learns from masks, masks.yaml or wang.yaml"
+
 UNKNOWN, NO_LESION, LESION = range(3)
 """What a target holds a cell of V's grid; what is filled up or left out with zeros teaches nothing."""
+
+
+def training_masks(table: EmbeddingTable, masks: str | Path | None = None) -> dict[str, Path]:
+    """Return the masks of the training slides of class 1, by slide id.
+
+    Args:
+        table: the dataset.
+        masks: folder of masks named by slide id; None takes the table's column ``mask``.
+
+    Raises:
+        RequestError: the folder is missing, or a mask that the table names.
+    """
+    found = find_masks(table.rows, table.source, masks)
+    train = (row for row in table.rows if row.split == "train" and row.slide_id in found)
+    return {row.slide_id: found[row.slide_id] for row in train if find_label(row, table.class_names) == 1}
 
 
 class LoadLesiond(MapTransform):
@@ -56,20 +74,19 @@ class LoadLesiond(MapTransform):
         super().__init__(keys)
         if len(table.class_names) != 2:
             raise RequestError(
-                f"{table.source}: {len(table.class_names)} classes, expected 2 for masks, without and with lesion: leave "
-                "masks.yaml out"
+                f"{table.source}: {len(table.class_names)} classes, expected 2 for masks, without and with lesion: leave out "
+                f"{_OVERLAYS}"
             )
         self.mask_px = mask_px
         self.lesion_from = lesion_from
-        found = find_masks(table.rows, table.source, masks)
-        positive = [item["slide_id"] for item in table.items("train") if item["label"] == 1]
-        self.mask_of = {slide_id: found[slide_id] for slide_id in positive if slide_id in found}
+        self.mask_of = training_masks(table, masks)
         if not self.mask_of:
             raise RequestError(
                 f"{table.source}: no training slide of class {table.class_names[1]} has a mask; expected some: name their folder "
-                "with --masks, fill the column mask, or leave masks.yaml out"
+                f"with --masks, fill the column mask, or leave out {_OVERLAYS}"
             )
-        self._to_tell = f"{len(self.mask_of)} of {len(positive)} positive training slides have a mask"
+        positive = sum(item["label"] == 1 for item in table.items("train"))
+        self._to_tell = f"{len(self.mask_of)} of {positive} positive training slides have a mask"
 
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         """Return ``data`` with ``lesion``.

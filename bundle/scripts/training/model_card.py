@@ -48,6 +48,13 @@ _PART_FIELDS: dict[str, dict[str, Kind]] = {
 ThresholdFrom = Literal["val", "default"]
 """Where a threshold comes from: the validation slides, or 0.5 where none parted them."""
 
+THRESHOLD_FROM: dict[ThresholdFrom | None, str] = {
+    "val": "chosen on the validation slides (highest Youden's J)",
+    "default": "the default, because no threshold parted the validation slides better than chance",
+    None: "the default",
+}
+"""The same in words."""
+
 _UNSAID = ("precision", "weights_sha256", "validation", "training", "seen", "versions", "intended_use")
 
 
@@ -58,7 +65,8 @@ class ModelCard:
     Attributes:
         class_names: in the order of the network's outputs.
         threshold: on the calibrated P(class 1); None for more than two classes.
-        threshold_from: "val", or "default" where no threshold parted the validation slides; None where nothing is known.
+        threshold_from: "val", or "default" where no threshold parted the validation slides; None where there is no threshold, or
+            nothing is known.
         temperature: of the calibration; 1 leaves the probabilities as they are.
         temperature_from: "val"; None where nothing was fitted.
         encoder: name and hash of the patch encoder; None or "unknown" where it is not known.

@@ -17,7 +17,7 @@ from ..evaluation.measured import Metrics
 from ..evaluation.predictions import write_predictions
 from ..evaluation.reliability import write_reliability_plot
 from .evaluation import PredictionCollector
-from .model_card import ModelCard
+from .model_card import THRESHOLD_FROM, ModelCard
 
 EVALUATION_FILES = ("predictions.csv", "metrics.json", "calibration.json", "reliability.png", "report.md")
 """In the order in which they are written."""
@@ -110,7 +110,7 @@ def write_evaluation(
         missing=missing_in_words(metrics.figures),
         calibration={name: (figures["before"][name], figures["after"][name]) for name in CALIBRATED},
         card=card,
-        chosen_on=repr(card.threshold_from),
+        threshold_from=THRESHOLD_FROM[card.threshold_from],
         slides=len(predictions),
         split=split,
     )

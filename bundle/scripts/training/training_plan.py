@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -77,7 +78,9 @@ def _step_s(trainer: SupervisedTrainer) -> float:
     trainer.network.train()
     start_s = 0.0
     for step in range(TIMED_STEPS + 1):
-        trainer.loss_function(trainer.inferer(image, trainer.network), target).backward()
+        with torch.autocast("cuda", **trainer.amp_kwargs) if trainer.amp else nullcontext():  # as the trainer does
+            loss = trainer.loss_function(trainer.inferer(image, trainer.network), target)
+        loss.backward()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         if step == 0:

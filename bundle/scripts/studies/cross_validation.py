@@ -5,15 +5,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..common.config_files import CONFIGS
 from ..common.errors import RequestError, SlideError
 from ..common.exit_codes import EXIT_WRONG_REQUEST
 from ..common.files import sha256_of, writing_to
 from ..common.outputs import Found, HeldOutputs
 from ..common.stage import run_command
 from ..evaluation.folds import SUMMARY, FoldSummary, summarise_folds
+from ..slides.slide_ids import known_ids
 from ..slides.table import SlideRow, read_slides
-from .report import EVALUATION_FILES
-from .saved_state import STATE_NAME
+from ..training.report import EVALUATION_FILES
+from ..training.saved_state import STATE_NAME
+from .recipe import Overlaid, config_paths, overlay_file
+from .trainings import Trainings, options_of_evaluation
 
 OF_FOLD = (*EVALUATION_FILES, "model.pt", "model.json", f"log/{STATE_NAME}")
 
@@ -24,11 +28,9 @@ def cross_validate(
     folds: str | Path,
     dataset_dir: str | Path,
     output_dir: str | Path,
+    trainings: Trainings,
     *,
-    bundle_root: str | Path,
-    options: Mapping[str, Any],
     overlays: Sequence[str | Path] = (),
-    seed: int = 0,
     replace: bool = False,
 ) -> FoldSummary:
     """Train and test one network per fold, then sum up; a run that was stopped goes on where it stopped.
@@ -37,29 +39,30 @@ def cross_validate(
         folds: folder with ``fold0.csv``, ``fold1.csv`` ... that split.yaml wrote.
         dataset_dir: folder of the embeddings.
         output_dir: one folder per fold, and the summary.
-        bundle_root: of the bundle whose train.yaml and evaluate.yaml are run.
-        options: of train.yaml, for every fold; those that are ``None`` keep its default.
-        overlays: configs laid over train.yaml, such as an ablation.
-        seed: of every training and of the bootstrap.
+        trainings: options, the same for every fold, and one seed, of every training and of the bootstrap.
+        overlays: config files laid over train.yaml, such as an ablation; names may be of ``bundle/configs``.
         replace: whether the run of another request may be replaced.
 
     Returns:
         see :func:`..evaluation.folds.summarise_folds`.
 
     Raises:
-        RequestError: there are no folds, they do not test every slide once, the output is of another request or holds files of
-            others, or a fold's command was refused.
+        RequestError: there are no folds, or they do not test every slide once; there is no such overlay; a training would refuse an
+            option, or the study sets it itself; the output is of another request or holds files of others; a fold's command was
+            refused.
         SlideError: a fold's command failed.
     """
     output = Path(output_dir).resolve()
     tables = sorted(Path(folds).absolute().glob("fold*.csv"), key=lambda path: (len(path.name), path.name))
-    rows = _require_folds(Path(folds), tables)
-    given = {name: value for name, value in options.items() if value is not None}
-    files = [Path(bundle_root) / "configs" / "train.yaml", *overlays]
+    rows = _require_folds(Path(folds), tables, Path(dataset_dir))
+    found = [str(overlay_file(overlay)) for overlay in overlays]
+    recipe = Overlaid("fold", tuple(found))
+    given = trainings.options_for([recipe])
+    (seed,) = trainings.seeds
     request = {
         "folds": {table.name: sha256_of(table) for table in tables},
         "dataset_dir": str(Path(dataset_dir).resolve()),
-        "overlays": {str(path): sha256_of(path) for path in overlays},
+        "overlays": {str(named): sha256_of(file) for named, file in zip(overlays, found, strict=True)},
         "options": given,
         "seed": seed,
     }
@@ -78,18 +81,17 @@ def cross_validate(
                 _LOGGER.info("%s: done before, kept", table.stem)
                 continue
             common = {
-                "bundle_root": bundle_root,
+                "bundle_root": CONFIGS.parent,
                 "dataset_dir": dataset_dir,
                 "slides": table,
                 "model": folder / "model.pt",
                 "seed": seed,
-                **given,
             }
             log = folder / "log"
             begun = {"resume": True} if (log / STATE_NAME).is_file() else {}
-            _run("training", files, {**common, "output_dir": log, **begun})
-            evaluation = Path(bundle_root) / "configs" / "evaluate.yaml"
-            _run("evaluating", [*files, evaluation], {**common, "output_dir": folder})
+            _run("training", recipe.files, {**given, **common, "output_dir": log, **begun})
+            evaluation = {**options_of_evaluation(given), **common, "output_dir": folder}
+            _run("evaluating", [*recipe.files, *config_paths("evaluate.yaml")], evaluation)
         summary = summarise_folds(folders, output, patient_of={row.slide_id: row.patient for row in rows}, seed=seed)
     mean = summary.over_folds["auc"].mean
     if mean is not None:
@@ -112,15 +114,16 @@ def _run(run_id: str, files: Sequence[str | Path], options: Mapping[str, Any]) -
         )
 
 
-def _require_folds(folder: Path, tables: Sequence[Path]) -> list[SlideRow]:
-    """Return the slides, or refuse folds that do not test each labelled slide exactly once."""
+def _require_folds(folder: Path, tables: Sequence[Path], dataset_dir: Path) -> list[SlideRow]:
+    """Return the slides, by the ids that they have in the data set, or refuse folds that do not test each labelled one once."""
     if len(tables) < 2:
         raise RequestError(
             f"{folder}: {len(tables)} files fold<i>.csv, expected two or more: make them with split.yaml --folds 5"
         )
     tested: dict[str, Path] = {}
+    known = known_ids(dataset_dir)
     for table in tables:
-        rows = read_slides(table)
+        rows = read_slides(table, known=known)
         for row in rows:
             if row.split == "test" and tested.setdefault(row.slide_id, table) != table:
                 raise RequestError(

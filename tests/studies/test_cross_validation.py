@@ -8,15 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
-from tiny_flow import BUNDLE, ON_CPU, read_rows, run_command, run_config
+from tiny_flow import ON_CPU, read_rows, run_command, run_config
 from training.embedding_files import write_embedding, write_table
 
 from scripts.common.errors import RequestError
 from scripts.common.files import write_csv, write_json
 from scripts.common.outputs import HeldOutputs
-from scripts.training import cross_validation
+from scripts.common.request import options_meant
+from scripts.evaluation.folds import FoldSummary, OverFolds
+from scripts.studies import cross_validation
 
 NAMES = ("benign", "in situ", "invasive")
+NOTHING = {"auc": OverFolds(None, None)}
 RECIPE = {"max_epochs": 1, "batch_size": 4, "learning_rate": 1e-3, "device": "cpu", "num_workers": 0}
 
 
@@ -88,9 +91,10 @@ def test_every_slide_is_predicted_by_a_network_that_never_saw_it(dataset: Path, 
         }
         assert {row["slide_id"] for row in read_rows(run / "out" / fold / "predictions.csv")} == tested
         card = json.loads((run / "out" / fold / "model.json").read_text())
-        assert (card["class_names"], card["threshold"], card["threshold_from"]) == (list(NAMES), None, "val")
+        assert (card["class_names"], card["threshold"], card["threshold_from"]) == (list(NAMES), None, None)
         assert card["temperature"] > 0
         assert (run / "out" / fold / "reliability.png").is_file()
+        assert "\nDecision: highest probability. Intervals" in (run / "out" / fold / "report.md").read_text()
 
 
 def test_figures(run: Path) -> None:
@@ -200,20 +204,85 @@ def test_folds_that_are_none(dataset: Path, run: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_of_a_fold_is_checked_like_any_other(dataset: Path, run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"more": {"ballance": True}}, "unknown option --ballance, the nearest known one is --loss#balance"),
+        ({"more": {"model": "mine.pt"}}, "option model: the study sets it for every run"),
+        ({"overlays": ["recomended.yaml"]}, "overlays recomended.yaml: no such file"),
+    ],
+)
+def test_what_no_fold_could_be_trained_with_is_refused_before_any(
+    dataset: Path, run: Path, tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        cross_validate(dataset, run, output_dir=tmp_path / "out", **options)
+    assert message in str(cause_of(caught.value))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_refused_request_ends_in_one_line(dataset: Path, run: Path, tmp_path: Path) -> None:
     options = {
         "folds": run / "splits",
         "dataset_dir": dataset,
         "output_dir": tmp_path / "out",
-        "more": "{'ballance': True}",
+        "overlays": "nosuch.yaml",
     }
     result = run_command("cross_validating", "kfold.yaml", cwd=tmp_path, options=options)
     assert result.returncode == 2, result.stderr
-    assert "error: unknown option --ballance, the nearest known one is --loss#balance" in result.stderr
-    assert result.stderr.splitlines()[-1].startswith(
-        f"error: {run / 'splits' / 'fold0.csv'}: training ended with code 2"
+    assert result.stderr.splitlines()[-1].startswith("error: overlays nosuch.yaml: no such file")
+
+
+def test_each_command_is_given_the_options_that_it_takes(
+    dataset: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is of the network alone goes to the training; ``more`` overrides the options of that name, and null is a value."""
+    given: dict[str, dict[str, Any]] = {}
+
+    def keep(run_id: str, files: Sequence[str | Path], options: Mapping[str, Any]) -> int:
+        options_meant([str(file) for file in files], {name: _typed(value) for name, value in options.items()})
+        given[run_id] = {"files": [Path(file).name for file in files], **options}
+        return run_id == "evaluating"
+
+    monkeypatch.setattr(cross_validation, "run_command", keep)
+    more = {"network_def#dropout": 0.1, "evaluated#share": None, "max_epochs": 5, "cache_memory#gib": 1}
+    with pytest.raises(RuntimeError):
+        cross_validate(dataset, run, output_dir=tmp_path / "out", more=more, overlays=["recommended.yaml"])
+    training, evaluating = given["training"], given["evaluating"]
+    assert (training["files"], training["max_epochs"]) == (["train.yaml", "recommended.yaml"], 5)
+    assert training["network_def#dropout"] == 0.1 and training["evaluated#share"] is None
+    assert not {"network_def#dropout", "evaluated#share"} & evaluating.keys()
+    assert evaluating["cache_memory#gib"] == training["cache_memory#gib"] == 1
+    assert evaluating["files"][-1] == "evaluate.yaml"
+
+
+def _typed(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+def test_slides_are_called_in_the_summary_as_in_the_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two folders have a slide of one name, so that their embeddings were called ``a_01`` and ``b_01``; a fold lists one of them."""
+    for index, folder in enumerate(("a", "b")):
+        for slide in range(2):
+            write_embedding(tmp_path / "data" / f"{folder}_0{slide}.h5", seed=2 * index + slide)
+    (tmp_path / "data" / "slides.csv").write_text("")
+    for fold in range(2):
+        rows = [
+            f"{tmp_path}/a/0{slide}.tif,{slide},p{slide},{'test' if slide == fold else 'train'}" for slide in range(2)
+        ]
+        (tmp_path / "splits").mkdir(exist_ok=True)
+        (tmp_path / "splits" / f"fold{fold}.csv").write_text("\n".join(["slide,label,patient,split", *rows, ""]))
+    manifest = [f"a_0{slide},{tmp_path}/a/0{slide}.tif,done" for slide in range(2)]
+    (tmp_path / "data" / "manifest.csv").write_text("\n".join(["slide_id,slide,status", *manifest, ""]))
+    patients: dict[str, str | None] = {}
+    monkeypatch.setattr(cross_validation, "run_command", lambda run_id, files, options: 0)
+    monkeypatch.setattr(
+        cross_validation,
+        "summarise_folds",
+        lambda folders, output, *, patient_of, seed: patients.update(patient_of) or FoldSummary((), NOTHING),
     )
-    assert BUNDLE.is_dir()
+    cross_validate(tmp_path / "data", tmp_path)
+    assert patients == {"a_00": "p0", "a_01": "p1"}
 
 
 def test_a_refused_command_may_be_corrected(

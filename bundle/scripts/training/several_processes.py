@@ -1,0 +1,25 @@
+"""What a network must be to be trained by several processes."""
+
+from torch import nn
+
+from ..common.errors import RequestError
+from ..common.ranks import world_size
+
+
+def require_shared_norms(network: nn.Module) -> nn.Module:
+    """Return a network whose statistics are those of all processes.
+
+    :class:`..dsnet.sparse.SparseBatchNorm2d` adds its sums over the processes. torch's batch norm knows the slides of its own
+    process alone, so that its running statistics would differ. Each process validates some of the slides.
+
+    Raises:
+        RequestError: there are several processes, and a part of the network is one of torch's batch norms.
+    """
+    apart = (name for name, part in network.named_modules() if isinstance(part, nn.modules.batchnorm._BatchNorm))
+    if world_size() > 1 and (first := next(apart, None)) is not None:
+        raise RequestError(
+            f"network_def: {type(network).__name__} has batch norm ({first}), whose statistics would differ between the "
+            f"{world_size()} processes; expected a network without: train it as one process, without torchrun and "
+            "multi_gpu_train.yaml"
+        )
+    return network
