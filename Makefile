@@ -58,7 +58,7 @@ format: install ## let ruff format and repair what it can
 	$(VENV)/bin/ruff format
 	$(VENV)/bin/ruff check --fix
 
-bench: install ## speed of Transformation against its limits and peers (15 minutes); BENCH=<name> ARGS="..." runs another
+bench: install ## speed of Transformation against its limits and peers (about 20 minutes); BENCH=<name> ARGS="..." runs another
 	$(PYTHON) benchmarks/$(BENCH).py $(or $(ARGS),--output_dir bench)
 
 faults: install ## a campaign of damaged files, odd commands, kills and full disks (a quarter of an hour): ARGS="--seed 1 --scale 0.1"; docs/reliability.md

@@ -33,17 +33,22 @@ class OpenSlidePatches(Dataset):
         return (pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(DEVIATION)[:, None, None]
 
 
-def clam_patches(path: Path, coords_xy_px: np.ndarray, *, workers: int) -> torch.Tensor:
-    """Encode patches as CLAM does: ResNet-50 up to its third block, mean over space, (N, 1024)."""
+def clam_network() -> torch.nn.Module:
+    """ResNet-50 up to its third block, and the mean over space: patches (B, 3, H, W) to (B, 1024)."""
     network = resnet50(spatial_dims=2, n_input_channels=3, conv1_t_stride=2, feed_forward=False).eval()
     network.layer4 = torch.nn.Identity()
+    return network
+
+
+def clam_patches(network: torch.nn.Module, path: Path, coords_xy_px: np.ndarray, *, workers: int) -> torch.Tensor:
+    """Encode patches as CLAM does, by :func:`clam_network`, (N, 1024)."""
     loader = DataLoader(OpenSlidePatches(path, coords_xy_px), batch_size=CLAM_BATCH, num_workers=workers)
     with torch.inference_mode():
         return torch.cat([network(batch) for batch in loader])
 
 
 def monai_patches(path: Path, coords_xy_px: np.ndarray, *, workers: int) -> int:
-    """Read the box of the patches with MONAI's sliding window over cuCIM, until as many patches are read."""
+    """Read windows of the box of the patches, glass included, with MONAI's sliding window over cuCIM, until as many are read."""
     left, top = coords_xy_px.min(axis=0)
     data = [{"image": str(path)}]
     dataset = SlidingPatchWSIDataset(

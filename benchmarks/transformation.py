@@ -11,7 +11,9 @@ reader     the same tiles as patches, by ``SlideReader.iter_patches``
 encoder    patches in memory to vectors, resizing included, by each engine; network: the same from patches of 112 px, which need none
 end to end slide to embedding file: tissue mask, reading, encoding, thumbnail, writing; networks are built before
 CLAM       OpenSlide, 256 px of level 0 in a DataLoader, ResNet-50 up to its third block (monai), float32, eager
-MONAI      reading alone: ``SlidingPatchWSIDataset`` on cuCIM in a DataLoader, 256 px of level 0, against reader at level 0
+           its network is built before, as ours are; the workers of a DataLoader start inside the clock, here and below
+MONAI      reading alone: ``SlidingPatchWSIDataset`` on cuCIM in a DataLoader, 256 px of level 0, against reader at level 0. It reads
+           windows of the tissue's box, glass included; the reader reads as many patches of tissue
 parts      processor seconds (user and system, of all threads, so that other work on the machine hardly matters) of each part alone
            and of a whole slide; cores that are never idle do the sum of the parts in sum / cores seconds, which is the bound. Of reading
            also raw decoding alone, and the copies from tiles into patches alone: with both, decoding / (both) bounds reader / raw

@@ -69,7 +69,7 @@ def report(results: dict[str, dict]) -> str:
             if rate is not None:  # OpenVINO has no bfloat16 on some processors
                 ratio = rate / rates["CLAM recipe"]
                 add(f"end to end / CLAM recipe, {engine} {precision}, auto", f"{ratio:.0f}", judged(ratio, bar))
-        ratio = rates["reader, highest, same patches"] / rates["MONAI reading"]
+        ratio = rates["reader, highest, as many patches"] / rates["MONAI reading, windows of the box"]
         add("reader / MONAI reading, level 0", f"{ratio:.1f}", judged(ratio, 2.5))
         for what in (f"network {engine} float32", f"encoder {engine} float32, auto"):
             share = rates[what] * FLOPS_PER_PATCH / 1e9 / rates["matrix product GFLOP/s"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from peers import clam_patches, matrix_product_flops, monai_patches
+from peers import clam_network, clam_patches, matrix_product_flops, monai_patches
 from repeated_slide import SIDES_PX, write_repeated_slide
 
 from scripts.common.pipeline import map_ahead
@@ -183,7 +183,7 @@ def speed(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
     """Section "speed"."""
     slide = arguments.slide or write_repeated_slide(folder / "speed.tif", side_px=SIDES_PX["1e9"])
     cases = {level: Case(slide, level, arguments.threads) for level in ("auto", "highest")}
-    made = encoders(arguments.threads)
+    made, clam = encoders(arguments.threads), clam_network()
     turns: dict[str, list[float]] = {}
 
     def note(name: str, rate: float) -> None:
@@ -211,10 +211,12 @@ def speed(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
                 note(f"end to end {name}, {level}", case.patches / elapsed)
         count = min(arguments.clam_patches, cases["highest"].patches)
         coords = cases["highest"].prepared.coords_xy_px
-        note("CLAM recipe", count / seconds(lambda: clam_patches(slide, coords[:count], workers=arguments.threads)))
+        peer_s = seconds(lambda: clam_patches(clam, slide, coords[:count], workers=arguments.threads))
+        note("CLAM recipe", count / peer_s)
         count = min(4096, cases["highest"].patches)
-        note("MONAI reading", count / seconds(lambda: monai_patches(slide, coords[:count], workers=arguments.threads)))
-        note("reader, highest, same patches", count / cases["highest"].reader_s(count))
+        peer_s = seconds(lambda: monai_patches(slide, coords[:count], workers=arguments.threads))
+        note("MONAI reading, windows of the box", count / peer_s)
+        note("reader, highest, as many patches", count / cases["highest"].reader_s(count))
     attributes = header_of(folder / f"{slide.stem}.h5").attributes
     width, height = (int(side) for side in attributes["slide_size_xy_px"])
     pixels_1e8 = width * height / 1e8

@@ -8,15 +8,21 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from command_server import command_server
 from tiny_flow import TinyFlow
+
+from scripts.common.files import sha256_of
+from scripts.dsnet.network import DSNet
+from scripts.training.model_card import ModelCard
 
 pytest_plugins = ["tiny_flow_fixture"]
 
 REPO = Path(__file__).resolve().parents[1]
 NAME = "pathology_wsi_dsnet_classification"
 sys.path.insert(0, str(REPO / "tools"))
+import package as package_tool  # noqa: E402
 import verify_package  # noqa: E402
 
 
@@ -130,6 +136,90 @@ def test_the_package_loads_from_any_folder(archive: Path, models: Path, tmp_path
     words = [sys.executable, "-W", "ignore", "-c", verify_package.LOAD, str(root)]
     result = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert result.returncode == 0, result.stderr
+
+
+OTHER = {"num_classes": 3, "embedding_channels": 20, "thumbnail_levels": 2}
+"""Of a network: other features, thumbnails and classes than those of the demonstration."""
+
+
+def other_card(**changed: object) -> ModelCard:
+    """Of a network of :data:`OTHER`."""
+    content: dict = {
+        "class_names": ("benign", "in situ", "invasive"),
+        "threshold": None,
+        "threshold_from": None,
+        "encoder": "uni sha256:0",
+        "network": DSNet(**OTHER).arguments,
+        "validation": {"slides": 4, "auc": {"value": None, "ci95": [None, None]}},
+    }
+    return ModelCard(**content | changed)
+
+
+def test_weights_of_other_features_and_classes_are_described_as_they_are(flow: TinyFlow, tmp_path: Path) -> None:
+    """In metadata.json and in the copy inside model.ts; MONAI's check feeds what the metadata say."""
+    (tmp_path / "models").mkdir()
+    shutil.copy(flow.encoder, tmp_path / "models" / "scae.pt")
+    torch.save(DSNet(**OTHER).state_dict(), tmp_path / "models" / "model.pt")
+    card = other_card(weights_sha256=sha256_of(tmp_path / "models" / "model.pt")).to_json()
+    (tmp_path / "models" / "model.json").write_text(json.dumps(card), encoding="utf-8")
+    result = package(tmp_path / "models", tmp_path / "dist")
+    assert result.returncode == 0, result.stderr
+    root = verify_package.unpack(next((tmp_path / "dist").iterdir()), tmp_path / "bundles")
+
+    metadata = json.loads((root / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    image, pred = (
+        metadata["network_data_format"][end][name] for end, name in (("inputs", "image"), ("outputs", "pred"))
+    )
+    assert (image["num_channels"], pred["num_channels"]) == (20 + 24, 3)
+    names = list(image["channel_def"].values())
+    assert list(image["channel_def"]) == [str(channel) for channel in range(44)]
+    assert names[19] == "V: embedding, feature 19 of the patch encoder"
+    assert names[20].startswith("T: R of thumbnail 1 ") and names[43].startswith("T: B of thumbnail 2 ")
+    assert list(pred["channel_def"]) == ["0", "1", "2"] and pred["channel_def"]["1"].startswith("in situ ")
+    assert metadata["label_classes"] == "one integer per slide: 0 benign, 1 in situ, 2 invasive"
+    assert metadata["image_classes"].startswith(
+        "44 channels on the grid of patches: 20 of the embedding matrix V, then 24 "
+    )
+    held = {"metadata.json": ""}
+    torch.jit.load(root / "models" / "model.ts", _extra_files=held)
+    assert json.loads(held["metadata.json"])["network_data_format"] == metadata["network_data_format"]
+
+    for words in (
+        ["-m", "monai.bundle", "verify_net_in_out", *verify_package.NETWORK],
+        ["-W", "ignore", "-c", verify_package.LOAD, str(root)],
+    ):
+        cwd = root if "-m" in words else tmp_path
+        checked = subprocess.run([sys.executable, *words], cwd=cwd, capture_output=True, text=True, timeout=240)
+        assert checked.returncode == 0, checked.stderr
+
+
+def test_the_metadata_of_the_repository_are_those_of_the_paper(tmp_path: Path) -> None:
+    metadata = json.loads((REPO / "bundle" / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    before = json.dumps(metadata)
+    paper = other_card(class_names=("negative", "positive"), encoder="SCAEEncoder sha256:0", network=DSNet().arguments)
+    assert json.dumps(package_tool.describe_tensors(metadata, paper)) == before
+
+
+@pytest.mark.parametrize(
+    ("encoder", "channels", "span", "first", "last"),
+    [
+        ("SCAEEncoder sha256:0", 128, None, "foreground feature 0 of S-CAE", "background feature 31 of S-CAE"),
+        ("SCAEEncoder sha256:0", 32, (96, 128), "background feature 0 of S-CAE", "background feature 31 of S-CAE"),
+        ("SCAEEncoder sha256:0", 32, None, "feature 0 of the patch encoder", "feature 31 of the patch encoder"),
+        ("SCAEEncoder-mixed sha256:0", 128, None, "feature 0 of the patch encoder", "feature 127 of the patch encoder"),
+        ("uni sha256:0", 8, (4, 12), "feature 4 of the patch encoder", "feature 11 of the patch encoder"),
+        (None, 8, None, "feature 0 of the patch encoder", "feature 7 of the patch encoder"),
+    ],
+)
+def test_channels_of_v_are_named_by_their_encoder(
+    encoder: str | None, channels: int, span: tuple[int, int] | None, first: str, last: str
+) -> None:
+    metadata = json.loads((REPO / "bundle" / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    network = DSNet(embedding_channels=channels).arguments
+    card = other_card(class_names=("a", "b"), encoder=encoder, channel_range=span, network=network)
+    names = package_tool.describe_tensors(metadata, card)["network_data_format"]["inputs"]["image"]["channel_def"]
+    assert (names["0"], names[str(channels - 1)]) == (f"V: embedding, {first}", f"V: embedding, {last}")
+    assert names[str(channels)].startswith("T: ")
 
 
 def test_what_the_zoo_asks_beside_that(archive: Path, models: Path, tmp_path: Path) -> None:

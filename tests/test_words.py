@@ -18,6 +18,8 @@ PAGES = sorted(
     ]
 )
 CONFIGS = sorted((REPO / "bundle" / "configs").rglob("*.yaml"))
+SHOWN = sorted([REPO / "bundle" / "configs" / "metadata.json", *(REPO / "bundle" / "scripts").rglob("templates/*.*")])
+"""What users read of the bundle besides: its metadata, and what pages and tables are filled into."""
 MODULES = sorted((REPO / "bundle" / "scripts").rglob("*.py"))
 MAX_WORDS = 30
 MAX_README_WORDS = 700
@@ -93,9 +95,9 @@ def test_a_page_has_short_sentences_and_says_per(page: Path) -> None:
     assert not rates_with_a(text), "say `per`"
 
 
-def test_configs_say_per() -> None:
-    found = {str(config.relative_to(REPO)): rates_with_a(config.read_text(encoding="utf-8")) for config in CONFIGS}
-    assert not {config: rates for config, rates in found.items() if rates}
+def test_configs_and_what_the_bundle_shows_say_per() -> None:
+    found = {str(path.relative_to(REPO)): rates_with_a(path.read_text(encoding="utf-8")) for path in [*CONFIGS, *SHOWN]}
+    assert not {path: rates for path, rates in found.items() if rates}
 
 
 def test_public_docstrings_have_short_sentences_and_modules_say_per() -> None:

@@ -7,7 +7,7 @@ The zip holds one folder of the bundle's name, from which MONAI Label reads the 
 - ``models/``: the weights and the model card in ``bundle/models``, and ``model.ts``, DSNet as TorchScript (``ckpt_export``);
 - ``configs/inference.json`` and ``configs/train.json``: the YAML files as JSON, which ``monai.bundle.load`` looks for; the second trains
   the network of the weights;
-- in ``configs/metadata.json`` ``eval_metrics``, from the model card;
+- in ``configs/metadata.json`` what the weights take and give, and ``eval_metrics``, from the model card;
 - a licence header in each file of ``scripts/``;
 - with ``--url``, ``large_files.yml``: where the weights are to be found under that address, with their sha256 (model zoo).
 
@@ -23,7 +23,9 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -32,7 +34,12 @@ sys.path.insert(0, str(REPO / "bundle"))
 from sbom import bill  # noqa: E402
 
 from scripts.common.files import atomic_path, sha256_of  # noqa: E402
-from scripts.training.card import NETWORKS  # noqa: E402
+from scripts.dsnet.packing import T_PIXELS_PER_PATCH  # noqa: E402
+from scripts.encoding.encoders import scae_name  # noqa: E402
+from scripts.encoding.thumbnail import DEFAULT_LEVELS  # noqa: E402
+from scripts.scae.scae_network import BACKGROUND_CHANNELS, FOREGROUND_CHANNELS  # noqa: E402
+from scripts.training.card import NETWORKS, read_card  # noqa: E402
+from scripts.training.model_card import ModelCard  # noqa: E402
 
 FOLDERS = ("configs", "docs", "scripts")
 WEIGHTS = ("model.pt", "model.json", "scae.pt")
@@ -145,12 +152,47 @@ def write_json_configs(folder: Path) -> None:
 
 
 def complete_metadata(folder: Path) -> None:
-    """Write into ``metadata.json`` how good the weights are, from their card."""
-    path = folder / "configs" / "metadata.json"
-    metadata = json.loads(path.read_text(encoding="utf-8"))
-    validation = json.loads((folder / "models" / "model.json").read_text(encoding="utf-8"))["validation"]
-    metadata["eval_metrics"] = {"validation_auc": validation["auc"]["value"], "validation_slides": validation["slides"]}
+    """Write into ``metadata.json`` what the weights take and give, and how good they are, from their card."""
+    path, card = folder / "configs" / "metadata.json", read_card(folder / "models" / "model.pt")
+    metadata = describe_tensors(json.loads(path.read_text(encoding="utf-8")), card)
+    auc, slides = card.validation["auc"]["value"], card.validation["slides"]
+    metadata["eval_metrics"] = {"validation_auc": auc, "validation_slides": slides}
     path.write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
+
+
+def describe_tensors(metadata: dict[str, Any], card: ModelCard) -> dict[str, Any]:
+    """Return ``metadata`` with the channels and classes of a card's network, in numbers and in words."""
+    v, t = _channels_of_v(card), _channels_of_t(card.thumbnail_levels or DEFAULT_LEVELS)
+    scores = [f"{name} (logit; softmax gives the probability)" for name in card.class_names]
+    data, side = metadata["network_data_format"], T_PIXELS_PER_PATCH
+    for tensor, names in ((data["inputs"]["image"], v + t), (data["outputs"]["pred"], scores)):
+        tensor |= {"num_channels": len(names), "channel_def": {str(index): name for index, name in enumerate(names)}}
+    return metadata | {
+        "image_classes": f"{len(v + t)} channels on the grid of patches: {len(v)} of the embedding matrix V, then {len(t)} of the "
+        f"thumbnail matrix T ({len(t) // (3 * side**2)} RGB thumbnails, {side} x {side} pixels per patch); zero where no tissue was "
+        "observed",
+        "label_classes": "one integer per slide: "
+        + ", ".join(f"{index} {name}" for index, name in enumerate(card.class_names)),
+    }
+
+
+def _channels_of_v(card: ModelCard) -> list[str]:
+    first, last = card.channels
+    parts = (("foreground", FOREGROUND_CHANNELS), ("background", BACKGROUND_CHANNELS))
+    names = [f"{part} feature {index} of S-CAE" for part, count in parts for index in range(count)]
+    of_scae = (card.encoder or "").startswith(f"{scae_name('separated')} ")
+    if not of_scae or (card.channel_range is None and last != len(names)):  # else one part alone was encoded
+        names = [f"feature {index} of the patch encoder" for index in range(last)]
+    return [f"V: embedding, {name}" for name in names[first:last]]
+
+
+def _channels_of_t(levels: int) -> list[str]:
+    """In the order of :func:`scripts.dsnet.packing.pack_observed`."""
+    pixels = range(T_PIXELS_PER_PATCH)
+    return [
+        f"T: {colour} of thumbnail {level + 1} (1 is the finest), pixel at row {row}, column {column} of the patch, 1 - intensity"
+        for level, colour, row, column in product(range(levels), "RGB", pixels, pixels)
+    ]
 
 
 def add_licence_headers(folder: Path) -> None:

@@ -54,10 +54,11 @@ from scripts.training.card import load_model, network_from_card, read_card
 card = read_card("models/model.pt")
 network = load_model(network_from_card(card), "models/model.pt", card).eval()
 session = onnxruntime.InferenceSession("models/verify_model.onnx")
-channels, levels = card.network["embedding_channels"], card.network["thumbnail_levels"]
+metadata = json.load(open("configs/metadata.json", encoding="utf-8"))
+channels, total = card.network["embedding_channels"], metadata["network_data_format"]["inputs"]["image"]["num_channels"]
 for shape in ((1, 16, 16), (2, 37, 53), (1, 9, 7)):
     torch.manual_seed(0)
-    image = torch.rand(shape[0], channels + 12 * levels, *shape[1:])
+    image = torch.rand(shape[0], total, *shape[1:])
     image[:, :channels] *= torch.rand(shape[0], 1, *shape[1:]) < 0.4
     with torch.inference_mode():
         expected = network(image)
@@ -79,7 +80,7 @@ for workflow in ({}, {"workflow_type": "inference"}):  # train.json, MONAI's def
     network = load(name, bundle_dir=here.parent, device="cpu", **workflow)
     assert all(torch.equal(value, weights[key]) for key, value in network.state_dict().items())
 scripted, metadata, _ = load(name, bundle_dir=here.parent, load_ts_module=True, device="cpu")
-image = torch.rand(1, 164, 16, 16)
+image = torch.rand(1, metadata["network_data_format"]["inputs"]["image"]["num_channels"], 16, 16)
 with torch.inference_mode():
     torch.testing.assert_close(scripted.eval()(image), network.eval()(image))
 """

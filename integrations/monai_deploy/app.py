@@ -8,6 +8,7 @@ from holoscan.conditions import CountCondition
 from monai.deploy.core import AppContext, Application
 from monai.deploy.operators.dicom_utils import ModelInfo
 from operators.inference import DSNetInferenceOperator
+from operators.manifest import Manifest
 from operators.reports import ReportWriterOperator
 from operators.slide_reader import Case, SlideReaderOperator, read_cases
 from operators.transformation import TransformationOperator
@@ -17,7 +18,6 @@ from recipe import Recipe, read_recipe
 
 from scripts.common.errors import RequestError, SlideError, StorageError
 from scripts.common.exit_codes import EXIT_FAILED, EXIT_WRONG_REQUEST
-from scripts.encoding.job import ManifestRow
 from scripts.encoding.manifest import require_complete
 
 
@@ -33,7 +33,7 @@ class DSNetApp(Application):
 
     def __init__(self, context: AppContext, recipe: Recipe, cases: list[Case], workdir: Path) -> None:
         self._context, self._recipe, self._cases, self._workdir = context, recipe, cases, workdir
-        self.manifest: list[ManifestRow] = []
+        self.manifest = Manifest(Path(context.output_path) / "manifest.csv")
         super().__init__()
 
     def compose(self) -> None:
@@ -47,14 +47,17 @@ class DSNetApp(Application):
             recipe=recipe,
             manifest=self.manifest,
             workdir=self._workdir,
-            output_folder=output,
             name="transformation",
         )
         inference = DSNetInferenceOperator(
             self, app_context=self._context, temperature=recipe.card.temperature, name="inference"
         )
-        predictions = PredictionWriterOperator(self, recipe=recipe, output_folder=output, name="predictions")
-        heat_maps = HeatMapWriterOperator(self, recipe=recipe, output_folder=output, name="heat_maps")
+        predictions = PredictionWriterOperator(
+            self, recipe=recipe, manifest=self.manifest, output_folder=output, name="predictions"
+        )
+        heat_maps = HeatMapWriterOperator(
+            self, recipe=recipe, manifest=self.manifest, output_folder=output, name="heat_maps"
+        )
         reports = ReportWriterOperator(
             self, output_folder=output / "dicom_sr", model_info=_model_info(recipe), copy_tags=True, name="reports"
         )
@@ -81,8 +84,8 @@ def run(bundle: Path, context: AppContext) -> int:
         with tempfile.TemporaryDirectory(prefix="dsnet-", dir=context.workdir or None) as workdir:
             app = DSNetApp(context, recipe, cases, Path(workdir))
             app.run()
-        require_complete(app.manifest, context.output_path)
-        if not any(entry.output for entry in app.manifest):
+        require_complete(app.manifest.rows, context.output_path)
+        if not any(entry.output for entry in app.manifest.rows):
             raise SlideError(
                 f"no slide holds tissue, expected one at least; {context.output_path}/manifest.csv says more"
             )

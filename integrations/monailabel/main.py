@@ -16,7 +16,7 @@ class SlideApp(MONAILabelApp):
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         self.bundle = Bundle.of_app(Path(app_dir), conf or {})
-        settings.MONAI_LABEL_DATASTORE_FILE_EXT = [f"*{suffix}" for suffix in self.bundle.suffixes]
+        settings.MONAI_LABEL_DATASTORE_FILE_EXT = self.bundle.file_patterns
         super().__init__(
             app_dir,
             studies,

@@ -1,47 +1,102 @@
 """Put the slide labels of a CSV into the datastore of a running MONAI Label server.
 
-    python put_labels.py slides.csv [--server http://127.0.0.1:8000]
+    python put_labels.py slides.csv [--server http://127.0.0.1:8000] [--bundle FOLDER]
 
-The CSV is the bundle's slide table: ``slide``, ``label`` and, where known, ``patient``, ``split`` and ``mpp``. A slide goes by the name
-of its file; lines without a label are left out, apart from their ``mpp``.
+The CSV is the bundle's slide table: ``slide``, ``label`` and, where known, ``patient``, ``split`` and ``mpp``; the bundle's own code
+reads it, which needs no package. A slide goes by the name of its file; lines without a label are left out, apart from their ``mpp``.
+Exit codes: 0 all is put; 1 a slide was refused and all others are put, or no server answers; 2 the table or the bundle is wrong, and
+nothing is put.
 """
 
 import argparse
-import csv
 import json
-from pathlib import PurePath
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import requests
 
+if TYPE_CHECKING:
+    from scripts.slides.table import SlideRow
 
-def put_labels(table: str, server: str) -> int:
-    """Put the labels of ``table``; return how many.
+BUNDLE = Path(__file__).resolve().parent / "model" / "pathology_wsi_dsnet_classification"
+TIMEOUT_S = 60
+
+
+def put_labels(rows: Sequence["SlideRow"], server: str) -> tuple[int, list[str]]:
+    """Put what a table says of each slide; one that the server refuses does not stop the others.
+
+    Args:
+        rows: the slides.
+        server: address of the server.
+
+    Returns:
+        how many labels were put, and a line on each slide that was not put.
 
     Raises:
-        requests.HTTPError: the server refuses one, as for a slide that it does not have.
+        requests.ConnectionError: no server is there.
     """
-    count = 0
-    with open(table, newline="", encoding="utf-8-sig") as file:
-        for row in csv.DictReader(file):
-            image = {"image": PurePath(row["slide"]).stem}
-            if row.get("mpp"):
-                info = {"info": json.dumps({"mpp": row["mpp"]})}
-                requests.put(f"{server}/datastore/image/info", params=image, data=info, timeout=60).raise_for_status()
-            if row["label"]:
-                label = json.dumps({name: row[name] for name in ("label", "patient", "split") if row.get(name)})
-                requests.put(
-                    f"{server}/datastore/label",
-                    params={**image, "tag": "final"},
-                    files={"label": ("label.json", label)},
-                    timeout=60,
-                ).raise_for_status()
-                count += 1
-    return count
+    count, refused = 0, []
+    for row in rows:
+        try:
+            _put(row, server)
+        except (requests.HTTPError, requests.Timeout) as error:
+            refused.append(
+                f"{row.path}: not put ({error}); expected a slide of the server's datastore: put the file there"
+            )
+        else:
+            count += row.label is not None
+    return count, refused
+
+
+def _put(row: "SlideRow", server: str) -> None:
+    image = {"image": row.path.stem}
+    if row.mpp is not None:
+        info = {"info": json.dumps({"mpp": row.mpp})}
+        requests.put(f"{server}/datastore/image/info", params=image, data=info, timeout=TIMEOUT_S).raise_for_status()
+    if row.label is not None:
+        said = {"label": row.label, "patient": row.patient, "split": row.split}
+        label = json.dumps({name: value for name, value in said.items() if value is not None})
+        requests.put(
+            f"{server}/datastore/label",
+            params={**image, "tag": "final"},
+            files={"label": ("label.json", label)},
+            timeout=TIMEOUT_S,
+        ).raise_for_status()
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Read the table, put the labels, say what was refused, and return the exit code."""
+    parser = argparse.ArgumentParser(description="Put the slide labels of a CSV into a MONAI Label server's datastore.")
+    parser.add_argument("table", type=Path, help="CSV: slide, label, and where known patient, split, mpp")
+    parser.add_argument("--server", default="http://127.0.0.1:8000")
+    parser.add_argument(
+        "--bundle", type=Path, default=BUNDLE, help="folder of the unpacked bundle; default: that of the app"
+    )
+    arguments = parser.parse_args(words)
+    if not (arguments.bundle / "scripts" / "slides" / "table.py").is_file():
+        parser.error(
+            f"{arguments.bundle}: holds no scripts, expected the unpacked bundle: name its folder with --bundle"
+        )
+    sys.path.insert(0, str(arguments.bundle))
+    from scripts.common.errors import RequestError
+    from scripts.slides.table import read_slides
+
+    try:
+        count, refused = put_labels(read_slides(arguments.table), arguments.server)
+    except RequestError as error:
+        parser.exit(2, f"{error}\n")
+    except requests.ConnectionError as error:
+        parser.exit(
+            1,
+            f"{arguments.server}: no answer ({error}); expected a MONAI Label server: start it, or name it with --server\n",
+        )
+    print(f"{count} labels")
+    for line in refused:
+        print(line, file=sys.stderr)
+    return 1 if refused else 0
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Put the slide labels of a CSV into a MONAI Label server's datastore.")
-    parser.add_argument("table", help="CSV: slide, label, and where known patient, split, mpp")
-    parser.add_argument("--server", default="http://127.0.0.1:8000")
-    arguments = parser.parse_args()
-    print(f"{put_labels(arguments.table, arguments.server)} labels")
+    sys.exit(main())

@@ -16,8 +16,8 @@ RATES = {
     "encoder torch float32, highest": 300.0,
     "end to end torch float32, highest": 250.0,
     "CLAM recipe": 5.0,
-    "MONAI reading": 400.0,
-    "reader, highest, same patches": 880.0,
+    "MONAI reading, windows of the box": 400.0,
+    "reader, highest, as many patches": 880.0,
 }
 SIZES = {
     "bytes_in": 10,

@@ -53,8 +53,12 @@ def trained(flow: TinyFlow, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def models(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package of those networks."""
+    return packaged(trained, tmp_path_factory.mktemp("deploy"))
+
+
+def packaged(trained: Path, folder: Path) -> Path:
     """What `make package` writes, unpacked, less ``model.pt``."""
-    folder = tmp_path_factory.mktemp("deploy")
     words = [TOOL, "--name", NAME, "--models", trained, "--output_dir", folder / "dist"]
     subprocess.run([sys.executable, *map(str, words)], check=True, capture_output=True, timeout=240)
     (package,) = (folder / "dist").iterdir()
@@ -123,6 +127,25 @@ def test_a_table_of_slides_one_of_them_broken(
     ]
     assert not (tmp_path / "out" / "dicom_sr").exists()
     assert not [word for word in ("broken", "twin") if word in re.sub(r"out/\S+", "", done.stderr)]
+
+
+def test_a_network_without_a_heat_map_classifies_every_slide(python: str, flow: TinyFlow, tmp_path: Path) -> None:
+    trained = tmp_path / "trained"
+    overlay = "baselines/colour_statistics.yaml"
+    options = {
+        "dataset_dir": flow.dataset,
+        "output_dir": tmp_path / "log",
+        "model": trained / "model.pt",
+        "max_epochs": 1,
+    }
+    run_config("train.yaml", overlay, run_id="training", **options, **ON_CPU)
+    shutil.copy(flow.encoder, trained / "scae.pt")
+    done = run_app(python, packaged(trained, tmp_path), flow.slides.parent / "slides", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    rows = read_rows(tmp_path / "out" / "manifest.csv")
+    assert {row["status"] for row in rows} == {"done"} and len(rows) == len(read_slides(flow.slides))
+    for row in rows:
+        assert [path.name for path in (tmp_path / "out" / row["output"]).iterdir()] == ["prediction.json"]
 
 
 def test_a_real_slide(python: str, models: Path, trained: Path, data_dir: Path, tmp_path: Path) -> None:

@@ -301,7 +301,7 @@ def test_training_serves_the_new_model(server: Server, label_python: str, flow: 
     with open(table, "w", newline="", encoding="utf-8") as file:  # names for classes; no split: the app draws one
         rows = [[row["slide"], ("normal", "tumor")[int(row["label"])]] for row in read_rows(flow.slides)]
         csv.writer(file).writerows([["slide", "label"], *rows])
-    put = [label_python, str(APP / "put_labels.py"), str(table), "--server", server.url]
+    put = [label_python, str(APP / "put_labels.py"), str(table), "--server", server.url, "--bundle", str(server.bundle)]
     assert "8 labels" in subprocess.run(put, check=True, capture_output=True, text=True, timeout=60).stdout
     assert server.ask_json("GET", "/info/")["datastore"]["completed"] == 8
 

@@ -40,6 +40,7 @@ def roc_plot(performance: Performance) -> Markup:
                 curves.recall,
                 color=colour,
                 linewidth=1.8,
+                linestyle=_dashes(index),
                 label=_shown(class_label(class_name)),
             )
         _unit_square(axes, "false positive rate (1 - specificity)", "recall (sensitivity)")
@@ -55,8 +56,14 @@ def mean_roc_plot(curves: Mapping[str, MeanRoc]) -> Markup:
         for index, (name, curve) in enumerate(curves.items()):
             if curve.band is not None:
                 axes.fill_between(curve.at, *curve.band, color=_colour(index), alpha=BAND_OPACITY / 3, linewidth=0)
-            dashes = DASHES[index // CLASSES % len(DASHES)]
-            axes.plot(curve.at, curve.recall, color=_colour(index), linewidth=1.6, linestyle=dashes, label=_shown(name))
+            axes.plot(
+                curve.at,
+                curve.recall,
+                color=_colour(index),
+                linewidth=1.6,
+                linestyle=_dashes(index),
+                label=_shown(name),
+            )
         _unit_square(axes, "false positive rate", "recall")
         if curves:
             figure.legend(loc="outside lower center", ncols=3, handlelength=2.4)
@@ -73,7 +80,12 @@ def precision_recall_plot(performance: Performance) -> Markup:
             prevalence = float((labels == performance.class_names.index(class_name)).mean())
             axes.axhline(prevalence, color=colour, linewidth=0.8, linestyle=(0, (3, 3)))
             axes.plot(
-                curves.recall[1:], curves.precision, color=colour, linewidth=1.8, label=_shown(class_label(class_name))
+                curves.recall[1:],
+                curves.precision,
+                color=colour,
+                linewidth=1.8,
+                linestyle=_dashes(index),
+                label=_shown(class_label(class_name)),
             )
         _unit_square(axes, "recall (sensitivity)", "precision")
         _legend(axes, len(performance.curves), loc="lower left")
@@ -145,7 +157,7 @@ def area_plot(groups: Sequence[tuple[str, Sequence[tuple[float, float]]]], *, na
             if pairs:
                 axes.plot(
                     *np.array(pairs).T,
-                    MARKERS[index % len(MARKERS)],
+                    MARKERS[(index + index // CLASSES) % len(MARKERS)],
                     color=_colour(index),
                     markersize=5,
                     alpha=0.85,
@@ -198,8 +210,13 @@ def _unit_square(axes: Axes, x: str, y: str) -> None:
 
 def _legend(axes: Axes, entries: int, **place: Any) -> None:
     if entries > 1:
-        axes.legend(handlelength=1.2, columnspacing=1.2, **place)
+        axes.legend(handlelength=1.2 if entries <= CLASSES else 2.4, columnspacing=1.2, **place)
 
 
 def _colour(index: int) -> str:
     return SERIES[index % CLASSES]
+
+
+def _dashes(index: int) -> str:
+    """Style of a line, solid for the first `CLASSES`: those that take a colour again differ by it."""
+    return DASHES[index // CLASSES % len(DASHES)]

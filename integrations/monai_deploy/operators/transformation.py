@@ -9,11 +9,13 @@ from monai.deploy.core import ExecutionContext, Fragment, InputContext, Operator
 from monai.deploy.core.domain.dicom_series_selection import StudySelectedSeries
 from recipe import Recipe
 
+from scripts.common.boundary import slide_boundary
+from scripts.common.errors import SlideError
 from scripts.common.files import write_csv
-from scripts.encoding.job import COLUMNS, ManifestRow
 from scripts.inference.slide_set import InferenceSet
 from scripts.training.batches import image_of
 
+from .manifest import Manifest
 from .slide_reader import Case
 
 
@@ -31,9 +33,9 @@ class EncodedSlide:
 
 
 class TransformationOperator(Operator):
-    """Encodes a slide as ``inference.yaml`` does, and writes ``manifest.csv`` after each.
+    """Encodes a slide as ``inference.yaml`` does, and enters it in the manifest.
 
-    A slide that cannot be read, or holds no tissue, is entered in the manifest, and nothing is sent on.
+    Of a slide that cannot be read or loaded, or holds no tissue, nothing is sent on.
 
     Args:
         fragment: the application.
@@ -41,7 +43,6 @@ class TransformationOperator(Operator):
         recipe: what the bundle does.
         manifest: gets one row per slide.
         workdir: folder of the embedding files.
-        output_folder: folder of ``manifest.csv``.
         kwargs: of the operator.
 
     Named input:
@@ -57,13 +58,11 @@ class TransformationOperator(Operator):
         fragment: Fragment,
         *args: object,
         recipe: Recipe,
-        manifest: list[ManifestRow],
+        manifest: Manifest,
         workdir: Path,
-        output_folder: Path,
         **kwargs: object,
     ) -> None:
-        self._recipe, self._manifest = recipe, manifest
-        self._workdir, self._output = workdir, output_folder
+        self._recipe, self._manifest, self._workdir = recipe, manifest, workdir
         super().__init__(fragment, *args, **kwargs)
 
     def setup(self, spec: OperatorSpec) -> None:
@@ -90,9 +89,14 @@ class TransformationOperator(Operator):
             items = list(slides)
         for entry in slides.manifest:
             output = row.slide_id if items else ""
-            self._manifest.append(replace(entry, slide_id=row.slide_id, slide=str(row.path), output=output))
-        write_csv(self._output / "manifest.csv", COLUMNS, (entry.cells() for entry in self._manifest))
+            self._manifest.enter(replace(entry, slide_id=row.slide_id, slide=str(row.path), output=output))
         for item in items:
             item["slide_id"] = row.slide_id  # unique in the request, the file's own name need not be
-            op_output.emit(EncodedSlide(item, case.series), "slide")
-            op_output.emit(image_of(self._recipe.preprocessing(item))[0], "image")
+            try:
+                with slide_boundary(item["embedding"]):
+                    image = image_of(self._recipe.preprocessing(item))[0]
+            except SlideError as error:
+                self._manifest.fail(row.slide_id, str(error))
+            else:
+                op_output.emit(EncodedSlide(item, case.series), "slide")
+                op_output.emit(image, "image")

@@ -2,29 +2,35 @@
 
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from monai.deploy.core import ExecutionContext, Fragment, InputContext, Operator, OperatorSpec, OutputContext
 from recipe import Recipe
 
+from scripts.common.errors import SlideError
 from scripts.common.files import write_json
 from scripts.evaluation.metrics import predicted_classes
 from scripts.evaluation.predictions import Prediction, require_finite
 from scripts.inference.heat_maps import HeatMapWriter
+from scripts.inference.slide_set import NOT_PREDICTED
 from scripts.slides.box import BoxReader
 
+from .manifest import Manifest
 from .transformation import EncodedSlide
 
 FORMAT = "dsnet-prediction/1"
 
 
 class SlideWriterOperator(Operator):
-    """Base of the writers: waits for a slide and its prediction.
+    """Base of the writers: waits for a slide and its prediction. A slide whose outputs cannot be written failed; the others go on.
+
+    A subclass says in ``lacks`` what such a slide is without: it begins the error in the manifest.
 
     Args:
         fragment: the application.
         args: conditions.
         recipe: what the bundle does.
+        manifest: has a row of the slide.
         output_folder: folder of the outputs.
         kwargs: of the operator.
 
@@ -33,10 +39,18 @@ class SlideWriterOperator(Operator):
         pred: what :class:`.inference.DSNetInferenceOperator` sends.
     """
 
+    lacks: ClassVar[str]
+
     def __init__(
-        self, fragment: Fragment, *args: object, recipe: Recipe, output_folder: Path, **kwargs: object
+        self,
+        fragment: Fragment,
+        *args: object,
+        recipe: Recipe,
+        manifest: Manifest,
+        output_folder: Path,
+        **kwargs: object,
     ) -> None:
-        self._recipe, self._output = recipe, output_folder
+        self._recipe, self._manifest, self._output = recipe, manifest, output_folder
         super().__init__(fragment, *args, **kwargs)
 
     def setup(self, spec: OperatorSpec) -> None:
@@ -44,27 +58,46 @@ class SlideWriterOperator(Operator):
         spec.input("slide")
         spec.input("pred")
 
-    def receive(self, op_input: InputContext) -> tuple[EncodedSlide, Prediction]:
-        """Take both inputs."""
+    def compute(self, op_input: InputContext, op_output: OutputContext, context: ExecutionContext) -> None:
+        """Write what belongs to one slide, or enter in the manifest why it cannot be.
+
+        Raises:
+            StorageError: nothing more can be written.
+        """
         slide: EncodedSlide = op_input.receive("slide")
         pred = op_input.receive("pred")
         prediction = Prediction(slide.slide_id, None, tuple(pred["probabilities"]), pred["stream_score"])
-        require_finite([prediction])
-        return slide, prediction
+        try:
+            self.write(slide, prediction, op_output)
+        except SlideError as error:
+            self._manifest.fail(slide.slide_id, f"{self.lacks}{error}")
+
+    def write(self, slide: EncodedSlide, prediction: Prediction, op_output: OutputContext) -> None:
+        """Write what belongs to one slide.
+
+        Raises:
+            SlideError: it cannot be.
+        """
+        raise NotImplementedError
 
 
 class HeatMapWriterOperator(SlideWriterOperator):
-    """Writes the heat map as ``inference.yaml`` does: ``cam.png`` over the thumbnail, and the same map for viewers."""
+    """Writes the heat map as ``inference.yaml`` does: ``cam.png`` over the thumbnail, and the same map for viewers.
 
-    def compute(self, op_input: InputContext, op_output: OutputContext, context: ExecutionContext) -> None:
+    Nothing is written where the network has none, or the score is no number.
+    """
+
+    lacks = "predicted, but without a heat map: "
+
+    def write(self, slide: EncodedSlide, prediction: Prediction, op_output: OutputContext) -> None:
         """Write the files of one slide."""
-        slide, prediction = self.receive(op_input)
         recipe = self._recipe
         with closing(BoxReader()) as boxes:
             writer = HeatMapWriter(
                 recipe.network, recipe.card, self._output, device=recipe.device, target=recipe.target, boxes=boxes
             )
-            writer.write(slide.item, prediction)
+            if writer.kind is not None and prediction.is_finite:
+                writer.write(slide.item, prediction)
 
 
 class PredictionWriterOperator(SlideWriterOperator):
@@ -75,15 +108,17 @@ class PredictionWriterOperator(SlideWriterOperator):
         study_selected_series_list: the series that it is about.
     """
 
+    lacks = NOT_PREDICTED
+
     def setup(self, spec: OperatorSpec) -> None:
         """Declare the ports."""
         super().setup(spec)
         spec.output("text")
         spec.output("study_selected_series_list")
 
-    def compute(self, op_input: InputContext, op_output: OutputContext, context: ExecutionContext) -> None:
+    def write(self, slide: EncodedSlide, prediction: Prediction, op_output: OutputContext) -> None:
         """Write the file of one slide."""
-        slide, prediction = self.receive(op_input)
+        require_finite([prediction])
         result = describe(slide, prediction, self._recipe)
         write_json(self._output / slide.slide_id / "prediction.json", result)
         if slide.series is not None:

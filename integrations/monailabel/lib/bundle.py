@@ -67,7 +67,7 @@ class Bundle:
                 f"{self.root}: holds no configs/inference.yaml; expected the folder of the unpacked bundle: name it with --conf bundle",
             )
         try:
-            assert self.suffixes
+            assert self._facts
         except (OSError, subprocess.CalledProcessError) as error:
             reason = (
                 error.stderr.strip().splitlines()[-1] if isinstance(error, subprocess.CalledProcessError) else error
@@ -86,13 +86,13 @@ class Bundle:
         return facts
 
     @property
-    def suffixes(self) -> list[str]:
-        """What the names of slide files end in."""
-        return list(self._facts["suffixes"])
+    def file_patterns(self) -> list[str]:
+        """Of the names of slide files, in small letters and in capitals: MONAI Label tells them apart, the bundle does not."""
+        return [f"*{case}" for suffix in self._facts["suffixes"] for case in (suffix, suffix.upper())]
 
     @property
     def levels(self) -> list[float]:
-        """Where heat maps are outlined, as parts of the slide's maximum."""
+        """The values of a heat map, from 0 to 1, at which it is outlined."""
         return list(self._facts["levels"])
 
     @property

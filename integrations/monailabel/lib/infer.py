@@ -48,10 +48,10 @@ class SlideInferTask(InferTask):
 
         Returns:
             the annotation file that ``output`` asks for, else None; and the JSON: ``prediction``, with the calibrated
-            probability of every class, and ``annotations``, see :func:`.outlines.read_outlines`.
+            probability of every class, and ``annotations``, see :func:`.outlines.read_outlines`; none where the model has no heat map.
 
         Raises:
-            HTTPException: the slide is not there or cannot be classified.
+            HTTPException: the slide is not there or cannot be classified, or the model has no heat map for an ASAP file.
         """
         begin = time.time()
         slide = Path(request["image"]).resolve()
@@ -59,7 +59,12 @@ class SlideInferTask(InferTask):
             raise HTTPException(404, "no such slide in the datastore: name one that GET /datastore/ lists")
         with self._outputs(request.get("slide_id")) as folder:
             row = self._classify(slide, folder, request)
-            heat_map = folder / row["slide_id"]
+            outlines = folder / row["slide_id"] / "cam.xml"
+            if request.get("output") == "asap" and not outlines.is_file():
+                raise HTTPException(
+                    422,
+                    "output asap: this model has no heat map, expected one to outline: ask without output, for the scores",
+                )
             scores = [float(row[f"p_{name}"]) for name in self.bundle.classes]
             result = {
                 "name": self.bundle.name,
@@ -74,12 +79,12 @@ class SlideInferTask(InferTask):
                 "predicted": row["predicted"],
                 "threshold": float(row["threshold"]) if row["threshold"] else None,
                 "stream_score": float(row["stream_score"]),
-                "annotations": [read_outlines(heat_map / "cam.xml")],
+                "annotations": [read_outlines(outlines)] if outlines.is_file() else [],
                 "latencies": {"total": round(time.time() - begin, 2)},
             }
             file = None
             if request.get("output") == "asap":
-                file = write_qupath_xml(heat_map / "cam.xml", heat_map / "cam.geojson", result["description"])
+                file = write_qupath_xml(outlines, outlines.with_suffix(".geojson"), result["description"])
             elif request.get("output") == "dsa":
                 file, _ = create_dsa_annotations_json(result)
         return file, result
