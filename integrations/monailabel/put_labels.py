@@ -20,7 +20,11 @@ import requests
 if TYPE_CHECKING:
     from scripts.slides.table import SlideRow
 
-BUNDLE = Path(__file__).resolve().parent / "model" / "pathology_wsi_dsnet_classification"
+APP = Path(__file__).resolve().parent
+BUNDLES = (APP / "model" / "pathology_wsi_dsnet_classification", APP.parents[1] / "bundle")
+"""Where the bundle may be: in the app, or beside it in the repository."""
+
+TABLE_READER = Path("scripts", "slides", "table.py")
 TIMEOUT_S = 60
 
 
@@ -35,16 +39,16 @@ def put_labels(rows: Sequence["SlideRow"], server: str) -> tuple[int, list[str]]
         how many labels were put, and a line on each slide that was not put.
 
     Raises:
-        requests.ConnectionError: no server is there.
+        requests.ConnectionError, requests.Timeout: no server is there, or it does not answer.
     """
     count, refused = 0, []
     for row in rows:
         try:
             _put(row, server)
-        except (requests.HTTPError, requests.Timeout) as error:
-            refused.append(
-                f"{row.path}: not put ({error}); expected a slide of the server's datastore: put the file there"
-            )
+        except requests.HTTPError as error:
+            unknown = error.response.status_code == requests.codes.not_found
+            remedy = "; expected a slide of the server's datastore: put the file there" if unknown else ""
+            refused.append(f"{row.path}: not put ({error}){remedy}")
         else:
             count += row.label is not None
     return count, refused
@@ -72,14 +76,14 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("table", type=Path, help="CSV: slide, label, and where known patient, split, mpp")
     parser.add_argument("--server", default="http://127.0.0.1:8000")
     parser.add_argument(
-        "--bundle", type=Path, default=BUNDLE, help="folder of the unpacked bundle; default: that of the app"
+        "--bundle", type=Path, help="folder of the bundle; default: that of the app or of the repository"
     )
     arguments = parser.parse_args(words)
-    if not (arguments.bundle / "scripts" / "slides" / "table.py").is_file():
-        parser.error(
-            f"{arguments.bundle}: holds no scripts, expected the unpacked bundle: name its folder with --bundle"
-        )
-    sys.path.insert(0, str(arguments.bundle))
+    places = BUNDLES if arguments.bundle is None else (arguments.bundle,)
+    bundle = next((place for place in places if (place / TABLE_READER).is_file()), None)
+    if bundle is None:
+        parser.error(f"{places[0]}: holds no scripts, expected the unpacked bundle: name its folder with --bundle")
+    sys.path.insert(0, str(bundle))
     from scripts.common.errors import RequestError
     from scripts.slides.table import read_slides
 
@@ -87,7 +91,7 @@ def main(words: Sequence[str] | None = None) -> int:
         count, refused = put_labels(read_slides(arguments.table), arguments.server)
     except RequestError as error:
         parser.exit(2, f"{error}\n")
-    except requests.ConnectionError as error:
+    except (requests.ConnectionError, requests.Timeout) as error:
         parser.exit(
             1,
             f"{arguments.server}: no answer ({error}); expected a MONAI Label server: start it, or name it with --server\n",

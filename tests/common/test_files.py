@@ -106,6 +106,7 @@ def test_a_file_that_may_not_grow_so_large_is_no_room() -> None:
     ("data/a.tif", "out", "../data/a.tif"),
     ("named/a.tif", "out", "../named/a.tif"),
     ("work/b.tif", "work/splits", "../b.tif"),
+    ("work/splits/../../project/data/a.tif", "out", "../data/a.tif"),
 ])  # fmt: skip
 def test_a_relative_path_leads_there_though_folders_are_links(
     tmp_path: Path, path: str, folder: str, expected: str

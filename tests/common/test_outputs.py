@@ -2,13 +2,16 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import h5py
 import pytest
+from filelock import FileLock
 
+from scripts.common import lock
 from scripts.common.errors import RequestError
 from scripts.common.files import atomic_path, write_json
 from scripts.common.journal import read_journals
@@ -169,7 +172,10 @@ def test_shards_share_the_request(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("held", "asked"), [("1-of-2", ""), ("", "1-of-2"), ("1-of-2", "1-of-4")])
-def test_shards_of_one_number_alone_write_at_once(tmp_path: Path, held: str, asked: str) -> None:
+def test_shards_of_one_number_alone_write_at_once(
+    tmp_path: Path, held: str, asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "RIVAL_WAIT_S", 0.0)
     half_written = tmp_path / ".out.1.partial.json"
     with HeldOutputs(tmp_path, "stage", {}, shard=held):
         half_written.touch()
@@ -183,6 +189,18 @@ def test_shards_of_one_number_alone_write_at_once(tmp_path: Path, held: str, ask
             pass
     with HeldOutputs(tmp_path, "stage", {}, writes=["out.json"], shard=asked):
         assert not half_written.exists()
+
+
+def test_shards_that_look_for_others_at_the_same_moment_do_not_refuse_each_other(tmp_path: Path) -> None:
+    with HeldOutputs(tmp_path, "stage", {}):
+        pass
+    another_looks = FileLock(tmp_path / ".stage.lock", thread_local=False)
+    another_looks.acquire()
+    timer = threading.Timer(0.2, another_looks.release)
+    timer.start()
+    with HeldOutputs(tmp_path, "stage", {}, shard="1-of-2"):
+        pass
+    timer.join()
 
 
 def test_a_folder_is_held_against_other_processes_until_the_run_fails_or_ends(tmp_path: Path) -> None:

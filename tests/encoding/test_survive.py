@@ -126,7 +126,7 @@ def test_a_truncated_slide_fails_alone(tmp_path: Path) -> None:
     assert "b.tif" in manifest["b"].error
 
 
-def damaged_slide(path: Path, *, tile: int) -> Path:
+def damaged_slide(path: Path, *, tile: int | None) -> Path:
     """Write a slide of 6 x 8 patches in JPEG tiles of 2 x 2 patches, one of which is zeros."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tifffile.TiffWriter(path) as file:
@@ -139,6 +139,8 @@ def damaged_slide(path: Path, *, tile: int) -> Path:
             resolutionunit="CENTIMETER",
             metadata=None,
         )
+    if tile is None:
+        return path
     with tifffile.TiffFile(path) as file:
         page = file.pages[0]
         offset, count = page.dataoffsets[tile], page.databytecounts[tile]
@@ -162,10 +164,13 @@ def test_an_unreadable_tile_fails_the_slide_or_costs_its_patches(tmp_path: Path)
     before = (output / "a.h5").read_bytes()
     refused = encode(slide, output)["a"]
     assert refused.status == "failed", "who does not ask for masks is not given one"
-    assert "a.h5: without 4 patches" in refused.error and "--reading#unreadable_tiles mask" in refused.error
+    assert "--reading#unreadable_tiles mask" in refused.error and "a.h5, is kept" in refused.error
     assert encode(slide, output, resume=False)["a"].status == "failed"
     assert (output / "a.h5").read_bytes() == before
     assert encode(slide, output, unreadable_tiles="mask")["a"].status == "skipped"
+    damaged_slide(slide, tile=None)
+    mended = encode(slide, output)["a"]
+    assert (mended.status, mended.patches) == ("done", 6 * 8), "a sound copy is taken"
 
 
 def test_an_unknown_policy_is_refused(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_the_outlines_of_a_heat_map_are_served(task: Any, tmp_path: Path) -> Non
 
 @pytest.fixture
 def server() -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
-    """A server that has every slide but "unknown", and what was put: path, slide, body."""
+    """A server that has every slide but "unknown", fails with "broken", and what was put: path, slide, body."""
     put: list[tuple[str, str, str]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -126,9 +126,10 @@ def server() -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
             url = urlsplit(self.path)
             body = self.rfile.read(int(self.headers["Content-Length"])).decode()
             (slide,) = parse_qs(url.query)["image"]
-            if slide != "unknown":
+            code = {"unknown": 404, "broken": 500}.get(slide, 200)
+            if code == 200:
                 put.append((url.path, slide, body))
-            self.send_response(404 if slide == "unknown" else 200)
+            self.send_response(code)
             self.end_headers()
 
         def log_message(self, *args: object) -> None: ...
@@ -154,17 +155,14 @@ def test_a_slide_that_the_server_has_not_does_not_stop_the_others(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Spaces around names and cells are nothing, as in every table of the bundle."""
-    table = (
-        "slide, label ,patient,mpp\nin/a.SVS, tumor ,p1,0.25\nunknown.svs,tumor,p2,\nb.svs,,p3,0.5\nc.svs,normal,,\n"
-    )
+    table = "slide, label ,patient,mpp\nin/a.SVS, tumor ,p1,0.25\nunknown.svs,tumor,p2,\nbroken.svs,tumor,p4,\nb.svs,,p3,0.5\nc.svs,normal,,\n"
     assert put_labels(app, tmp_path / "slides.csv", table, server[0]) == 1
     out, err = capsys.readouterr()
     assert out == "2 labels\n"
-    (line,) = err.splitlines()
-    assert (
-        line.startswith(f"{tmp_path / 'unknown.svs'}: not put (404 ")
-        and "expected a slide of the server's datastore" in line
-    )
+    unknown, broken = err.splitlines()
+    assert unknown.startswith(f"{tmp_path / 'unknown.svs'}: not put (404 ")
+    assert broken.startswith(f"{tmp_path / 'broken.svs'}: not put (500 ")
+    assert "expected a slide of the server's datastore" in unknown and "datastore:" not in broken
     assert [(path, slide) for path, slide, _ in server[1]] == [
         ("/datastore/image/info", "a"),
         ("/datastore/label", "a"),

@@ -205,7 +205,7 @@ def relative_to(path: str | os.PathLike[str], folder: str | os.PathLike[str]) ->
         relative = os.path.relpath(path, folder)
         if os.path.realpath(os.path.join(real_folder, relative)) == os.path.realpath(path):
             return relative
-        above, name = os.path.split(os.path.abspath(path))
+        above, name = os.path.split(path)
         return os.path.relpath(os.path.join(os.path.realpath(above), name), real_folder)
     except ValueError:
         return str(Path(path).resolve())

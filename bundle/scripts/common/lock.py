@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,9 @@ NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLC
 
 MARKER_WAIT_S = 1.0
 """Time to see that the process that left a marker is gone, and to remove it."""
+
+RIVAL_WAIT_S = 1.0
+"""Time in which all runs that begin at once can look, one after the other, whether a run of another kind has the folder."""
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -68,18 +71,20 @@ def folder_lock(
 
 
 def refuse_held(folder: str | os.PathLike[str], name: str, *, elsewhere: str) -> None:
-    """Refuse a folder that a run of ``name`` holds now.
+    """Refuse a folder that a run of ``name`` holds now; others that ask the same at this moment do not count.
 
     Raises:
-        RequestError: as :func:`folder_lock`.
+        RequestError: another run holds it.
+        OSError: that cannot be seen.
     """
     folder = Path(folder)
     if any(path.exists() for path in (folder / f".{name}.lock", folder / f".{name}.soft.lock")):
-        _taken(folder, name, elsewhere=elsewhere).release()
+        with suppress(PermissionError):  # the lock of another user, who may be asked no more than before
+            _taken(folder, name, wait_s=RIVAL_WAIT_S, elsewhere=elsewhere).release()
 
 
-def _taken(folder: Path, name: str, *, elsewhere: str) -> BaseFileLock:
-    """Take the lock of ``name``.
+def _taken(folder: Path, name: str, *, wait_s: float = 0.0, elsewhere: str) -> BaseFileLock:
+    """Take the lock of ``name``, within some seconds.
 
     Raises:
         RequestError: another run holds it.
@@ -87,7 +92,7 @@ def _taken(folder: Path, name: str, *, elsewhere: str) -> BaseFileLock:
     """
     marker = folder / f".{name}.soft.lock"
     try:
-        return _acquired(folder / f".{name}.lock", marker)
+        return _acquired(folder / f".{name}.lock", marker, wait_s)
     except Timeout as error:
         left = f" (if that process is gone, delete {marker})" if marker.exists() else ""
         raise RequestError(
@@ -134,15 +139,15 @@ def _owner_of(path: Path) -> _Owner | None:
         return None
 
 
-def _acquired(path: Path, marker: Path) -> BaseFileLock:
-    """Lock ``path``, or create ``marker`` where there are no locks.
+def _acquired(path: Path, marker: Path, wait_s: float) -> BaseFileLock:
+    """Lock ``path`` within some seconds, or create ``marker`` where there are no locks.
 
     Raises:
         Timeout: another holds it.
         OSError: neither can be written.
     """
     lock = FileLock(
-        path, timeout=0, thread_local=False, fallback_to_soft=False
+        path, timeout=wait_s, thread_local=False, fallback_to_soft=False
     )  # which would put its marker where the locked file stays
     try:
         lock.acquire()

@@ -105,11 +105,16 @@ def _reason_to_skip(method: Method, dataset: Dataset) -> str | None:
         return "it looks at raw patches, and V holds none: encode the slides with encode_raw.yaml"
     if method.needs_masks and len(table.class_names) != 2:
         return f"it learns from lesion masks, which need two classes, and there are {len(table.class_names)}"
-    if method.needs_masks and not training_masks(table, dataset.options.get("masks")):
-        return (
-            f"it learns from lesion masks, and no training slide of class {table.class_names[1]} has one: name them in a column "
-            "mask of slides.csv"
-        )
+    if method.needs_masks:
+        try:
+            found = training_masks(table, dataset.options.get("masks"))
+        except RequestError as error:
+            return f"it learns from lesion masks: {error}"
+        if not found:
+            return (
+                f"it learns from lesion masks, and no training slide of class {table.class_names[1]} has one: name them in a column "
+                "mask of slides.csv"
+            )
     return None
 
 

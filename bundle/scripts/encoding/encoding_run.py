@@ -8,14 +8,13 @@ from typing import NamedTuple, Protocol
 
 from ..common.errors import RequestError
 from ..common.files import writing_to
-from ..common.option_table import checked
 from ..common.outputs import Found, HeldOutputs
 from ..slides.slide_ids import known_ids
 from ..slides.table import SlideRow, copy_table, read_slides
 from .encoding_plan import plan_encoding
 from .existing import request_of, require_same_origin
 from .job import EncodingJob, ManifestRow
-from .manifest import KeptRows, manifest_name
+from .manifest import KeptRows, manifest_name, part_of, shard_of
 from .named_encoder import identity_of
 from .precision import with_precision
 
@@ -102,11 +101,10 @@ def encoding_of(
         else None
     )
     rows = read_slides(slides, known=known) if isinstance(slides, str | Path) else list(slides)
-    index, count = _shard_of(run.shard)
+    index, count = shard_of(run.shard)
     if table and not run.replace:
         _require_same_dataset(rows, job.output / "slides.csv")
     job = with_precision(job)
-    part = "" if count == 1 else f"{index}-of-{count}"
     mine = rows[index - 1 :: count]
     manifest = manifest_name(run.shard)
     copied = table and index == 1 and not _is_file(table, job.output / "slides.csv")
@@ -129,7 +127,7 @@ def encoding_of(
             writes=[*(job.path_of(row.slide_id).name for row in mine), manifest, *(["slides.csv"] if copied else [])],
             replace=run.replace,
             found=Found(adopted=adopted),
-            shard=part,
+            shard=part_of(run.shard),
             elsewhere=run.said_by.elsewhere,
         )
         held.check()
@@ -145,14 +143,6 @@ def encoding_of(
             here = stack.enter_context(closing(job.encode_in(apart, mine)))  # begins with its first row
             results = here if run.cluster is None else run.cluster.encode(mine, job)
             yield KeptRows([row.slide_id for row in mine], results, job.output / manifest, held, run.said_by.work)
-
-
-def _shard_of(shard: str | None) -> tuple[int, int]:
-    """Read "i/n"; without it, the one shard there is."""
-    if shard is None:
-        return 1, 1
-    index, _, count = checked("shard", shard).partition("/")
-    return int(index), int(count)
 
 
 def _is_file(source: Path, target: Path) -> bool:

@@ -189,11 +189,11 @@ class EncodingJob:
 
         Returns:
             "current": a whole file, made from this slide with this encoder and these settings, that is kept; "outdated": one made
-            of another content or with others; "other": none, or one that is to be made anew all the same.
+            of another content or with others; "other": none, or one that is to be made anew all the same, as where it lacks patches on
+            unreadable tiles and this job asks for all.
 
         Raises:
-            SlideError: there is an embedding, and the slide is not there or cannot be opened. Or the embedding lacks patches
-                on unreadable tiles, and this job asks for all.
+            SlideError: there is an embedding, and the slide is not there or cannot be opened.
             OSError: it cannot be read.
         """
         row, known = task
@@ -211,14 +211,8 @@ class EncodingJob:
         with open_slide(row.path, self.reading) as reader:
             if stated != parameters_of(row, self.encoder.identity, self.settings, reader):
                 return "outdated"
-        if not self.resume:
-            return "other"
-        if self.reading.unreadable_tiles == "fail" and (left_out := attributes.get("patches_left_out")):
-            raise SlideError(
-                f"{file.path}: without {left_out} patches, which lie on unreadable tiles of {row.path}; expected all: keep it with "
-                "--reading#unreadable_tiles mask, or remove it and encode a whole slide"
-            )
-        return "current"
+        wanted_whole = self.reading.unreadable_tiles == "fail" and attributes.get("patches_left_out")
+        return "current" if self.resume and not wanted_whole else "other"
 
     @contextmanager
     def accounted(self, row: SlideRow) -> "Iterator[Account]":

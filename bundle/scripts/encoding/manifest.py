@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..common.errors import SlideError
 from ..common.files import guarded_by, write_csv, writing_to
+from ..common.option_table import checked
 from ..common.option_words import words
 from ..common.outputs import HeldOutputs
 from ..common.progress import track
@@ -95,10 +96,28 @@ def rows_before(manifest: Path) -> list[dict[str, str]]:
         return [row for row in csv.DictReader(file) if row.get("slide_id") and row.get("slide")]
 
 
+def shard_of(shard: str | None) -> tuple[int, int]:
+    """Read "i/n"; without it, the one shard there is.
+
+    Raises:
+        RequestError: it is no shard.
+    """
+    if shard is None:
+        return 1, 1
+    index, _, count = checked("shard", shard).partition("/")
+    return int(index), int(count)
+
+
+def part_of(shard: str | None) -> str:
+    """Return "i-of-n" for the shard "i/n", in names of files; an empty text where there is but one."""
+    index, count = shard_of(shard)
+    return "" if count == 1 else f"{index}-of-{count}"
+
+
 def manifest_name(shard: str | None = None) -> str:
     """Return the name of a run's manifest; that of shard "i/n" is its own, where there are several."""
-    index, count = (int(number) for number in (shard or "1/1").split("/"))
-    return "manifest.csv" if count == 1 else f"manifest.{index}-of-{count}.csv"
+    part = part_of(shard)
+    return f"manifest{part and '.' + part}.csv"
 
 
 def require_complete(

@@ -46,7 +46,7 @@ class HeatMapWriter:
         device: where the network runs.
         target: number of that class; None is class 1 of two, else the class predicted for each slide.
         heat_map: makes the maps.
-        names: what slides and patients are called in them.
+        names: what slides are called in them.
         boxes: reads the pictures of slides; whoever made it closes it.
     """
 

@@ -23,6 +23,7 @@ ORIGIN_FIELDS: dict[str, Kind] = {"patient": (str, NONE), "seen_in": (str, NONE)
 SCORES_FIELDS: dict[str, Kind] = {
     "slide": str,
     "class_shown": str,
+    "heat_map": str,
     "channel_scores": list,
     "backend": (str, NONE),
     "engine": (str, NONE),

@@ -77,8 +77,8 @@ def threshold_source(inference: Inference) -> str:
 
 
 def heat_map(inference: Inference) -> MapKind:
-    """What the maps of this run are, as its slides say it; Grad-CAM where they are of a version that made no other."""
-    titles = (slide.scores.get("heat_map", GRAD_CAM.title) for slide in inference.slides if slide.scores)
+    """What the maps of this run are, as its slides say it; Grad-CAM where there is none."""
+    titles = (slide.scores["heat_map"] for slide in inference.slides if slide.scores)
     title = next(titles, GRAD_CAM.title)
     of_patches = (kind for kind in (LESION_MAP, PATCH_MAP) if kind.title == title)
     return next(of_patches, MapKind(title, is_probability=False))
@@ -194,8 +194,8 @@ def limits(kind: MapKind) -> tuple[str, ...]:
 
 
 _OF_PROBABILITIES = (
-    "The heat map shows the probability that the network gives each patch, on one scale for all slides. Unlike the slide's, "
-    "it is not calibrated. It is no outline of a lesion, and a pale place proves nothing."
+    "The heat map shows the probability that the network gives each patch, on one scale for all slides. It is not "
+    "calibrated. It is no outline of a lesion, and a pale place proves nothing."
 )
 _OF_SHARES = (
     "The heat map of a classifier shows where on this slide the evidence for a class came from, relative to the slide's own "

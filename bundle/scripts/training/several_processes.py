@@ -15,7 +15,11 @@ def require_shared_norms(network: nn.Module) -> nn.Module:
     Raises:
         RequestError: there are several processes, and a part of the network is one of torch's batch norms.
     """
-    apart = (name for name, part in network.named_modules() if isinstance(part, nn.modules.batchnorm._BatchNorm))
+    apart = (
+        name
+        for name, part in network.named_modules()
+        if isinstance(part, nn.modules.batchnorm._BatchNorm) and not isinstance(part, nn.SyncBatchNorm)
+    )
     if world_size() > 1 and (first := next(apart, None)) is not None:
         raise RequestError(
             f"network_def: {type(network).__name__} has batch norm ({first}), whose statistics would differ between the "
