@@ -155,7 +155,10 @@ def test_a_slide_that_the_server_has_not_does_not_stop_the_others(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Spaces around names and cells are nothing, as in every table of the bundle."""
-    table = "slide, label ,patient,mpp\nin/a.SVS, tumor ,p1,0.25\nunknown.svs,tumor,p2,\nbroken.svs,tumor,p4,\nb.svs,,p3,0.5\nc.svs,normal,,\n"
+    table = (
+        "slide, label ,patient,mpp\nin/a.SVS, tumor ,p1,0.25\nunknown.svs,tumor,p2,\nbroken.svs,tumor,p4,\n"
+        "b.svs,,p3,0.5\nc.svs,normal,,\n"
+    )
     assert put_labels(app, tmp_path / "slides.csv", table, server[0]) == 1
     out, err = capsys.readouterr()
     assert out == "2 labels\n"
