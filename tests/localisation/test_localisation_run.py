@@ -201,6 +201,7 @@ def test_maps_are_scored_as_what_they_are(cohort: Cohort, tmp_path: Path, heat_m
     say(cohort, heat_map, of="missed")
     options, other = cohort.finish(), "cam" if kind == "probability" else "probability"
     assert run(options, tmp_path / "out", kind=kind)["map"] == kind
+    assert run(options, tmp_path / "found")["map"] == kind
     with pytest.raises(
         RequestError, match=rf"missed/scores\.json: .* a {heat_map}, expected .* --map {other}: give --map {kind}$"
     ):

@@ -112,8 +112,8 @@ def _reason_to_skip(method: Method, dataset: Dataset) -> str | None:
             return f"it learns from lesion masks: {error}"
         if not found:
             return (
-                f"it learns from lesion masks, and no training slide of class {table.class_names[1]} has one: name them in a column "
-                "mask of slides.csv"
+                f"it learns from lesion masks, and no training slide of class {table.class_names[1]} has one: name them in a "
+                "column mask of slides.csv"
             )
     return None
 

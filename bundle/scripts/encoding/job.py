@@ -189,8 +189,8 @@ class EncodingJob:
 
         Returns:
             "current": a whole file, made from this slide with this encoder and these settings, that is kept; "outdated": one made
-            of another content or with others; "other": none, or one that is to be made anew all the same, as where it lacks patches on
-            unreadable tiles and this job asks for all.
+            of another content or with others; "other": none, or one that is to be made anew all the same, as where it lacks
+            patches on unreadable tiles and this job asks for all.
 
         Raises:
             SlideError: there is an embedding, and the slide is not there or cannot be opened.

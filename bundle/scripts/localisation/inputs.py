@@ -61,24 +61,27 @@ def read_mapped_slides(
     predictions_dir: str | Path,
     dataset_dir: str | Path,
     *,
-    kind: MapValues,
+    kind: MapValues | None,
     slides: str | Path | None = None,
     masks: str | Path | None = None,
     split: Split | None = None,
     mask_px: int | None = None,
     lesion_from: int = 1,
-) -> list[MappedSlide]:
+) -> tuple[list[MappedSlide], MapValues]:
     """Read the slides that can be scored: of class 0 all (they have no lesion), of class 1 those with a mask.
 
     Args:
         predictions_dir: output folder of inference.
         dataset_dir: embeddings that it read or wrote, which say where the cells lie.
-        kind: what the maps are taken for; those that ``scores.json`` beside them says something else of are refused.
+        kind: what the maps are taken for; None: what ``scores.json`` beside them says, without it "cam".
         slides: table of the slides; None takes ``slides.csv`` of ``dataset_dir``.
         masks: folder of ``<slide_id>.png`` or ``.tif``; None takes the table's column ``mask``.
         split: the slides of this split alone; None: all.
         mask_px: level-0 pixels along a pixel of the masks; None: from the slides' sizes.
         lesion_from: lowest value of a mask's pixel that is lesion.
+
+    Returns:
+        the slides, and what their maps are.
 
     Raises:
         RequestError: tables, folders or all heat maps are missing, or predictions have changed since they were written. There are
@@ -107,7 +110,7 @@ def read_mapped_slides(
             len(of_table) - len(labelled),
             len(labelled) - len(chosen),
         )
-    _require_maps([results / one.slide_id for one, _ in chosen], kind, table.class_names[1])
+    kind = _kind_of([results / one.slide_id for one, _ in chosen], kind, table.class_names[1])
 
     found: list[MappedSlide] = []
     faults: list[str] = []
@@ -148,7 +151,7 @@ def read_mapped_slides(
             f"{results / 'predictions.csv'}: none of {len(found)} slides has a lesion cell; expected positive slides of {source} "
             f"{f'in split {split!r} ' if split else ''}with masks: name their folder with --masks, or fill the column mask"
         )
-    return found
+    return found, kind
 
 
 def _rows_of(
@@ -189,8 +192,8 @@ def _rows_of(
     return found
 
 
-def _require_maps(folders: Sequence[Path], kind: MapValues, class_name: str) -> None:
-    """Refuse maps that are not what they are scored as; of a map without ``scores.json`` (of other origin) nothing is known.
+def _kind_of(folders: Sequence[Path], asked: MapValues | None, class_name: str) -> MapValues:
+    """Return what all maps are, as asked and as ``scores.json`` says; of a map without it, of other origin, nothing is known.
 
     Raises:
         RequestError: no slide has a map, or one is of another class or kind.
@@ -200,6 +203,7 @@ def _require_maps(folders: Sequence[Path], kind: MapValues, class_name: str) -> 
             f"{folders[0].parent}: none of {len(folders)} slides has a heat map, expected <slide_id>/cam.nii.gz: run inference "
             "with --heat_maps true, and a network that has one"
         )
+    kind = asked
     for path in (folder / "scores.json" for folder in folders):
         if not path.is_file():
             continue
@@ -210,10 +214,13 @@ def _require_maps(folders: Sequence[Path], kind: MapValues, class_name: str) -> 
                 "inference without --heat_map_writer#target_class"
             )
         is_kind: MapValues = "probability" if said["heat_map"] in (LESION_MAP.title, PATCH_MAP.title) else "cam"
+        kind = kind or is_kind
         if is_kind != kind:
+            remedy = f"give --map {is_kind}" if asked else "run inference anew, for all slides"
             raise RequestError(
-                f"{path}: the heat map is a {said['heat_map']}, expected one to be scored by --map {kind}: give --map {is_kind}"
+                f"{path}: the heat map is a {said['heat_map']}, expected one to be scored by --map {kind}: {remedy}"
             )
+    return kind or "cam"
 
 
 def read_heat_map(folder: Path, embedding: Embedding) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -95,7 +95,7 @@ def localise(
     dataset_dir: str | Path,
     output_dir: str | Path,
     *,
-    kind: MapValues = "cam",
+    kind: MapValues | None = None,
     calls: Calls = AS_USUAL,
     resamples: int = 1000,
     seed: int = 0,
@@ -108,7 +108,7 @@ def localise(
         predictions_dir: output folder of inference.
         dataset_dir: its embeddings.
         output_dir: folder of the files.
-        kind: what the maps are, see :class:`.scores.SlideScores`.
+        kind: what the maps are, see :class:`.scores.SlideScores`; None: what inference said of them, else "cam".
         calls: what of a map is called lesion.
         resamples: of the bootstrap, over patients where they are known.
         seed: of the bootstrap.
@@ -122,7 +122,8 @@ def localise(
         RequestError: an option is none, or see there and :class:`..common.outputs.HeldOutputs`.
         SlideError: see there.
     """
-    checked("map", kind, OF_STAGE["localising"]["map"])
+    if kind is not None:
+        checked("map", kind, OF_STAGE["localising"]["map"])
     checked("resamples", resamples)
     checked("seed", seed)
     output = Path(output_dir)
@@ -143,12 +144,12 @@ def localise(
         replace=replace,
     )
     outputs.check()
-    slides = read_mapped_slides(predictions_dir, dataset_dir, kind=kind, **inputs)
-    scores = [score_slide(one, kind=kind, calls=calls) for one in slides]
+    slides, known = read_mapped_slides(predictions_dir, dataset_dir, kind=kind, **inputs)
+    scores = [score_slide(one, kind=known, calls=calls) for one in slides]
     found = summarise(scores, resamples=resamples, seed=seed)
     report = {
         **found.to_json(),
-        "map": kind,
+        "map": known,
         **asdict(calls),
         "split": inputs.get("split"),
     }
