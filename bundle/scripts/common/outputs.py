@@ -37,8 +37,8 @@ class HeldOutputs:
 
     Made, it has looked at nothing; :meth:`check` looks at what lies there and writes nothing. Held, by ``with``, it locks the
     folder against a second run of the stage; the shards of one number hold it together. It then has removed what it may not mix
-    with (of another request, with ``replace``), and what killed runs left half written. From then on :func:`.files.atomic_path` asks it
-    before a file appears in the folder, so that a file that is not ours stays.
+    with (of another request, with ``replace``), and what killed runs left half written. From then on :func:`.files.atomic_path`
+    asks it before a file appears in the folder, so that a file that is not ours stays.
 
     A file is ours if it holds what the stage's journal says (:mod:`.journal`); an edited one is the user's.
 
