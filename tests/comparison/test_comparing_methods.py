@@ -100,6 +100,9 @@ def test_a_method_of_masks_needs_one_of_a_training_slide_with_lesions(tmp_path: 
         masked = [f"{table[0]},mask", *(f"{line},{'a.png' if line.startswith(named) else ''}" for line in table[1:])]
         (tmp_path / "slides.csv").write_text("\n".join(masked) + "\n")
         assert (_reason_to_skip(METHODS["wang"], dataset) is None) == helps, named
+    (tmp_path / "a.png").rename(tmp_path / "moved.png")
+    assert "a.png" in (_reason_to_skip(METHODS["wang"], dataset) or ""), "a mask that is gone costs this method alone"
+    (tmp_path / "moved.png").rename(tmp_path / "a.png")
     (tmp_path / "a.png").rename(tmp_path / "train_3.png")
     (tmp_path / "slides.csv").write_text("\n".join(table) + "\n")
     assert _reason_to_skip(METHODS["wang"], Dataset(tmp_path, {"masks": str(tmp_path)})) is None

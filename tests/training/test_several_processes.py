@@ -165,7 +165,7 @@ def test_batch_norm_of_one_process_alone_is_refused(monkeypatch: pytest.MonkeyPa
     for network in networks:
         with pytest.raises(RequestError, match=rf"{type(network).__name__} has batch norm .*as one process"):
             several_processes.require_shared_norms(network)
-    for network in (DSNet(), DSNet(head="patch"), RectifiedPatches()):
+    for network in (DSNet(), DSNet(head="patch"), RectifiedPatches(), torch.nn.SyncBatchNorm(2)):
         assert several_processes.require_shared_norms(network) is network
 
 

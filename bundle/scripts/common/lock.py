@@ -79,7 +79,7 @@ def refuse_held(folder: str | os.PathLike[str], name: str, *, elsewhere: str) ->
     """
     folder = Path(folder)
     if any(path.exists() for path in (folder / f".{name}.lock", folder / f".{name}.soft.lock")):
-        with suppress(PermissionError):  # the lock of another user, who may be asked no more than before
+        with suppress(PermissionError):  # of another user: whether it is held cannot be seen
             _taken(folder, name, wait_s=RIVAL_WAIT_S, elsewhere=elsewhere).release()
 
 
