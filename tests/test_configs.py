@@ -10,10 +10,9 @@ import torch
 from monai.bundle import ComponentLocator, ConfigParser, ckpt_export, verify_net_in_out
 from monai.bundle.reference_resolver import ReferenceResolver
 from monai.utils import set_determinism
-from tiny_flow import BUNDLE, CONFIGS, ON_CPU, TinyFlow, run_command, run_config, workflow
+from tiny_flow import BUNDLE, CONFIGS, ON_CPU, TinyFlow, cause_of, run_command, run_config, workflow
 from training.embedding_files import CHANNELS, write_dataset
 
-from scripts.common.errors import RequestError
 from scripts.dsnet.network import DSNet
 from scripts.training.card import network_from_card, read_card
 
@@ -120,12 +119,6 @@ def values(config: Any, prefix: str = "") -> dict[str, Any]:
     for key, value in items:
         found |= values(value, f"{prefix}::{key}" if prefix else str(key))
     return found
-
-
-def cause_of(error: BaseException | None) -> BaseException | None:
-    while error is not None and not isinstance(error, RequestError):
-        error = error.__cause__ or error.__context__
-    return error
 
 
 def test_every_file_is_known() -> None:

@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from command_server import command_server
 from monai.bundle import ConfigWorkflow
 from monai.utils import set_determinism
+from torch import Tensor
+
+from scripts.common.errors import RequestError
 
 BUNDLE = Path(__file__).resolve().parents[1] / "bundle"
 CONFIGS = BUNDLE / "configs"
@@ -70,6 +74,19 @@ def run_command(run_id: str, *files: str, cwd: Path, options: dict[str, Any]) ->
     for name, value in options.items():
         words += [f"--{name}", value]
     return command_server().run("-m", "monai.bundle", "run", *map(str, words), cwd=cwd)
+
+
+def cause_of(error: BaseException | None) -> RequestError:
+    """Return the RequestError among the causes of what MONAI raises."""
+    while error is not None and not isinstance(error, RequestError):
+        error = error.__cause__ or error.__context__
+    assert error is not None, "expected a RequestError"
+    return error
+
+
+def state_of(output: Path) -> dict[str, Tensor]:
+    """Weights after the last epoch of a training whose ``output_dir`` is ``log`` in this folder."""
+    return torch.load(output / "log" / "last.pt", weights_only=True)["network"]
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

@@ -7,10 +7,9 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from tiny_flow import ON_CPU, read_rows, run_config
+from tiny_flow import ON_CPU, cause_of, read_rows, run_config
 from torch import nn
 
-from scripts.common.errors import RequestError
 from scripts.slides.synthetic import write_tiny_slide_set
 
 
@@ -51,10 +50,7 @@ def test_the_default_weights_are_no_resnet(slides: Path, tmp_path: Path) -> None
     """An overlay without --encoder must not run on random weights."""
     with pytest.raises(RuntimeError) as caught:
         encode(slides, tmp_path / "data", "encode_resnet50.yaml", encoder=tmp_path / "scae.pt")
-    error: BaseException | None = caught.value
-    while error is not None and not isinstance(error, RequestError):
-        error = error.__cause__ or error.__context__
-    assert "expected a state dict of ResNet-50" in str(error)
+    assert "expected a state dict of ResNet-50" in str(cause_of(caught.value))
     assert not (tmp_path / "data").exists()
 
 

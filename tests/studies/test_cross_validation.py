@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
-from tiny_flow import ON_CPU, read_rows, run_command, run_config
+from tiny_flow import ON_CPU, cause_of, read_rows, run_command, run_config
 from training.embedding_files import write_embedding, write_table
 
 from scripts.common.errors import RequestError
@@ -63,13 +63,6 @@ def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cross_validate(dataset: Path, root: Path, **options: Any) -> None:
     arguments = {"folds": root / "splits", "dataset_dir": dataset, "output_dir": root / "out", **RECIPE, **options}
     run_config("kfold.yaml", run_id="cross_validating", **arguments)
-
-
-def cause_of(error: BaseException | None) -> RequestError:
-    while error is not None and not isinstance(error, RequestError):
-        error = error.__cause__ or error.__context__
-    assert error is not None, "expected a RequestError"
-    return error
 
 
 def test_every_slide_is_predicted_by_a_network_that_never_saw_it(dataset: Path, run: Path) -> None:

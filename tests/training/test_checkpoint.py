@@ -11,7 +11,7 @@ from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 from monai.inferers import SimpleInferer
 from monai.utils import set_determinism
-from tiny_flow import ON_CPU, workflow
+from tiny_flow import ON_CPU, cause_of, workflow
 from torch import Tensor
 from training.embedding_files import write_dataset
 
@@ -150,13 +150,6 @@ def test_a_kill_between_the_two_files(
             train("train.yaml", dataset, tmp_path)
     train("train.yaml", dataset, tmp_path, resume=True)
     assert_same_outputs(tmp_path, undisturbed)
-
-
-def cause_of(error: BaseException | None) -> RequestError:
-    while error is not None and not isinstance(error, RequestError):
-        error = error.__cause__ or error.__context__
-    assert error is not None, "expected a RequestError"
-    return error
 
 
 def test_other_settings_are_refused(dataset: Path, undisturbed: Path) -> None:

@@ -1,19 +1,15 @@
 """The stages from masks of some of the slides to the score of the maps of the network that learnt from them."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import tifffile
 import torch
-from PIL import Image
-from tiny_flow import ON_CPU, read_rows, run_config
-from torch import Tensor
+from tiny_flow import ON_CPU, cause_of, run_config, state_of
 from training.embedding_files import CHANNELS, STEP_PX, write_dataset
+from training.masked_dataset import predictions_and_score, write_masked_dataset
 
-from scripts.common.errors import RequestError
 from scripts.dsnet.network import DSNet
 from scripts.training.card import read_card
 
@@ -26,33 +22,9 @@ def train(dataset: Path, output: Path, *files: str, **options: Any) -> None:
     run_config(*(files or FILES), run_id="training", **folders, **defaults | options)
 
 
-def state_of(output: Path) -> dict[str, Tensor]:
-    return torch.load(output / "log" / "last.pt", weights_only=True)["network"]
-
-
-def cause_of(error: BaseException | None) -> str:
-    while error is not None and not isinstance(error, RequestError):
-        error = error.__cause__ or error.__context__
-    return str(error)
-
-
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The table names masks of train_3 and of the positive test slide: the first two rows are lesion."""
-    folder = write_dataset(tmp_path_factory.mktemp("dataset"))
-    (folder / "masks").mkdir()
-    lines = (folder / "slides.csv").read_text().splitlines()
-    for index, line in enumerate(lines[1:], start=1):
-        name = line.split(".tif,")[0]
-        if name in ("train_3", "test_1"):
-            pixels = np.zeros((6, 5 + int(name[-1])), dtype=np.uint8)
-            pixels[:2] = 1
-            Image.fromarray(pixels).save(folder / "masks" / f"{name}.png")
-            lines[index] = f"{line},masks/{name}.png"
-        else:
-            lines[index] = f"{line},"
-    (folder / "slides.csv").write_text("\n".join([f"{lines[0]},mask", *lines[1:], ""]))
-    return folder
+    return write_masked_dataset(tmp_path_factory.mktemp("dataset"), names=("train_3", "test_1"))
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +67,7 @@ def test_resuming_with_other_masks_is_refused(
 ) -> None:
     with pytest.raises(RuntimeError) as caught:
         train(dataset, trained, resume=True, max_epochs=3, **changes)
-    assert f"made for another request ({name} was " in cause_of(caught.value)
+    assert f"made for another request ({name} was " in str(cause_of(caught.value))
 
 
 def test_the_plan_of_a_training_with_masks(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,26 +77,10 @@ def test_the_plan_of_a_training_with_masks(dataset: Path, tmp_path: Path, capsys
 
 def test_from_the_trained_network_to_the_score_of_its_maps(dataset: Path, trained: Path, tmp_path: Path) -> None:
     """Evaluation, inference and localisation take it as they take any network that decides at the patch."""
-    common = {"dataset_dir": dataset, "model": trained / "model.pt", **ON_CPU}
-    run_config("train.yaml", "evaluate.yaml", run_id="evaluating", output_dir=tmp_path / "eval", **common)
-    run_config("inference.yaml", run_id="inference", output_dir=tmp_path / "out", split="test", **common)
-    evaluated, inferred = (read_rows(tmp_path / name / "predictions.csv") for name in ("eval", "out"))
-    assert evaluated == inferred and len(inferred) == 2
-    for row in inferred:
+    predictions, report = predictions_and_score(dataset, trained / "model.pt", tmp_path)
+    for row in predictions:
         with tifffile.TiffFile(tmp_path / "out" / row["slide_id"] / "cam.ome.tif") as tiff:
             assert 'Name="Patch map, 1"' in str(tiff.ome_metadata), "no class activation map"
-    run_config(
-        "localise.yaml",
-        run_id="localising",
-        predictions_dir=tmp_path / "out",
-        dataset_dir=dataset,
-        output_dir=tmp_path / "score",
-        split="test",
-        map="probability",
-        mask_px=STEP_PX,
-        resamples=20,
-    )
-    report = json.loads((tmp_path / "score" / "localisation.json").read_text())
     assert (report["slides"], report["lesions"], report["map"]) == (2, 1, "probability")
     assert 0 <= report["cell_auc"]["value"] <= 1
 
@@ -133,5 +89,5 @@ def test_a_wrong_request_writes_nothing(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "data")
     with pytest.raises(RuntimeError) as caught:
         train(dataset, tmp_path / "out")
-    assert "has a mask" in cause_of(caught.value)
+    assert "has a mask" in str(cause_of(caught.value))
     assert not (tmp_path / "out").exists()

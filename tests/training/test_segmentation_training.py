@@ -1,20 +1,16 @@
 """The stages from a lesion mask to the score of a segmentation's maps."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import nibabel
-import numpy as np
 import pytest
 import tifffile
 import torch
-from PIL import Image
-from tiny_flow import ON_CPU, read_rows, run_config
-from torch import Tensor
+from tiny_flow import ON_CPU, cause_of, run_config, state_of
 from training.embedding_files import CHANNELS, STEP_PX, write_dataset
+from training.masked_dataset import predictions_and_score, write_masked_dataset
 
-from scripts.common.errors import RequestError
 from scripts.dsnet.segmentation import DSNetSegmentation
 from scripts.training.card import read_card
 
@@ -27,24 +23,9 @@ def segment(dataset: Path, output: Path, **options: Any) -> None:
     run_config(*FILES, run_id="training", **folders, **defaults | options)
 
 
-def state_of(output: Path) -> dict[str, Tensor]:
-    return torch.load(output / "log" / "last.pt", weights_only=True)["network"]
-
-
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Slides with masks that the table names: the first two rows of a positive slide are lesion."""
-    folder = write_dataset(tmp_path_factory.mktemp("dataset"))
-    (folder / "masks").mkdir()
-    lines = (folder / "slides.csv").read_text().splitlines()
-    for index, line in enumerate(lines[1:], start=1):
-        name, label = line.split(".tif,")[0], line.split(",")[1]
-        pixels = np.zeros((6, 5 + int(name[-1])), dtype=np.uint8)
-        pixels[:2] = int(label)
-        Image.fromarray(pixels).save(folder / "masks" / f"{name}.png")
-        lines[index] = f"{line},masks/{name}.png"
-    (folder / "slides.csv").write_text("\n".join([f"{lines[0]},mask", *lines[1:], ""]))
-    return folder
+    return write_masked_dataset(tmp_path_factory.mktemp("dataset"))
 
 
 @pytest.fixture(scope="module")
@@ -80,10 +61,7 @@ def test_the_same_seed_gives_the_same_weights_and_resuming_the_same_bits(
 def test_resuming_with_other_targets_is_refused(dataset: Path, trained: Path) -> None:
     with pytest.raises(RuntimeError) as caught:
         segment(dataset, trained, resume=True, max_epochs=3, lesion_from=2)
-    error: BaseException | None = caught.value
-    while error is not None and not isinstance(error, RequestError):
-        error = error.__cause__ or error.__context__
-    assert "made for another request (lesion_from was 1, now 2; targets" in str(error)
+    assert "made for another request (lesion_from was 1, now 2; targets" in str(cause_of(caught.value))
 
 
 def test_memory_saved_changes_nothing(dataset: Path, trained: Path, tmp_path: Path) -> None:
@@ -94,28 +72,12 @@ def test_memory_saved_changes_nothing(dataset: Path, trained: Path, tmp_path: Pa
 
 def test_from_the_trained_network_to_the_score_of_its_maps(dataset: Path, trained: Path, tmp_path: Path) -> None:
     """Evaluation, inference and localisation take it as they take a classifier; a slide's probability is the map's maximum."""
-    common = {"dataset_dir": dataset, "model": trained / "segmentation.pt", **ON_CPU}
-    run_config("train.yaml", "evaluate.yaml", run_id="evaluating", output_dir=tmp_path / "eval", **common)
-    run_config("inference.yaml", run_id="inference", output_dir=tmp_path / "out", split="test", **common)
-    evaluated, inferred = (read_rows(tmp_path / name / "predictions.csv") for name in ("eval", "out"))
-    assert evaluated == inferred and len(inferred) == 2
-    for row in inferred:
+    predictions, report = predictions_and_score(dataset, trained / "segmentation.pt", tmp_path)
+    for row in predictions:
         volume = nibabel.load(tmp_path / "out" / row["slide_id"] / "cam.nii.gz")
         assert volume.get_fdata().max() == pytest.approx(float(row["p_1"]), rel=1e-5)
         with tifffile.TiffFile(tmp_path / "out" / row["slide_id"] / "cam.ome.tif") as tiff:
             assert 'Name="Lesion map, 1"' in str(tiff.ome_metadata), "no class activation map"
-    run_config(
-        "localise.yaml",
-        run_id="localising",
-        predictions_dir=tmp_path / "out",
-        dataset_dir=dataset,
-        output_dir=tmp_path / "score",
-        split="test",
-        map="probability",
-        mask_px=STEP_PX,
-        resamples=20,
-    )
-    report = json.loads((tmp_path / "score" / "localisation.json").read_text())
     assert (report["slides"], report["lesions"], report["map"]) == (2, 1, "probability")
     assert 0 <= report["cell_auc"]["value"] <= 1
 

@@ -11,8 +11,7 @@ import torch
 from ignite.engine import Engine
 from monai.bundle import ConfigWorkflow
 from opened_files import count_opens
-from tiny_flow import ON_CPU, read_rows, run_config
-from torch import Tensor
+from tiny_flow import ON_CPU, cause_of, read_rows, run_config, state_of
 from training.embedding_files import CHANNELS, write_dataset, write_embedding, write_foreign, write_table
 
 from scripts.common.errors import RequestError
@@ -38,19 +37,6 @@ def evaluate(dataset: Path, output: Path, **options: Any) -> dict[str, Any]:
 def infer(dataset: Path, output: Path) -> None:
     folders = {"dataset_dir": dataset, "output_dir": output / "out", "model": output / "model.pt"}
     run_config("inference.yaml", run_id="inference", **folders, **ON_CPU)
-
-
-def state_of(output: Path) -> dict[str, Tensor]:
-    """Weights after the last epoch."""
-    return torch.load(output / "log" / "last.pt", weights_only=True)["network"]
-
-
-def cause_of(error: BaseException | None) -> RequestError:
-    """Return the RequestError among the causes of what MONAI raises."""
-    while error is not None and not isinstance(error, RequestError):
-        error = error.__cause__ or error.__context__
-    assert error is not None, "expected a RequestError"
-    return error
 
 
 @pytest.fixture(scope="module")

@@ -33,8 +33,10 @@ class OpenVINOEngine:
         self.streams = torch.get_num_threads()
         self._input_px = int(network.input_px)  # type: ignore[arg-type]
         example = torch.zeros(2, 3, self._input_px, self._input_px)
-        with torch.inference_mode(False):
-            model = openvino.convert_model(network, example_input=example)
+        with torch.inference_mode(False), torch.no_grad():
+            # OpenVINO would check its trace by a second one, which takes as long again
+            traced = torch.jit.trace(network, example, strict=False, check_trace=False)
+            model = openvino.convert_model(traced, example_input=example)
         model.reshape([-1, 3, self._input_px, self._input_px])
         options = {
             "INFERENCE_PRECISION_HINT": PRECISION_HINTS[precision],
