@@ -31,7 +31,7 @@ from scripts.encoding.settings import EncodingSettings
 from scripts.slides.opening import Reading
 from scripts.slides.table import SlideRow
 
-SLIDES = 7  # a process; the first is not timed
+SLIDES = 7  # per process; the first is not timed
 SAMPLE_S = 0.1
 
 
@@ -96,7 +96,7 @@ def measured(mode: str, slide: Path, level: str, threads: int) -> dict[str, floa
     with subprocess.Popen([sys.executable, __file__, *map(str, words)], stdout=subprocess.PIPE, text=True) as process:
         while process.poll() is None:
             with suppress(FileNotFoundError, ProcessLookupError):  # it has ended since
-                most = max(most, sum(map(shared_bytes, [process.pid, *children(process.pid)])))
+                most = max(most, sum(map(pss_bytes, [process.pid, *children(process.pid)])))
             time.sleep(SAMPLE_S)
         assert process.stdout is not None
         answer = process.stdout.read()
@@ -105,8 +105,8 @@ def measured(mode: str, slide: Path, level: str, threads: int) -> dict[str, floa
     return {**json.loads(answer), "MiB": most / 2**20}
 
 
-def shared_bytes(process: int) -> int:
-    """Proportional set size."""
+def pss_bytes(process: int) -> int:
+    """Proportional set size: of memory that several processes share, each has its part."""
     for line in Path(f"/proc/{process}/smaps_rollup").read_text(encoding="ascii").splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024

@@ -17,9 +17,11 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-REPO = Path(__file__).resolve().parents[1]
+from stages import REPO, command_of
+
 MOST_PACKAGES = 15
 _IMPORTED = re.compile(r"import time:\s*(\d+) \|\s*(\d+) \| ( *)(\S+)")
 
@@ -34,18 +36,9 @@ def processor_seconds(command: Sequence[object], cwd: Path) -> tuple[float, str]
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.stderr
 
 
-def stage(checkout: Path, run_id: str, *files: str, **options: object) -> list[object]:
-    """Words of a command after the interpreter."""
-    configs = [str(checkout / "bundle" / "configs" / name) for name in files]
-    words: list[object] = ["-m", "monai.bundle", "run", run_id, "--bundle_root", checkout / "bundle"]
-    words += ["--config_file", configs[0] if len(configs) == 1 else configs]
-    for name, value in options.items():
-        words += [f"--{name}", value]
-    return words
-
-
-def commands(checkout: Path, folder: Path) -> dict[str, list[object]]:
-    """The commands by the name of their stage, each of which finds what those before it have left in ``folder``."""
+def commands(checkout: Path, folder: Path) -> dict[str, list[str]]:
+    """Words after the interpreter by the name of their stage, each of which finds what those before it have left in ``folder``."""
+    stage = partial(command_of, checkout=checkout)
     encoder, model = folder / "models" / "scae.pt", folder / "models" / "model.pt"
     slides, slide, on_cpu = folder / "slides/slides.csv", folder / "slides/slides/test_000.tif", {"device": "cpu"}
     encode = {"encoder": encoder, **on_cpu}
@@ -53,9 +46,8 @@ def commands(checkout: Path, folder: Path) -> dict[str, list[object]]:
     train = {"max_epochs": 1, "batch_size": 4, "learning_rate": 1e-3}
     return {
         "import monai.bundle": ["-c", "import monai.bundle"],
-        "help": [*stage(checkout, "inference", "inference.yaml"), "--help"],
+        "help": [*stage("inference", "inference.yaml"), "--help"],
         "sampling": stage(
-            checkout,
             "sampling",
             "sample.yaml",
             slides=slides,
@@ -63,7 +55,6 @@ def commands(checkout: Path, folder: Path) -> dict[str, list[object]]:
             **{"draw#patches_per_slide": 8, "draw#rich_share": 0},
         ),
         "training of the S-CAE": stage(
-            checkout,
             "training",
             "train_scae.yaml",
             dataset_dir=folder / "patches",
@@ -72,14 +63,11 @@ def commands(checkout: Path, folder: Path) -> dict[str, list[object]]:
             **encode,
         ),
         "encoding, 8 slides": stage(
-            checkout, "encoding", "encode.yaml", slides=slides, output_dir=folder / "embeddings", **encode
+            "encoding", "encode.yaml", slides=slides, output_dir=folder / "embeddings", **encode
         ),
-        "training of DSNet": stage(checkout, "training", "train.yaml", output_dir=folder / "log", **train, **made),
-        "evaluation": stage(
-            checkout, "evaluating", "train.yaml", "evaluate.yaml", output_dir=folder / "evaluation", **made
-        ),
+        "training of DSNet": stage("training", "train.yaml", output_dir=folder / "log", **train, **made),
+        "evaluation": stage("evaluating", "train.yaml", "evaluate.yaml", output_dir=folder / "evaluation", **made),
         "inference, 1 slide": stage(
-            checkout,
             "inference",
             "inference.yaml",
             slides=slide,
@@ -88,7 +76,6 @@ def commands(checkout: Path, folder: Path) -> dict[str, list[object]]:
             **encode,
         ),
         "inference, 1 embedding, no heat map": stage(
-            checkout,
             "inference",
             "inference.yaml",
             split="test",
@@ -97,7 +84,6 @@ def commands(checkout: Path, folder: Path) -> dict[str, list[object]]:
             **made,
         ),
         "reporting": stage(
-            checkout,
             "reporting",
             "report.yaml",
             predictions_dir=folder / "predictions",

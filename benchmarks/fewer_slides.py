@@ -15,7 +15,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
-from scripts.common.files import atomic_path
+from scripts.common.files import write_csv
 
 Rows = list[dict[str, str]]
 
@@ -53,10 +53,8 @@ def main() -> None:
         rows = list(csv.DictReader(file))
     for count in arguments.train:
         path = arguments.output_dir / f"train{count}.csv"
-        with atomic_path(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, rows[0])
-            writer.writeheader()
-            writer.writerows(fewer(rows, count, np.random.default_rng(arguments.seed)))  # the same order for every size
+        rng = np.random.default_rng(arguments.seed)  # the same order for every size
+        write_csv(path, list(rows[0]), fewer(rows, count, rng))
         print(path)
 
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from gpu_figures import BUNDLE, REPO, Figure, Sizes, fastest_s, missing, quiet, run_stage, wait_for
+from gpu_figures import REPO, Figure, Sizes, fastest_s, missing, quiet, run_stage, wait_for
+from machine import peak_gib
+from stages import command_of
 from training_cohort import write_cohort
-from training_memory import peak_gib
 
 from scripts.dsnet.checkpointing import checkpoint_blocks
 from scripts.dsnet.network import DSNet
@@ -75,12 +76,11 @@ def one_process_group(device: torch.device, sizes: Sizes, folder: Path) -> Itera
     """train.yaml with multi_gpu_train.yaml under torchrun, one process: NCCL on a GPU, gloo on a CPU."""
     cohort = folder / "cohort"
     write_cohort(cohort, slides=4 * sizes.slides, distinct=4 * sizes.slides, patches=60, channels=32, density=0.6)
-    files = [str(BUNDLE / "configs" / name) for name in ("train.yaml", "multi_gpu_train.yaml")]
+    given = {"dataset_dir": cohort, "output_dir": folder / "group", "max_epochs": 2}
+    given |= {"warmup#total_iters": 0, "graph": "false"}
+    given |= {} if device.type == "cuda" else {"device": device}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "1"]
-    command += ["-m", "monai.bundle", "run", "training", "--bundle_root", str(BUNDLE), "--config_file", str(files)]
-    command += ["--dataset_dir", str(cohort), "--output_dir", str(folder / "group"), "--max_epochs", "2"]
-    command += ["--warmup#total_iters", "0", "--graph", "false"]
-    command += [] if device.type == "cuda" else ["--device", str(device)]
+    command += command_of("training", "train.yaml", "multi_gpu_train.yaml", **given)
     backend = "NCCL" if device.type == "cuda" else "gloo"
     start = time.perf_counter()
     result = subprocess.run(command, capture_output=True, text=True, timeout=STEP_S, check=False)

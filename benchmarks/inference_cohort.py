@@ -31,7 +31,8 @@ import torch
 REPO = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(REPO / "bundle"), str(REPO / "benchmarks")]
 
-from apart import children, shared_bytes
+from apart import children, pss_bytes
+from stages import command_of
 
 from scripts.common.files import sha256_of, write_json
 from scripts.dsnet.network import DSNet
@@ -69,20 +70,9 @@ def write_cohort(folder: Path, slides: int, distinct: int, cells: int) -> None:
 
 def command(checkout: Path, folder: Path, slides: str) -> list[str]:
     """Words of an inference of these slides into ``folder/out``."""
-    bundle = checkout / "bundle"
-    options = {
-        "bundle_root": bundle,
-        "config_file": bundle / "configs" / "inference.yaml",
-        "slides": folder / slides,
-        "output_dir": folder / "out",
-        "encoder": folder / "scae.pt",
-        "model": folder / "model.pt",
-        "device": "cpu",
-    }
-    words = [sys.executable, "-m", "monai.bundle", "run", "inference"]
-    for name, value in options.items():
-        words += [f"--{name}", str(value)]
-    return words
+    given = {"slides": folder / slides, "output_dir": folder / "out", "device": "cpu"}
+    given |= {"encoder": folder / "scae.pt", "model": folder / "model.pt"}
+    return [sys.executable, *command_of("inference", "inference.yaml", checkout=checkout, **given)]
 
 
 def run(checkout: Path, folder: Path, slides: str) -> dict[str, object]:
@@ -99,7 +89,7 @@ def run(checkout: Path, folder: Path, slides: str) -> dict[str, object]:
                 first = time.perf_counter() - start
             if (out / "embeddings" / "manifest.csv").is_file():
                 with suppress(FileNotFoundError, ProcessLookupError):  # one has ended since
-                    memory.append(sum(map(shared_bytes, [process.pid, *children(process.pid)])) / 2**20)
+                    memory.append(sum(map(pss_bytes, [process.pid, *children(process.pid)])) / 2**20)
             time.sleep(SAMPLE_S)
     elapsed = time.perf_counter() - start
     if process.returncode:

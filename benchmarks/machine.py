@@ -1,7 +1,8 @@
-"""What the figures of a benchmark belong to: the machine, the versions of what does the work, and the commit."""
+"""What the figures of a benchmark belong to: the machine, the versions of what does the work, the commit; and the memory of a process."""
 
 import platform
 import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -49,3 +50,24 @@ def commit() -> str:
         return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
+
+
+def peak_bytes() -> int:
+    """Most resident memory that this process ever held.
+
+    On Linux ``getrusage`` is of no use: a process that is started takes over the peak of the one that starts it.
+    """
+    if sys.platform != "linux":
+        import resource  # Windows has none
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("the system does not tell the peak of a process' memory")
+
+
+def peak_gib() -> float:
+    """:func:`peak_bytes` in GiB."""
+    return peak_bytes() / 2**30

@@ -120,9 +120,8 @@ def draw_mosaics(tiles: Path, options: Options) -> Iterator[Mosaic]:
                 )
             pools.append([_normalised(tiles / file, options.scale) for file in files])
         height, width = (min((tile.shape[axis] for pool in pools for tile in pool), default=0) for axis in (0, 1))
-        negative, positive = (
-            [tile[:height, :width] for tile in pool] for pool in pools
-        )  # one size: paving leaves no gaps
+        # All tiles get one size, so that paving leaves no gaps.
+        negative, positive = ([tile[:height, :width] for tile in pool] for pool in pools)
         for index in range(options.slides[split]):
             is_positive = bool(index % 2)
             drawn = _draw(rng, negative, positive if is_positive else negative, is_positive, options)

@@ -14,13 +14,11 @@ import argparse
 import csv
 import itertools
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,9 +31,11 @@ from skimage.color import rgb2hed
 from skimage.feature import peak_local_max
 
 REPO = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPO / "bundle"))
+sys.path[:0] = [str(REPO / "bundle"), str(REPO / "benchmarks")]
 
-from scripts.encoding.encoders import read_weights
+from stages import run_command
+
+from scripts.common.weights import read_weights
 from scripts.evaluation.bootstrap import resample_weights
 from scripts.evaluation.interval import CI95_PERCENTILES
 from scripts.patches.draw import SlideSample
@@ -216,17 +216,6 @@ def write_patches(images: list[Annotated], path: Path, *, patches_per_image: int
             append(image.name, SlideSample(drawn, corners, is_nucleus_rich(cut), len(cut), ""))
 
 
-def train(options: dict[str, Any]) -> None:
-    """Train an S-CAE with the bundle."""
-    command = [sys.executable, "-m", "monai.bundle", "run", "training", "--bundle_root", str(REPO / "bundle")]
-    command += ["--config_file", str(REPO / "bundle" / "configs" / "train_scae.yaml")]
-    for name, value in options.items():
-        command += [f"--{name}", str(value)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if done.returncode:
-        sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}")
-
-
 def main() -> None:
     """Train, tune, score and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -254,7 +243,7 @@ def main() -> None:
             options = {"objective": objective, "dataset_dir": arguments.output_dir, "output_dir": folder}
             options |= {"network_def#sparsity_rate": arguments.sparsity_rate}
             options |= {name: getattr(arguments, name) for name in ("max_epochs", "seed")}
-            train({**options, "encoder": folder / "scae.pt"})
+            run_command("training", "train_scae.yaml", **options, encoder=folder / "scae.pt")
         for sign in (1, -1):
             detector = DetectionMap(folder / "scae.pt", sign=sign)
             detectors.append((f"S-CAE {objective}, {'-' if sign < 0 else ''}D'", detector, [0.0, 1.5, 2.5]))

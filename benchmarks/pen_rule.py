@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,15 +31,13 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "bundle"))
 
-from mosaic_tissue import draw_glass, draw_island, outline_of, pave
+from mosaic_tissue import BoolMap, Pixels, draw_glass, draw_island, outline_of, pave
 from mosaics import CELL_UM, write_pyramid
 
 from scripts.slides.geometry import PatchGrid, plan_reading
 from scripts.slides.opening import open_slide
 from scripts.tissue.mask import find_tissue
 
-Pixels = NDArray[np.uint8]
-BoolMap = NDArray[np.bool_]
 PENS = {
     "chosen": {"blue": (20, 60, 150), "green": (20, 110, 60), "black": (25, 25, 30), "red": (190, 25, 45)},
     "held_out": {
@@ -212,6 +211,75 @@ def sections(
                 yield name, section, pen
 
 
+class Cells(NamedTuple):
+    """Cells of one kind, and how many of them a mask drops (ink) or keeps (tissue).
+
+    Attributes:
+        number: of all cells of the kind.
+        without: those that the mask without the rule drops or keeps.
+        with_rule: those that the mask with the rule drops or keeps.
+    """
+
+    number: np.int64
+    without: np.int64
+    with_rule: np.int64
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the masks make of one slide with strokes.
+
+    Attributes:
+        ink: cells that are ink, and those that are dropped.
+        ink_over_tissue: those of them that the mask without the rule keeps where no stroke was drawn, and those that are dropped.
+        tissue: cells that are tissue, and those that are kept.
+        lost: share of the tissue that the rule alone drops.
+        lost_clean: the same on the slide without strokes.
+    """
+
+    ink: Cells
+    ink_over_tissue: Cells
+    tissue: Cells
+    lost: float
+    lost_clean: float
+
+
+def measured(
+    rng: np.random.Generator, section: Section, colour: tuple[int, int, int], folder: Path, picture: Path | None
+) -> Measured:
+    """Store a section in ``folder`` as it is and with strokes, and compare the masks of both; save a picture where one is asked for."""
+    pixels, ink = marked(rng, section, colour)
+    grid, clean, clean_kept = masks_of(folder / "clean.tif", section.pixels, section)
+    _, without, kept = masks_of(folder / "marked.tif", pixels, section)
+    is_ink = cells_of(ink, grid) >= 0.5
+    over = is_ink & clean
+    tissue = (clean if section.tissue is None else cells_of(section.tissue & ~ink, grid) >= 0.5) & ~is_ink
+    if picture:
+        draw(picture, pixels, [without, kept], grid, is_ink)
+    return Measured(
+        ink=Cells(is_ink.sum(), (is_ink & ~without).sum(), (is_ink & ~kept).sum()),
+        ink_over_tissue=Cells(over.sum(), (over & ~without).sum(), (over & ~kept).sum()),
+        tissue=Cells(tissue.sum(), (tissue & without).sum(), (tissue & kept).sum()),
+        lost=float((tissue & without & ~kept).sum() / max(1, tissue.sum())),
+        lost_clean=float((clean & ~clean_kept).sum() / max(1, clean.sum())),
+    )
+
+
+def line_of(key: str, slides: Sequence[Measured]) -> str:
+    """Return the line of the table that sums some slides up."""
+    ink = Cells(*np.sum([slide.ink for slide in slides], axis=0))
+    over = Cells(*np.sum([slide.ink_over_tissue for slide in slides], axis=0))
+    tissue = Cells(*np.sum([slide.tissue for slide in slides], axis=0))
+    cells = [
+        f"{ink.number}: {ink.without / ink.number:.3f} / {ink.with_rule / ink.number:.3f}",
+        f"{over.number}: {over.without / max(over.number, 1):.3f} / {over.with_rule / max(over.number, 1):.3f}",
+        f"{tissue.without / tissue.number:.4f} / {tissue.with_rule / tissue.number:.4f}",
+        f"{max(slide.lost for slide in slides):.4f}",
+        f"{max(slide.lost_clean for slide in slides):.4f}",
+    ]
+    return f"| {key} | {len(slides)} | {' | '.join(cells)} |"
+
+
 def main() -> None:
     """Draw, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -232,7 +300,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
-    found: dict[str, list[NDArray[np.float64]]] = {}
+    found: dict[str, list[Measured]] = {}
     worst: list[tuple[float, str]] = []
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -241,46 +309,18 @@ def main() -> None:
         ):
             rng = np.random.default_rng(index)
             section = Section(section.name, restained(rng, section.pixels), section.tissue, section.mpp)
-            pixels, ink = marked(rng, section, PENS[arguments.part][pen])
-            grid, clean, clean_kept = masks_of(Path(folder) / "clean.tif", section.pixels, section)
-            _, without, kept = masks_of(Path(folder) / "marked.tif", pixels, section)
-            shares = cells_of(ink, grid)
-            is_ink = shares >= 0.5
-            tissue = (clean if section.tissue is None else cells_of(section.tissue & ~ink, grid) >= 0.5) & ~is_ink
-            lost = float((tissue & without & ~kept).sum() / max(1, tissue.sum()))
-            lost_clean = float((clean & ~clean_kept).sum() / max(1, clean.sum()))
-            worst += [(lost, f"{section.name}, {pen}"), (lost_clean, f"{section.name}, no stroke")]
-            row = np.array(
-                [
-                    1,
-                    is_ink.sum(),
-                    (is_ink & ~without).sum(),
-                    (is_ink & ~kept).sum(),
-                    (is_ink & clean).sum(),
-                    (is_ink & clean & ~without).sum(),
-                    (is_ink & clean & ~kept).sum(),
-                    tissue.sum(),
-                    (tissue & without).sum(),
-                    (tissue & kept).sum(),
-                ]
-            )
+            picture = arguments.pictures and arguments.pictures / f"{index:03d}_{pen}.jpg"
+            slide = measured(rng, section, PENS[arguments.part][pen], Path(folder), picture)
+            worst += [(slide.lost, f"{section.name}, {pen}"), (slide.lost_clean, f"{section.name}, no stroke")]
             for key in (kind, pen, "all"):
-                found.setdefault(key, []).append(np.append(row, (lost, lost_clean)))
-            if arguments.pictures:
-                draw(arguments.pictures / f"{index:03d}_{pen}.jpg", pixels, [without, kept], grid, is_ink)
+                found.setdefault(key, []).append(slide)
     print(f"{len(worst) // 2} slides in {time.perf_counter() - start:.0f} s\n")
     print(
         "| slides with | slides | ink cells: dropped without / with the rule | over tissue alone | tissue kept without / with | "
         "most lost to the rule, one slide | without strokes |\n|---|---|---|---|---|---|---|"
     )
-    for key, rows in found.items():
-        table = np.array(rows)
-        n, ink_n, ink_a, ink_b, over, over_a, over_b, tissue_n, tissue_a, tissue_b = table[:, :10].sum(axis=0)
-        print(
-            f"| {key} | {n:.0f} | {ink_n:.0f}: {ink_a / ink_n:.3f} / {ink_b / ink_n:.3f} | {over:.0f}: {over_a / max(over, 1):.3f} / "
-            f"{over_b / max(over, 1):.3f} | {tissue_a / tissue_n:.4f} / {tissue_b / tissue_n:.4f} | {table[:, 10].max():.4f} | "
-            f"{table[:, 11].max():.4f} |"
-        )
+    for key, slides in found.items():
+        print(line_of(key, slides))
     print("\nmost tissue lost:", "; ".join(f"{share:.4f} ({name})" for share, name in sorted(worst, reverse=True)[:5]))
 
 

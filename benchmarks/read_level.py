@@ -10,7 +10,6 @@ is tested on the test slides of both.
 """
 
 import argparse
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 REPO = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPO / "bundle"))
+sys.path[:0] = [str(REPO / "bundle"), str(REPO / "benchmarks")]
+
+from stages import run_command
 
 from scripts.encoding.embedding_file import header_of, read_embedding
 from scripts.encoding.store import Embedding
@@ -57,22 +58,9 @@ def cosine(a: Features, b: Features) -> Features:
 
 def test_auc(model: Path, dataset: Path) -> Estimate:
     """Evaluate a model on the test slides of a dataset, through the bundle's command."""
-    configs = str([str(REPO / "bundle" / "configs" / name) for name in ("train.yaml", "evaluate.yaml")])
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "monai.bundle", "run", "evaluating", "--bundle_root", str(REPO / "bundle")]
-        command += [
-            "--config_file",
-            configs,
-            "--dataset_dir",
-            str(dataset),
-            "--model",
-            str(model),
-            "--output_dir",
-            folder,
-        ]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        if done.returncode:
-            sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}")
+        given = {"dataset_dir": dataset, "model": model, "output_dir": folder}
+        run_command("evaluating", "train.yaml", "evaluate.yaml", **given)
         return read_metrics(Path(folder) / "metrics.json", expected="what evaluating writes")["auc"]
 
 

@@ -27,7 +27,7 @@ from fewer_slides import Rows, fewer
 from scipy.stats import t as student
 
 from scripts.ablations.ablating import ablate
-from scripts.common.files import atomic_path, write_csv
+from scripts.common.files import write_csv
 from scripts.evaluation.metrics import FALLBACK_THRESHOLD, weighted_metrics
 from scripts.evaluation.predictions import read_predictions
 from scripts.studies.trainings import Trainings
@@ -35,9 +35,9 @@ from scripts.studies.trainings import Trainings
 RECOMMENDED = "recommended"
 OF_VALIDATION = {"validate#dataloader#batch_size": 8}
 """Faster, and the same figures: slides of equal size need no padding."""
-AUGMENTED = "train#cropped#transforms"
+LAST_AUGMENTATION = "train#last_augmentation#transforms"
 ATTENTION = {"overlay": "baselines/attention_pooling.yaml"}
-NO_JITTER = {f"{AUGMENTED}#1#gain": 0.0, f"{AUGMENTED}#1#shift": 0.0}
+NO_JITTER = {f"{LAST_AUGMENTATION}#1#gain": 0.0, f"{LAST_AUGMENTATION}#1#shift": 0.0}
 OF_ATTENTION = {"max_epochs": 20, "decay#step_size": 15, "warmup#total_iters": 2}
 
 EIGHT = {"batch_size": 8, "evaluated#share": 0.05}
@@ -57,9 +57,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "averaging by 0.05, no jitter": {"evaluated#share": 0.05, **NO_JITTER},
     "no averaging": {"evaluated#share": None},
     "no jitter": NO_JITTER,
-    "jitter twice as strong": {f"{AUGMENTED}#1#gain": 0.2, f"{AUGMENTED}#1#shift": 0.6},
-    "no patch dropout": {f"{AUGMENTED}#2#most": 0.0},
-    "patch dropout 0.6": {f"{AUGMENTED}#2#most": 0.6},
+    "jitter twice as strong": {f"{LAST_AUGMENTATION}#1#gain": 0.2, f"{LAST_AUGMENTATION}#1#shift": 0.6},
+    "no patch dropout": {f"{LAST_AUGMENTATION}#2#most": 0.0},
+    "patch dropout 0.6": {f"{LAST_AUGMENTATION}#2#most": 0.6},
     "40 epochs": {"max_epochs": 40, "decay#step_size": 30},
     "learning_rate 3e-4": {"learning_rate": 3e-4},
     "learning_rate 3e-3": {"learning_rate": 3e-3},
@@ -79,14 +79,6 @@ def split_anew(rows: Rows, count: int, draw: int) -> Rows:
     return [
         {**row, "split": "test"} if row["split"] == "train" and row["slide"] not in trained_on else row for row in kept
     ]
-
-
-def write_table(path: Path, rows: Rows) -> None:
-    """Write a table of slides, whose paths stay as they are: it lies beside the embeddings of no other table."""
-    with atomic_path(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def aucs_of(folder: Path, seeds: Sequence[int], draws: Sequence[int]) -> dict[str, float]:
@@ -136,7 +128,7 @@ def main() -> None:
             rows = list(csv.DictReader(file))
         tables = [arguments.output_dir / f"set{place}_draw{draw}.csv" for draw in arguments.draws]
         for path, draw in zip(tables, arguments.draws, strict=True):
-            write_table(path, split_anew(rows, arguments.train, draw))
+            write_csv(path, list(rows[0]), split_anew(rows, arguments.train, draw))
         sets.append((table.parent, tables))
     measured: dict[str, dict[str, float]] = {}
     shorter = {} if arguments.max_epochs is None else {"max_epochs": arguments.max_epochs}

@@ -9,7 +9,6 @@ are of thumbnails, and no pixels of slides are read. Then ``reporting`` makes th
 
 import argparse
 import json
-import resource
 import shutil
 import sys
 import time
@@ -19,7 +18,9 @@ import numpy as np
 from scipy import ndimage
 
 REPO = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPO / "bundle"))
+sys.path[:0] = [str(REPO / "bundle"), str(REPO / "benchmarks")]
+
+from machine import peak_gib
 
 from scripts.encoding.store import Embedding
 from scripts.evaluation.predictions import Prediction, write_predictions
@@ -117,7 +118,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         "slides": given.slides,
         "seconds": round(time.perf_counter() - begin, 1),
         "processor_seconds": round(time.process_time() - processor, 1),
-        "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        "peak_gib": round(peak_gib(), 2),
         "index_mb": round(report.stat().st_size / 1e6, 2),
         "pages_mb": round(sum(path.stat().st_size for path in (report.parent / "slides").iterdir()) / 1e6, 1),
     }

@@ -2,8 +2,8 @@
 
     python benchmarks/section_14082.py --data ../shared/data --output_dir section
 
-The section is breast tissue at 4 um/px with a tumour label a square of 200 um (../shared/data/DATA.md). At 64 um a patch would have 16 px:
-no nucleus is left, and no encoder here was made for that. So a patch is one labelled square, 50 px, and V is what the published NIC
+The section is breast tissue at 4 um/px with one tumour label per square of 200 um (../shared/data/DATA.md). At 64 um a patch would have
+16 px: no nucleus is left, and no encoder here was made for that. So a patch is one labelled square, 50 px, and V is what the published NIC
 multitask encoder (made for 0.5 um/px) says of it: a bank of colour and texture filters. One half is cut into blocks of 4 x 4 patches, the
 "slides", every fourth of either label for validation; the other half is the test slide. Learners: a linear probe on single patches (labels
 of patches); the segmentation with those labels as masks; the paper's and the recommended DSNet from the label of whole blocks alone, and
@@ -12,7 +12,6 @@ their heat maps. One section of one patient: a test of the tools on real labels,
 
 import argparse
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -22,7 +21,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 REPO = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPO / "bundle"))
+sys.path[:0] = [str(REPO / "bundle"), str(REPO / "benchmarks")]
+
+from stages import run_command
 
 from scripts.common.files import write_csv
 from scripts.encoding.embedding_file import read_embedding
@@ -41,25 +42,6 @@ TRAINING = {
     "device": "cpu",
     "graph": False,
 }
-
-
-def stage(run_id: str, files: list[str], **options: object) -> None:
-    """Run a stage of the bundle as a user does."""
-    configs = [str(REPO / "bundle" / "configs" / name) for name in files]
-    words = [
-        run_id,
-        "--bundle_root",
-        str(REPO / "bundle"),
-        "--config_file",
-        configs[0] if len(configs) == 1 else str(configs),
-    ]
-    for name, value in options.items():
-        words += [f"--{name}", str(value)]
-    result = subprocess.run(
-        [sys.executable, "-m", "monai.bundle", "run", *words], capture_output=True, text=True, check=False
-    )
-    if result.returncode:
-        sys.exit(f"{run_id} of {files} failed:\n{result.stderr}")
 
 
 def cut(section: Embedding, kept: np.ndarray, box: tuple[int, int, int, int], path: Path) -> bool:
@@ -132,7 +114,7 @@ def main() -> None:
         "settings#patch_um": PATCH_UM,
         "device": "cpu",
     }
-    stage("encoding", ["encode.yaml", "encode_nic.yaml"], slides=slide, output_dir=output / "section", **encoding)
+    run_command("encoding", "encode.yaml", "encode_nic.yaml", slides=slide, output_dir=output / "section", **encoding)
     section = read_embedding(output / "section" / "14082.h5")
     tumour, labelled = (lesion_cells(label, section.grid, slide=slide, lesion_from=value) for value in (2, 1))
     kept = labelled[section.grid_yx[:, 0], section.grid_yx[:, 1]]
@@ -152,12 +134,12 @@ def main() -> None:
         for name, (overlays, options) in learners.items():
             files = ["train.yaml", *overlays]
             common = {"dataset_dir": dataset, "model": output / side / f"{name}.pt"}
-            stage("training", files, output_dir=output / side / f"log_{name}", **common, **options, **training)
+            run_command("training", *files, output_dir=output / side / f"log_{name}", **common, **options, **training)
             maps, scored = output / side / f"maps_{name}", output / side / f"score_{name}"
-            stage("inference", ["inference.yaml"], split="test", output_dir=maps, device="cpu", **common)
+            run_command("inference", "inference.yaml", split="test", output_dir=maps, device="cpu", **common)
             kind = "cam" if name == "paper" else "probability"
-            stage(
-                "localising", ["localise.yaml"], predictions_dir=maps, dataset_dir=dataset, output_dir=scored, split="test",
+            run_command(
+                "localising", "localise.yaml", predictions_dir=maps, dataset_dir=dataset, output_dir=scored, split="test",
                 map=kind, lesion_from=2, mask_px=1,
             )  # fmt: skip
             report = json.loads((scored / "localisation.json").read_text(encoding="utf-8"))

@@ -40,7 +40,7 @@ def read_study(path: Path) -> Study:
 
 
 def table_of(studies: Mapping[str, Study]) -> list[str]:
-    """Return the lines of the table: rows in the paper's order, a column a study."""
+    """Return the lines of the table: rows in the paper's order, one column per study."""
     lines = [f"| | {' | '.join(studies)} | paper |", "|---|" + "---|" * (len(studies) + 1)]
     for name, row in ROWS.items():
         if any(name in study for study in studies.values()):

@@ -67,7 +67,7 @@ def truth_of_mosaics(mosaics: Path, tiles: Path) -> Truth:
 
 
 def measure_mosaics(mosaics: Path, truth: Truth) -> None:
-    """Print the table of the mosaics, one row a variant."""
+    """Print the table of the mosaics, one row per variant."""
     masks: dict[str, dict[str, NDArray[np.bool_]]] = {}
     seconds = {}
     for variant, options in VARIANTS.items():

@@ -130,7 +130,7 @@ def auc(peer: Peer, bags: Sequence[Bag]) -> float:
 
 def trained(
     peer: Peer, bags: dict[str, list[Bag]], *, epochs: int, learning_rate: float, weight_decay: float, seed: int
-):
+) -> tuple[int, float, float]:
     """Train, and return the chosen epoch, from 1, with its AUC on validation and test slides."""
     optimizer = torch.optim.AdamW(
         [weight for weight in peer.network.parameters() if weight.requires_grad],

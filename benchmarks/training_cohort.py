@@ -13,7 +13,6 @@ which other work on the machine changes less.
 import argparse
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -31,19 +30,15 @@ from numpy.typing import NDArray
 
 REPO = Path(__file__).resolve().parents[1]
 CONFIGS = REPO / "bundle" / "configs"
-sys.path.insert(0, str(REPO / "bundle"))
+sys.path[:0] = [str(REPO / "bundle"), str(REPO / "benchmarks")]
+
+from machine import peak_gib
 
 from scripts.common.files import write_csv
 from scripts.encoding.embedding_file import EmbeddingFile
 
 STEP_PX = 256
 VALIDATED = 0.1
-
-
-def peak_gib() -> float:
-    """Highest resident memory of the process so far."""
-    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
-    return kib / (2**30 if sys.platform == "darwin" else 2**20)
 
 
 def write_features(path: Path, *, patches: int, channels: int, density: float, seed: int) -> None:

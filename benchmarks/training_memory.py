@@ -10,7 +10,6 @@ the peak is that of the process, with Python, torch and the slides in it.
 """
 
 import argparse
-import resource
 import sys
 import time
 from pathlib import Path
@@ -18,17 +17,13 @@ from pathlib import Path
 import torch
 
 REPO = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPO / "bundle"))
+sys.path[:0] = [str(REPO / "bundle"), str(REPO / "benchmarks")]
+
+from machine import peak_gib
 
 from scripts.common.option_words import Head, words
 from scripts.dsnet.checkpointing import checkpoint_blocks
 from scripts.dsnet.network import DSNet
-
-
-def peak_gib() -> float:
-    """Highest resident memory of the process so far."""
-    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
-    return kib / (2**30 if sys.platform == "darwin" else 2**20)
 
 
 def main() -> None:

@@ -17,7 +17,8 @@ from scripts.encoding.embed import write_embedding
 from scripts.encoding.named_encoder import NamedEncoder
 from scripts.encoding.prepared import prepare_slide
 from scripts.encoding.settings import parameters_of
-from scripts.encoding.thumbnail import PIXELS_PER_PATCH, build_thumbnail
+from scripts.encoding.thumbnail import build_thumbnail
+from scripts.slides.geometry import T_PIXELS_PER_PATCH
 from scripts.slides.opening import Reading, open_slide
 
 BATCHES = 16  # encoded again and again until they are as many patches as the slide has
@@ -83,7 +84,7 @@ def thumbnail(case: Case) -> None:
 
 def writing(case: Case, encoder: NamedEncoder, folder: Path) -> None:
     """Write the embedding file, checksums included, of features and means of quarters that are there."""
-    rows, columns = (PIXELS_PER_PATCH * side for side in case.prepared.plan.grid.shape_yx)
+    rows, columns = (T_PIXELS_PER_PATCH * side for side in case.prepared.plan.grid.shape_yx)
     prepared = replace(case.prepared, finest=torch.zeros(rows, columns, 3))
     features, readable = np.ones((case.patches, encoder.channels), np.float32), np.ones(case.patches, dtype=bool)
     batches = ((features[at : at + BATCH], readable[at : at + BATCH]) for at in range(0, case.patches, BATCH))

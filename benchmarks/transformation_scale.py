@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from machine import peak_bytes
 from repeated_slide import SIDES_PX, write_repeated_slide
 from transformation_speed import BATCH, RandomEncoder, seconds
 
@@ -54,14 +55,6 @@ def encode_and_tell(slide: Path, threads: int) -> None:
         )
         elapsed = time.perf_counter() - start
     print(json.dumps({"seconds": elapsed, "patches": patches, "peak_bytes": peak_bytes(), "engine": encoder.engine}))
-
-
-def peak_bytes() -> int:
-    """Most memory that this process ever held; getrusage would count its parent's too."""
-    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("the system does not tell the peak of a process' memory")
 
 
 def workers(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:

@@ -26,7 +26,7 @@ from scripts.slides.table import SlideRow
 FLOPS_PER_PATCH = 0.141e9
 BATCH = 64
 RAW_BATCH = 16
-READINGS = 3  # a turn: both take a fraction of a second
+READINGS = 3  # per turn: both take a fraction of a second
 COLD_BYTES = 256 << 20
 NETWORK_PX = SCAE.input_px
 

@@ -28,7 +28,7 @@ STAND_IN = '#!/bin/sh\nexec "{}" -S "{}" "$0" "$@"\n'
 
 
 class CommandServer:
-    """That process."""
+    """A process that has imported the bundle and runs each program in a fork."""
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="commands"))  # pytest's own are too long for a socket
@@ -89,7 +89,7 @@ def without_path() -> dict[str, str]:
 
 @cache
 def command_server() -> CommandServer:
-    """That of this process, started where it is first asked for; it ends with this process."""
+    """The server of this pytest process, started on first use; it ends with the process."""
     made = CommandServer()
     atexit.register(made.close)
     return made

@@ -46,6 +46,7 @@ def write_own_slides(folder: Path) -> None:
     rows.append({"slide": "scans/case18.tif", "label": "tumor", "patient": "p18", "mpp": ""})
     write_csv(folder / "data" / "slides.csv", list(rows[0]), rows)
     write_csv(folder / "data" / "grades.csv", list(grades[0]), grades)
+    (folder / "export.csv").write_text("slide;label\nscans/case01.tif;normal\n", encoding="utf-8-sig")
     for index in range(2):
         move(made / "slides" / f"test_{index:03d}.tif", folder / "data" / "new" / f"new{index + 1}.tif")
     shutil.copytree(folder / "data" / "new", folder / "data" / "no_mpp")

@@ -1,4 +1,4 @@
-"""What is exchanged in a command of the documentation when a test runs it: sizes, and what another machine would be; nothing else.
+"""Smaller sizes, and local addresses, that replace those of the documentation's commands when a test runs them.
 
 The network is not drawn for TensorBoard, which takes longer than training it for so few steps (tests/training/test_tracking.py does).
 """
@@ -13,7 +13,7 @@ ALWAYS: Mapping[str, Mapping[str, str]] = {
     "cross_validating": {"max_epochs": "1"},
     "comparing": {"resamples": "50"},
     "ablating": {"max_epochs": "1", "seeds": "0", "rows": "full,mixed"},
-    "comparing_methods": {"max_epochs": "1", "seeds": "0", "methods": "dsnet,dsmil"},
+    "comparing_methods": {"max_epochs": "1", "seeds": "0", "methods": "dsnet,dsmil", "reference": "dsnet"},
     "generating": {"train": "6", "val": "4", "test": "4", "cells": "6", "num_workers": "0"},
     "sampling": {"draw#patches_per_slide": "4"},
     "searching": {"training_steps": "2", "measured_patches": "8", "max_steps": "2"},

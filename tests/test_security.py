@@ -11,7 +11,7 @@ import torch
 from tiny_flow import ON_CPU, TinyFlow, run_config
 
 from scripts.common.errors import RequestError
-from scripts.encoding.encoders import load_tensors
+from scripts.common.weights import load_tensors
 
 pytest_plugins = ["tiny_flow_fixture"]
 

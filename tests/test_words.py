@@ -21,6 +21,7 @@ CONFIGS = sorted((REPO / "bundle" / "configs").rglob("*.yaml"))
 SHOWN = sorted([REPO / "bundle" / "configs" / "metadata.json", *(REPO / "bundle" / "scripts").rglob("templates/*.*")])
 """What users read of the bundle besides: its metadata, and what pages and tables are filled into."""
 MODULES = sorted((REPO / "bundle" / "scripts").rglob("*.py"))
+BENCHMARKS = sorted((REPO / "benchmarks").glob("*.py"))
 MAX_WORDS = 30
 MAX_README_WORDS = 700
 # no text: comments, blocks of commands
@@ -33,15 +34,18 @@ END = re.compile(r"(?<=[.!?:])[*\")]*\s+(?=[A-Z*\[(\"])|;\s")
 # a rate: ONE (or MANY) of THINGS for each OF
 ONE = r"(?:an?|one|two|three|[\d.,]*\d)"
 THING = (
-    r"(?:attribute|batch|bin|cell|constant|curve|detection|feature|figure|file|folder|group|item|label|line|list|location|log"
-    r"|lymph node|network|nucleus|number|page|patch|pixel|plane|polygon|position|process|row|score|slide|task|thread|value|weight)s?"
+    r"(?:attribute|batch|bin|cell|class|column|constant|curve|detection|feature|figure|file|folder|group|item|label|line|list|location|log"
+    r"|lymph node|network|nucleus|number|page|patch|pixel|plane|polygon|position|process|row|score|slide|task|thread|value|weight)(?:e?s)?"
 )
 MANY = r"(?:bytes|classes|labels|loss|micrometres|ms|nuclei|patches|pixels|positives|s|slides|values)"
 OF = (
-    r"(?:level-0 |mask )?(?:batch|bin|block|byte|call|cell|channel|class|colour|core|day|epoch|fold|folder|GPU|hour|image|item|level"
-    r"|minute|name|nucleus|patch|patient|pixel|place|process|region|resample|row|run|second|seed|side|slide|split|stage|step|thread|tile|view"
-    r"|worker)\b"
+    r"(?:level-0 |mask |1e\d )?(?:batch|bin|block|byte|call|cell|channel|class|colour|core|day|epoch|fold|folder|GPU|hour|image|item|level"
+    r"|minute|name|nucleus|patch|patient|pixels?|place|process|region|resample|row|run|second|seed|side|slide|split|stage|step|study|thread"
+    r"|tile|variant|view|worker)\b"
 )
+# what an entry of Args begins with: a small letter, or a name: one symbol (V, T, D'), an abbreviation (RGB), or one of these
+NAMES = frozenset({"DSNet", "False", "Keras", "None", "S-CAE", "True"})
+NAME = re.compile(r"[B-Z](?:'s?)?|[A-Z][A-Z0-9]+")
 RATES = (
     re.compile(rf"\b{ONE} {THING} an? {OF}", re.IGNORECASE),  # one label a slide, a task a slide
     re.compile(rf"\b[\d,.]*\d an? {OF}"),  # 500 a second
@@ -78,6 +82,19 @@ def rates_with_a(text: str) -> list[str]:
     return [found[0] for rate in RATES for found in rate.finditer(words)]
 
 
+def args_with_a_capital(source: str) -> list[str]:
+    """Return the entries of Args whose first word has a capital letter, but is no name."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            _, _, after = (ast.get_docstring(node) or "").partition("Args:\n")
+            entries = after.partition("\n\n")[0]
+            for name, word in re.findall(r"^ {4}(\w+): ([\w'-]+)", entries, re.MULTILINE):
+                if word[0].isupper() and word not in NAMES and not NAME.fullmatch(word):
+                    found.append(f"{node.name}, {name}: {word}")
+    return found
+
+
 def public_docstrings(source: str) -> str:
     """Return the docstrings of a module, its public classes and its public functions."""
     found = []
@@ -106,6 +123,18 @@ def test_public_docstrings_have_short_sentences_and_modules_say_per() -> None:
         text = module.read_text(encoding="utf-8")
         found[str(module.relative_to(REPO))] = long_sentences(public_docstrings(text)) + rates_with_a(text)
     assert not {module: sentences for module, sentences in found.items() if sentences}
+
+
+def test_benchmarks_say_per() -> None:
+    found = {module.name: rates_with_a(module.read_text(encoding="utf-8")) for module in BENCHMARKS}
+    assert not {module: rates for module, rates in found.items() if rates}
+
+
+def test_entries_of_args_begin_with_a_small_letter() -> None:
+    found = {
+        str(module.relative_to(REPO)): args_with_a_capital(module.read_text(encoding="utf-8")) for module in MODULES
+    }
+    assert not {module: entries for module, entries in found.items() if entries}
 
 
 def test_the_readme_is_short() -> None:

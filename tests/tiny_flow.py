@@ -84,7 +84,7 @@ def cause_of(error: BaseException | None) -> RequestError:
     return error
 
 
-def state_of(output: Path) -> dict[str, Tensor]:
+def last_weights(output: Path) -> dict[str, Tensor]:
     """Weights after the last epoch of a training whose ``output_dir`` is ``log`` in this folder."""
     return torch.load(output / "log" / "last.pt", weights_only=True)["network"]
 

@@ -34,10 +34,10 @@ sys.path.insert(0, str(REPO / "bundle"))
 from sbom import bill  # noqa: E402
 
 from scripts.common.files import atomic_path, sha256_of  # noqa: E402
-from scripts.dsnet.packing import T_PIXELS_PER_PATCH  # noqa: E402
 from scripts.encoding.encoders import scae_name  # noqa: E402
 from scripts.encoding.thumbnail import DEFAULT_LEVELS  # noqa: E402
 from scripts.scae.scae_network import BACKGROUND_CHANNELS, FOREGROUND_CHANNELS  # noqa: E402
+from scripts.slides.geometry import T_PIXELS_PER_PATCH  # noqa: E402
 from scripts.training.card import NETWORKS, read_card  # noqa: E402
 from scripts.training.model_card import ModelCard  # noqa: E402
 

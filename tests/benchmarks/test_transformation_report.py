@@ -48,7 +48,7 @@ def test_speed_is_judged_by_its_bars() -> None:
     assert found["end to end / CLAM recipe, torch bfloat16, auto"] == ("152", ">= 150: met")
     assert found["reader / MONAI reading, level 0"] == ("2.2", ">= 2.5: NOT met")
     assert found["network torch float32, share of the matrix product"] == ("0.56", ">= 0.5: met")
-    assert found["network, ms a 1e8 pixels (paper, network on a GPU: 44.1)"][0] == "1,000"
+    assert found["network, ms per 1e8 pixels (paper, network on a GPU: 44.1)"][0] == "1,000"
     assert found["pixels / file"] == ("600", "paper's formula: 229.5")
 
 

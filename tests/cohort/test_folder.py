@@ -49,6 +49,13 @@ def test_a_table_with_other_columns(tmp_path: Path) -> None:
     assert [(row.label, row.patient, row.extra["age"]) for row in rows] == [("tumor", "p1", "50"), ("normal", "p1", "")]
 
 
+def test_slides_are_found_by_name_without_all_of_their_suffix_and_whatever_the_unicode_form(tmp_path: Path) -> None:
+    touch(tmp_path / "slides", ["c1.ome.tif", "Mu\u0308ller.svs"])
+    table = write_lines(tmp_path / "t.csv", ["slide,label", "c1,a", "M\u00fcller,b"])
+    rows = list_table(table, slide_folder=tmp_path / "slides").rows
+    assert [row.path.name for row in rows] == ["c1.ome.tif", "Mu\u0308ller.svs"]
+
+
 def test_paths_relative_to_the_table(tmp_path: Path) -> None:
     table = write_lines(tmp_path / "t.csv", ["slide,split,mpp", "sub/s1.svs,val,0.5"])
     (row,) = list_table(table).rows

@@ -90,6 +90,7 @@ def test_the_papers_400_and_100(tmp_path: Path) -> None:
 def test_slides_of_each_class_are_drawn() -> None:
     """Every third slide is of class b."""
     rows = [SlideRow(f"s{i:03d}", Path(f"s{i:03d}.svs"), "b" if i % 3 == 2 else "a") for i in range(60)]
+    rows.insert(7, SlideRow("no_label", Path("no_label.svs")))
     drawn = draw_slides(rows, 15, seed=0)
     assert Counter(row.label for row in drawn) == {"a": 15, "b": 15}
     assert drawn == draw_slides(rows[::-1], 15, seed=0)[::-1] != draw_slides(rows, 15, seed=1)

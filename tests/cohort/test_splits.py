@@ -80,6 +80,24 @@ def test_shares(test_share: float, val_share: float) -> None:
     assert split_of.count("val") == pytest.approx(200 * val_share, abs=3)
 
 
+@pytest.mark.parametrize(
+    ("slides", "shares", "expected"),
+    [
+        (1000, (0.2, 0.02), (200, 40)),
+        (1000, (0.024, 0.2), (50, 200)),
+        (1000, (0, 0.98), (0, 950)),
+        (10, (0.1, 0.1), (2, 2)),
+    ],
+)
+def test_a_share_that_is_small_or_nearly_all(
+    slides: int, shares: tuple[float, float], expected: tuple[int, int]
+) -> None:
+    """It is one part of the most that there are, or all but one."""
+    rows = [SlideRow(f"s{i}", Path(f"s{i}.tif"), label=str(i % 2)) for i in range(slides)]
+    (split_of,) = assign_splits(rows, test_share=shares[0], val_share=shares[1])
+    assert (split_of.count("test"), split_of.count("val")) == pytest.approx(expected, abs=slides * 0.01)
+
+
 def test_three_patients_a_class_are_enough() -> None:
     for seed in range(20):
         rows = [SlideRow(f"s{i}", Path(f"s{i}.tif"), label=str(i % 2)) for i in range(6)]
@@ -127,7 +145,7 @@ def test_too_few_patients_of_a_class() -> None:
         SlideRow(f"s{i}", Path(f"s{i}.tif"), "0" if i < 20 else "1", f"p{i}" if i < 20 else f"q{i % 2}")
         for i in range(40)
     ]
-    with pytest.raises(RequestError, match="class 1: slides of 2 patients to divide, expected 3 or more"):
+    with pytest.raises(RequestError, match=r"class 1: slides of 2 patients to divide, expected 3 or more.*least: add"):
         assign_splits(rows)
     with pytest.raises(RequestError, match="1 classes in 20 slides, expected two or more"):
         assign_splits(rows[:20])
@@ -137,7 +155,9 @@ def test_folds_beyond_all_patients_are_refused_before_any_file_is_named(tmp_path
     table = write(tmp_path, rows_of())
     tracemalloc.start()
     try:
-        with pytest.raises(RequestError, match="expected 10000000 or more, one a part at least: ask for fewer --folds"):
+        with pytest.raises(
+            RequestError, match="expected 10000000 or more, one per part at least: ask for fewer --folds, or add"
+        ):
             split_slides(table, tmp_path / "out", folds=10_000_000)
         assert tracemalloc.get_traced_memory()[1] < 2**26
     finally:
@@ -182,8 +202,11 @@ def test_another_request_is_refused_unless_asked(tmp_path: Path) -> None:
     ):
         with pytest.raises(RequestError, match=f"another request \\({what} was .*--replace true"):
             split_slides(table, output, **options)
-    with pytest.raises(RequestError, match="another request \\(table was"):
-        split_slides(write(tmp_path / "more", rows_of(61)), output, folds=5)
+    for other in (write(tmp_path / "more", rows_of(61)), write(tmp_path, rows_of(), mask="m.png")):
+        with pytest.raises(RequestError, match="another request \\(table was"):
+            split_slides(other, output, folds=5)
+    split_slides(table, output, folds=5, replace=True)
+    assert {row.extra["mask"] for row in read_slides(output / "fold0.csv")} == {"m.png"}, "an old copy of the table"
     split_slides(table, output, folds=3, replace=True)
     assert sorted(path.name for path in output.glob("[!.]*")) == ["fold0.csv", "fold1.csv", "fold2.csv", "split.json"]
 
@@ -280,6 +303,34 @@ def test_the_share_that_came_out_is_held_against_the_one_asked_for(
     assert "shares that whole patients cannot meet: train holds 33% of class pos, asked 60%; val" in caplog.text
     assert "split.csv: train 13 (57%, asked 60%), val 5 (22%, asked 20%), test 5 (22%, asked 20%)" in caplog.text
     assert "1 of 24 slides have no label and are in no split" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("patients", "told", "warned"),
+    [
+        ([None] * 12, "12 slides of 12 patients (no slide names a patient, so each counts as one", None),
+        (["a", None, None, "b", None, None] * 2, "12 slides of 10 patients", "8 of 12 slides name no patient"),
+        ([f"{i:03d}" for i in range(11)] + ["7"], "12 slides of 12 patients", "patients 007 and 7 count as two"),
+        ([f"p{i}" for i in range(12)], "12 slides of 12 patients", None),
+    ],
+)
+def test_who_the_patients_are_is_told(
+    patients: list[str | None], told: str, warned: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    rows = [
+        SlideRow(f"s{i}", Path(f"s{i}.tif"), str(i // 3 % 2), patient if patient else None)
+        for i, patient in enumerate(patients)
+    ]
+    split_slides(write(tmp_path, rows), tmp_path / "splits", val_share=0.25, test_share=0.25)
+    assert any(message.startswith(told) for message in caplog.messages)
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    found = [
+        message
+        for message in warnings
+        if "patients that" in message or "name no patient" in message or "as two" in message
+    ]
+    assert [message[: len(warned or "")] for message in found] == ([warned] if warned else [])
 
 
 def test_shares_that_are_met_are_said_without_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -141,6 +141,7 @@ def test_wrong_requests(tmp_path: Path) -> None:
     for wrong, message in (
         ({"methods": ["dsnet", "abc"]}, "methods abc: expected some of dsnet, recommended"),
         ({"reference": "abc"}, "methods abc"),
+        ({"methods": ["recommended", "dsmil"]}, "reference dsnet is none of the methods recommended, dsmil"),
         ({"trainings": Trainings(more={"seed": 3})}, "option seed: the study sets it"),
     ):
         with pytest.raises(RequestError, match=message):

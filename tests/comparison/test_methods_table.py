@@ -97,3 +97,11 @@ def test_the_mean_curve_of_one_network_is_its_own() -> None:
     assert twice is not None
     np.testing.assert_allclose(twice.recall, mean.recall)
     assert mean_roc(np.ones(40), [scores]) is None
+
+
+def test_the_mean_curve_has_no_band_where_the_auc_has_no_interval() -> None:
+    """Three positive slides of twenty: one resample in thirty has none of them."""
+    labels = np.arange(20) < 3
+    scores = np.linspace(1, 0, 20)
+    curve, one = mean_roc(labels, [scores]), curves(labels, scores)
+    assert curve is not None and curve.band is None and one is not None and one.band is None

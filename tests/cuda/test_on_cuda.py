@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from training.embedding_files import write_dataset
 from training.observed_slides import slide_of
 
-from scripts.dsnet.grad_cam import grad_cam
+from scripts.dsnet.grad_cam import class_activation_map
 from scripts.dsnet.network import DSNet
 from scripts.encoding.encoders import SCAEEncoder
 from scripts.encoding.named_encoder import NamedEncoder
@@ -71,8 +71,8 @@ def test_a_training_step(exact: None, head: str) -> None:
 def test_a_heat_map(exact: None) -> None:
     torch.manual_seed(0)
     network, image = DSNet(embedding_channels=16), random_image(24, 20, embedding_channels=16)[None]
-    expected = grad_cam(network, image, 1)
-    np.testing.assert_allclose(grad_cam(network.to(CUDA), image.to(CUDA), 1), expected, atol=1e-3)
+    expected = class_activation_map(network, image, 1)
+    np.testing.assert_allclose(class_activation_map(network.to(CUDA), image.to(CUDA), 1), expected, atol=1e-3)
 
 
 def test_training_and_evaluation(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import torch
 from random_matrices import pack
 from torch import Tensor
 
-from scripts.dsnet.grad_cam import LAYERS, METHODS, align_to_patches, grad_cam
+from scripts.dsnet.grad_cam import LAYERS, METHODS, align_to_patches, class_activation_map
 from scripts.dsnet.network import DSNet
 
 CHANNELS = 8
@@ -77,7 +77,7 @@ def test_reach_of_a_cell(layer: str, reach: int) -> None:
 def test_hot_patch_is_the_hottest_place(detector: DSNet, hot_yx: tuple[int, int], layer: str) -> None:
     image = slide_image(30, 26, seed=1234, hot_yx=hot_yx)
     assert detector(image).argmax() == 1
-    cam = grad_cam(detector, image, 1, layer=layer)
+    cam = class_activation_map(detector, image, 1, layer=layer)
     assert divmod(int(cam.argmax()), 26) == hot_yx
 
 
@@ -85,7 +85,7 @@ def test_hot_square_is_not_shifted(detector: DSNet) -> None:
     side, offsets = 8, []
     for corner in (8, 9, 10, 11):
         image = slide_image(28, 28, seed=99, hot_yx=(corner, corner), side=side)
-        cam = grad_cam(detector, image, 1, layer="head")
+        cam = class_activation_map(detector, image, 1, layer="head")
         centre_yx = np.argwhere(cam > 0.5).mean(axis=0)
         offsets.append(centre_yx - (corner + (side - 1) / 2))
     assert np.abs(np.mean(offsets, axis=0)).max() < 0.75, offsets
@@ -109,7 +109,7 @@ def test_map_has_its_definition(detector: DSNet, layer: str, method: str) -> Non
         "layercam": g.relu(),
     }
     cells = (weights[method] * a).sum(dim=1)[0].relu()
-    cam = grad_cam(detector, image, 1, layer=layer, method=method)
+    cam = class_activation_map(detector, image, 1, layer=layer, method=method)
     np.testing.assert_allclose(
         cam[:: LAYERS[layer], :: LAYERS[layer]] * float(cells.max()), cells.numpy(), rtol=1e-3, atol=1e-5
     )
@@ -119,7 +119,7 @@ def test_unobserved_is_zero_and_the_rest_spans_0_to_1(detector: DSNet) -> None:
     image = slide_image(19, 22, hot_yx=(8, 12))
     image[:, :CHANNELS, 3:7, 5:18] = 0
     image[:, :CHANNELS, 12:, :4] = 0
-    cam = grad_cam(detector, image, 1)
+    cam = class_activation_map(detector, image, 1)
     assert cam.shape == (19, 22)
     assert cam.dtype == np.float32
     observed = (image[0, :CHANNELS] != 0).any(dim=0).numpy()
@@ -134,12 +134,12 @@ def test_nothing_for_the_class_is_zeros(detector: DSNet) -> None:
     image = slide_image(16, 16, hot_yx=(8, 8))
     with torch.no_grad():
         network.classifier[2].weight.zero_()
-    assert not grad_cam(network, image, 1).any()
-    assert grad_cam(detector, image, 1).any()
+    assert not class_activation_map(network, image, 1).any()
+    assert class_activation_map(detector, image, 1).any()
 
 
 def test_evidence_against_the_class_is_not_heat(detector: DSNet) -> None:
-    cam = grad_cam(detector, slide_image(16, 16, hot_yx=(8, 8)), 0)
+    cam = class_activation_map(detector, slide_image(16, 16, hot_yx=(8, 8)), 0)
     assert cam.min() == 0
     assert cam[8, 8] == 0
 
@@ -151,7 +151,7 @@ def test_network_is_left_as_it_was(detector: DSNet, training: bool) -> None:
     network.train(training)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     image = slide_image(12, 12, hot_yx=(4, 4))
-    grad_cam(network, image, 1)
+    class_activation_map(network, image, 1)
     assert network.training is training
     assert torch.is_grad_enabled()
     assert not image.requires_grad
@@ -162,12 +162,12 @@ def test_network_is_left_as_it_was(detector: DSNet, training: bool) -> None:
 
 
 def test_callers_gradient_mode_does_not_matter(detector: DSNet) -> None:
-    expected = grad_cam(detector, slide_image(12, 12, hot_yx=(4, 4)), 1)
+    expected = class_activation_map(detector, slide_image(12, 12, hot_yx=(4, 4)), 1)
     with torch.no_grad():
-        np.testing.assert_array_equal(grad_cam(detector, slide_image(12, 12, hot_yx=(4, 4)), 1), expected)
+        np.testing.assert_array_equal(class_activation_map(detector, slide_image(12, 12, hot_yx=(4, 4)), 1), expected)
         assert not torch.is_grad_enabled()
     with torch.inference_mode():
-        np.testing.assert_array_equal(grad_cam(detector, slide_image(12, 12, hot_yx=(4, 4)), 1), expected)
+        np.testing.assert_array_equal(class_activation_map(detector, slide_image(12, 12, hot_yx=(4, 4)), 1), expected)
         assert torch.is_inference_mode_enabled()
 
 
@@ -196,4 +196,4 @@ def test_wrong_input_is_refused(
     detector: DSNet, image: Tensor, class_index: int, options: dict[str, str], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        grad_cam(detector, image, class_index, **options)
+        class_activation_map(detector, image, class_index, **options)

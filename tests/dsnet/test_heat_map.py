@@ -5,7 +5,7 @@ from random_matrices import random_image
 
 from scripts.baselines.attention_pooling import AttentionPooling
 from scripts.common.errors import RequestError
-from scripts.dsnet.grad_cam import LAYERS, METHODS, grad_cam
+from scripts.dsnet.grad_cam import LAYERS, METHODS, class_activation_map
 from scripts.dsnet.heat_map import HeatMap, Network
 from scripts.dsnet.network import DSNet
 from scripts.dsnet.segmentation import DSNetSegmentation
@@ -15,8 +15,8 @@ def test_a_classifier_is_asked_for_the_chosen_map() -> None:
     torch.manual_seed(0)
     network, image = DSNet(), random_image(14, 12)[None]
     chosen = HeatMap(cam="layercam", layer="head")(network, image, 1)
-    np.testing.assert_array_equal(chosen, grad_cam(network, image, 1, layer="head", method="layercam"))
-    np.testing.assert_array_equal(HeatMap()(network, image, 1), grad_cam(network, image, 1))
+    np.testing.assert_array_equal(chosen, class_activation_map(network, image, 1, layer="head", method="layercam"))
+    np.testing.assert_array_equal(HeatMap()(network, image, 1), class_activation_map(network, image, 1))
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -65,7 +65,7 @@ def test_class_activation_maps_stay_available(layer: str) -> None:
     torch.manual_seed(0)
     network, image = DSNet(head="patch"), random_image(14, 12)[None]
     shown = HeatMap(layer=layer, source="cam")(network, image, 1)
-    np.testing.assert_array_equal(shown, grad_cam(network, image, 1, layer=layer))
+    np.testing.assert_array_equal(shown, class_activation_map(network, image, 1, layer=layer))
     assert HeatMap(source="cam").kind(network).title == "Grad-CAM"
 
 

@@ -16,7 +16,7 @@ from scripts.encoding.embedding_file import embedding_file, read_embedding
 @pytest.mark.parametrize("where", ["root", "coords", "added", "features", "thumbnail"])
 def test_a_change_of_anything_is_seen(tmp_path: Path, where: str) -> None:
     path = write_embedding(tmp_path / "a.h5")
-    embedding_file(path).verified()
+    embedding_file(path).verify()
     with h5py.File(path, "r+") as file:
         if where == "root":
             file.attrs["grid_shape"] = np.array([7, 5])
@@ -26,7 +26,7 @@ def test_a_change_of_anything_is_seen(tmp_path: Path, where: str) -> None:
             file.attrs["mpp_x"] = 0.25
         else:
             file[where][0] = 1
-    for read in (embedding_file(path).verified, embedding_file(path).read):
+    for read in (embedding_file(path).verify, embedding_file(path).read):
         with pytest.raises(SlideError, match=r"a\.h5: its content does not match its checksum"):
             read()
 
@@ -46,7 +46,7 @@ def test_older_files_have_one_checksum(tmp_path: Path) -> None:
     path = write_embedding(tmp_path / "a.h5")
     with h5py.File(path, "r+") as file:
         del file.attrs["checksum_rest"]
-    assert embedding_file(path).verified().attributes["complete"]
+    assert embedding_file(path).verify().attributes["complete"]
     assert read_embedding(path).shape_yx == (6, 5)
 
 

@@ -11,7 +11,7 @@ from encoding.painted import MPP, MeanEncoder, contents, paint, quarter_colours,
 from slides.mirax_file import write_mirax
 
 from scripts.common.errors import RequestError
-from scripts.encoding.cluster import DaskCluster, Split, _begin, row_cuts
+from scripts.encoding.cluster import BandedSlide, DaskCluster, _begin, row_cuts
 from scripts.encoding.encoding_run import ManifestRow
 from scripts.slides.table import SlideRow
 
@@ -120,7 +120,7 @@ def test_a_slide_whose_levels_are_checked_whole_is_not_cut(tmp_path: Path) -> No
     tiled = write_tiff(tmp_path / "a.tif", [tissue])
     mirax = write_mirax(tmp_path / "b.mrxs", tissue, np.ones((2, 3), bool), mpp=MPP, levels=1)
     job = pickle.dumps(job_of(tmp_path, MeanEncoder))
-    assert isinstance(_begin(job, SlideRow("a", tiled), 12), Split)
+    assert isinstance(_begin(job, SlideRow("a", tiled), 12), BandedSlide)
     whole = _begin(job, SlideRow("b", mirax), 12)
     assert isinstance(whole, ManifestRow) and (whole.status, whole.patches) == ("done", 24)
 

@@ -92,7 +92,7 @@ def test_an_embedding_is_compared_with_its_slide_as_it_was_read(
     assert job.encode(Task(SlideRow("a", slide))).status == "done"
     read: list[Reading] = []
     monkeypatch.setattr("scripts.encoding.job.open_slide", lambda path, how: read.append(how) or open_slide(path, how))
-    assert job.found(Task(SlideRow("a", slide))) == "current"
+    assert job.on_disk(Task(SlideRow("a", slide))) == "current"
     assert read == [job.reading]
 
 

@@ -8,7 +8,6 @@ from encoding.other_tools import features_of, write_clam, write_trident
 
 from scripts.common.errors import SlideError
 from scripts.encoding.embedding_file import header_of, read_embedding
-from scripts.encoding.foreign import observed_rows, require_features
 from scripts.encoding.writer import append_rows, embedding_writer
 
 GRID_YX = np.argwhere(np.random.default_rng(0).random((12, 15)) < 0.6) + np.array([3, 7])
@@ -117,25 +116,3 @@ def test_our_files_have_what_others_read(tmp_path: Path) -> None:
     assert (coords.shape, coords.dtype) == ((5, 2), np.int64)
     assert int(attributes["patch_size_level0"]) == 256
     assert attributes["name"] == "s"
-
-
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_a_vector_is_observed_by_any_number_that_is_not_zero(dtype: str) -> None:
-    features = np.zeros((6, 40), dtype=dtype)
-    features[1] = -0.0
-    for row, value in ((2, 1e-7), (3, -1e-7), (4, -2.0), (5, 3.0)):
-        features[row, 7 * row] = value
-    assert observed_rows(features).tolist() == [False, False, True, True, True, True]
-    assert observed_rows(features[:, 16:24]).tolist() == [False, False, False, True, False, False], "some channels"
-    assert observed_rows(np.zeros((3, 0), dtype=dtype)).tolist() == [False] * 3  # none of the channels are used
-    assert observed_rows(np.zeros((0, 4), dtype=dtype)).tolist() == []
-
-
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_one_number_that_is_none_is_found_among_many(dtype: str, value: float) -> None:
-    features = np.random.default_rng(0).normal(size=(300, 70)).astype(dtype)
-    assert require_features(features, Path("a.h5")) is features
-    features[201, 33] = value
-    with pytest.raises(SlideError, match="NaN or infinity"):
-        require_features(features, Path("a.h5"))

@@ -25,7 +25,7 @@ def view_of(
     """A map of a slide that is not there, observed everywhere, unless told otherwise."""
     rows, columns = cam.shape
     return HeatMapView(
-        cam=cam,
+        heat=cam,
         observed=np.ones_like(cam, dtype=bool) if observed is None else observed,
         thumbnail=thumbnail,
         grid=PatchGrid(patch_px_level0, origin_xy_px, (rows, columns)),

@@ -23,7 +23,7 @@ from scripts.inference.heat_map_view import HeatMapView
 from scripts.inference.inference_boundary import SparingDataset, SparingIteration
 from scripts.inference.slide_set import InferenceSet
 from scripts.training.batches import PadCollate, image_of
-from scripts.training.evaluation import PredictionCollector
+from scripts.training.predicting import PredictionCollector
 from scripts.training.transforms import LoadEmbeddingd
 
 NAMES = ("a", "b", "c")
@@ -114,7 +114,7 @@ def test_nan_is_no_prediction_and_a_map_that_fails_costs_the_map(folder: Path, m
         original(folder, view)
 
     monkeypatch.setattr(heat_maps, "write_heat_map", write)
-    write_all(slides, collector, DSNet(embedding_channels=6), folder / "out", heat_map=BlankMap())
+    write_all(slides, collector, DSNet(embedding_channels=6), folder / "out", made_by=BlankMap())
     assert [row["slide_id"] for row in read_predictions(folder / "out")] == ["b", "c"]
     assert "a: the network says NaN" in failed(slides)["a"]
     assert "without a heat map" in failed(slides)["b"] and "ZeroDivisionError: of the map" in failed(slides)["b"]

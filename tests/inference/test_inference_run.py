@@ -43,8 +43,8 @@ from scripts.inference.slide_set import InferenceSet
 from scripts.slides.box import BoxReader
 from scripts.training import transforms
 from scripts.training.batches import PadCollate, image_of
-from scripts.training.evaluation import PredictionCollector
 from scripts.training.model_card import ModelCard
+from scripts.training.predicting import PredictionCollector
 from scripts.training.transforms import LoadEmbeddingd
 
 CARD = ModelCard(
@@ -140,7 +140,7 @@ def test_slides_are_encoded_in_the_precision_of_the_models_embeddings(
     told_of = f"trained on embeddings in {of_card}, and the slides are encoded in {expected} here"
     assert (told_of in caplog.text) == (of_card not in (None, expected))
     config = {"settings#precision": asked, "settings#patch_um": 64.0}
-    ResultWriter(collected(slides, (0.3, 0.7)), settings=config).to(outputs_of(slides, tmp_path)).finish()
+    ResultWriter(outputs_of(slides, tmp_path), collected(slides, (0.3, 0.7)), settings=config).finish()
     told = json.loads((tmp_path / "inference.json").read_text())["settings"]
     assert told == {"settings#precision": expected, "settings#patch_um": 64.0}
 
@@ -152,7 +152,7 @@ def test_a_label_that_the_network_does_not_know_is_kept_and_counted(
     assert [item["label"] for item in slides.items] == [-1]
     assert "2 of 3 slides have a label that the model does not know" in caplog.text
     assert "expected one of Normal, Tumour: correct the column label" in caplog.text
-    ResultWriter(collected(slides, (0.3, 0.7))).to(outputs_of(slides, tmp_path / "out")).finish()
+    ResultWriter(outputs_of(slides, tmp_path / "out"), collected(slides, (0.3, 0.7))).finish()
     assert [(row["label"], row["predicted"]) for row in read_predictions(tmp_path / "out")] == [("tumour", "Tumour")]
 
 
@@ -246,7 +246,7 @@ def test_embeddings_of_different_encoders(tmp_path: Path) -> None:
 def test_the_threshold(scans: Path, tmp_path: Path, threshold: float | None, predicted: str) -> None:
     """The card's 0.4, unless the command line names another, be it 0."""
     slides = slide_set(scans / "good.tif", tmp_path / "data")
-    ResultWriter(collected(slides, (0.55, 0.45))).to(outputs_of(slides, tmp_path, threshold=threshold)).finish()
+    ResultWriter(outputs_of(slides, tmp_path, threshold=threshold), collected(slides, (0.55, 0.45))).finish()
     (row,) = read_predictions(tmp_path)
     assert (row["predicted"], row["label"]) == (predicted, "")
     assert float(row["threshold"]) == (0.4 if threshold is None else threshold)
@@ -272,10 +272,10 @@ def test_heat_maps_lie_where_the_tissue_does(scans: Path, tmp_path: Path) -> Non
 def test_the_map_of_two_classes_is_that_of_the_second_whatever_was_predicted(scans: Path, tmp_path: Path) -> None:
     blank = BlankMap()
     slides = slide_set(scans / "good.tif", tmp_path / "data")
-    write_all(slides, collected(slides, (0.9, 0.1)), DSNet(embedding_channels=6), tmp_path / "two", heat_map=blank)
+    write_all(slides, collected(slides, (0.9, 0.1)), DSNet(embedding_channels=6), tmp_path / "two", made_by=blank)
     three = slide_set(scans / "good.tif", tmp_path / "data", class_names=("a", "b", "c"), threshold=None)
     write_all(
-        three, collected(three, (0.2, 0.3, 0.5)), DSNet(3, embedding_channels=6), tmp_path / "three", heat_map=blank
+        three, collected(three, (0.2, 0.3, 0.5)), DSNet(3, embedding_channels=6), tmp_path / "three", made_by=blank
     )
     assert blank.shown == [1, 2]
 
@@ -285,7 +285,7 @@ def test_the_map_of_a_chosen_class(scans: Path, tmp_path: Path, asked: str | Non
     blank = BlankMap()
     slides = slide_set(scans / "good.tif", tmp_path / "data")
     predicted, network = collected(slides, (0.1, 0.9)), DSNet(embedding_channels=6)
-    write_all(slides, predicted, network, tmp_path / "out", target_class=asked, heat_map=blank)
+    write_all(slides, predicted, network, tmp_path / "out", target_class=asked, made_by=blank)
     assert blank.shown == [1 if asked is None else 0]
 
 
@@ -359,7 +359,7 @@ def test_a_slide_of_the_training_is_marked(scans: Path, tmp_path: Path) -> None:
         slides = slide_set(scans / "slides.csv", tmp_path / "data", seen=seen)
         told = collected(slides, (0.9, 0.1))
         write_all(slides, told, DSNet(embedding_channels=6), tmp_path / "out")
-        ResultWriter(told).to(outputs_of(slides, tmp_path / "without")).finish()
+        ResultWriter(outputs_of(slides, tmp_path / "without"), told).finish()
         for out in ("out", "without"):
             run = json.loads((tmp_path / out / "inference.json").read_text())
             assert run["slides"] == {"good": {"patient": "p1", "seen_in": expected}}
@@ -440,7 +440,7 @@ def pipeline(
 ) -> tuple[SupervisedEvaluator, PredictionOutputs, HeatMapHandler, ResultWriter]:
     """What the config builds, with heat maps of nothing."""
     collector, outputs = PredictionCollector(), outputs_of(slides, out)
-    maps, results = HeatMapHandler(outputs, collector, heat_map=BlankMap()), ResultWriter(collector).to(outputs)
+    maps, results = HeatMapHandler(outputs, collector, made_by=BlankMap()), ResultWriter(outputs, collector)
     evaluator = SupervisedEvaluator(
         device="cpu",
         val_data_loader=DataLoader(

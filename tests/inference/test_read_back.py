@@ -31,8 +31,8 @@ from scripts.evaluation.predictions import Prediction
 from scripts.inference.annotations import LEVELS
 from scripts.inference.exports import write_heat_map
 from scripts.inference.slide_set import InferenceSet
-from scripts.training.evaluation import PredictionCollector
 from scripts.training.model_card import ModelCard
+from scripts.training.predicting import PredictionCollector
 
 ROWS, COLUMNS = 4, 6
 COOL, HOT = 145, 175
@@ -148,7 +148,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         list(slides)
     collector = PredictionCollector()
     collector.predictions = [Prediction(path.stem, None, (0.2, 0.8), 0.5)]
-    write_all(slides, collector, DSNet(embedding_channels=6), folder / "out", heat_map=Redness())
+    write_all(slides, collector, DSNet(embedding_channels=6), folder / "out", made_by=Redness())
     with openslide.OpenSlide(path) as slide:
         yield Case(slide, folder / "out" / path.stem)
 

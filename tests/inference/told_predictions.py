@@ -12,7 +12,7 @@ from scripts.inference.heat_maps import HeatMapHandler
 from scripts.inference.inference_outputs import PredictionOutputs
 from scripts.inference.inference_run import ResultWriter
 from scripts.inference.slide_set import InferenceSet
-from scripts.training.evaluation import PredictionCollector
+from scripts.training.predicting import PredictionCollector
 
 
 class ToldCollector(PredictionCollector):
@@ -39,5 +39,5 @@ def write_all(
     with closing(HeatMapHandler(outputs, collector, **options)) as maps:
         maps.attach(engine)
         engine.run(told.predictions)
-    ResultWriter(collector).to(outputs).finish()
+    ResultWriter(outputs, collector).finish()
     return collector

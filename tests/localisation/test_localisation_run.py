@@ -12,6 +12,7 @@ from tiny_flow import read_rows, run_config
 
 from scripts.common.errors import RequestError, SlideError
 from scripts.common.journal import Journal, digests_of
+from scripts.inference.exports import write_observed
 from scripts.localisation.localisation_run import localise, summarise
 from scripts.localisation.scores import Calls, score_slide
 
@@ -143,6 +144,17 @@ def test_a_wrong_request(cohort: Cohort, tmp_path: Path, change: dict[str, Any],
 def test_a_threshold_that_is_none() -> None:
     with pytest.raises(RequestError, match=r"threshold 1\.7: expected a number from 0 to 1"):
         Calls(threshold=1.7)
+    with pytest.raises(RequestError, match=r"threshold 0\.1 is under lowest 0\.2, .* correct --threshold or --lowest"):
+        Calls(threshold=0.1, lowest=0.2)
+
+
+def test_no_detection_hits_no_lesion_whatever_the_threshold(cohort: Cohort, tmp_path: Path) -> None:
+    report = run(cohort.finish(), tmp_path / "out", calls=Calls(threshold=0.0, lowest=0.0))
+    assert report["lesion_hit_rate"]["value"] == 1  # all three have one
+    cold = Cohort(tmp_path / "cold")
+    cold.add("cold", heat=np.zeros(SHAPE), lesion=LESION, label=1, probability=0.9)
+    report = run(cold.finish(), tmp_path / "none", calls=Calls(threshold=0.0, lowest=0.0))
+    assert report["lesion_hit_rate"]["value"] == 0
 
 
 def test_predictions_that_changed_since_inference_wrote_them(cohort: Cohort, tmp_path: Path) -> None:
@@ -272,6 +284,25 @@ def test_a_heat_map_that_is_not_finite(cohort: Cohort, tmp_path: Path) -> None:
     nibabel.save(nibabel.Nifti1Image(heat, volume.affine), path)
     with pytest.raises(SlideError, match=r"nan/cam\.nii\.gz: NaN or infinite where patches were observed"):
         run(cohort.finish(), tmp_path / "out")
+
+
+@pytest.mark.parametrize("heat_there", [np.nan, 5.0])
+def test_where_no_patch_was_observed_the_map_does_not_count(cohort: Cohort, tmp_path: Path, heat_there: float) -> None:
+    options = cohort.finish()
+    expected = run(options, tmp_path / "whole")
+    observed = np.ones(SHAPE, dtype=bool)
+    observed[7, 8] = False
+    write_observed(cohort.predictions / "hit" / "observed.png", observed)
+    path = cohort.predictions / "hit" / "cam.nii.gz"
+    volume = nibabel.load(path)
+    heat = volume.get_fdata(dtype=np.float32)
+    heat[8, 7] = heat_there
+    nibabel.save(nibabel.Nifti1Image(heat, volume.affine), path)
+    found = run(options, tmp_path / "part")
+    for name in ("hit_rate_all_positives", "lesion_hit_rate", "froc", "dice_pooled"):
+        assert found[name].get("value") == expected[name].get("value") and found[name].get("sensitivity") == expected[
+            name
+        ].get("sensitivity"), name
 
 
 def test_all_slides_that_cannot_be_scored_are_named(cohort: Cohort, tmp_path: Path) -> None:

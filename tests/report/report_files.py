@@ -14,9 +14,9 @@ from scripts.encoding.tissue_record import TissueRecord
 from scripts.evaluation.predictions import Prediction, write_predictions
 from scripts.inference.exports import write_heat_map
 from scripts.inference.record import SlideOrigin, write_run, write_scores
-from scripts.training.evaluation import PredictionCollector
+from scripts.training.evaluation_files import write_evaluation
 from scripts.training.model_card import ModelCard
-from scripts.training.report import write_evaluation
+from scripts.training.predicting import PredictionCollector
 
 EVIL = "<script>alert(1)</script>"
 SHAPE_YX = (6, 8)

@@ -13,7 +13,7 @@ from PIL import Image
 from report.report_files import PATCH_PX, SHAPE_YX, card_of, predictions_of, write_inference
 
 from scripts.common.errors import SlideError
-from scripts.inference.record import slide_print
+from scripts.inference.record import slide_fingerprint
 from scripts.report.pictures import OPAQUE_FROM, Picture, colour_stops, slide_pictures
 from scripts.report.results import SlideResult, read_inference
 from scripts.slides.box import BoxReader
@@ -142,7 +142,7 @@ def test_a_slide_that_ends_its_reader_is_shown_by_its_thumbnail(
     assert slide.scores is not None
     path = slide.folder.parent / slide.scores["slide"]
     write_tiff(path, [np.full((2048, 2048, 3), 130, dtype=np.uint8)])
-    slide = replace(slide, scores={**slide.scores, "slide_print": slide_print(path)})
+    slide = replace(slide, scores={**slide.scores, "slide_print": slide_fingerprint(path)})
     assert picture_of(slide).source == "slide"
     crash_at(monkeypatch, "scripts.slides.box", path.name)
     assert picture_of(slide).source == "thumbnail"

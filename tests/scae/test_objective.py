@@ -47,7 +47,7 @@ def test_both_terms_reach_the_encoder(strategy: str) -> None:
 
 def test_the_contrast_alone_trains_the_encoder_and_leaves_the_decoders() -> None:
     torch.manual_seed(0)
-    scae, loss = SCAE(), ExtendedLoss(128, weight=1.0, temperature=0.5)
+    scae, loss = SCAE(), ExtendedLoss(128, weight=1.0, temperature=0.5, dark_weight=0.0)
     parts = scae.decompose(random_textures(4), decoded=1)
     loss(parts._replace(reconstruction=torch.zeros(1, 3, 112, 112)), torch.zeros(4, 3, 112, 112)).backward()
     reached = {name.split(".")[0] for name, p in scae.named_parameters() if p.grad is not None}
@@ -56,7 +56,7 @@ def test_the_contrast_alone_trains_the_encoder_and_leaves_the_decoders() -> None
 
 def test_the_contrast_is_lower_for_views_of_one_patch() -> None:
     torch.manual_seed(0)
-    loss = ExtendedLoss(16, weight=1.0, temperature=0.2).eval()
+    loss = ExtendedLoss(16, weight=1.0, temperature=0.2, dark_weight=0.0).eval()
     vectors, image = torch.randn(8, 16), torch.zeros(16, 3, 16, 16)
     parts = SCAE().eval().decompose(random_textures(1))._replace(reconstruction=image[:1])
     same = loss(parts._replace(vector=torch.cat([vectors, vectors])), image)

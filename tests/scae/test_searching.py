@@ -58,6 +58,10 @@ def test_log_plot_choice_and_the_weights_of_every_step(
         (70.0, "too many: higher"),
         (84.75, "too many: higher"),
     ]
+    assert list(rows[0]) == [
+        *("step", "sparsity_rate", "nuclei_per_mm2", "error", "most_error", "active_share", "darkness"),
+        *("low", "high", "verdict"),
+    ]
     choice = json.loads((tmp_path / "sparsity.json").read_text())
     assert (choice["sparsity_rate"], choice["prior_nuclei_per_mm2"]) == (84.75, 1000)
     with Image.open(tmp_path / "sparsity.png") as plot:

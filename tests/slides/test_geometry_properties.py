@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scripts.common.errors import SlideError
-from scripts.encoding.foreign import common_step, snap_to_grid
+from scripts.encoding.regrid import common_step, snap_to_grid
 from scripts.slides.geometry import PATCH_PX, PATCH_UM, PatchGrid, area_average, plan_reading, resize_patches
 
 FEW = settings(max_examples=60, deadline=None, derandomize=True)

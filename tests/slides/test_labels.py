@@ -33,6 +33,8 @@ def test_numbers_are_sorted_by_value_and_names_by_the_alphabet() -> None:
     assert sorted_words({"10", "2", "0", "1"}) == ["0", "1", "2", "10"]
     assert sorted_words({"10", "-2", "2.5"}) == ["-2", "2.5", "10"]
     assert sorted_words({"tumour", "normal", "10"}) == ["10", "normal", "tumour"]
+    assert sorted_words({"Tumor", "normal"}) == ["normal", "Tumor"]
+    assert sorted_words({"b\u00f6sartig", "Zyste", "bunt"}) == ["b\u00f6sartig", "bunt", "Zyste"]
 
 
 @pytest.mark.parametrize(

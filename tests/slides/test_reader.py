@@ -220,7 +220,15 @@ def test_what_is_no_file_is_told_by_its_kind(tmp_path):
     for name, what in (
         ("gone", "no such file"),
         ("loop", "a link that leads to no file"),
-        ("pipe", "a folder, a pipe"),
+        ("pipe", "a pipe or a device"),
     ):
         with pytest.raises(SlideError, match=rf"{name}\.tif: {what}.*correct the path"):
             open_slide(tmp_path / f"{name}.tif")
+    with pytest.raises(SlideError, match=r"a folder, expected a file: name the slide's file: of DICOM one \.dcm file"):
+        open_slide(tmp_path)
+
+
+def test_a_name_in_another_unicode_form_is_told(tmp_path):
+    (tmp_path / "Mu\u0308ller.tif").touch()
+    with pytest.raises(SlideError, match=r"whose name reads alike .*: rename the file"):
+        open_slide(tmp_path / "M\u00fcller.tif")

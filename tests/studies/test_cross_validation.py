@@ -1,6 +1,7 @@
 """Three classes through every stage after encoding: splitting, k folds, comparison, inference."""
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -190,11 +191,40 @@ def test_folds_that_are_none(dataset: Path, run: Path, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError) as caught:
         cross_validate(dataset, run, folds=tmp_path, output_dir=tmp_path / "out")
     assert "fold1.csv: slide c0p" in str(cause_of(caught.value)) and "as in fold0.csv" in str(cause_of(caught.value))
-    (tmp_path / "fold1.csv").write_text("slide,label,split\n" + "x.tif,benign,test\ny.tif,benign,train\n")
-    with pytest.raises(RuntimeError) as caught:
-        cross_validate(dataset, run, folds=tmp_path, output_dir=tmp_path / "out")
-    assert "slide y is tested in no fold" in str(cause_of(caught.value))
+    for second, message in (
+        ("x.tif,benign,p,train\ny.tif,benign,,val\n", "slide y is tested in no fold"),
+        (
+            "x.tif,benign,p,train\n",
+            "fold1.csv: slide y does not stand in it with the label and the patient of fold0.csv",
+        ),
+        (
+            "x.tif,benign,q,train\ny.tif,benign,,val\n",
+            "fold1.csv: slide x does not stand in it with the label and the patient",
+        ),
+    ):
+        for name, lines in (("fold0.csv", "x.tif,benign,p,test\ny.tif,benign,,train\n"), ("fold1.csv", second)):
+            (tmp_path / name).write_text("slide,label,patient,split\n" + lines)
+        with pytest.raises(RuntimeError) as caught:
+            cross_validate(dataset, run, folds=tmp_path, output_dir=tmp_path / "out")
+        assert message in str(cause_of(caught.value))
     assert not (tmp_path / "out").exists()
+
+
+def test_embeddings_made_anew_are_another_request(
+    dataset: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train_only(run_id: str, files: Sequence[str | Path], options: Mapping[str, Any]) -> None:
+        with HeldOutputs(tmp_path / "out" / "fold0" / "log", "training", {}):
+            write_json(tmp_path / "out" / "fold0" / "log" / "last.pt", {})
+        raise RequestError("stopped")
+
+    monkeypatch.setattr(cross_validation, "run_command", train_only)
+    copied = shutil.copytree(dataset, tmp_path / "data")
+    for expected in ("stopped", "another request (content#fold0.csv#dataset_sha256 was "):
+        with pytest.raises(RuntimeError) as caught:
+            cross_validate(copied, run, output_dir=tmp_path / "out")
+        assert expected in str(cause_of(caught.value))
+        write_embedding(copied / "c0p1s0.h5", seed=99)
 
 
 @pytest.mark.parametrize(

@@ -39,12 +39,16 @@ def items_of(folder: Path) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize(("rate", "kept"), [(1.0, 3), (0.5, 1), (0.0, 0)])
-def test_a_share_is_kept(tmp_path: Path, rate: float, kept: int) -> None:
-    cache = SlideCache(items_of(tmp_path), LoadEmbeddingd(), cache_rate=rate)
-    assert cache._cache == [None] * kept, "nothing is read before it is asked for"
+def test_a_share_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: float, kept: int) -> None:
+    items = items_of(tmp_path)
+    opened = count_opens(monkeypatch, tmp_path / "opened.txt")
+    cache = SlideCache(items, LoadEmbeddingd(), cache_rate=rate)
+    assert not opened(), "nothing is read before it is asked for"
     cache.fill()
-    assert [item["number"] for item in cache._cache] == list(range(kept))
-    assert [item["number"] for item in cache] == [0, 1, 2]
+    assert opened() == {f"{index}.h5": 1 for index in range(kept)}
+    for _ in range(2):
+        assert [item["number"] for item in cache] == [0, 1, 2]
+    assert opened() == {f"{index}.h5": 1 if index < kept else 2 for index in range(3)}, "what is kept is read once"
     assert cache[0]["vectors"].shape == (30, 8) and cache[0]["places"].shape == (1, 6, 5)
 
 

@@ -13,7 +13,7 @@ from training.embedding_files import write_dataset
 
 from scripts.common.errors import RequestError
 from scripts.training.early_stopping import EarlyStopping
-from scripts.training.evaluation import PredictionCollector
+from scripts.training.predicting import PredictionCollector
 
 
 class TiedCollector(PredictionCollector):

@@ -8,7 +8,7 @@ from training.embedding_files import write_dataset, write_embedding, write_forei
 
 from scripts.common.errors import RequestError
 from scripts.dsnet.network import DSNet
-from scripts.training.leakage import fingerprints, refuse_duplicates, refuse_seen
+from scripts.training.leakage import fingerprints, refuse_leaks, refuse_seen
 from scripts.training.model_card import ModelCard
 from scripts.training.training_table import EmbeddingTable
 
@@ -21,13 +21,13 @@ def test_one_slide_under_two_names_is_refused(tmp_path: Path, foreign: bool) -> 
     if foreign:
         for seed, path in enumerate(sorted(tmp_path.glob("*.h5"))):
             write_foreign(path, GRID, seed=seed)
-    refuse_duplicates(EmbeddingTable(tmp_path))
+    refuse_leaks(EmbeddingTable(tmp_path))
     shutil.copy(tmp_path / "train_1.h5", tmp_path / "test_1.h5")
     with pytest.raises(
         RequestError,
         match=r"slides\.csv: slides train_1 \(split train\) and test_1 \(split test\) have the same embedding.*remove one",
     ):
-        refuse_duplicates(EmbeddingTable(tmp_path))
+        refuse_leaks(EmbeddingTable(tmp_path))
 
 
 def test_copies_within_a_split_and_outside_all_may_stay(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_copies_within_a_split_and_outside_all_may_stay(tmp_path: Path) -> None:
     for name, split in (("a", "train"), ("b", "train"), ("c", "")):
         write_embedding(tmp_path / f"{name}.h5")
         rows.append({"slide": f"{name}.tif", "label": 1, "split": split})
-    refuse_duplicates(EmbeddingTable(write_table(tmp_path, rows)))
+    refuse_leaks(EmbeddingTable(write_table(tmp_path, rows)))
 
 
 def test_a_patient_in_two_splits_is_named_whatever_table_is_given(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def dataset(tmp_path: Path) -> Path:
 
 def write_masks(folder: Path, names: list[str]) -> Path:
     """Masks of six rows and 5 + index columns, one pixel per cell, with the lesion in the first two rows."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     for name in names:
         pixels = np.zeros((6, 5 + int(name[-1])), dtype=np.uint8)
         pixels[:2] = 255
@@ -89,6 +89,8 @@ def test_the_digest_knows_the_masks_of_a_segmentation(dataset: Path, tmp_path: P
     digests.append(LesionTargets(table, masks=masks).digest())
     assert len(set(digests)) == len(digests)
     assert LesionTargets(table, masks=masks).digest() == digests[-1]
+    write_masks(masks, ["test_1"])
+    assert LesionTargets(table, masks=masks).digest() == digests[-1], "a mask that no training reads"
 
 
 def test_augmentation_moves_all_maps_together() -> None:

@@ -15,7 +15,7 @@ from scripts.common.errors import RequestError
 from scripts.dsnet.network import DSNet
 from scripts.training.averaging import averaged_network
 from scripts.training.batches import PadCollate
-from scripts.training.masks import LESION, NO_LESION, UNKNOWN, LesionLoss, LoadLesiond, with_patches
+from scripts.training.masks import LESION, NO_LESION, UNKNOWN, LoadPatchTargetsd, SlideAndPatchLoss, with_patches
 from scripts.training.training_table import EmbeddingTable
 from scripts.training.transforms import LoadEmbeddingd, RandDropPatchesd, RandTrimd
 
@@ -36,7 +36,7 @@ def masks(tmp_path: Path) -> Path:
 
 
 def target_of(
-    load: LoadLesiond, table: EmbeddingTable, slide_id: str, unobserved: tuple[int, int] | None = None
+    load: LoadPatchTargetsd, table: EmbeddingTable, slide_id: str, unobserved: tuple[int, int] | None = None
 ) -> torch.Tensor:
     (item,) = (item for item in table.items("train") if item["slide_id"] == slide_id)
     item = LoadEmbeddingd()(item)
@@ -51,7 +51,7 @@ def test_targets_of_slides_with_and_without_a_mask(
     dataset: Path, masks: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     table = EmbeddingTable(dataset)
-    load = LoadLesiond(table, masks=masks, mask_px=STEP_PX)
+    load = LoadPatchTargetsd(table, masks=masks, mask_px=STEP_PX)
     with caplog.at_level("INFO"):
         of_mask = target_of(load, table, "train_3", unobserved=(1, 2))
     assert caplog.messages == ["1 of 2 positive training slides have a mask"]
@@ -65,23 +65,23 @@ def test_targets_of_slides_with_and_without_a_mask(
 
 def test_what_is_refused(dataset: Path, masks: Path) -> None:
     with pytest.raises(RequestError, match=r"3 classes, expected 2.*leave out the overlay.* masks\.yaml or wang\.yaml"):
-        LoadLesiond(EmbeddingTable(dataset, classes=["0", "1", "2"]), masks=masks)
+        LoadPatchTargetsd(EmbeddingTable(dataset, classes=["0", "1", "2"]), masks=masks)
     with pytest.raises(RequestError, match=r"no training slide of class 1 has a mask.*--masks"):
-        LoadLesiond(EmbeddingTable(dataset))
+        LoadPatchTargetsd(EmbeddingTable(dataset))
     (masks / "train_3.png").rename(masks / "train_2.png")
     with pytest.raises(RequestError, match="no training slide of class 1 has a mask"):
-        LoadLesiond(EmbeddingTable(dataset), masks=masks)
+        LoadPatchTargetsd(EmbeddingTable(dataset), masks=masks)
     with pytest.raises(RequestError, match=r"mask_loss#weight.*-1\.0.*0 or more"):
-        LesionLoss(nn.CrossEntropyLoss(), -1.0)
+        SlideAndPatchLoss(nn.CrossEntropyLoss(), -1.0)
 
 
 def test_the_digest_knows_the_masks(dataset: Path, masks: Path) -> None:
     table = EmbeddingTable(dataset)
-    digests = [LoadLesiond(table, masks=masks, lesion_from=value).digest() for value in (1, 2)]
+    digests = [LoadPatchTargetsd(table, masks=masks, lesion_from=value).digest() for value in (1, 2)]
     Image.fromarray(np.ones((6, 8), dtype=np.uint8)).save(masks / "train_3.png")
-    digests.append(LoadLesiond(table, masks=masks).digest())
+    digests.append(LoadPatchTargetsd(table, masks=masks).digest())
     assert len(set(digests)) == 3
-    assert LoadLesiond(table, masks=masks).digest() == digests[-1]
+    assert LoadPatchTargetsd(table, masks=masks).digest() == digests[-1]
 
 
 def test_augmentation_moves_all_maps_together() -> None:
@@ -127,7 +127,7 @@ def test_the_loss_of_the_cells_sees_those_that_are_known() -> None:
     patches = torch.randn(2, 2, 4, 5, generator=generator, requires_grad=True)
     labels, lesion = torch.tensor([0, 1]), torch.randint(0, 3, (2, 1, 4, 5), generator=generator).to(torch.uint8)
     known = lesion != UNKNOWN
-    loss = LesionLoss(nn.CrossEntropyLoss(), 0.5)((slides, patches), (labels, lesion))
+    loss = SlideAndPatchLoss(nn.CrossEntropyLoss(), 0.5)((slides, patches), (labels, lesion))
     evidence = (patches[:, 1] - patches[:, 0])[:, None]
     of_cells = DiceCELoss(sigmoid=True)(evidence[known][None, None], (lesion[known] == LESION).float()[None, None])
     of_slides = nn.functional.cross_entropy(slides, labels)
@@ -135,7 +135,7 @@ def test_the_loss_of_the_cells_sees_those_that_are_known() -> None:
     loss.backward()
     assert patches.grad is not None
     assert (patches.grad[~known.expand_as(patches)] == 0).all() and (patches.grad[known.expand_as(patches)] != 0).all()
-    nothing = LesionLoss(nn.CrossEntropyLoss(), 0.5)((slides, patches), (labels, torch.zeros_like(lesion)))
+    nothing = SlideAndPatchLoss(nn.CrossEntropyLoss(), 0.5)((slides, patches), (labels, torch.zeros_like(lesion)))
     torch.testing.assert_close(nothing, of_slides)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import tifffile
 import torch
-from tiny_flow import ON_CPU, cause_of, run_config, state_of
+from tiny_flow import ON_CPU, cause_of, last_weights, run_config
 from training.embedding_files import CHANNELS, STEP_PX, write_dataset
 from training.masked_dataset import predictions_and_score, write_masked_dataset
 
@@ -43,7 +43,7 @@ def test_masks_teach_and_the_card_is_that_of_any_patch_head(dataset: Path, train
     assert network.standardise.deviation.unique().numel() == CHANNELS
     train(dataset, tmp_path / "weightless", **{"mask_loss#weight": 0.0})
     train(dataset, tmp_path / "without", *FILES[:2], mask_px=None)
-    masked, weightless, without = (state_of(at) for at in (trained, tmp_path / "weightless", tmp_path / "without"))
+    masked, weightless, without = (last_weights(at) for at in (trained, tmp_path / "weightless", tmp_path / "without"))
     assert all(torch.equal(weightless[name], without[name]) for name in without), "all else is as without masks"
     assert not torch.equal(masked["decoder.lesion.weight"], without["decoder.lesion.weight"])
 
@@ -53,7 +53,7 @@ def test_resuming_gives_the_same_bits_and_memory_saved_changes_nothing(
 ) -> None:
     train(dataset, tmp_path / "stopped", max_epochs=1)
     train(dataset, tmp_path / "stopped", max_epochs=2, resume=True, **{"checkpointing#enabled": True})
-    first, resumed = state_of(trained), state_of(tmp_path / "stopped")
+    first, resumed = last_weights(trained), last_weights(tmp_path / "stopped")
     assert all(torch.equal(first[name], resumed[name]) for name in first)
     for name in ("model.pt", "model.json"):
         assert (trained / name).read_bytes() == (tmp_path / "stopped" / name).read_bytes()

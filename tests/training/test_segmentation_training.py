@@ -7,7 +7,7 @@ import nibabel
 import pytest
 import tifffile
 import torch
-from tiny_flow import ON_CPU, cause_of, run_config, state_of
+from tiny_flow import ON_CPU, cause_of, last_weights, run_config
 from training.embedding_files import CHANNELS, STEP_PX, write_dataset
 from training.masked_dataset import predictions_and_score, write_masked_dataset
 
@@ -51,7 +51,7 @@ def test_the_same_seed_gives_the_same_weights_and_resuming_the_same_bits(
     segment(dataset, tmp_path / "stopped", max_epochs=1)
     segment(dataset, tmp_path / "stopped", max_epochs=2, resume=True)
     segment(dataset, tmp_path / "other", seed=1)
-    first, resumed, other = (state_of(output) for output in (trained, tmp_path / "stopped", tmp_path / "other"))
+    first, resumed, other = (last_weights(output) for output in (trained, tmp_path / "stopped", tmp_path / "other"))
     assert all(torch.equal(first[name], resumed[name]) for name in first)
     assert not torch.equal(first["head.lesion.weight"], other["head.lesion.weight"])
     for name in ("segmentation.pt", "segmentation.json"):
@@ -66,7 +66,7 @@ def test_resuming_with_other_targets_is_refused(dataset: Path, trained: Path) ->
 
 def test_memory_saved_changes_nothing(dataset: Path, trained: Path, tmp_path: Path) -> None:
     segment(dataset, tmp_path, **{"checkpointing#enabled": True})
-    plain, saving = state_of(trained), state_of(tmp_path)
+    plain, saving = last_weights(trained), last_weights(tmp_path)
     assert all(torch.equal(plain[name], saving[name]) for name in plain)
 
 

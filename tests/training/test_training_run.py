@@ -11,7 +11,7 @@ import torch
 from ignite.engine import Engine
 from monai.bundle import ConfigWorkflow
 from opened_files import count_opens
-from tiny_flow import ON_CPU, cause_of, read_rows, run_config, state_of
+from tiny_flow import ON_CPU, cause_of, last_weights, read_rows, run_config
 from training.embedding_files import CHANNELS, write_dataset, write_embedding, write_foreign, write_table
 
 from scripts.common.errors import RequestError
@@ -19,7 +19,7 @@ from scripts.dsnet.network import DSNet
 from scripts.evaluation.calibration import calibrated, fit_temperature
 from scripts.evaluation.metrics import choose_threshold
 from scripts.training.card import load_model, read_card
-from scripts.training.evaluation import PredictionCollector
+from scripts.training.predicting import PredictionCollector
 
 
 def train(dataset: Path, output: Path, **options: Any) -> ConfigWorkflow:
@@ -55,7 +55,7 @@ def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_same_seed_gives_the_same_weights(dataset: Path, trained: Path, tmp_path: Path) -> None:
     train(dataset, tmp_path / "again", seed=0)
     train(dataset, tmp_path / "other", seed=1)
-    first, again, other = (state_of(output) for output in (trained, tmp_path / "again", tmp_path / "other"))
+    first, again, other = (last_weights(output) for output in (trained, tmp_path / "again", tmp_path / "other"))
     assert all(torch.equal(first[name], again[name]) for name in first)
     changed = [name for name in first if first[name].dim() > 1 and not torch.equal(first[name], other[name])]
     assert len(changed) > 10
@@ -133,9 +133,9 @@ def test_resume_with_nothing_left_to_do_keeps_the_weights(
     ]
     assert caplog.messages[-1].startswith(f"trained: {tmp_path / 'model.pt'} and its card")
     assert "train_0" not in caplog.text and "val_0" not in caplog.text
-    before = state_of(tmp_path)
+    before = last_weights(tmp_path)
     train(dataset, tmp_path, resume=True, max_epochs=1)
-    assert all(torch.equal(before[name], value) for name, value in state_of(tmp_path).items())
+    assert all(torch.equal(before[name], value) for name, value in last_weights(tmp_path).items())
     assert "last.pt holds 2 epochs, and --max_epochs is 1; to train on, give more" in caplog.text
     assert read_card(tmp_path / "model.pt").training["epochs"] == 2
 

@@ -33,7 +33,7 @@ def test_items(tmp_path: Path) -> None:
     assert items[0]["patient"] == "val_0"
     assert len(table.items()) == 10
     assert (table.channels, table.thumbnail_levels, table.encoder) == (8, 3, "Random sha256:0")
-    table.require_two_classes("train", "val", "test")
+    table.require_trainable("train", "val", "test")
 
 
 def test_no_table(tmp_path: Path) -> None:
@@ -78,20 +78,20 @@ def test_unlabelled_slides(pair: Path) -> None:
 def test_without_any_label_nothing_can_be_trained(pair: Path) -> None:
     write_table(pair, [{"slide": f"{name}.tif", "label": "", "split": "train"} for name in ("a", "b")])
     with pytest.raises(RequestError, match="none of the 2 slides in split 'train' has a label, expected one each"):
-        EmbeddingTable(pair).require_two_classes("train")
+        EmbeddingTable(pair).require_trainable("train")
 
 
 def test_one_class_in_a_split(tmp_path: Path) -> None:
     table = EmbeddingTable(write_dataset(tmp_path, val=1))
-    table.require_two_classes("train")
+    table.require_trainable("train")
     with pytest.raises(RequestError, match="split 'val' holds no slide of class 1; expected slides of every class"):
-        table.require_two_classes("train", "val")
+        table.require_trainable("train", "val")
 
 
 def test_one_class_in_all(pair: Path) -> None:
     write_table(pair, [{"slide": f"{name}.tif", "label": 1, "split": "train"} for name in ("a", "b")])
-    with pytest.raises(RequestError, match="holds no slide of class two"):
-        EmbeddingTable(pair).require_two_classes("train")
+    with pytest.raises(RequestError, match="only one class, 1; expected two or more"):
+        EmbeddingTable(pair).require_trainable("train")
 
 
 def test_class_names_and_their_order(pair: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_positive_class_without_lesions_is_said(
     rows = [
         {"slide": f"{name}.tif", "label": label, "split": "train"} for name, label in zip("ab", labels, strict=True)
     ]
-    EmbeddingTable(write_table(pair, rows), classes=classes).require_two_classes("train")
+    EmbeddingTable(write_table(pair, rows), classes=classes).require_trainable("train")
     told = "the second class, which is the positive one and for recommended.yaml the one with lesions, is 'normal': "
     told += "--classes \"['normal','cancer']\" turns the order round"
     found = [message for message in caplog.messages if message.startswith("the second class")]
@@ -139,7 +139,7 @@ def test_different_precisions(pair: Path) -> None:
     assert EmbeddingTable(pair).precision == "bfloat16"
     write_embedding(pair / "b.h5", precision="float32")
     with pytest.raises(RequestError, match=r"2 different precisions \(most bfloat16; b\.h5 float32\)"):
-        EmbeddingTable(pair).require_two_classes("train")
+        EmbeddingTable(pair).require_trainable("train")
 
 
 def test_different_encoders(pair: Path) -> None:
@@ -147,7 +147,7 @@ def test_different_encoders(pair: Path) -> None:
     with pytest.raises(RequestError, match="2 different encoders"):
         _ = EmbeddingTable(pair).encoder
     with pytest.raises(RequestError, match="2 different encoders"):  # before a training, not at its end
-        EmbeddingTable(pair).require_two_classes("train")
+        EmbeddingTable(pair).require_trainable("train")
 
 
 def test_different_thumbnails(pair: Path) -> None:
@@ -170,8 +170,8 @@ def test_fewer_levels_than_the_files_hold(pair: Path) -> None:
 
 def test_a_range_of_channels(pair: Path) -> None:
     table = EmbeddingTable(pair, channel_range=[2, 5])
-    assert (table.channels, table.items()[0]["channel_range"]) == (3, [2, 5])
-    assert EmbeddingTable(pair).items()[0]["channel_range"] == [0, 8]
+    assert (table.channels, table.items()[0]["channel_range"]) == (3, (2, 5))
+    assert EmbeddingTable(pair).items()[0]["channel_range"] == (0, 8)
     for wrong in ([2, 9], [3, 3], [-1, 2]):
         with pytest.raises(RequestError, match=r"the embeddings have \[0, 8\)"):
             _ = EmbeddingTable(pair, channel_range=wrong).channels
@@ -244,7 +244,7 @@ def test_all_files_that_cannot_be_read_are_named_at_once(tmp_path: Path) -> None
     write_foreign(folder / "val_0.h5", np.array([[0, 0], [1 << 24, 1 << 24]]))
     table = EmbeddingTable(folder)
     with pytest.raises(SlideError, match="3 of 7 embeddings cannot be used") as error:
-        table.require_two_classes("train", "val")
+        table.require_trainable("train", "val")
     assert "\n" not in str(error.value)
     for name, reason in (("train_1", "not a readable HDF5"), ("train_2", "checksum"), ("val_0", "grid of")):
         assert re.search(rf"{name}\.h5: [^|]*{reason}", str(error.value))

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from ..dsnet.baseline import Baseline
-from ..dsnet.packing import T_PIXELS_PER_PATCH
 from ..dsnet.pooling import top_mean
 from ..dsnet.sparse import SparseMap, SparseUnit, slide_extent, sparse_mean
+from ..slides.geometry import T_PIXELS_PER_PATCH
 
 SHARED_LAYERS = 2
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from ..dsnet.baseline import Baseline, Fitted
-from ..dsnet.packing import T_PIXELS_PER_PATCH, unpack
+from ..dsnet.packing import unpack
 from ..dsnet.sparse import sparse_mean
+from ..slides.geometry import T_PIXELS_PER_PATCH
 
 Slides = Iterable[tuple[Tensor, int]]
 """``image`` (1, C + 12L, H, W) and class index of training slides, without augmentation."""

@@ -1,6 +1,7 @@
 """Any data set: one folder per class, or a table with other column names."""
 
 import re
+import unicodedata
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -125,14 +126,14 @@ def list_table(
 
 
 class _Places:
-    """Finds slide files by name below a folder."""
+    """Finds slide files by name below a folder, whatever the Unicode form of an umlaut."""
 
     def __init__(self, folder: str | Path) -> None:
         self._folder = folder
         self._paths: defaultdict[str, list[Path]] = defaultdict(list)
         for path in slide_files(folder):
-            for name in {path.name, path.stem}:
-                self._paths[name].append(path)
+            for name in {path.name, path.stem, path.stem.removesuffix(".ome")}:
+                self._paths[unicodedata.normalize("NFC", name)].append(path)
 
     def of(self, name: str) -> Path:
         """Return the file of that name, with or without suffix.
@@ -140,7 +141,7 @@ class _Places:
         Raises:
             RequestError: there is none, or there are several.
         """
-        found = self._paths[name]
+        found = self._paths[unicodedata.normalize("NFC", name)]
         if len(found) != 1:
             raise RequestError(
                 f"{self._folder}: {len(found)} files for slide {name}, expected one: correct the table or --slide_folder"

@@ -89,7 +89,7 @@ def builder_options(builder: Callable[[str | Path], Cohort]) -> dict[str, object
 
 
 def draw_slides(rows: Sequence[SlideRow], count: int, *, seed: int) -> list[SlideRow]:
-    """Draw ``count`` slides of each class, whatever their patient; the others are dropped.
+    """Draw ``count`` slides of each class, whatever their patient; the others, and those without a label, are dropped.
 
     A draw depends on the seed and the slides' names, not on where they lie.
 
@@ -97,8 +97,8 @@ def draw_slides(rows: Sequence[SlideRow], count: int, *, seed: int) -> list[Slid
         RequestError: a class has fewer.
     """
     drawn: set[str] = set()
-    for label in sorted({str(row.label) for row in rows}):
-        members = sorted(row.slide_id for row in rows if str(row.label) == label)
+    for label in _labels(rows):
+        members = sorted(row.slide_id for row in rows if row.label == label)
         if len(members) < count:
             raise RequestError(
                 f"slides_per_class is {count}, and there are {len(members)} slides of class {label}: lower it, or leave it out"
@@ -133,17 +133,29 @@ def _write(rows: Sequence[SlideRow], left_out: Sequence[tuple[Path, str]], table
 
 def _report(rows: Sequence[SlideRow], left_out: Sequence[tuple[Path, str]]) -> None:
     """Log how many slides of each class are in each split, what is special about slides, and what was left out."""
-    labels = sorted({str(row.label) for row in rows})
+    labels = _labels(rows)
     patients = len({row.patient for row in rows})
     _LOGGER.info("listing: %d slides of %d patients", len(rows), patients)
     for split in (*SPLITS, None):
-        counts = Counter(str(row.label) for row in rows if row.split == split)
+        counts = Counter(row.label for row in rows if row.split == split)
         if counts:
-            parts = ", ".join(f"{label} {counts[label]}" for label in labels)
+            parts = ", ".join(
+                [
+                    *(f"{label} {counts[label]}" for label in labels),
+                    *([f"no label {counts[None]}"] if counts[None] else []),
+                ]
+            )
             _LOGGER.info("  %s: %s", split or "no split", parts)
     for note, count in sorted(Counter(row.extra.get("note") for row in rows if row.extra.get("note")).items()):
         _LOGGER.info("  listed with a note: %d (%s)", count, note)
     for why, count in sorted(Counter(why for _, why in left_out).items()):
         _LOGGER.info("  left out: %d (%s)", count, why)
     if len(labels) < 2:
-        _LOGGER.warning("all slides are of one class: training will refuse them")
+        _LOGGER.warning(
+            "%s: training will refuse them", "all slides are of one class" if labels else "no slide has a label"
+        )
+
+
+def _labels(rows: Sequence[SlideRow]) -> list[str]:
+    """The classes of the slides that have one."""
+    return sorted({row.label for row in rows if row.label is not None})

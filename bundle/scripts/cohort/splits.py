@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
 from ..common.errors import RequestError
-from ..common.files import sha256_of, write_json
+from ..common.files import relative_to, sha256_of, write_json
 from ..common.option_table import checked
 from ..common.option_words import Split
 from ..common.outputs import HeldOutputs
@@ -50,7 +50,7 @@ def split_slides(
         output_dir: folder of the files.
         folds: number of folds; None makes one split.
         test_share: share of the slides, of one split; 0 leaves the test split empty. With folds it is 1 / folds.
-        val_share: share of all slides that chooses epoch and threshold.
+        val_share: share of all slides that chooses epoch and threshold; with ``keep_test`` of those that are divided.
         keep_test: slides that are in the split ``test`` already stay there (an official test set); the others are divided.
         seed: of the draw.
         replace: whether splits of another request may be replaced.
@@ -69,7 +69,7 @@ def split_slides(
     source, output = Path(slides), Path(output_dir)
     rows = read_slides(source)
     request = {
-        "table": _digest(rows, keep_test=keep_test),
+        "table": _digest(rows, source.parent, keep_test=keep_test),
         "folds": folds,
         "test_share": None if folds or keep_test else test_share,
         "val_share": val_share,
@@ -88,6 +88,7 @@ def split_slides(
         return [output / name for name in names]
     share = _test_share(test_share, folds=folds, keep_test=keep_test)
     asked = {"train": 1 - share - val_share, "val": val_share, "test": None if keep_test else share}
+    _tell_patients(rows)
     if unlabelled := sum(row.label is None for row in rows):
         _LOGGER.warning("%d of %d slides have no label and are in no split", unlabelled, len(rows))
     lost = {"val"} if keep_test else set(SPLITS)  # of train slides some become val then, as asked for
@@ -167,7 +168,7 @@ def assign_splits(
         _LOGGER.info("%d patients have slides of several classes; they stay together", mixed)
 
     if folds is not None:
-        _require_patients(names, labels, groups, folds)
+        _require_patients(names, labels, groups, folds, remedy="ask for fewer --folds, or ")
         drawn = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(free, labels, groups)
         tests = [test for _, test in drawn]
     else:
@@ -198,12 +199,14 @@ def _draw(
 ) -> Indices:
     """Draw about ``share`` of the slides ``among``, of each class: some of n equal parts, of which m / n is near the share.
 
-    From a class with fewer than two patients per part that share of its patients is drawn first, by itself. So it does not round
-    the share of the others. One patient at least is drawn, and ``leave`` stay.
+    A share under one part is one of the most parts that there can be. From a class with fewer than two patients per part that
+    share of its patients is drawn first, by itself. So it does not round the share of the others. One patient at least is drawn,
+    and ``leave`` stay.
     """
     patients = _require_patients(names, labels[among], groups[among], leave + 1)
     most = min(MAX_PARTS, max(patients))
-    parts = max(2, Fraction(share).limit_denominator(most).denominator)
+    rounded = Fraction(share).limit_denominator(most)
+    parts = rounded.denominator if 0 < rounded < 1 else max(2, most)
     drawn, rest = [among[:0]], among
     while len(rest):
         left = _patients(labels[rest], groups[rest], len(names))
@@ -229,14 +232,16 @@ def _nearest(sizes: Sequence[int], share: float, *, least: int, most: int) -> in
     return least + int(np.abs(sums[least : most + 1] - share * sums[-1]).argmin())
 
 
-def _require_patients(names: Sequence[str], labels: Indices, groups: Indices, needed: int) -> list[int]:
-    """Return how many patients each class has, or raise."""
+def _require_patients(
+    names: Sequence[str], labels: Indices, groups: Indices, needed: int, *, remedy: str = ""
+) -> list[int]:
+    """Return how many patients each class has, or raise; what may be done besides adding patients ends with "or "."""
     counts = _patients(labels, groups, len(names))
     fewest = min(range(len(names)), key=counts.__getitem__)
     if counts[fewest] < needed:
         raise RequestError(
-            f"class {names[fewest]}: slides of {counts[fewest]} patients to divide, expected {needed} or more, one a part at "
-            "least: ask for fewer --folds, or add patients"
+            f"class {names[fewest]}: slides of {counts[fewest]} patients to divide, expected {needed} or more, one per part at "
+            f"least: {remedy}add patients"
         )
     return counts
 
@@ -246,9 +251,35 @@ def _patients(labels: Indices, groups: Indices, classes: int) -> list[int]:
     return [len(np.unique(groups[labels == index])) for index in range(classes)]
 
 
-def _digest(rows: Sequence[SlideRow], *, keep_test: bool) -> str:
-    """Hash of what a split depends on."""
-    cells = [[row.slide_id, row.label, row.patient, row.split if keep_test else None] for row in rows]
+def _tell_patients(rows: Sequence[SlideRow]) -> None:
+    """Log how many patients there are, and warn where some slides name one and others do not."""
+    named = sum(row.patient is not None for row in rows)
+    note = "" if named else " (no slide names a patient, so each counts as one: see the column patient)"
+    _LOGGER.info("%d slides of %d patients%s", len(rows), len(set(patients_in(rows))), note)
+    if 0 < named < len(rows):
+        _LOGGER.warning(
+            "%d of %d slides name no patient, and each of them counts as a patient of its own: where a spreadsheet had merged "
+            "cells, fill all of them in, or slides of one patient may come into several splits", len(rows) - named, len(rows),
+        )  # fmt: skip
+    first: dict[str, str] = {}
+    for patient in sorted({row.patient for row in rows if row.patient and row.patient.isdecimal()}):
+        if (other := first.setdefault(patient.lstrip("0"), patient)) != patient:
+            _LOGGER.warning(
+                "patients %s and %s count as two: where a spreadsheet has taken zeros away, write both alike",
+                other,
+                patient,
+            )
+
+
+def _digest(rows: Sequence[SlideRow], folder: Path, *, keep_test: bool) -> str:
+    """Hash of all cells of the table in ``folder``, which the draw or its copies depend on, but of splits that are drawn anew."""
+    cells = [
+        [
+            row.slide_id, relative_to(row.path, folder), row.label, row.patient, row.mpp, sorted(row.extra.items()),
+            row.split if keep_test else None,
+        ]
+        for row in rows
+    ]  # fmt: skip
     return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
 
 

@@ -41,9 +41,9 @@ class Apart(Generic[Item, Result]):
     the block, with this object, and on Linux with the process that made it.
 
     Args:
-        work: The function of an item. It is forked with all that belongs to it, or has to be picklable, see :func:`start_method`.
+        work: the function of an item. It is forked with all that belongs to it, or has to be picklable, see :func:`start_method`.
         forks: False where ``work`` uses a GPU, or threads of a library that this process has started already.
-        timeout_s: Longest call of a decoder (:func:`.watch.reading`) before the process counts as hanging, as the stage's option
+        timeout_s: longest call of a decoder (:func:`.watch.reading`) before the process counts as hanging, as the stage's option
             ``--reading#timeout_s`` says; None where it has none: ``DECODE_TIMEOUT_S``.
     """
 
@@ -90,8 +90,8 @@ class Apart(Generic[Item, Result]):
         """Do the work on one item in the other process.
 
         Args:
-            path: File that the item is about, for messages.
-            item: What the function takes.
+            path: file that the item is about, for messages.
+            item: what the function takes.
 
         Raises:
             SlideError: The work on it failed, whatever the error was (:func:`.boundary.slide_boundary`), its process died, or a
@@ -105,8 +105,8 @@ class Apart(Generic[Item, Result]):
         """Let the other process begin with an item and return; :meth:`finish` waits for its end, before the next item begins.
 
         Args:
-            path: File that the item is about, for messages.
-            item: What the function takes.
+            path: file that the item is about, for messages.
+            item: what the function takes.
         """
         if self._process is not None and not self._process.is_alive():
             self.end()

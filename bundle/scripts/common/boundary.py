@@ -22,8 +22,8 @@ def slide_boundary(path: str | Path, remedy: str = "compare the file with its so
     for what compiled code made of that (:mod:`.ending`), and no slide is begun.
 
     Args:
-        path: File of the slide, or its embedding.
-        remedy: What the user can do.
+        path: file of the slide, or its embedding.
+        remedy: what the user can do.
 
     Raises:
         SlideError: Instead of any error that is not one of ours; the message has the kind of the error and its text.
@@ -50,9 +50,9 @@ def file_boundary(path: str | Path, what: str, expected: str) -> Iterator[None]:
     For a file of the request that another program may have written, or that was cut: weights, JSON.
 
     Args:
-        path: The file.
-        what: What is wrong with it, such as "not JSON".
-        expected: What it should be, and what the user can do; it ends the message.
+        path: the file.
+        what: what is wrong with it, such as "not JSON".
+        expected: what it should be, and what the user can do; it ends the message.
 
     Raises:
         RequestError: Instead of any error that is not one of ours.

@@ -174,9 +174,8 @@ def _read(path: Path) -> Journal:
         RequestError: its first line is not that of a journal.
     """
     lines: list[Any] = []
-    content = (
-        path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    )  # no folder, or link to nowhere
+    # A folder, or a link to nowhere, counts as an empty file.
+    content = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     for text in content.splitlines():
         try:
             lines.append(json.loads(text))

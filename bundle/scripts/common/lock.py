@@ -146,9 +146,8 @@ def _acquired(path: Path, marker: Path, wait_s: float) -> BaseFileLock:
         Timeout: another holds it.
         OSError: neither can be written.
     """
-    lock = FileLock(
-        path, timeout=wait_s, thread_local=False, fallback_to_soft=False
-    )  # which would put its marker where the locked file stays
+    # The soft lock of the library would put its marker where the locked file stays.
+    lock = FileLock(path, timeout=wait_s, thread_local=False, fallback_to_soft=False)
     try:
         lock.acquire()
         return lock

@@ -85,7 +85,7 @@ def resolve_bundle_root(folder: str) -> str:
     """Return the bundle's folder as an absolute path, so that outputs do not depend on the working directory.
 
     Args:
-        folder: The bundle's folder. ".", the default of every config, is the folder that holds this code, wherever the
+        folder: the bundle's folder. ".", the default of every config, is the folder that holds this code, wherever the
             process works.
 
     Raises:

@@ -195,7 +195,7 @@ class HeldOutputs:
         for journal in self.before:
             if self._is_of(journal):  # without a look at the files
                 continue
-            if self._shard or (not self.replace and any(map(journal.knows, journal.files))):
+            if self._shard or (not self.replace and any(map(_holds_files, [journal, *self._nested()]))):
                 replaced = "run it once without --shard and with" if self.replace else "replace it with"
                 remedy = f"{self.elsewhere}, or {replaced} --replace true"
                 refuse_another(f"{self.shown}: what {self._who} wrote", journal.request, self.request, remedy=remedy)
@@ -211,6 +211,11 @@ class HeldOutputs:
             return sorted(shards)
         number = self._shard.partition("-of-")[2]
         return [self.stage, *sorted(name for name in shards if not name.endswith(f"-of-{number}"))]
+
+    def _nested(self) -> list[Journal]:
+        """What the runs below wrote that belong to this one."""
+        below = {path.parent for path in self.folder.glob(f"*/**/.*{SUFFIX}")} if self._below else ()
+        return [journal for folder in sorted(below) for journal in read_journals(folder)]
 
     def _is_of(self, journal: Journal) -> bool:
         """Whether a journal is of this very request."""
@@ -248,9 +253,8 @@ class HeldOutputs:
         mine = Journal(self.folder / f".{self.name}{SUFFIX}", self.stage, self.request)
         for journal in self.before:
             if not self.continues and not self._is_of(journal):
-                for path in sorted(self.folder.glob(f"*/**/.*{SUFFIX}")) if self._below else ():
-                    for nested in read_journals(path.parent):
-                        _remove(nested)
+                for nested in self._nested():
+                    _remove(nested)
                 _remove(journal)
                 self._journals.remove(journal)
             elif journal.path == mine.path:
@@ -262,6 +266,11 @@ class HeldOutputs:
         mine.start()
         self._journals = [journal for journal in self._journals if journal.path != mine.path] + [mine]
         return mine
+
+
+def _holds_files(journal: Journal) -> bool:
+    """Whether a file of a journal still is what it says."""
+    return any(map(journal.knows, journal.files))
 
 
 def _remove(journal: Journal) -> None:

@@ -58,7 +58,7 @@ def install_exit_codes(go_on: str = "the same command begins anew") -> None:
     and SIGTERM 143; both leave through every ``finally``.
 
     Args:
-        go_on: What an interrupted user is told.
+        go_on: what an interrupted user is told.
     """
     previous, previous_unraisable = sys.excepthook, sys.unraisablehook
 
@@ -220,7 +220,7 @@ def native_output(noise: re.Pattern[bytes]) -> Iterator[NativeOutput]:
     time.
 
     Args:
-        noise: Whole lines of the library.
+        noise: whole lines of the library.
     """
     with _CATCHING, ExitStack() as stack:
         _flush_native()

@@ -93,6 +93,11 @@ def _chosen(methods: Sequence[str] | None, reference: str) -> list[Method]:
     unknown = [name for name in (*names, reference) if name not in METHODS]
     if unknown or not names:
         raise RequestError(f"methods {', '.join(unknown) or 'none'}: expected some of {', '.join(METHODS)}")
+    if reference not in names:
+        raise RequestError(
+            f"reference {reference} is none of the methods {', '.join(names)}, and nothing could be compared with it: add it to "
+            "--methods, or name one of them with --reference"
+        )
     return [method for name, method in METHODS.items() if name in names]
 
 

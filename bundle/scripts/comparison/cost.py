@@ -31,7 +31,7 @@ def cost_of(card: ModelCard, item: Mapping[str, Any]) -> Cost:
     network = network_from_card(card).eval()
     levels = {
         "thumbnail_levels": card.thumbnail_levels or item["thumbnail_levels"],
-        "channel_range": list(card.channels),
+        "channel_range": card.channels,
     }
     image = image_of(LoadEmbeddingd()({**item, **levels}))
     with FlopCounterMode(display=False) as counter, torch.no_grad():

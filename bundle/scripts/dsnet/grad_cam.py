@@ -1,8 +1,8 @@
-"""Where on the slide the evidence for a class lies: Grad-CAM and its kin at a layer of DSNet (V-F, Fig. 10).
+"""Where on the slide the evidence for a class lies: Grad-CAM and related methods at a layer of DSNet (V-F, Fig. 10).
 
 The paper takes the last 1x1 convolution, `PAPER_LAYER`. Its cells are 4 patches apart and each sees patches up to 58 away, so the
 map's maximum often lies beside a small lesion. The default is the first embedding block, whose cells are 2 patches apart
-(docs/decisions/0012); what the thumbnail stream contributes passes it by.
+(docs/decisions/0012); what the thumbnail stream contributes is not shown.
 
 Alignment: a layer's map has ceil(H/s) x ceil(W/s) cells. All strides belong to convolutions with odd windows and half padding. So
 cell (i, j) is centred on the patch in row s i, column s j of V, not on the middle of a block of patches. The map is therefore
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ..common.networks import evaluating
 from ..common.option_table import checked
 from ..common.option_types import Word
 from ..common.option_words import Cam
@@ -72,7 +73,7 @@ METHODS: dict[Cam, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 """Each takes a layer's map (1, C, h, w), its gradient and its mask (1, 1, h, w), and returns evidence (1, h, w) of either sign."""
 
 
-def grad_cam(
+def class_activation_map(
     network: DSNet, image: Tensor, class_index: int, *, layer: str = DEFAULT_LAYER, method: Cam = "gradcam"
 ) -> NDArray[np.float32]:
     """Make the map of one slide.
@@ -154,17 +155,14 @@ def _layer_and_logits(network: DSNet, layer: str, image: Tensor) -> tuple[Tensor
 
     def start_recording(_module: nn.Module, _inputs: object, output: SparseMap) -> None:
         captured.extend((output.values.requires_grad_(), output.observed))
-        torch.set_grad_enabled(True)  # until no_grad below ends, which restores the caller's setting
+        torch.set_grad_enabled(True)  # until `evaluating` below ends, which restores the caller's setting
 
     weights = {name: weight.detach() for name, weight in network.named_parameters()}
-    was_training = network.training
     hook = network.get_submodule(layer).register_forward_hook(start_recording)
     try:
-        network.eval()
-        with torch.no_grad():
+        with evaluating(network):
             logits = functional_call(network, weights, (image,))
     finally:
         hook.remove()
-        network.train(was_training)
     features, mask = captured
     return features, mask, logits

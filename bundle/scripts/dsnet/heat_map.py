@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..common.errors import RequestError
+from ..common.networks import evaluating
 from ..common.option_table import checked
 from ..common.option_words import Cam, MapSource
 from .baseline import Baseline, BaselineMap
-from .grad_cam import DEFAULT_LAYER, LAYER, grad_cam
+from .grad_cam import DEFAULT_LAYER, LAYER, class_activation_map
 from .network import DSNet
 from .packing import unpack
 from .segmentation import DSNetSegmentation
@@ -88,7 +89,7 @@ class HeatMap:
         if isinstance(network, Baseline):
             return attention_share(network, image)
         assert isinstance(network, DSNet)
-        return grad_cam(network, image, class_index, layer=self.layer, method=self.cam)
+        return class_activation_map(network, image, class_index, layer=self.layer, method=self.cam)
 
     def kind(self, network: Network) -> MapKind | None:
         """Say what the maps of ``network`` are; None where it has none.
@@ -120,15 +121,12 @@ class HeatMap:
 
 
 def patch_probability(network: Network, image: Tensor, class_index: int) -> NDArray[np.float32]:
-    """Return the probability of a class a patch (H, W) of one slide ``image`` (1, C + 12L, H, W), 0 where none was observed.
+    """Return the probability of a class per patch (H, W) of one slide ``image`` (1, C + 12L, H, W), 0 where none was observed.
 
     Of a segmentation, whose class 0 is the lack of lesions, nothing is shown for that class.
     """
-    was_training = network.training
-    network.eval()
-    with torch.no_grad():
+    with evaluating(network):
         logits = network.patch_logits(image)[0].float()
-    network.train(was_training)
     observed = unpack(image, network.embedding_channels)[1][0, 0]
     probability = torch.softmax(logits, dim=0)[class_index]
     if isinstance(network, DSNetSegmentation) and class_index == 0:
@@ -141,10 +139,7 @@ def attention_share(network: Baseline, image: Tensor) -> NDArray[np.float32]:
 
     It says what was looked at, whatever the class.
     """
-    was_training = network.training
-    network.eval()
-    with torch.no_grad():
+    with evaluating(network):
         attention = network.attention_map(image)[0, 0].float()
-    network.train(was_training)
     share = attention / attention.max().clamp(min=torch.finfo(torch.float32).tiny)
     return share.cpu().numpy().astype(np.float32)

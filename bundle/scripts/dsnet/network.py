@@ -29,6 +29,8 @@ class DSNet(DualStream):
     lesions: its logits are 0, and those of the second say whether there is any. It finds small lesions (docs/decisions/0015) and
     shows where they are: :meth:`patch_logits`.
 
+    ``top_share``, ``attention_branch`` and ``dropout`` matter to ``head="patch"`` alone.
+
     Args:
         num_classes: classes of the slide label.
         head: "slide" or "patch".
@@ -37,10 +39,8 @@ class DSNet(DualStream):
         dropout: share of a patch's features that are left out in training, before both decisions.
         options: further arguments of :class:`.streams.DualStream`.
 
-    ``top_share``, ``attention_branch`` and ``dropout`` matter to ``head="patch"`` alone.
-
     Raises:
-        RequestError: there is no such head, or ``top_share`` is not over 0 to 1.
+        RequestError: there is no such head, or ``top_share`` is not in (0, 1].
     """
 
     def __init__(

@@ -4,9 +4,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-T_PIXELS_PER_PATCH = 2  # the finest thumbnail has 2x2 pixels per patch, so that T's grid is exactly twice V's
+from ..slides.geometry import T_PIXELS_PER_PATCH
+
 WHITE = 255
-ROWS_AT_ONCE = 1024  # vectors that are float32 beside the image
+ROWS_AT_ONCE = 1024  # vectors converted to float32 at a time, to bound the memory
 
 
 def pack_observed(vectors: Tensor, cells: Tensor, t: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ def top_mean(logits: Tensor, o: Tensor, share: float) -> Tensor:
     Args:
         logits: (B, classes, H, W).
         o: observation mask (B, 1, H, W).
-        share: over 0 to 1, of the observed patches of each slide.
+        share: in (0, 1], of the observed patches of each slide.
 
     Returns:
         (B, classes); zeros for a slide with no observed patch.
@@ -31,9 +31,9 @@ def top_mean(logits: Tensor, o: Tensor, share: float) -> Tensor:
 class GatedAttention(nn.Module):
     """Attention-based multiple instance learning with the gate of Ilse et al. 2018 (eq. 9) on maps of patches.
 
-    With h = LeakyReLU(W v + b) of a patch, its attention is softmax(w (tanh(V h) * sigmoid(U h))) over the observed patches of the
-    slide. Its logits are linear in h. The slide's logits are the mean of those of its patches by attention, which are those of
-    the mean of h. Where a patch lies does not matter.
+    With h = LeakyReLU(A v + b) of a patch, its attention is softmax(w (tanh(P h) * sigmoid(Q h))) over the observed patches of the
+    slide. The source writes V for P, and U for Q. The logits of a patch are linear in h. The slide's logits are the mean of those
+    of its patches by attention, which are those of the mean of h. Where a patch lies does not matter.
 
     Args:
         embedding_channels: C, channels of V.

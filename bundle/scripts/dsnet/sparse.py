@@ -172,10 +172,10 @@ class SparseBatchNorm2d(nn.Module):
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, channels: int, *, eps: float = 1e-3, momentum: float = 0.1, affine: bool = True) -> None:
+    def __init__(self, channels: int, *, eps: float = 1e-3, momentum: float = 0.1) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels), requires_grad=affine)
-        self.bias = nn.Parameter(torch.zeros(channels), requires_grad=affine)
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
         self.eps = eps

@@ -63,6 +63,8 @@ class DualStream(nn.Module):
     Every operator is confined to the slide's own extent, so that padding a batch with zeros on the right and at the bottom (empty
     patches, white thumbnail) changes nothing. A slide whose T is white all over has none: its stream score is 1.
 
+    A head that needs what enters the blocks of stride 2 sets ``keeps_skips``.
+
     Args:
         num_classes: classes of the slide label.
         embedding_channels: C, channels of V (128 for S-CAE; features of other encoders have 384 to 2560).
@@ -70,8 +72,6 @@ class DualStream(nn.Module):
         projection: channels that a sparse 1x1 convolution, norm and leaky ReLU leave of V before anything spatial, for features of
             many channels; None takes V as it is, as in the paper.
         parts: those of :class:`Parts`.
-
-    A head that needs what enters the blocks of stride 2 sets ``keeps_skips``.
 
     Raises:
         RequestError: ``projection`` is not a number of channels.
@@ -142,9 +142,7 @@ class DualStream(nn.Module):
         v, o, thumbnail = unpack(image, self.embedding_channels)
         extent = slide_extent(o)
         thumbnail_extent = torch.repeat_interleave(torch.repeat_interleave(extent, 2, dim=2), 2, dim=3)
-        local = SparseMap(self.standardise(v, o), o if self.sparse else extent, extent)
-        if self.projection is not None:
-            local = self.projection(local)
+        local = self._enter(v, o, extent)
         skips: list[SparseMap] = []
         for index, block in enumerate(self.embedding_blocks):
             if self.keeps_skips and self.strides[index] > 1:
@@ -172,14 +170,18 @@ class DualStream(nn.Module):
             values = values * channel_scores.unsqueeze(2).unsqueeze(3)
         return Fused(SparseMap(values, local.observed, local.extent), stream_score, channel_scores, skips)
 
+    def _enter(self, v: Tensor, o: Tensor, extent: Tensor) -> SparseMap:
+        """The map that the first embedding block takes: V, standardised and projected."""
+        local = SparseMap(self.standardise(v, o), o if self.sparse else extent, extent)
+        if self.projection is not None:
+            local = self.projection(local)
+        return local
+
     @torch.jit.unused
     def mask_coverage(self, image: Tensor) -> list[float]:
         """Share of the slides' boxes that the mask covers, before the first embedding block and after each."""
         v, o, _ = unpack(image, self.embedding_channels)
-        extent = slide_extent(o)
-        local = SparseMap(v, o if self.sparse else extent, extent)
-        if self.projection is not None:
-            local = self.projection(local)
+        local = self._enter(v, o, slide_extent(o))
         shares = [float(local.observed.sum() / local.extent.sum())]
         for block in self.embedding_blocks:
             local = block(local)

@@ -34,7 +34,7 @@ SPLIT_PATCHES = 16384
 
 
 @dataclass(frozen=True)
-class Split:
+class BandedSlide:
     """A slide that is encoded in bands: patches ``cuts[i]`` to ``cuts[i + 1]`` of ``prepared``."""
 
     prepared: PreparedSlide
@@ -118,9 +118,8 @@ class DaskCluster:
             processes=True,
             dashboard_address=None,
             memory_limit=0,
-            scheduler_kwargs={
-                "dashboard_address": "127.0.0.1:0"
-            },  # any free port, of this machine alone; there is no dashboard
+            # Any free port, on this machine alone: there is no dashboard to show.
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
         )
         return stack.enter_context(self._distributed.Client(stack.enter_context(local)))
 
@@ -165,19 +164,19 @@ def _job(pickled: bytes) -> EncodingJob:
     return pickle.loads(pickled)
 
 
-def _begin(pickled: bytes, row: SlideRow, split_patches: int) -> ManifestRow | Split:
+def _begin(pickled: bytes, row: SlideRow, split_patches: int) -> ManifestRow | BandedSlide:
     """Encode a slide; of a large one, only find the tissue."""
     job = _job(pickled)
     with job.accounted(row) as account:
-        found = job.found(Task(row))
-        if found == "current":
+        on_disk = job.on_disk(Task(row))
+        if on_disk == "current":
             account.skipped()
             return account.entry
-        account.outdated = found == "outdated"
+        account.outdated = on_disk == "outdated"
         prepared, parameters = _prepared_if_large(job, row, split_patches)
         if prepared is not None and len(prepared.grid_yx) > split_patches:
             account.remove_outdated()  # a band that fails knows nothing of it
-            return Split(prepared, parameters, row_cuts(prepared.grid_yx, split_patches))
+            return BandedSlide(prepared, parameters, row_cuts(prepared.grid_yx, split_patches))
         path = job.path_of(row.slide_id)
         embed_slide(row, path, encoder=job.encoder, settings=job.settings, reading=job.reading, prepared=prepared)
         account.done()
@@ -204,20 +203,20 @@ def row_cuts(grid_yx: NDArray[np.int32], split_patches: int) -> tuple[int, ...]:
     return tuple(np.unique([0, *np.searchsorted(rows, rows[wanted]), len(rows)]).tolist())
 
 
-def _band(pickled: bytes, row: SlideRow, split: Split, index: int) -> EncodedBatch:
+def _band(pickled: bytes, row: SlideRow, banded: BandedSlide, index: int) -> EncodedBatch:
     """Encode one band."""
     job = _job(pickled)
     with slide_boundary(row.path), _opened(job, row) as reader:
-        start, stop = split.cuts[index : index + 2]
-        return join_batches(list(encoded_batches(reader, split.prepared, job.encoder, start, stop)))
+        start, stop = banded.cuts[index : index + 2]
+        return join_batches(list(encoded_batches(reader, banded.prepared, job.encoder, start, stop)))
 
 
-def _join(pickled: bytes, row: SlideRow, split: Split, bands: list[EncodedBatch]) -> ManifestRow:
+def _join(pickled: bytes, row: SlideRow, banded: BandedSlide, bands: list[EncodedBatch]) -> ManifestRow:
     """Write the file of a slide from its bands."""
     job = _job(pickled)
     with job.accounted(row) as account, _opened(job, row) as reader:
         path = job.path_of(row.slide_id)
-        write_embedding(row, path, reader, split.prepared, bands, job.encoder, job.settings, split.parameters)
+        write_embedding(row, path, reader, banded.prepared, bands, job.encoder, job.settings, banded.parameters)
         account.done()
     return account.entry
 

@@ -19,7 +19,7 @@ from ..common.apart import Apart
 from ..common.errors import SlideError
 from ..common.option_words import Backend, BackendChoice, words
 from ..slides.geometry import plan_reading
-from ..slides.opening import AS_USUAL, BACKENDS, Reading, open_slide
+from ..slides.opening import BACKENDS, DEFAULT_READING, Reading, open_slide
 from ..slides.reader import SlideReader
 from ..slides.table import SlideRow, read_slides
 from .precision import cpu_flags, native_precision
@@ -61,7 +61,7 @@ CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 MAX_DIFFERENCE = 10.0  # mean grey levels: lossy compression stays far below, a wrong image far above
 
 
-def examine(slides: str | Path | None = None, *, reading: Reading = AS_USUAL) -> list[str]:
+def examine(slides: str | Path | None = None, *, reading: Reading = DEFAULT_READING) -> list[str]:
     """Print what is installed, what is readable and, of ``slides``, how each would be read.
 
     Args:
@@ -80,11 +80,11 @@ def examine(slides: str | Path | None = None, *, reading: Reading = AS_USUAL) ->
     _section("formats, and what reads them here", _formats())
     unreadable: list[str] = []
     with Apart(partial(_reading_of, reading), timeout_s=reading.timeout_s) as apart:
-        _section("slides", ((row.slide_id, _told(apart, row, unreadable)) for row in rows))
+        _section("slides", ((row.slide_id, _describe(apart, row, unreadable)) for row in rows))
     return unreadable
 
 
-def _told(apart: Apart[SlideRow, str], row: SlideRow, unreadable: list[str]) -> str:
+def _describe(apart: Apart[SlideRow, str], row: SlideRow, unreadable: list[str]) -> str:
     """Say how a slide would be read; where it cannot be, say why and add that to ``unreadable``."""
     try:
         return apart.run(row.path, row)

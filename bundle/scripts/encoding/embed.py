@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ..common.errors import SlideError
 from ..common.version import BUNDLE_VERSION
-from ..slides.geometry import PATCH_PX
-from ..slides.opening import AS_USUAL, Reading, open_slide
+from ..slides.geometry import PATCH_PX, T_PIXELS_PER_PATCH
+from ..slides.opening import DEFAULT_READING, Reading, open_slide
 from ..slides.reader import SlideReader
 from ..slides.spoiled import recorded
 from ..slides.table import SlideRow
@@ -22,12 +22,12 @@ from .prepared import PreparedSlide, plan_of, prepare_slide
 from .scan import Spool, scan_slide, serves_all
 from .settings import EncodingSettings, parameters_of
 from .store import FORMAT
-from .thumbnail import PIXELS_PER_PATCH, build_thumbnail, stack_thumbnails
+from .thumbnail import build_thumbnail, stack_thumbnails
 from .tissue_record import write_tissue
 from .writer import CHUNK_ROWS, append_rows, embedding_writer, write_attributes
 
 MOST_WAITING_BYTES = 1 << 24
-"""What waits to be written at once, at most, and a batch: features of raw patches are large."""
+"""Once this much waits to be written, it is: features of raw patches are large."""
 
 EncodedBatch = tuple[NDArray[np.float32], NDArray[np.bool_]]
 """Features of the readable ones among n patches, and which of the n are readable."""
@@ -39,7 +39,7 @@ def embed_slide(
     *,
     encoder: NamedEncoder,
     settings: EncodingSettings,
-    reading: Reading = AS_USUAL,
+    reading: Reading = DEFAULT_READING,
     prepared: PreparedSlide | None = None,
 ) -> int:
     """Write the embedding file of one slide and return the number of observed patches.
@@ -137,9 +137,9 @@ def write_embedding(
         OSError: the file cannot be written.
     """
     grid_yx, coords_xy_px = prepared.grid_yx, prepared.coords_xy_px
-    known = embedding_file(path).know
+    remember = embedding_file(path).remember
     channels, dtype = encoder.channels, encoder.dtype
-    with embedding_writer(path, patches=len(grid_yx), channels=channels, dtype=dtype, announce=known) as file:
+    with embedding_writer(path, patches=len(grid_yx), channels=channels, dtype=dtype, announce=remember) as file:
         done = 0
         for features, readable in joined(_finite(row, batches)):
             rows = slice(done, done + len(readable))
@@ -184,7 +184,7 @@ def _thumbnail(reader: SlideReader, prepared: PreparedSlide, *, levels: int) -> 
     """T of the box, from what a scan has seen or else from the pyramid."""
     if prepared.finest is None:
         return build_thumbnail(reader, prepared.grid, levels=levels)
-    y, x, height, width = (PIXELS_PER_PATCH * side for side in prepared.tissue.box)
+    y, x, height, width = (T_PIXELS_PER_PATCH * side for side in prepared.tissue.box)
     return stack_thumbnails(prepared.finest[y : y + height, x : x + width], levels=levels)
 
 
@@ -201,7 +201,7 @@ def _attributes(
     slide_bytes = 3 * reader.level_sizes_xy_px[0][0] * reader.level_sizes_xy_px[0][1]
     levels = settings.thumbnail_levels
     embedding_bytes = (
-        encoder.dtype.itemsize * patches * encoder.channels + 3 * levels * PIXELS_PER_PATCH**2 * rows * columns
+        encoder.dtype.itemsize * patches * encoder.channels + 3 * levels * T_PIXELS_PER_PATCH**2 * rows * columns
     )
     return {
         "format": FORMAT,
@@ -233,5 +233,5 @@ def _attributes(
 
 def compression_ratio(channels: int, levels: int, *, patch_px: int = PATCH_PX) -> float:
     """3 S^2 K^2 / (3 S^2 L + C K^2) with K = S / 2 (V-A.a): 229.5 for C = 128, L = 3."""
-    k = patch_px / PIXELS_PER_PATCH
+    k = patch_px / T_PIXELS_PER_PATCH
     return 3 * patch_px**2 * k**2 / (3 * patch_px**2 * levels + channels * k**2)

@@ -15,7 +15,7 @@ from ..common.hdf5 import dataset_of
 from ..common.option_words import Precision, words
 from ..slides.geometry import PatchGrid
 from .checksums import require_sealed
-from .foreign import no_patch
+from .embedding_values import no_patch
 from .store import Embedding, is_ours, opened_embedding, read_foreign, read_ours
 
 DIGITS = 16  # of a fingerprint
@@ -42,7 +42,7 @@ class EmbeddingHeader:
         attributes: the root attributes.
         precision: that the encoder computed in; None where the file does not say.
         state: of the file when it was read.
-        bytes_a_number: of the features as they are kept in memory.
+        bytes_per_number: of the features as they are kept in memory.
         verified: whether all values were then compared with the checksums.
     """
 
@@ -54,7 +54,7 @@ class EmbeddingHeader:
     attributes: Mapping[str, Any]
     precision: Precision | None = None
     state: FileState = ()
-    bytes_a_number: int = 4
+    bytes_per_number: int = 4
     verified: bool = False
 
 
@@ -71,8 +71,8 @@ class EmbeddingFile:
         self.path = path
         self._header: EmbeddingHeader | None = None
         self._grid: tuple[FileState, PatchGrid] | None = None
-        self._holds = False
-        self._held: tuple[FileState, Embedding] | None = None
+        self._keeps = False
+        self._kept: tuple[FileState, Embedding] | None = None
 
     @property
     def header(self) -> EmbeddingHeader:
@@ -99,7 +99,7 @@ class EmbeddingFile:
             return self.read().grid
         return self._grid[1]
 
-    def verified(self) -> EmbeddingHeader:
+    def verify(self) -> EmbeddingHeader:
         """Return the header of a file of ours that is complete and holds what was written; its values are not kept.
 
         Raises:
@@ -120,8 +120,8 @@ class EmbeddingFile:
                 size that a slide can have.
         """
         state = state_of(self.path)
-        if self._held is not None and state and self._held[0] == state:
-            return self._held[1]
+        if self._kept is not None and state and self._kept[0] == state:
+            return self._kept[1]
         with opened_embedding(self.path) as file:
             ours = is_ours(file)
             verify = not self._is_verified(state)
@@ -130,27 +130,27 @@ class EmbeddingFile:
                 self._header = header_in(file, self.path, state)
         self._header = replace(self._header, verified=ours)
         self._grid = state, embedding.grid
-        if self._holds:
-            self._held = state, embedding
+        if self._keeps:
+            self._kept = state, embedding
         return embedding
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def keep_in_memory(self) -> Iterator[None]:
         """Keep in memory what is read inside the block, so that whoever reads it again there does not open the file."""
-        before, self._holds = self._holds, True
+        before, self._keeps = self._keeps, True
         try:
             yield
         finally:
-            self._holds = before
+            self._keeps = before
             if not before:
-                self._held = None
+                self._kept = None
 
     @property
-    def known(self) -> EmbeddingHeader | None:
-        """The header as far as somebody has asked for it, for :meth:`know` in another process; the file is not opened."""
+    def cached_header(self) -> EmbeddingHeader | None:
+        """The header as far as somebody has asked for it, for :meth:`remember` in another process; the file is not opened."""
         return self._header
 
-    def know(self, header: EmbeddingHeader | None) -> None:
+    def remember(self, header: EmbeddingHeader | None) -> None:
         """Take the header that whoever wrote, read or verified the file, maybe in another process, has seen."""
         self._header = header or self._header
 
@@ -200,7 +200,7 @@ def header_in(file: h5py.File, path: Path, state: FileState = ()) -> EmbeddingHe
         attributes=dict(file.attrs),
         precision=_precision_in(file) if ours else None,
         state=state,
-        bytes_a_number=min(features.dtype.itemsize, 4),
+        bytes_per_number=min(features.dtype.itemsize, 4),
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..common.errors import NoTissueError, SlideError
 from ..common.progress import track
+from ..slides.geometry import T_PIXELS_PER_PATCH
 from ..slides.opening import open_slide
 from ..slides.table import SlideRow
 from .embed import EncodedBatch, encoded_batches
@@ -21,7 +22,6 @@ from .job import EncodingJob, Task
 from .named_encoder import NamedEncoder
 from .prepared import plan_of, prepare_slide
 from .scan import serves_all
-from .thumbnail import PIXELS_PER_PATCH
 
 TIMED_BATCHES = 8
 ROW_BYTES = 16 + 8  # coords and grid of a patch
@@ -82,7 +82,7 @@ def plan_encoding(rows: Sequence[SlideRow], job: EncodingJob) -> str:
             plans.append(plan)
             if plan.rate is not None:
                 rates[plan.status] = plan.rate
-    lines = _told(plans, job)
+    lines = _plan_lines(plans, job)
     lines.insert(2, f"encoder: {engine} {job.settings.precision} on {job.device}")
     if rates:
         timed = "reading and encoding" if "new" in rates else "the encoder alone, so reading comes on top"
@@ -96,7 +96,7 @@ def _plan(job: EncodingJob, item: tuple[Task, frozenset[str]]) -> SlidePlan:
     """Look at one slide, and time the encoder on it unless slides of its kind, or better ones, have been: their status is given."""
     task, timed = item
     row = task.row
-    if job.found(task) == "current":
+    if job.on_disk(task) == "current":
         return SlidePlan("current")
     with open_slide(row.path, job.reading) as reader:
         start_s = time.monotonic()
@@ -114,7 +114,7 @@ def _entry(
     status: Fate, patches: int, shape_yx: tuple[int, int], job: EncodingJob, seconds: float, rate: float | None
 ) -> SlidePlan:
     rows, columns = shape_yx
-    thumbnail = 3 * job.settings.thumbnail_levels * PIXELS_PER_PATCH**2 * rows * columns
+    thumbnail = 3 * job.settings.thumbnail_levels * T_PIXELS_PER_PATCH**2 * rows * columns
     size = patches * (job.encoder.dtype.itemsize * job.encoder.channels + ROW_BYTES) + thumbnail
     return SlidePlan(status, patches, size, seconds, rate)
 
@@ -133,7 +133,7 @@ def _encoded_noise(encoder: NamedEncoder, read_px: int) -> Iterator[EncodedBatch
         yield features, np.ones(len(patches), dtype=bool)
 
 
-def _told(plans: Sequence[SlidePlan], job: EncodingJob) -> list[str]:
+def _plan_lines(plans: Sequence[SlidePlan], job: EncodingJob) -> list[str]:
     found = Counter(plan.status for plan in plans)
     flat = f", at most: {found['flat']} slides have no pyramid" if found["flat"] else ""
     size = sum(plan.size_bytes for plan in plans)

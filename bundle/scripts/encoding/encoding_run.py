@@ -58,10 +58,10 @@ class EncodingRun:
     said_by: Wording = OF_ENCODING
 
 
-AS_USUAL = EncodingRun()
+DEFAULT_RUN = EncodingRun()
 
 
-def encode_slides(slides: str | Path | None, job: EncodingJob, run: EncodingRun = AS_USUAL) -> list[ManifestRow]:
+def encode_slides(slides: str | Path | None, job: EncodingJob, run: EncodingRun = DEFAULT_RUN) -> list[ManifestRow]:
     """Encode every slide; arguments and errors are those of :func:`encoding_of`.
 
     Returns:
@@ -73,7 +73,7 @@ def encode_slides(slides: str | Path | None, job: EncodingJob, run: EncodingRun 
 
 @contextmanager
 def encoding_of(
-    slides: str | Path | Sequence[SlideRow] | None, job: EncodingJob, run: EncodingRun = AS_USUAL
+    slides: str | Path | Sequence[SlideRow] | None, job: EncodingJob, run: EncodingRun = DEFAULT_RUN
 ) -> Iterator[KeptRows]:
     """Hold the folder inside the block, and yield what encodes slide after slide: the row of each, in the order of the slides.
 

@@ -107,5 +107,5 @@ def _seen(file: EmbeddingFile, *, verify: bool) -> EmbeddingHeader:
     """The header, with the values compared with the checksums where that is asked for and they agree."""
     with suppress(SlideError):
         if verify:
-            return file.verified()
+            return file.verify()
     return file.header

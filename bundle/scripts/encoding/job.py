@@ -27,7 +27,9 @@ from .embedding_file import EmbeddingHeader, embedding_file, header_of
 from .named_encoder import NamedEncoder
 from .settings import EncodingSettings, parameters_of
 
-Found = Literal["current", "outdated", "other"]
+OnDisk = Literal["current", "outdated", "other"]
+"""What lies under the name of a slide's embedding, see :meth:`EncodingJob.on_disk`."""
+
 Status = Literal["done", "skipped", "empty", "failed"]
 
 _LOGGER = logging.getLogger(__name__)
@@ -131,7 +133,7 @@ class EncodingJob:
 
     def seen(self, slide_id: str) -> EmbeddingHeader | None:
         """What this process has seen of the embedding that lies under a slide's name, if any."""
-        return embedding_file(self.path_of(slide_id)).known
+        return embedding_file(self.path_of(slide_id)).cached_header
 
     def encode(self, task: Task) -> ManifestRow:
         """Encode one slide, unless that is done; whatever is wrong with the slide stands in the row.
@@ -141,11 +143,11 @@ class EncodingJob:
         """
         row = task.row
         with self.accounted(row) as account:
-            found = self.found(task)
-            if found == "current":
+            on_disk = self.on_disk(task)
+            if on_disk == "current":
                 account.skipped()
             else:
-                account.outdated = found == "outdated"
+                account.outdated = on_disk == "outdated"
                 path = self.path_of(row.slide_id)
                 embed_slide(row, path, encoder=self.encoder, settings=self.settings, reading=self.reading)
                 account.done()
@@ -184,7 +186,7 @@ class EncodingJob:
                 remove_partial(self.output, {row.slide_id})
         return account.entry
 
-    def found(self, task: Task) -> Found:
+    def on_disk(self, task: Task) -> OnDisk:
         """Say what lies under the name of the slide's embedding.
 
         Returns:
@@ -200,9 +202,9 @@ class EncodingJob:
         file = embedding_file(self.path_of(row.slide_id))
         if not file.path.is_file():
             return "other"
-        file.know(known)
+        file.remember(known)
         try:
-            attributes = (file.verified() if self.resume else file.header).attributes
+            attributes = (file.verify() if self.resume else file.header).attributes
         except SlideError as error:
             _LOGGER.debug("encoded anew: %s", error)
             return "other"

@@ -60,7 +60,7 @@ class KeptRows:
             for entry in self._results:
                 if entry.header is not None:
                     self._held.wrote(entry.output)
-                    embedding_file(self._manifest.parent / entry.output).know(entry.header)
+                    embedding_file(self._manifest.parent / entry.output).remember(entry.header)
                 self.enter(entry)
                 while waiting and waiting[0] in self._entries:
                     yield self._entries[waiting.popleft()]

@@ -22,7 +22,7 @@ class NamedEncoder:
         network: a :class:`.encoders.PatchEncoder`; a ``dtype`` of its own says in which type files hold its vectors.
         device: where it runs.
         batch_size: patches per batch.
-        engine: what runs it, see :func:`.engine.make_engine`.
+        engine: what runs it, see :func:`.engine_choice.make_engine`.
         precision: of its arithmetic.
 
     Raises:

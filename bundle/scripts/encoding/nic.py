@@ -15,12 +15,12 @@ from torch import Tensor
 from ..common.boundary import file_boundary
 from ..common.errors import RequestError
 from ..common.hdf5 import dataset_of, open_hdf5
-from ..scae.compression import CHANNELS, LAYERS, NICLayers
-from .encoders import read_state, require_finite, require_fit
+from ..common.weights import read_state_dict, require_finite_weights, require_fit
+from ..scae.nic_networks import CHANNELS, LAYERS, NICLayers
 
 KERAS = "the Keras HDF5 weights of an NIC encoder"
 PREFIX = "encoder."
-"""Of the encoder's weights in the networks of :mod:`..scae.compression`."""
+"""Of the encoder's weights in the networks of :mod:`..scae.nic_networks`."""
 
 
 class NICEncoder(NICLayers):
@@ -46,7 +46,7 @@ class NICEncoder(NICLayers):
         self.eval()
 
     def _load_own(self, path: Path) -> None:
-        state = read_state(
+        state = read_state_dict(
             path, expected=f"the weights that train_scae.yaml with an overlay of configs/nic writes, or {KERAS}"
         )
         own = {name.removeprefix(PREFIX): value for name, value in state.items() if name.startswith(PREFIX)}
@@ -78,7 +78,7 @@ class NICEncoder(NICLayers):
             kernel = _tensor(dense, "kernel").view(3, 3, CHANNELS, CHANNELS).permute(3, 2, 0, 1)
             self.dense.weight.copy_(kernel.reshape(CHANNELS, -1))
             self.dense.bias.copy_(_tensor(dense, "bias"))
-        require_finite(path, self.state_dict())
+        require_finite_weights(path, self.state_dict())
 
 
 def _layers_of(weights: h5py.Group) -> dict[str, list[h5py.Group]]:

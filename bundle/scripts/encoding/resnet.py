@@ -8,7 +8,7 @@ import torch
 from monai.networks.nets import resnet50
 from torch import nn
 
-from .encoders import read_state, require_fit
+from ..common.weights import read_state_dict, require_fit
 
 RANDOM = "random"
 _LOGGER = logging.getLogger(__name__)
@@ -43,11 +43,10 @@ def resnet50_stage3(weights: str | Path) -> nn.Module:
         _LOGGER.warning("the encoder's weights are random: good for a trial of the way, not for results")
         return network
     expected = "a state dict of ResNet-50 by torchvision's names"
-    state = read_state(weights, expected=expected)
+    state = read_state_dict(weights, expected=expected)
     own = network.state_dict()
-    counters = {
-        name: value for name, value in own.items() if name.endswith("num_batches_tracked")
-    }  # older files lack them
+    # Older files lack the counters of batch norm.
+    counters = {name: value for name, value in own.items() if name.endswith("num_batches_tracked")}
     taken = {
         name: value.to(own[name].dtype) if name in own else value  # also published in halves
         for name, value in state.items()

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..common.pipeline import map_ahead
-from ..slides.geometry import ReadPlan, area_average
+from ..slides.geometry import T_PIXELS_PER_PATCH, ReadPlan, area_average
 from ..slides.reader import SlideReader
 from ..tissue.mask import score_functions, tissue_mask
 from ..tissue.score import pooled, score_level
@@ -24,7 +24,7 @@ from ..tissue.threshold import GLASS_RANGE
 from .named_encoder import NamedEncoder
 from .prepared import PreparedSlide, require_tissue
 from .settings import EncodingSettings
-from .thumbnail import PIXELS_PER_PATCH, thumbnail_level
+from .thumbnail import thumbnail_level
 
 SPOOL_ROWS = 4096
 
@@ -103,7 +103,7 @@ def scan_slide(
     coords_xy_px = grid.coords_xy_px(np.indices(grid.shape_yx, dtype=np.int32).reshape(2, -1).T)
     functions = score_functions(drop_pen=settings.drop_pen)
     _, pool = score_level(reader, grid, patch_um=settings.patch_um)
-    edges = np.linspace(0, plan.read_px, PIXELS_PER_PATCH + 1).tolist()
+    edges = np.linspace(0, plan.read_px, T_PIXELS_PER_PATCH + 1).tolist()
 
     def scanned(patches: NDArray[np.uint8]) -> _Scanned:
         small = pooled(patches, pool)
@@ -115,7 +115,7 @@ def scan_slide(
         return _Scanned(scores, area_average(torch.from_numpy(patches), edges, edges), candidates, features)
 
     scores = {name: np.zeros(rows * columns, dtype=np.float32) for name in functions}
-    quarters = torch.empty(rows * columns, PIXELS_PER_PATCH, PIXELS_PER_PATCH, 3)
+    quarters = torch.empty(rows * columns, T_PIXELS_PER_PATCH, T_PIXELS_PER_PATCH, 3)
     batch_size = 64 if encoder is None else encoder.batch_size
     size = (plan.read_px, plan.read_px)
     batches = reader.iter_patches(coords_xy_px, size_xy_px=size, level=plan.level, batch_size=batch_size)
@@ -132,6 +132,6 @@ def scan_slide(
     for values in scores.values():
         values[lost] = np.nan
     tissue = tissue_mask({name: values.reshape(rows, columns) for name, values in scores.items()})
-    finest = quarters.view(rows, columns, PIXELS_PER_PATCH, PIXELS_PER_PATCH, 3).permute(0, 2, 1, 3, 4)
-    finest = finest.reshape(PIXELS_PER_PATCH * rows, PIXELS_PER_PATCH * columns, 3)
+    finest = quarters.view(rows, columns, T_PIXELS_PER_PATCH, T_PIXELS_PER_PATCH, 3).permute(0, 2, 1, 3, 4)
+    finest = finest.reshape(T_PIXELS_PER_PATCH * rows, T_PIXELS_PER_PATCH * columns, 3)
     return require_tissue(reader, PreparedSlide(plan, tissue, finest))

@@ -14,19 +14,10 @@ from numpy.typing import NDArray
 from ..common.boundary import slide_boundary
 from ..common.errors import SlideError
 from ..common.hdf5 import open_hdf5
-from ..slides.geometry import PatchGrid
+from ..slides.geometry import T_PIXELS_PER_PATCH, PatchGrid
 from .checksums import CHECKED, SEAL, require_sealed
-from .foreign import (
-    common_step,
-    observed_rows,
-    read_values,
-    require_cells,
-    require_coords,
-    require_features,
-    require_one_vector_each,
-    snap_to_grid,
-    stated_px,
-)
+from .embedding_values import observed_rows, read_values, require_cells, require_coords, require_features, stated_px
+from .regrid import common_step, require_one_vector_each, snap_to_grid
 from .tissue_record import TissueRecord, read_tissue
 
 FORMAT = "dsnet-embedding/1"
@@ -101,7 +92,7 @@ def read_ours(file: h5py.File, path: Path, *, verify: bool) -> Embedding:
             f"{path}: patches outside its grid of {shape_yx[0]} x {shape_yx[1]}, expected them inside: encode the slide anew"
         )
     if thumbnail is not None and (
-        thumbnail.dtype != np.uint8 or thumbnail.shape[:2] != (2 * shape_yx[0], 2 * shape_yx[1])
+        thumbnail.dtype != np.uint8 or thumbnail.shape[:2] != tuple(T_PIXELS_PER_PATCH * side for side in shape_yx)
     ):
         raise SlideError(
             f"{path}: a thumbnail {thumbnail.dtype} {thumbnail.shape} on a grid of {shape_yx[0]} x {shape_yx[1]}, expected uint8 "

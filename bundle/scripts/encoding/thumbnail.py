@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 
 from ..common.pipeline import map_ahead
 from ..common.process import compute_with
-from ..slides.geometry import PatchGrid, area_average
+from ..slides.geometry import T_PIXELS_PER_PATCH, PatchGrid, area_average
 from ..slides.reader import SlideReader
 from ..slides.spoiled import read_again
 
 DEFAULT_LEVELS = 3
-PIXELS_PER_PATCH = 2
 MIN_READ_PX = (
     16  # a patch is read at no fewer pixels per side than this, so that level rounding shifts T by 3 % at most
 )
@@ -73,7 +72,7 @@ def _finest(reader: SlideReader, grid: PatchGrid) -> torch.Tensor:
     side_px = grid.patch_px_level0 / reader.level_downsamples[level]
     block = max(1, int(BLOCK_PX // side_px))
     rows, columns = grid.shape_yx
-    finest = torch.empty(PIXELS_PER_PATCH * rows, PIXELS_PER_PATCH * columns, 3)
+    finest = torch.empty(T_PIXELS_PER_PATCH * rows, T_PIXELS_PER_PATCH * columns, 3)
 
     def blocks() -> Iterator[_Block]:
         for row in range(0, rows, block):
@@ -87,17 +86,17 @@ def _finest(reader: SlideReader, grid: PatchGrid) -> torch.Tensor:
     def average(cut: _Block) -> None:
         compute_with(threads=1)  # a team of threads waits for its slowest, and one block is soon done
         edges_y, edges_x = (
-            np.minimum(np.linspace(0, cells * side_px, PIXELS_PER_PATCH * cells + 1), pixels).tolist()
+            np.minimum(np.linspace(0, cells * side_px, T_PIXELS_PER_PATCH * cells + 1), pixels).tolist()
             for cells, pixels in zip(cut.shape_yx, cut.pixels.shape[1:3], strict=True)
         )
-        (y, x), (height, width) = ((PIXELS_PER_PATCH * side for side in pair) for pair in (cut.cell_yx, cut.shape_yx))
+        (y, x), (height, width) = ((T_PIXELS_PER_PATCH * side for side in pair) for pair in (cut.cell_yx, cut.shape_yx))
         finest[y : y + height, x : x + width] = area_average(torch.from_numpy(cut.pixels), edges_y, edges_x)[0]
 
     for _ in map_ahead(average, blocks(), threads=torch.get_num_threads()):
         pass
-    quarters = finest.view(rows, PIXELS_PER_PATCH, columns, PIXELS_PER_PATCH, 3)
+    quarters = finest.view(rows, T_PIXELS_PER_PATCH, columns, T_PIXELS_PER_PATCH, 3)
     for _, cells_yx, patches in read_again(reader, grid, level):
-        edges = np.linspace(0, patches.shape[1], PIXELS_PER_PATCH + 1).tolist()
+        edges = np.linspace(0, patches.shape[1], T_PIXELS_PER_PATCH + 1).tolist()
         cell_rows, cell_columns = torch.from_numpy(cells_yx.astype(np.int64)).T
         quarters[cell_rows, :, cell_columns] = area_average(torch.from_numpy(patches), edges, edges)
     return finest

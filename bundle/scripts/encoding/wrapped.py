@@ -9,7 +9,7 @@ from ..common.errors import RequestError
 from ..common.option_structures import Items
 from ..common.option_table import checked
 from ..common.option_types import Number
-from .encoders import first_not_finite
+from ..common.weights import first_not_finite
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

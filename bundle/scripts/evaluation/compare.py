@@ -218,7 +218,7 @@ def compare_files(
         first_files=tuple(names[0]),
         second_files=tuple(names[1]),
         slides=len(ids),
-        patients=None if patients is None else len({name or (index,) for index, name in enumerate(patients)}),
+        patients=len({name or (index,) for index, name in enumerate(patients)}) if patients and any(patients) else None,
         comparison=comparison,
         delong=delong(labels, *(np.asarray(group[0].probabilities)[:, 1] for group in runs)) if tested else None,
     )

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import spearmanr
 
 from .bootstrap import RESAMPLES, drawn_from, resample_weights
-from .interval import CI95_PERCENTILES, Estimate, estimate
+from .interval import CI95_PERCENTILES, Estimate, estimate, is_defined_often
 from .metrics import Floats
 
 BAND_POINTS = 101
@@ -88,7 +88,7 @@ class MeanRoc:
     Attributes:
         at: false positive rates, (`BAND_POINTS`,).
         recall: mean recall there.
-        band: pointwise 95 % interval of it: (lower, upper); None where the slides are too few.
+        band: pointwise 95 % interval of it: (lower, upper); None where the AUC has no interval either.
     """
 
     at: Floats
@@ -125,7 +125,7 @@ def mean_roc(
         fprs, recalls, _ = _rates(positive, np.asarray(score, dtype=np.float64), every)
         total += np.stack([np.interp(at, *pair) for pair in zip(fprs, recalls, strict=True)])
     mean, resampled = total[0] / len(scores), total[1:] / len(scores)
-    if drawn_from(len(positive), patients).too_few:
+    if drawn_from(len(positive), patients).too_few or not is_defined_often(len(weights), resamples):
         return MeanRoc(at, mean, None)
     lower, upper = np.percentile(resampled, CI95_PERCENTILES, axis=0)
     return MeanRoc(at, mean, (lower, upper))

@@ -75,6 +75,11 @@ class Estimate:
         return "" if self.ci95 is None else f"{self.ci95[0]:{sign}.3f} to {self.ci95[1]:{sign}.3f}"
 
 
+def is_defined_often(used: int, resamples: int) -> bool:
+    """Whether a figure is defined in enough resamples to have an interval (`LEAST_USED`)."""
+    return used >= max(1, LEAST_USED * resamples)
+
+
 def estimate(value: float, spread: Floats, drawn: Drawn, *, undefined: str = "undefined") -> Estimate:
     """Return a figure with its interval.
 
@@ -89,7 +94,7 @@ def estimate(value: float, spread: Floats, drawn: Drawn, *, undefined: str = "un
     if not np.isfinite(value):
         return Estimate(None, None, used, undefined)
     reason = drawn.too_few
-    if reason is None and used < max(1, LEAST_USED * resamples):
+    if reason is None and not is_defined_often(used, resamples):
         reason = f"undefined in {resamples - used} of {resamples} resamples"
     if reason is not None:
         return Estimate(float(value), None, used, reason)

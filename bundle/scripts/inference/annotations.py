@@ -53,14 +53,14 @@ class Band:
     pieces: tuple[Ring, ...]
 
 
-def outline(cam: NDArray[np.float32], grid: PatchGrid, *, class_name: str) -> list[Band]:
+def outline(heat: NDArray[np.float32], grid: PatchGrid, *, class_name: str) -> list[Band]:
     """Outline a heat map (H, W) on ``grid`` at every level of `LEVELS`."""
     bands = []
     for level, color in LEVELS:
-        hot = cam >= level
+        hot = heat >= level
         labels, count = ndimage.label(hot)
         index = range(1, count + 1)
-        means, maxima = ndimage.mean(cam, labels, index), ndimage.maximum(cam, labels, index)
+        means, maxima = ndimage.mean(heat, labels, index), ndimage.maximum(heat, labels, index)
         polygons = trace_regions(labels, count, grid)
         regions = tuple(map(Region, polygons, map(float, means), map(float, maxima)))
         pieces = tuple(polygon.exterior for polygon in trace_regions(*label_without_holes(hot), grid))

@@ -37,7 +37,7 @@ def write_heat_map(folder: Path, view: HeatMapView) -> None:
     """
     if view.mpp_x is None or view.mpp_y is None:
         _LOGGER.info("a slide's resolution is unknown: its cam.nii.gz and scale bar are in level-0 pixels")
-    bands = outline(view.cam, view.grid, class_name=view.class_name)
+    bands = outline(view.heat, view.grid, class_name=view.class_name)
     write_nifti(folder / "cam.nii.gz", view)
     write_ome_tiff(folder / "cam.ome.tif", view)
     write_overlay(folder / "cam.png", view)
@@ -70,7 +70,7 @@ def nifti_affine(grid: PatchGrid, *, mpp_x: float | None, mpp_y: float | None) -
 
 def write_nifti(path: Path, view: HeatMapView) -> None:
     """Write the map (H, W) as a float32 volume (W, H, 1), compressed: array axis 0 is x (columns), axis 1 is y (rows)."""
-    image = nibabel.Nifti1Image(view.cam.T[:, :, None].astype(np.float32), None)
+    image = nibabel.Nifti1Image(view.heat.T[:, :, None].astype(np.float32), None)
     affine = nifti_affine(view.grid, mpp_x=view.mpp_x, mpp_y=view.mpp_y)
     image.set_sform(affine, code="scanner")
     image.set_qform(affine, code="scanner")

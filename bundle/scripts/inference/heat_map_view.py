@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..dsnet.heat_map import GRAD_CAM, MapKind
-from ..slides.geometry import PatchGrid
+from ..slides.geometry import T_PIXELS_PER_PATCH, PatchGrid
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class HeatMapView:
     """A heat map, where it lies, and what it is evidence for.
 
     Attributes:
-        cam: heat map on V's grid, (H, W), from 0 to 1, 0 where not observed.
+        heat: heat map on V's grid, (H, W), from 0 to 1, 0 where not observed.
         observed: observation mask O, (H, W).
         thumbnail: T, (2H, 2W, 3L), the finest level first; None where there is none.
         grid: where the cells lie, in level-0 pixels.
@@ -32,7 +32,7 @@ class HeatMapView:
         ValueError: the arrays do not fit each other, or the heat is not from 0 to 1.
     """
 
-    cam: NDArray[np.float32]
+    heat: NDArray[np.float32]
     observed: NDArray[np.bool_]
     thumbnail: NDArray[np.uint8] | None
     grid: PatchGrid
@@ -45,18 +45,19 @@ class HeatMapView:
     picture: NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
-        rows, columns = self.cam.shape
-        if self.observed.shape != self.cam.shape:
+        rows, columns = self.heat.shape
+        if self.observed.shape != self.heat.shape:
             raise ValueError(
-                f"observed has shape {self.observed.shape}, expected that of the heat map, {self.cam.shape}"
+                f"observed has shape {self.observed.shape}, expected that of the heat map, {self.heat.shape}"
             )
-        if self.grid.shape_yx != self.cam.shape:
-            raise ValueError(f"the grid is {self.grid.shape_yx}, expected the shape of the heat map, {self.cam.shape}")
-        if self.thumbnail is not None and self.thumbnail.shape[:2] != (2 * rows, 2 * columns):
-            raise ValueError(f"thumbnail has shape {self.thumbnail.shape}, expected ({2 * rows}, {2 * columns}, 3 L)")
-        if not (self.cam.min() >= 0 and self.cam.max() <= 1):
+        if self.grid.shape_yx != self.heat.shape:
+            raise ValueError(f"the grid is {self.grid.shape_yx}, expected the shape of the heat map, {self.heat.shape}")
+        height, width = T_PIXELS_PER_PATCH * rows, T_PIXELS_PER_PATCH * columns
+        if self.thumbnail is not None and self.thumbnail.shape[:2] != (height, width):
+            raise ValueError(f"thumbnail has shape {self.thumbnail.shape}, expected ({height}, {width}, 3 L)")
+        if not (self.heat.min() >= 0 and self.heat.max() <= 1):
             raise ValueError(
-                f"the heat map goes from {self.cam.min():g} to {self.cam.max():g}, expected 0 to 1 and no NaN"
+                f"the heat map goes from {self.heat.min():g} to {self.heat.max():g}, expected 0 to 1 and no NaN"
             )
 
     @property

@@ -14,6 +14,7 @@ from ..common.apart import run_apart
 from ..common.boundary import slide_boundary
 from ..common.errors import RequestError, SlideError
 from ..common.files import writing_to
+from ..common.networks import unwrapped
 from ..common.pseudonyms import AS_THEY_ARE, Names
 from ..dsnet.heat_map import HeatMap, MapKind, Network
 from ..encoding.embedding_file import embedding_file
@@ -23,8 +24,8 @@ from ..evaluation.predictions import Prediction
 from ..slides.box import BoxReader
 from ..slides.opening import open_slide
 from ..training.batches import image_of
-from ..training.evaluation import PredictionCollector, unwrapped
 from ..training.model_card import ModelCard
+from ..training.predicting import PredictionCollector
 from ..training.transforms import LoadEmbeddingd
 from .exports import write_heat_map
 from .heat_map_view import HeatMapView
@@ -71,7 +72,7 @@ class HeatMapWriter:
             StorageError: nothing more can be written.
         """
         file = embedding_file(Path(item["embedding"]))
-        with slide_boundary(item["slide"]), writing_to(self.output_dir), file.held():
+        with slide_boundary(item["slide"]), writing_to(self.output_dir), file.keep_in_memory():
             self._write(item, prediction, file.read())
 
     @cached_property
@@ -98,7 +99,7 @@ class HeatMapWriter:
         self.network.eval()
         slide, loaded = Path(item["slide"]), LoadEmbeddingd()(item)
         return HeatMapView(
-            cam=self.heat_map(self.network, image_of(loaded, self.device), shown),
+            heat=self.heat_map(self.network, image_of(loaded, self.device), shown),
             observed=(loaded["places"][0] != 0).numpy(),
             thumbnail=loaded["t"][:3].permute(1, 2, 0).numpy(),
             grid=embedding.grid,
@@ -120,7 +121,7 @@ class HeatMapHandler:
     Args:
         outputs: where the maps go, and whether they are written; its slides keep which of them have no heat map.
         predictions: collects them; attached to the evaluator before.
-        heat_map: makes the maps.
+        made_by: makes the maps.
         target_class: class whose maps are drawn; None leaves it to :class:`HeatMapWriter`.
     """
 
@@ -129,13 +130,13 @@ class HeatMapHandler:
         outputs: PredictionOutputs,
         predictions: PredictionCollector,
         *,
-        heat_map: HeatMap | None = None,
+        made_by: HeatMap | None = None,
         target_class: str | int | None = None,
     ) -> None:
         self._outputs = outputs
         self._slides = outputs.slides
         self._predictions = predictions
-        self._heat_map = heat_map or HeatMap()
+        self._heat_map = made_by or HeatMap()
         self._target_class = target_class
         self._boxes = BoxReader()
         self._writer: HeatMapWriter

@@ -13,7 +13,7 @@ from ..common.boundary import slide_boundary
 from ..common.errors import RequestError, SlideError
 from ..encoding.embedding_file import embedding_file
 from ..training.batches import OBSERVED
-from ..training.evaluation import AttendingIteration
+from ..training.predicting import AttendingIteration
 from ..training.slide_item import SlideItem
 from .slide_set import NOT_PREDICTED, InferenceSet
 
@@ -45,8 +45,8 @@ class SparingDataset(IterableDataset[Mapping[str, Any]]):
         if get_worker_info() is not None:
             raise RequestError("--dataloader#num_workers: expected 0, as the slides come one after the other")
         for item in self._slides:
-            held = embedding_file(Path(item["embedding"])).held() if self._hold else nullcontext()
-            with held:
+            kept = embedding_file(Path(item["embedding"])).keep_in_memory() if self._hold else nullcontext()
+            with kept:
                 yield self._made(item)
 
     def _made(self, item: SlideItem) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from ..common.files import sha256_of
 from ..common.outputs import HeldOutputs
 from ..common.pseudonyms import AS_THEY_ARE, Names
 from .asked_slides import listed_slides
-from .record import told
+from .record import with_pseudonyms
 from .slide_set import InferenceSet
 
 SO_FAR = "predictions_so_far.csv"
@@ -86,7 +86,7 @@ class PredictionOutputs:
         names.require_outside(slides.folder, "--dataset_dir")
         request: dict[str, object] = {
             "model": sha256_of(slides.model),
-            **told(self.settings, names),
+            **with_pseudonyms(self.settings, names),
             "split": slides.split,
             **names.request,
         }
@@ -96,7 +96,7 @@ class PredictionOutputs:
         return request | {
             "slides": names.place(str(Path(slides.slides).absolute())),
             "encoder": weights,
-            **told(slides.resolved(self.of_encoding), names),
+            **with_pseudonyms(slides.resolved(self.of_encoding), names),
         }
 
     def _writes(self) -> list[str]:

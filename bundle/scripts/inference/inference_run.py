@@ -13,10 +13,10 @@ from monai.engines import SupervisedEvaluator
 from ..common.config_settings import Plain
 from ..evaluation.calibration import calibrated_predictions
 from ..evaluation.predictions import Prediction, write_predictions
-from ..training.evaluation import PredictionCollector
+from ..training.predicting import PredictionCollector
 from .heat_maps import HeatMapHandler
 from .inference_outputs import SO_FAR, PredictionOutputs
-from .record import SlideOrigin, told, write_run
+from .record import SlideOrigin, with_pseudonyms, write_run
 from .slide_set import NOT_PREDICTED
 
 WRITE_S = 5.0
@@ -30,21 +30,23 @@ class ResultWriter:
     removes it.
 
     Args:
+        outputs: where the results go, and of which slides they are.
         predictions: collects them; attached to the evaluator before.
         settings: of the stage, for ``inference.json``.
     """
 
-    def __init__(self, predictions: PredictionCollector, *, settings: Mapping[str, Plain] | None = None) -> None:
+    def __init__(
+        self,
+        outputs: PredictionOutputs,
+        predictions: PredictionCollector,
+        *,
+        settings: Mapping[str, Plain] | None = None,
+    ) -> None:
+        self._outputs = outputs
         self._predictions = predictions
         self._settings = settings or {}
-        self._outputs: PredictionOutputs
         self._judged: list[Prediction] = []
         self._written_s = -WRITE_S
-
-    def to(self, outputs: PredictionOutputs) -> "ResultWriter":
-        """Say where the results go, and of which slides they are."""
-        self._outputs = outputs
-        return self
 
     def attach(self, engine: Engine) -> None:
         """Register with the evaluator."""
@@ -54,9 +56,9 @@ class ResultWriter:
     def finish(self) -> None:
         """Write what the whole run has found."""
         finite = self._finite(self._predictions.predictions)
-        self._write("predictions.csv", self._told(finite))
+        self._write("predictions.csv", self._as_written(finite))
         outputs = self._outputs
-        settings = told(outputs.slides.resolved(self._settings), outputs.names)
+        settings = with_pseudonyms(outputs.slides.resolved(self._settings), outputs.names)
         write_run(
             Path(outputs.folder) / "inference.json",
             card=outputs.slides.card,
@@ -71,7 +73,7 @@ class ResultWriter:
 
     def _add(self, engine: Any) -> None:
         if engine.state.output and self._predictions.latest.is_finite:  # else the slide failed
-            self._judged += self._told([self._predictions.latest])
+            self._judged += self._as_written([self._predictions.latest])
             if time.monotonic() - self._written_s >= WRITE_S:
                 self._write(SO_FAR, self._judged)
                 self._written_s = time.monotonic()
@@ -81,7 +83,7 @@ class ResultWriter:
         path, names = Path(outputs.folder) / name, outputs.slides.card.class_names
         write_predictions(path, predictions, class_names=names, threshold=outputs.threshold)
 
-    def _told(self, predictions: Sequence[Prediction]) -> list[Prediction]:
+    def _as_written(self, predictions: Sequence[Prediction]) -> list[Prediction]:
         """Predictions as they are written: calibrated, with the slides' names and labels."""
         names, labels = self._outputs.names, self._outputs.slides.other_labels
         return [
@@ -127,6 +129,5 @@ def classify(
         StorageError: nothing more can be written.
     """
     slides = outputs.slides
-    results.to(outputs)
     with slides.opened(outputs.folder), closing(maps):
         outputs.hold_for(evaluator.run, slides.require_any, results.finish, outputs.require_complete)

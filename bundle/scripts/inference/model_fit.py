@@ -7,7 +7,7 @@ from ..common.errors import RequestError, SlideError
 from ..encoding.embedding_file import UNKNOWN, EmbeddingHeader, header_of
 from ..slides.table import SlideRow, find_label
 from ..training.model_card import ModelCard
-from ..training.slide_item import SlideItem
+from ..training.slide_item import SlideItem, slide_item
 
 
 def fitting_header(path: Path, card: ModelCard) -> EmbeddingHeader:
@@ -22,7 +22,7 @@ def fitting_header(path: Path, card: ModelCard) -> EmbeddingHeader:
     channels, levels = header.channels, header.levels
     if channels < last or (card.channel_range is None and channels > last):
         raise SlideError(
-            f"{path}: {channels} channels, expected the channels {first} to {last} that the model was trained on: encode the "
+            f"{path}: {channels} channels, expected {last}, of which the model takes those from {first} to {last - 1}: encode the "
             "slide with the model's encoder"
         )
     if levels is not None and levels < wanted:
@@ -36,15 +36,7 @@ def fitting_header(path: Path, card: ModelCard) -> EmbeddingHeader:
 def item_of(row: SlideRow, embedding: Path, card: ModelCard) -> SlideItem:
     """The slide as an item for the network: which parts of its embedding the model takes."""
     label = find_label(row, card.class_names)
-    return {
-        "embedding": str(embedding),
-        "slide": str(row.path),
-        "slide_id": row.slide_id,
-        "patient": row.patient or "",
-        "label": -1 if label is None else label,
-        "thumbnail_levels": card.thumbnail_levels,
-        "channel_range": list(card.channels),
-    }
+    return slide_item(row, embedding, label=label, thumbnail_levels=card.thumbnail_levels, channel_range=card.channels)
 
 
 def made_by_others(embeddings: Mapping[str, Path], card: ModelCard) -> dict[str, str]:

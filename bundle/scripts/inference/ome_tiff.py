@@ -28,7 +28,7 @@ def write_ome_tiff(path: Path, view: HeatMapView) -> None:
         view: the heat map; without a resolution sizes and position are left out.
     """
     grid, mpp_x, mpp_y, class_name = view.grid, view.mpp_x, view.mpp_y, view.class_name
-    levels = [np.ascontiguousarray(view.cam, dtype=np.float32)]
+    levels = [np.ascontiguousarray(view.heat, dtype=np.float32)]
     while max(levels[-1].shape) > TILE_PX:
         levels.append(F.avg_pool2d(torch.from_numpy(levels[-1])[None, None], 2, ceil_mode=True)[0, 0].numpy())
     digest = hashlib.sha256(levels[0].tobytes()).hexdigest()

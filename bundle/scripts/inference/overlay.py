@@ -31,14 +31,14 @@ def write_overlay(path: Path, view: HeatMapView) -> None:
         view: the heat map; without a picture and a thumbnail it lies on white, without a resolution the scale bar is in pixels.
     """
     mpp_x, mpp_y, patch_px = view.mpp_x, view.mpp_y, view.grid.patch_px_level0
-    rows, columns = view.cam.shape
+    rows, columns = view.heat.shape
     figure = Figure(figsize=_size_in(rows, columns), dpi=DPI, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     extent = (0, columns, rows, 0)  # in cells, y down
     axes.imshow(view.background, extent=extent)
     heat = axes.imshow(
-        np.ma.masked_where(~view.observed, view.cam),
+        np.ma.masked_where(~view.observed, view.heat),
         extent=extent,
         interpolation="nearest",
         cmap=COLOR_MAP,

@@ -60,13 +60,13 @@ def write_parametric_map(path: Path, view: HeatMapView) -> None:
     from pydicom.sr.codedict import codes
     from pydicom.uid import generate_uid
 
-    cam, grid, slide, class_name, kind = view.cam, view.grid, view.slide, view.class_name, view.kind
+    heat, grid, slide, class_name, kind = view.heat, view.grid, view.slide, view.class_name, view.kind
     try:
         source = _finest_level(slide)
         (left, top), step = grid.origin_xy_px, grid.patch_px_level0
         first_column, first_row = max(0, left // step), max(0, top // step)
         shift_x, shift_y = left - first_column * step, top - first_row * step
-        (rows, columns), measures = cam.shape, source.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+        (rows, columns), measures = heat.shape, source.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
         covering = np.zeros(
             (
                 max(first_row + rows, ceil((source.TotalPixelMatrixRows - shift_y) / step)),
@@ -74,7 +74,7 @@ def write_parametric_map(path: Path, view: HeatMapView) -> None:
             ),
             dtype=np.float32,
         )
-        covering[first_row : first_row + rows, first_column : first_column + columns] = cam
+        covering[first_row : first_row + rows, first_column : first_column + columns] = heat
         to_slide = highdicom.spatial.ImageToReferenceTransformer.for_image(source, for_total_pixel_matrix=True)
         (middle,) = to_slide(np.array([[shift_x + step / 2, shift_y + step / 2]]))
         digest = hashlib.sha256(covering.tobytes()).hexdigest()

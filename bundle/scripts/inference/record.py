@@ -18,9 +18,11 @@ from ..common.files import atomic_path, relative_to, write_json
 from ..common.option_table import is_path
 from ..common.pseudonyms import AS_THEY_ARE, Names
 from ..common.version import BUNDLE_VERSION
+from ..encoding.settings import HEAD_BYTES
 from ..encoding.store import Embedding
 from ..encoding.tissue_record import TissueRecord
 from ..evaluation.predictions import Prediction
+from ..slides.geometry import T_PIXELS_PER_PATCH
 from ..tissue.pen import INK_SHARE, pen_colour_scores
 from ..training.model_card import ModelCard
 from .heat_map_view import HeatMapView
@@ -28,7 +30,6 @@ from .heat_map_view import HeatMapView
 RUN_FORMAT = "dsnet-inference/1"
 SCORES_FORMAT = "dsnet-scores/1"
 _SEPARATOR = re.compile(r"[/\\]")  # of folders
-HEAD_BYTES = 65536  # of a slide file, that tell it from another of the same size
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,8 @@ def write_run(
     write_json(path, content)
 
 
-def told(settings: Mapping[str, Plain], names: Names) -> dict[str, Plain]:
-    """The settings as they may be stated: of places whatever they may be called."""
+def with_pseudonyms(settings: Mapping[str, Plain], names: Names) -> dict[str, Plain]:
+    """Return the settings as they may be written: each path is replaced by what ``names`` calls it."""
     return {
         name: names.place(value) if isinstance(value, str) and (is_path(name) or _SEPARATOR.search(value)) else value
         for name, value in settings.items()
@@ -109,7 +110,7 @@ def write_scores(
     content = {
         "format": SCORES_FORMAT,
         "slide": "" if names.anonymise else relative_to(item["slide"], folder.parent),
-        "slide_print": None if names.anonymise else slide_print(Path(item["slide"])),
+        "slide_print": None if names.anonymise else slide_fingerprint(Path(item["slide"])),
         "class_shown": view.class_name,
         "heat_map": view.kind.title,
         "stream_score": prediction.stream_score,
@@ -145,7 +146,7 @@ def write_scores(
             Image.fromarray(thumbnail).save(partial)
 
 
-def slide_print(path: Path) -> str | None:
+def slide_fingerprint(path: Path) -> str | None:
     """SHA-256 over the size and the first bytes of a slide file; None where there is none.
 
     The report shows pixels of a slide only where the file still has the print that inference saw: a changed ``scores.json`` cannot
@@ -180,8 +181,8 @@ def _groups(tissue: TissueRecord, patches: int) -> dict[str, object]:
 
 def _pen_coloured(thumbnail: NDArray[np.uint8], embedding: Embedding) -> int:
     """Count the observed patches of which most of the thumbnail's 2 x 2 pixels have the colour of pen."""
-    rows, columns = embedding.shape_yx
-    pen = pen_colour_scores(thumbnail.reshape(-1, 1, 1, 3)).reshape(rows, 2, columns, 2).mean(axis=(1, 3))
+    (rows, columns), k = embedding.shape_yx, T_PIXELS_PER_PATCH
+    pen = pen_colour_scores(thumbnail.reshape(-1, 1, 1, 3)).reshape(rows, k, columns, k).mean(axis=(1, 3))
     return int((pen[tuple(embedding.grid_yx.T)] >= INK_SHARE).sum())
 
 

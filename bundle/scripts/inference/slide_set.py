@@ -101,11 +101,6 @@ class InferenceSet:
         """What became of the slides that were encoded, and of those that failed or hold no tissue."""
         return list(self._entries.values())
 
-    @property
-    def slide_ids(self) -> list[str]:
-        """Of all slides of the request."""
-        return list(self._rows)
-
     def share_manifest(self, output_dir: str | Path) -> bool:
         """Whether the embeddings, made now, and what lies in ``output_dir`` have one manifest: that of their encoding."""
         return self.slides is not None and Path(output_dir).resolve() == self.folder.resolve()

@@ -1,8 +1,9 @@
 """What is scored: heat maps and predictions as inference left them, beside the lesions that masks show."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from ..dsnet.heat_map import LESION_MAP, PATCH_MAP
 from ..encoding.embedding_file import read_embedding
 from ..encoding.store import Embedding
 from ..evaluation.metrics import predicted_classes
-from ..evaluation.predictions import read_predictions
+from ..evaluation.predictions import Prediction, read_predictions
 from ..inference.exports import nifti_affine
 from ..inference.record import SCORES_FORMAT
 from ..slides.lesion_mask import find_masks, lesion_cells
@@ -102,30 +103,22 @@ def read_mapped_slides(
     row_of = _rows_of([one.slide_id for one in table.predictions], results, dataset, source, split)
     mask_of = find_masks(list(row_of.values()), source, masks)
     of_table = [pair for pair in zip(table.predictions, table.thresholds, strict=True) if pair[0].slide_id in row_of]
-    labelled = [pair for pair in of_table if pair[0].label is not None]
-    chosen = [pair for pair in labelled if pair[0].label == 0 or pair[0].slide_id in mask_of]
-    if len(chosen) < len(of_table):
-        _LOGGER.warning(
-            "left out: %d slides without a label, %d positive ones without a mask",
-            len(of_table) - len(labelled),
-            len(labelled) - len(chosen),
-        )
+    chosen = _scorable(of_table, mask_of)
     kind = _kind_of([results / one.slide_id for one, _ in chosen], kind, table.class_names[1])
 
+    cells_of = partial(lesion_cells, mask_px=mask_px, lesion_from=lesion_from)
     found: list[MappedSlide] = []
     faults: list[str] = []
     for prediction, threshold in chosen:
         row, mask = row_of[prediction.slide_id], mask_of.get(prediction.slide_id)
-        path = dataset / f"{row.slide_id}.h5"
         try:
-            with slide_boundary(path):
-                embedding = read_embedding(path)
-                heat, observed = read_heat_map(results / row.slide_id, embedding)
-                lesion = np.zeros_like(observed)
-                if prediction.label == 1 and mask is not None:
-                    lesion = observed & lesion_cells(
-                        mask, embedding.grid, slide=row.path, mask_px=mask_px, lesion_from=lesion_from
-                    )
+            heat, observed, lesion = _read_maps(
+                dataset / f"{row.slide_id}.h5",
+                results / row.slide_id,
+                slide=row.path,
+                mask=mask if prediction.label == 1 else None,
+                cells_of=cells_of,
+            )
         except SlideError as error:
             faults.append(str(error))
             continue
@@ -192,6 +185,21 @@ def _rows_of(
     return found
 
 
+def _scorable(
+    predicted: Sequence[tuple[Prediction, float]], mask_of: Mapping[str, Path]
+) -> list[tuple[Prediction, float]]:
+    """Keep predictions, with their thresholds, of class 0, and of class 1 with a mask; a warning counts the others."""
+    labelled = [pair for pair in predicted if pair[0].label is not None]
+    chosen = [pair for pair in labelled if pair[0].label == 0 or pair[0].slide_id in mask_of]
+    if len(chosen) < len(predicted):
+        _LOGGER.warning(
+            "left out: %d slides without a label, %d positive ones without a mask",
+            len(predicted) - len(labelled),
+            len(labelled) - len(chosen),
+        )
+    return chosen
+
+
 def _kind_of(folders: Sequence[Path], asked: MapValues | None, class_name: str) -> MapValues:
     """Return what all maps are, as asked and as ``scores.json`` says; of a map without it, of other origin, nothing is known.
 
@@ -223,8 +231,37 @@ def _kind_of(folders: Sequence[Path], asked: MapValues | None, class_name: str) 
     return kind or "cam"
 
 
+def _read_maps(
+    embedding_path: Path,
+    results: Path,
+    *,
+    slide: Path,
+    mask: Path | None,
+    cells_of: Callable[..., NDArray[np.bool_]],
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Read heat map, observation mask and lesions of one slide, (H, W) each.
+
+    Args:
+        embedding_path: embedding of the slide, which says where the cells lie.
+        results: what inference wrote of the slide.
+        slide: its file.
+        mask: its lesion mask; None: it has no lesion.
+        cells_of: :func:`..slides.lesion_mask.lesion_cells` with the masks' scale and lowest value.
+
+    Raises:
+        SlideError: embedding, heat map or mask cannot be read, or they belong to different grids.
+    """
+    with slide_boundary(embedding_path):
+        embedding = read_embedding(embedding_path)
+        heat, observed = read_heat_map(results, embedding)
+        lesion = np.zeros_like(observed)
+        if mask is not None:
+            lesion = observed & cells_of(mask, embedding.grid, slide=slide)
+    return heat, observed, lesion
+
+
 def read_heat_map(folder: Path, embedding: Embedding) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Read ``cam.nii.gz`` and ``observed.png`` of a slide, (H, W) each.
+    """Read ``cam.nii.gz`` and ``observed.png`` of a slide, (H, W) each; where nothing was observed the heat is 0.
 
     Raises:
         SlideError: there is no heat map, it is not one of this embedding, or is not finite.
@@ -253,4 +290,4 @@ def read_heat_map(folder: Path, embedding: Embedding) -> tuple[NDArray[np.float3
         raise SlideError(
             f"{path}: NaN or infinite where patches were observed, expected finite numbers: run inference again"
         )
-    return heat, observed
+    return np.where(observed, heat, np.float32(0)), observed

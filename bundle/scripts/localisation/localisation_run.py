@@ -27,7 +27,7 @@ FALSE_POSITIVES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Per slide, at which Camelyon16 averages the sensitivity."""
 
 THRESHOLDS = tuple(float(step) for step in np.round(np.arange(0.05, 1.0, 0.05), 2))
-AS_USUAL = Calls()
+DEFAULT_CALLS = Calls()
 COLUMNS = (
     "slide_id", "positive", "called", "probability", "observed_cells", "lesion_cells", "lesions", "lesions_hit",
     "false_detections", "hit", "chance", "cell_auc", "dice",
@@ -96,7 +96,7 @@ def localise(
     output_dir: str | Path,
     *,
     kind: MapValues | None = None,
-    calls: Calls = AS_USUAL,
+    calls: Calls = DEFAULT_CALLS,
     resamples: int = 1000,
     seed: int = 0,
     replace: bool = False,
@@ -208,7 +208,9 @@ def _estimates(
     """The figures with their intervals; ``right`` are the positive slides that were called so."""
     hits, aucs, dice = (np.array([getattr(one, name) for one in scores]) for name in ("hit", "cell_auc", "dice"))
     with_lesion = np.array([one.slide.lesion.any() for one in scores])
-    lesions_hit = np.array([(one.detections[1] >= one.calls.threshold).sum() for one in scores])
+    lesions_hit = np.array(
+        [((one.detections[1] >= one.calls.threshold) & (one.detections[1] > 0)).sum() for one in scores]
+    )
     overlaps = np.array([one.overlap(one.calls.threshold) for one in scores])
 
     def ratio(numerators: NDArray[Any], denominators: NDArray[Any]) -> Estimate:

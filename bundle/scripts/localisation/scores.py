@@ -12,6 +12,7 @@ from scipy import ndimage
 from skimage.measure import label
 from sklearn.metrics import roc_auc_score
 
+from ..common.errors import RequestError
 from ..common.option_table import checked
 from ..common.option_words import MapValues
 from .inputs import MappedSlide
@@ -27,7 +28,7 @@ class Calls:
         nms_cells: side of the box that a detection clears of others, in cells.
 
     Raises:
-        RequestError: one of them lies outside its range.
+        RequestError: one of them lies outside its range, or the threshold under the lowest score.
     """
 
     threshold: float = 0.5
@@ -37,6 +38,11 @@ class Calls:
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             checked(name, value)
+        if self.threshold < self.lowest:
+            raise RequestError(
+                f"threshold {self.threshold:g} is under lowest {self.lowest:g}, and detections between the two are not sought; "
+                "expected lowest at most as high: correct --threshold or --lowest"
+            )
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class PatchDataset(Dataset):
     Args:
         path: ``patches.h5`` of the stage sampling.
         transform: MONAI transforms of such an item.
-        memory_gb: Largest size of the patches that is held in memory, in 1e9 bytes; 0 reads from the file.
+        memory_gb: largest size of the patches that is held in memory, in 1e9 bytes; 0 reads from the file.
 
     Raises:
         RequestError: ``path`` is no file of patches, or damaged; that of a patch is seen where it is read.

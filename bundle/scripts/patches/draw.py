@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..common.option_table import checked
 from ..common.option_words import ReadLevel, Split
 from ..slides.geometry import PATCH_PX, PATCH_UM, plan_reading, resize_patches
-from ..slides.opening import AS_USUAL, Reading, open_slide
+from ..slides.opening import DEFAULT_READING, Reading, open_slide
 from ..slides.spoiled import recorded
 from ..slides.table import SlideRow
 from ..tissue.mask import find_tissue, require_judged
@@ -80,7 +80,7 @@ class SlideSample:
 def sample_slide(
     row: SlideRow,
     rules: DrawRules,
-    reading: Reading = AS_USUAL,
+    reading: Reading = DEFAULT_READING,
 ) -> SlideSample:
     """Draw patches from the tissue of one slide (section V-A.a).
 
@@ -90,9 +90,9 @@ def sample_slide(
     drawn. So a slide without a nucleus-rich patch gives none at all.
 
     Args:
-        row: The slide.
-        rules: What is drawn.
-        reading: How the slide is read. With ``unreadable_tiles`` "mask" no patch is drawn from a tile that cannot be decoded,
+        row: the slide.
+        rules: what is drawn.
+        reading: how the slide is read. With ``unreadable_tiles`` "mask" no patch is drawn from a tile that cannot be decoded,
             or that the file lacks. The draw depends on nothing else of it.
 
     Raises:

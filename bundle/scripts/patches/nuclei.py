@@ -39,9 +39,9 @@ class FlagNucleusRichd(MapTransform):
     """Add to an item whether its patch is nucleus-rich, see :func:`is_nucleus_rich`.
 
     Args:
-        keys: Patches, uint8 (3, h, w), arrays or tensors on the CPU.
-        postfix: The flag of ``image`` is the Python bool ``image_<postfix>``.
-        allow_missing_keys: Leave out keys that the item lacks, instead of raising ``KeyError``.
+        keys: patches, uint8 (3, h, w), arrays or tensors on the CPU.
+        postfix: the flag of ``image`` is the Python bool ``image_<postfix>``.
+        allow_missing_keys: leave out keys that the item lacks, instead of raising ``KeyError``.
     """
 
     def __init__(self, keys: KeysCollection, *, postfix: str = "rich", allow_missing_keys: bool = False) -> None:

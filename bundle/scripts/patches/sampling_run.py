@@ -20,7 +20,7 @@ from ..common.outputs import HeldOutputs
 from ..common.progress import track
 from ..common.version import BUNDLE_VERSION
 from ..slides.geometry import PATCH_PX
-from ..slides.opening import AS_USUAL, Reading
+from ..slides.opening import DEFAULT_READING, Reading
 from ..slides.table import SlideRow, read_slides
 from .contact_sheet import write_contact_sheet
 from .draw import DrawRules, SlideSample, sample_slide, seeded_generator
@@ -51,7 +51,7 @@ def sample_slides(
     output_dir: str | Path,
     *,
     rules: DrawRules | None = None,
-    reading: Reading = AS_USUAL,
+    reading: Reading = DEFAULT_READING,
     replace: bool = False,
 ) -> list[CountsRow]:
     """Draw the training patches of the S-CAE (section V-A.a); write ``patches.h5``, ``contact_sheet.png``, ``counts.csv``.
@@ -59,11 +59,11 @@ def sample_slides(
     Where no slide gives a patch, ``counts.csv`` is all there is, and the other two of an earlier run are removed.
 
     Args:
-        slides: A slide, a folder or a CSV.
-        output_dir: Folder of the outputs.
-        rules: Which patches are drawn; None: those of the paper.
-        reading: How slides are read, see :func:`.draw.sample_slide`.
-        replace: Whether patches of another request may be replaced.
+        slides: a slide, a folder or a CSV.
+        output_dir: folder of the outputs.
+        rules: which patches are drawn; None: those of the paper.
+        reading: how slides are read, see :func:`.draw.sample_slide`.
+        replace: whether patches of another request may be replaced.
 
     Returns:
         What every drawn slide gave, the rows of ``counts.csv``.

@@ -20,7 +20,7 @@ from ..common.progress import track
 from ..encoding.thumbnail import build_thumbnail
 from ..slides.box import read_box
 from ..slides.geometry import PATCH_UM, PatchGrid, plan_reading
-from ..slides.opening import AS_USUAL, Reading, open_slide
+from ..slides.opening import DEFAULT_READING, Reading, open_slide
 from ..slides.table import SlideRow, read_slides
 from ..tissue.mask import score_functions, tissue_mask
 from ..tissue.score import slide_scores
@@ -53,7 +53,7 @@ def compare_masks(
     output_dir: str | Path,
     *,
     patch_um: float = PATCH_UM,
-    reading: Reading = AS_USUAL,
+    reading: Reading = DEFAULT_READING,
     replace: bool = False,
 ) -> list[MaskRow]:
     """Write ``<slide_id>.png`` (slide, both masks) for every slide, and ``masks.csv``.

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..common.errors import SlideError
-from ..encoding.foreign import MOST_CELLS, require_cells
+from ..encoding.embedding_values import MOST_CELLS, require_cells
 from ..inference.overlay import COLOR_MAP, SCALE_BAR_SHARE, nice_length
-from ..inference.record import slide_print
+from ..inference.record import slide_fingerprint
 from ..slides.box import BoxReader
 from ..slides.geometry import PatchGrid
 from .results import SlideResult
@@ -127,7 +127,7 @@ def _tissue(slide: SlideResult, grid: PatchGrid, side_px: int, boxes: BoxReader)
     scores = slide.scores or {}
     path = slide.folder.parent / scores["slide"]
     seen = scores.get("slide_print")
-    if seen is not None and slide_print(path) == seen:
+    if seen is not None and slide_fingerprint(path) == seen:
         found = boxes.read(path, grid, side_px)
         if found is not None:
             return found, "slide"

@@ -12,7 +12,7 @@ from ..common.json_files import NONE, NUMBER, Kind, read_json, require_fields
 from ..common.pseudonyms import NOT_TOLD, Names
 from ..evaluation.metrics import predicted_classes
 from ..evaluation.predictions import Prediction, read_predictions
-from ..inference.record import RUN_FORMAT, SCORES_FORMAT, told
+from ..inference.record import RUN_FORMAT, SCORES_FORMAT, with_pseudonyms
 from ..training.model_card import ModelCard
 
 EXPECTED = "what inference writes: run it anew with this version"
@@ -158,7 +158,7 @@ def renamed(inference: Inference, names: Names) -> Inference:
     others = tuple(
         {**row, "slide_id": names.slide(row["slide_id"]), "slide": "", "error": NOT_TOLD} for row in inference.others
     )
-    run = inference.run | {"settings": told(inference.run["settings"], names)}
+    run = inference.run | {"settings": with_pseudonyms(inference.run["settings"], names)}
     return replace(inference, slides=slides, others=others, run=run)
 
 

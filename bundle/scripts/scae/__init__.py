@@ -1,1 +1,1 @@
-"""The patch encoder S-CAE."""
+"""Patch encoders and their training."""

@@ -16,7 +16,10 @@ from .scae_network import SCAE, Decomposition
 from .views import optical_density
 
 DARKER = 0.5
-"""Standard deviations by which active locations are to be darker than their patch: met by nuclei, so that it then asks no more."""
+"""How much darker (in standard deviations) active locations must be than their patch.
+
+Nuclei exceed it, and then this term is zero.
+"""
 
 
 class Recipe(NamedTuple):
@@ -102,7 +105,7 @@ class ExtendedLoss(nn.Module):
     """
 
     def __init__(
-        self, channels: int, *, weight: float, temperature: float, dark_weight: float = 0.0, projected: int = 64
+        self, channels: int, *, weight: float, temperature: float, dark_weight: float, projected: int = 64
     ) -> None:
         super().__init__()
         self.weight = weight

@@ -1,9 +1,9 @@
 """S-CAE at work on some patches, part by part, in the order of Fig. 2."""
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..common.networks import evaluating
 from .detections import CELL_PX
 from .scae_network import SCAE
 
@@ -19,11 +19,8 @@ def panels(network: SCAE, patches: Tensor) -> dict[str, Tensor]:
         "input", "foreground", "background", "detection mask", "reconstruction", each (B, 3, 112, 112) in [0, 1]. A network with one
         dense branch (strategy "mixed") has no foreground and no mask.
     """
-    was_training = network.training
-    network.eval()
-    with torch.no_grad():
+    with evaluating(network):
         parts = network.decompose(patches)
-    network.train(was_training)
     mask = None if parts.mask is None else F.interpolate(parts.mask, scale_factor=CELL_PX).expand(-1, 3, -1, -1)
     found = {
         "input": patches,

@@ -2,12 +2,21 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Literal
 
 from ..common.errors import RequestError
 from ..common.option_table import checked
 
 _LOGGER = logging.getLogger(__name__)
+
+Verdict = Literal["met", "higher", "lower"]
+"""The prior is met, so the search ends; or it goes on at higher, or at lower rates."""
+
+COLUMNS = (
+    "step", "sparsity_rate", "nuclei_per_mm2", "error", "most_error", "active_share", "darkness", "low", "high", "verdict",
+)  # fmt: skip
+"""Of ``sparsity.csv``."""
 
 
 @dataclass(frozen=True)
@@ -22,18 +31,43 @@ class Measured:
 
 @dataclass(frozen=True)
 class Step:
-    """One rate that was tried, a row of ``sparsity.csv``; ``verdict`` says which side of the rate is searched next."""
+    """One rate that was tried, a row of ``sparsity.csv``.
+
+    Attributes:
+        step: its number, from 0.
+        sparsity_rate: the rate, in percent.
+        nuclei_per_mm2: detected nuclei per area.
+        error: mean squared error of the reconstruction.
+        largest_error: that it could have.
+        active_share: share of the locations that are active.
+        darkness: of the active locations, see :class:`Measured`.
+        low: lowest rate that is searched after this step, in percent.
+        high: highest rate that is searched after this step, in percent.
+        verdict: whether the search ends here, else on which side of the rate it goes on.
+        reason: of the verdict; empty where the prior is met.
+    """
 
     step: int
     sparsity_rate: float
     nuclei_per_mm2: float
     error: float
-    most_error: float
+    largest_error: float
     active_share: float
     darkness: float
     low: float
     high: float
-    verdict: str
+    verdict: Verdict
+    reason: str
+
+    @property
+    def outcome(self) -> str:
+        """Reason and verdict, as the log and ``sparsity.csv`` state them."""
+        return f"{self.reason}: {self.verdict}" if self.reason else self.verdict
+
+    def cells(self) -> dict[str, object]:
+        """The step by the names of `COLUMNS`."""
+        values = asdict(self) | {"most_error": self.largest_error, "verdict": self.outcome}
+        return {name: values[name] for name in COLUMNS}
 
 
 def search(
@@ -82,35 +116,31 @@ def search(
     rate = low
     while True:
         measured = try_rate(rate)
-        most_error = (1 + error_margin) * min([measured.error, *(step.error for step in steps)])
-        if measured.error > most_error:
-            verdict = "error too large: lower"
-        elif abs(measured.nuclei_per_mm2 - nuclei_per_mm2) <= tolerance * nuclei_per_mm2:
-            verdict = "met"
-        elif measured.nuclei_per_mm2 < nuclei_per_mm2:
-            verdict = "too few: lower"
-        else:
-            verdict = "too many: higher"
-        if verdict.endswith("higher"):
+        largest_error = (1 + error_margin) * min([measured.error, *(step.error for step in steps)])
+        verdict, reason = _judge(
+            measured, nuclei_per_mm2=nuclei_per_mm2, largest_error=largest_error, tolerance=tolerance
+        )
+        if verdict == "higher":
             low = rate
-        elif verdict.endswith("lower"):
+        elif verdict == "lower":
             high = rate
         step = Step(
             step=len(steps),
             sparsity_rate=rate,
             nuclei_per_mm2=measured.nuclei_per_mm2,
             error=measured.error,
-            most_error=most_error,
+            largest_error=largest_error,
             active_share=measured.active_share,
             darkness=measured.darkness,
             low=low,
             high=high,
             verdict=verdict,
+            reason=reason,
         )
         steps.append(step)
         _LOGGER.info(
             "step %d: rho %.2f: %.0f nuclei/mm2, error %.5f (at most %.5f): %s",
-            *(step.step, rate, measured.nuclei_per_mm2, measured.error, most_error, verdict),
+            *(step.step, rate, measured.nuclei_per_mm2, measured.error, largest_error, step.outcome),
         )
         if measured.darkness <= 0:
             _LOGGER.warning(
@@ -118,14 +148,29 @@ def search(
                 step.step,
             )
         yield step
+        # Where low equals high, the lowest rate was already too high.
         if verdict == "met" or low == high or len(steps) == max_steps:
             return
         rate = (low + high) / 2
 
 
+def _judge(measured: Measured, *, nuclei_per_mm2: float, largest_error: float, tolerance: float) -> tuple[Verdict, str]:
+    """Say on which side of the rate the search goes on, and why; the reason is empty where the prior is met."""
+    if measured.error > largest_error:
+        return "lower", "error too large"
+    if abs(measured.nuclei_per_mm2 - nuclei_per_mm2) <= tolerance * nuclei_per_mm2:
+        return "met", ""
+    if measured.nuclei_per_mm2 < nuclei_per_mm2:
+        return "lower", "too few"
+    return "higher", "too many"
+
+
 def chosen(steps: list[Step], *, nuclei_per_mm2: float) -> Step:
-    """Return the step whose density is nearest to the prior, of those whose error is within that of the last step's bound."""
-    bound = min(step.most_error for step in steps)
+    """Return the step whose density is nearest to the prior.
+
+    Only steps count whose error is within the tightest bound that the search reached; it tightens with each smaller error.
+    """
+    bound = min(step.largest_error for step in steps)
     return min(
         (step for step in steps if step.error <= bound), key=lambda step: abs(step.nuclei_per_mm2 - nuclei_per_mm2)
     )

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from ..common.option_table import checked
 from ..common.option_words import Strategy
+from ..slides.geometry import PATCH_PX
 from .crosswise import CrosswiseMask
 
-PATCH_PX = 112
 FOREGROUND_CHANNELS = 96
 BACKGROUND_CHANNELS = 32
 

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from ..common.stage import run_stage
 from ..patches.dataset import PatchDataset
 from .detections import local_maxima
 from .objective import darkness
-from .rate_search import Measured, Step, chosen, search
+from .rate_search import COLUMNS, Measured, Step, chosen, search
 from .scae_network import SCAE
 
 _LOGGER = logging.getLogger(__name__)
@@ -42,7 +41,7 @@ def search_sparsity(
         patches: those that the options' training reads.
         output_dir: folder of the outputs, and of a folder for each training.
         config_file: the training, ``train_scae.yaml``.
-        options: of that training, the same at every step; its rate, seed included, differs in nothing else.
+        options: of every training; only the sparsity rate changes between steps, not the seed.
         device: where it is measured.
         nuclei_per_mm2: prior density, in tissue.
         measured_patches: nuclei and error are measured on so many patches, at even steps of the set.
@@ -66,9 +65,9 @@ def search_sparsity(
         network = run_stage("training", [config_file], {**options, **own}).parser.get_parsed_content("network")
         return measure(network, subset, patch_um=patch_um, device=device)
 
-    fixed = ("bundle_root", "device", "num_workers")
+    without_influence = ("bundle_root", "device", "num_workers")
     request = {
-        **{name: value for name, value in options.items() if name not in fixed},
+        **{name: value for name, value in options.items() if name not in without_influence},
         **bounds,
         "nuclei_per_mm2": nuclei_per_mm2,
         "measured_patches": measured_patches,
@@ -81,11 +80,11 @@ def search_sparsity(
     ):
         for step in search(try_rate, nuclei_per_mm2=nuclei_per_mm2, **bounds):
             steps.append(step)
-            write_csv(output / "sparsity.csv", [field.name for field in fields(Step)], map(asdict, steps))
+            write_csv(output / "sparsity.csv", COLUMNS, (step.cells() for step in steps))
         best = chosen(steps, nuclei_per_mm2=nuclei_per_mm2)
         write_json(
             output / "sparsity.json",
-            {"prior_nuclei_per_mm2": nuclei_per_mm2, **asdict(best)},
+            {"prior_nuclei_per_mm2": nuclei_per_mm2, **best.cells()},
         )
         plot(steps, best, nuclei_per_mm2=nuclei_per_mm2, path=output / "sparsity.png")
     _LOGGER.info("rho %.2f: %.0f nuclei/mm2, prior %.0f", best.sparsity_rate, best.nuclei_per_mm2, nuclei_per_mm2)
@@ -140,7 +139,7 @@ def plot(steps: list[Step], best: Step, *, nuclei_per_mm2: float, path: Path) ->
     density.set_ylabel("detected nuclei / mm$^2$")
     density.legend()
     error.plot(rates, [step.error for step in steps], "s", color="tab:orange")
-    error.axhline(min(step.most_error for step in steps), color="0.6", linestyle=":", label="largest error allowed")
+    error.axhline(min(step.largest_error for step in steps), color="0.6", linestyle=":", label="largest error allowed")
     error.set_ylabel("reconstruction error")
     error.set_xlabel("sparsity rate in percent (numbers: order of the steps)")
     error.legend()

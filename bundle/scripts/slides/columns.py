@@ -22,7 +22,8 @@ SYNONYMS = {
         "target", "targets", "ground_truth", "gt",
     ),
     "patient": (
-        "patient_id", "patient_name", "patient_no", "patient_nr", "patient_number", "patient_code", "patient_barcode",
+        "patient_id", "pat_id", "patientenid", "pat_nr", "patientennummer", "patientennr", "mrn", "fallnummer",
+        "patient_name", "patient_no", "patient_nr", "patient_number", "patient_code", "patient_barcode",
         "bcr_patient_barcode", "pid", "case", "case_id", "case_no", "case_number", "case_name", "case_submitter_id", "submitter_id",
         "subject", "subject_id", "participant", "participant_id", "person", "person_id", "individual", "individual_id", "donor",
         "donor_id",

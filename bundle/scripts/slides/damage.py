@@ -24,8 +24,8 @@ class DamagedTiles:
     """A map of the bad tiles of each level; no memory for levels without any.
 
     Args:
-        level_sizes_xy_px: Width and height of every level.
-        tile_sizes_xy_px: Of every level's tiles.
+        level_sizes_xy_px: width and height of every level.
+        tile_sizes_xy_px: of every level's tiles.
     """
 
     def __init__(self, level_sizes_xy_px: Sizes, tile_sizes_xy_px: Sizes) -> None:

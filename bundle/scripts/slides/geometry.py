@@ -23,6 +23,9 @@ PATCH_UM = 64.0
 PATCH_PX = 112
 """Side S of the network input in pixels (section IV-B): with ``PATCH_UM``, 0.571 um/px."""
 
+T_PIXELS_PER_PATCH = 2
+"""Pixels per side of a patch in the finest thumbnail of T (2x2 per patch), so that T's grid is exactly twice V's (III-A)."""
+
 MPP_RANGE = (0.05, 10.0)
 MAX_ENLARGEMENT = 8.0
 MAX_ANISOTROPY = 0.05
@@ -97,12 +100,12 @@ def plan_reading(
     The grid starts at the corner of the region that was scanned and covers it to the last pixel.
 
     Args:
-        reader: The slide.
-        patch_um: Side of a patch on the slide.
-        patch_px: Side of the network input; ``patch_um / patch_px`` is the target resolution.
+        reader: the slide.
+        patch_um: side of a patch on the slide.
+        patch_px: side of the network input; ``patch_um / patch_px`` is the target resolution.
         read_level: ``"auto"``: the coarsest level that is still at least as fine as the target. ``"highest"``: level 0,
             as in the paper. A number: that level.
-        mpp: Micrometres per level-0 pixel (column ``mpp`` of slides.csv); goes before what the metadata say.
+        mpp: micrometres per level-0 pixel (column ``mpp`` of slides.csv); goes before what the metadata say.
 
     Raises:
         SlideError: The resolution is missing, absurd, not square, or more than 8 times coarser than the target; or the
@@ -195,8 +198,8 @@ def area_average(images: torch.Tensor, edges_y_px: Sequence[float], edges_x_px: 
 
     Args:
         images: (B, H, W, C), uint8 or floating.
-        edges_y_px: The n_y + 1 increasing borders between the rows of rectangles, in pixels from 0 to H.
-        edges_x_px: The n_x + 1 increasing borders between their columns, from 0 to W.
+        edges_y_px: the n_y + 1 increasing borders between the rows of rectangles, in pixels from 0 to H.
+        edges_x_px: the n_x + 1 increasing borders between their columns, from 0 to W.
 
     Returns:
         float32 (B, n_y, n_x, C).
@@ -224,7 +227,7 @@ def resize_patches(patches: torch.Tensor, patch_px: int = PATCH_PX) -> torch.Ten
 
     Args:
         patches: (B, h, w, 3) uint8, as read.
-        patch_px: Side S of the network input.
+        patch_px: side S of the network input.
 
     Returns:
         float32 (B, 3, S, S), on the scale of 0 to 255.

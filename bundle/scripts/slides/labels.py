@@ -8,7 +8,7 @@ from ..common.errors import RequestError
 
 MISSING = frozenset(
     {
-        "", "na", "n/a", "n.a.", "<na>", "#na", "#n/a", "#n/a n/a", "nan", "-nan", "null", "none", "-", "--", "?", ".",
+        "", "na", "n/a", "n.a.", "<na>", "#na", "#n/a", "#n/a n/a", "#nv", "nan", "-nan", "null", "none", "-", "--", "?", ".",
         "\N{EN DASH}", "\N{EM DASH}",
     }
 )  # fmt: skip
@@ -28,9 +28,13 @@ def parse_word(cell: str) -> str | None:
 
 
 def sorted_words(words: Iterable[str]) -> list[str]:
-    """Sort numbers by their value where all are numbers, else by the alphabet."""
+    """Sort numbers by their value where all are numbers, else by the alphabet, in which capitals and accents hardly count."""
     words = list(words)
-    return sorted(words, key=float) if all(map(_NUMBER.fullmatch, words)) else sorted(words)
+    return sorted(words, key=float) if all(map(_NUMBER.fullmatch, words)) else sorted(words, key=_place)
+
+
+def _place(word: str) -> tuple[str, str]:
+    return unicodedata.normalize("NFKD", word.casefold()), word
 
 
 def require_one_spelling(words: Iterable[str], what: str, source: object, *, numbers: bool) -> None:

@@ -61,9 +61,8 @@ def find_masks(rows: Sequence[SlideRow], source: Path, masks: str | Path | None 
         raise RequestError(
             f"{folder}: no such folder, expected <slide_id>{' or '.join(MASK_SUFFIXES)} in it: correct --masks"
         )
-    names = [
-        ending + suffix for ending in reversed(MASK_ENDINGS) for suffix in MASK_SUFFIXES
-    ]  # of several the last counts
+    # Of several masks of one slide the last counts.
+    names = [ending + suffix for ending in reversed(MASK_ENDINGS) for suffix in MASK_SUFFIXES]
     candidates = ((row.slide_id, folder / f"{row.slide_id}{name}") for row in rows for name in names)
     return {slide_id: path for slide_id, path in candidates if path.is_file()}
 

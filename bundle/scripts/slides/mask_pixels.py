@@ -38,7 +38,7 @@ class MaskPixels:
         """Return the coarsest level that has `CELL_PX` pixels along a cell, or level 0.
 
         Args:
-            cell_px: Side of a cell in pixels of level 0.
+            cell_px: side of a cell in pixels of level 0.
 
         Returns:
             the level, and the side of its pixels in pixels of level 0.

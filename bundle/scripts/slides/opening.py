@@ -1,6 +1,7 @@
 """The choice of the reader for a file."""
 
 import logging
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,16 +47,16 @@ class Reading:
             checked(name, getattr(self, name))
 
 
-AS_USUAL = Reading()
+DEFAULT_READING = Reading()
 
 
 @reading()
-def open_slide(path: str | Path, how: Reading = AS_USUAL) -> SlideReader:
+def open_slide(path: str | Path, how: Reading = DEFAULT_READING) -> SlideReader:
     """Open a slide with the reader that serves its file.
 
     Args:
-        path: Slide file.
-        how: It is read.
+        path: slide file.
+        how: it is read.
 
     Raises:
         SlideError: The file is missing, damaged, contradicts itself, or is of a format that no reader takes.
@@ -99,11 +100,20 @@ def _require_file(path: Path) -> None:
     Raises:
         SlideError: It is not, or what has its name is no file.
     """
-    if not path.is_file():
-        what = "a link that leads to no file" if path.is_symlink() else "no such file"
-        if path.exists():
-            what = "a folder, a pipe or a device, expected a file"
-        raise SlideError(f"{path}: {what}: correct the path or put the slide there")
+    if path.is_file():
+        return
+    what, remedy = "no such file", "correct the path or put the slide there"
+    if path.is_symlink() and not path.exists():
+        what = "a link that leads to no file"
+    elif path.is_dir():
+        what = "a folder, expected a file"
+        remedy = "name the slide's file: of DICOM one .dcm file of the series, of MRXS the .mrxs file beside its folder"
+    elif path.exists():
+        what = "a pipe or a device, expected a file"
+    elif any(path.with_name(unicodedata.normalize(form, path.name)).is_file() for form in ("NFC", "NFD")):
+        what = "no such file, but one whose name reads alike and is written with other Unicode characters"
+        remedy = "rename the file, or copy its name into the table"
+    raise SlideError(f"{path}: {what}: {remedy}")
 
 
 def _openers(tiff: TiffSlide | None, how: Reading) -> dict[Backend, Callable[[Path], SlideReader]]:

@@ -78,10 +78,10 @@ class SlideReader(abc.ABC):
         What lies past the border of the slide is white, and so is what the scanner did not record.
 
         Args:
-            coords_xy_px: Top-left corners in level-0 pixels, (N, 2); they may be negative or past the border. They are
+            coords_xy_px: top-left corners in level-0 pixels, (N, 2); they may be negative or past the border. They are
                 rounded to the nearest pixel of ``level``.
-            size_xy_px: Width and height of a patch in pixels of ``level``.
-            level: Pyramid level, 0 the finest.
+            size_xy_px: width and height of a patch in pixels of ``level``.
+            level: pyramid level, 0 the finest.
 
         Returns:
             RGB, (N, height, width, 3).
@@ -112,11 +112,11 @@ class SlideReader(abc.ABC):
         """Read patches as :meth:`read_patches` does, ``batch_size`` at a time, decoding every tile of the level once.
 
         Args:
-            coords_xy_px: Top-left corners in level-0 pixels, (N, 2); best in the order of a grid, row by row, for then only two
+            coords_xy_px: top-left corners in level-0 pixels, (N, 2); best in the order of a grid, row by row, for then only two
                 rows of tiles are in memory.
-            size_xy_px: Width and height of a patch in pixels of ``level``.
-            level: Pyramid level, 0 the finest.
-            batch_size: Patches per batch; the last one may hold fewer.
+            size_xy_px: width and height of a patch in pixels of ``level``.
+            level: pyramid level, 0 the finest.
+            batch_size: patches per batch; the last one may hold fewer.
 
         Yields:
             RGB, (n, height, width, 3), in the order asked for.

@@ -58,10 +58,10 @@ def recorded(
     """Tell which patches of tissue (N, h, w, 3) the level holds: what is not in the file is white from corner to corner.
 
     Args:
-        reader: The slide.
-        coords_xy_px: Top-left corners in level-0 pixels, (N, 2).
-        patches: What was read there.
-        level: From where.
+        reader: the slide.
+        coords_xy_px: top-left corners in level-0 pixels, (N, 2).
+        patches: what was read there.
+        level: from where.
 
     Raises:
         SlideError: The slide is read with ``unreadable_tiles`` "fail", and one is white.

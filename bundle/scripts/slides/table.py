@@ -47,9 +47,9 @@ def read_slides(slides: str | Path, *, known: KnownIds = NOTHING_KNOWN) -> list[
     """List the slides of a request.
 
     Args:
-        slides: A slide file; a folder, searched as :func:`.slide_search.find_slides` says; or a CSV with the column ``slide``
+        slides: a slide file; a folder, searched as :func:`.slide_search.find_slides` says; or a CSV with the column ``slide``
             (path, relative to the CSV) and any of ``slide_id``, ``label``, ``patient``, ``split``, ``mpp``.
-        known: What the folder of their embeddings knows (:func:`.slide_ids.known_ids`): a slide that has an id there keeps it.
+        known: what the folder of their embeddings knows (:func:`.slide_ids.known_ids`): a slide that has an id there keeps it.
 
     Returns:
         The slides in order, with ids as :func:`.slide_ids.distinct_ids` gives them.
@@ -94,8 +94,8 @@ def class_names(rows: Sequence[SlideRow], classes: Sequence[str] | None = None) 
     """Return the names of the classes in the order of the network's outputs.
 
     Args:
-        rows: Slides; those without a label do not count.
-        classes: The order, where it is given. Otherwise numbers are sorted by value and names by the alphabet.
+        rows: slides; those without a label do not count.
+        classes: the order, where it is given. Otherwise numbers are sorted by value and names by the alphabet.
 
     Raises:
         RequestError: A label is not in ``classes``, or ``classes`` names one twice or one that stands for no label.
@@ -144,10 +144,10 @@ def copy_table(
     Where an id is not the stem of the slide's path, the column ``slide_id`` says so in the copy, so that it stays.
 
     Args:
-        source: A table that `read_slides` takes.
-        target: The copy; where it is ``source`` itself and no cells are given, nothing is done.
-        cells: Columns to set, or to add behind the others: one cell per row.
-        known: As of `read_slides`.
+        source: a table that `read_slides` takes.
+        target: the copy; where it is ``source`` itself and no cells are given, nothing is done.
+        cells: columns to set, or to add behind the others: one cell per row.
+        known: as of `read_slides`.
     """
     if not cells and target.exists() and source.samefile(target):
         return
@@ -198,8 +198,8 @@ def require_consistent(rows: Sequence[SlideRow], source: Path) -> None:
     """Refuse a patient whose slides are in two splits, and labels or patients that differ in spelling alone.
 
     Args:
-        rows: The slides.
-        source: Names what they come from.
+        rows: the slides.
+        source: names what they come from.
 
     Raises:
         RequestError: Names the first such patient, or the first two spellings.

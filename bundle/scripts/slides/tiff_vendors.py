@@ -84,7 +84,7 @@ def philips_levels(pages: list[TiffPage]) -> PhilipsLevels:
     """Work out the sizes of the levels: the directories pad them to whole tiles, and spacings in the XML tell by how much.
 
     Args:
-        pages: The tiled pages, in the order of the file.
+        pages: the tiled pages, in the order of the file.
 
     Raises:
         SlideError: The XML cannot be read, has not one spacing per level, or contradicts the directories.

@@ -30,8 +30,8 @@ class TileTable:
     A tile of offset 0 and 0 bytes is not recorded, and white; such a tile may be "decoded".
 
     Args:
-        path: The file.
-        levels: Its levels, whose offsets and counts cover their grids.
+        path: the file.
+        levels: its levels, whose offsets and counts cover their grids.
 
     Raises:
         SlideError: A level's tiles are of another size than its directory says, or all lie at one place.

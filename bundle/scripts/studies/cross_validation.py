@@ -14,8 +14,9 @@ from ..common.stage import run_command
 from ..evaluation.folds import SUMMARY, FoldSummary, summarise_folds
 from ..slides.slide_ids import known_ids
 from ..slides.table import SlideRow, read_slides
-from ..training.report import EVALUATION_FILES
+from ..training.evaluation_files import EVALUATION_FILES
 from ..training.saved_state import STATE_NAME
+from .datasets import Dataset
 from .recipe import Overlaid, config_paths, overlay_file
 from .trainings import Trainings, options_of_evaluation
 
@@ -65,6 +66,10 @@ def cross_validate(
         "overlays": {str(named): sha256_of(file) for named, file in zip(overlays, found, strict=True)},
         "options": given,
         "seed": seed,
+        "content": {
+            table.name: Dataset(Path(dataset_dir), {**given, "slides": str(table.resolve())}).content_for(recipe)
+            for table in tables
+        },
     }
     folders = [output / table.stem for table in tables]
     outputs = HeldOutputs(
@@ -110,20 +115,28 @@ def _run(run_id: str, files: Sequence[str | Path], options: Mapping[str, Any]) -
         kind = RequestError if code == EXIT_WRONG_REQUEST else SlideError
         raise kind(
             f"{options['slides']}: {run_id} ended with code {code}, its own error stands above; correct that and run the same "
-            "command again: folds that are done are kept"
+            "command again (--more \"{'name': value}\" gives it an option): folds that are done are kept"
         )
 
 
 def _require_folds(folder: Path, tables: Sequence[Path], dataset_dir: Path) -> list[SlideRow]:
-    """Return the slides, by the ids that they have in the data set, or refuse folds that do not test each labelled one once."""
+    """Return the slides by their ids in the data set; refuse folds of different slides, or that do not test each labelled one once."""
     if len(tables) < 2:
         raise RequestError(
             f"{folder}: {len(tables)} files fold<i>.csv, expected two or more: make them with split.yaml --folds 5"
         )
     tested: dict[str, Path] = {}
     known = known_ids(dataset_dir)
+    first: set[tuple[str, str | None, str | None]] = set()
     for table in tables:
         rows = read_slides(table, known=known)
+        slides = {(row.slide_id, row.label, row.patient) for row in rows}
+        first = first or slides
+        if other := sorted(slide_id for slide_id, _, _ in first ^ slides):
+            raise RequestError(
+                f"{table}: slide {other[0]} does not stand in it with the label and the patient of {tables[0].name}; expected "
+                "the same slides in every fold: make them with split.yaml"
+            )
         for row in rows:
             if row.split == "test" and tested.setdefault(row.slide_id, table) != table:
                 raise RequestError(

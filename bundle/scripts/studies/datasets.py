@@ -1,5 +1,7 @@
 """The slides that a study trains and tests on."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import RequestError
+from ..slides.lesion_mask import digest_of_masks, find_masks
 from ..training.training_table import EmbeddingTable
+from .recipe import Recipe
 
 _OF_TABLE = {"slides": "slides", "classes": "classes", "table#allow_missing": "allow_missing"}
 
@@ -39,6 +43,20 @@ class Dataset:
     def digest(self) -> str:
         """Names the content, see :meth:`..training.training_table.EmbeddingTable.digest`."""
         return self.table().digest()
+
+    @cached_property
+    def masks_digest(self) -> str:
+        """Names the content of all lesion masks that a recipe may learn from."""
+        table = self.table()
+        found = find_masks(table.rows, table.source, self.options.get("masks"))
+        return digest_of_masks(found, mask_px=None, lesion_from=1)
+
+    def content_for(self, recipe: Recipe) -> dict[str, str]:
+        """Hashes of what the result of a recipe depends on: its merged config, the slides, and the masks where it reads them."""
+        config = recipe.config(**self.options)
+        text = json.dumps(config, sort_keys=True, default=str)
+        masks = {"masks_sha256": self.masks_digest} if "masks" in config else {}
+        return {"dataset_sha256": self.digest, "recipe_sha256": hashlib.sha256(text.encode()).hexdigest(), **masks}
 
     def patients(self) -> dict[str, str | None]:
         """Patient of every test slide."""

@@ -1,8 +1,6 @@
 """The runs of a study: a training and its evaluation each, in a fresh process that starts with everything imported."""
 
-import hashlib
 import importlib
-import json
 import logging
 import multiprocessing
 import os
@@ -25,7 +23,7 @@ from ..common.process import compute_with, deaf_to_signals, end_at_once, end_wit
 from ..common.progress import track
 from ..common.same_request import refuse_another
 from ..common.stage import run_stage
-from ..training.report import EVALUATION_FILES
+from ..training.evaluation_files import EVALUATION_FILES
 from .datasets import Dataset
 from .recipe import Recipe, config_paths
 from .trainings import options_of_evaluation
@@ -38,9 +36,9 @@ _LOGGER = logging.getLogger(__name__)
 _IMPORTED_BEFORE = ("monai.engines", "monai.handlers", "monai.transforms", "torch._dynamo", "torch.utils.tensorboard")
 _STAGE_MODULES = (
     "checkpoint",
-    "evaluation",
+    "evaluation_files",
     "handlers",
-    "report",
+    "predicting",
     "standardise",
     "tracking",
     "transforms",
@@ -56,7 +54,7 @@ class Run:
         row: what is trained.
         seed: of the training and of the bootstrap in its ``metrics.json``.
         dataset_dir: its dataset.
-        dataset_digest: names the content of the dataset, see :meth:`..training.training_table.EmbeddingTable.digest`.
+        content: hashes of what it depends on, see :meth:`.datasets.Dataset.content_for`.
         folder: where its outputs go: ``model.pt``, ``predictions.csv``, ``log.txt`` and, last, ``run.json``.
         options: further options of train.yaml.
     """
@@ -64,26 +62,25 @@ class Run:
     row: Recipe
     seed: int
     dataset_dir: Path
-    dataset_digest: str
+    content: Mapping[str, str]
     folder: Path
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def on(cls, dataset: Dataset, recipe: Recipe, seed: int, folder: Path) -> "Run":
         """A run in the folder ``seed<n>`` of ``folder``."""
-        return cls(recipe, seed, dataset.folder.resolve(), dataset.digest, folder / f"seed{seed}", dataset.options)
+        content = dataset.content_for(recipe)
+        return cls(recipe, seed, dataset.folder.resolve(), content, folder / f"seed{seed}", dataset.options)
 
     @property
     def request(self) -> dict[str, Any]:
-        """Everything that the result depends on; the recipe as its merged config."""
-        recipe = json.dumps(self.row.config(**self.options), sort_keys=True, default=str)
+        """Everything that the result depends on."""
         return {
             "row": self.row.name,
             "seed": self.seed,
             "dataset_dir": str(self.dataset_dir),
-            "dataset_sha256": self.dataset_digest,
             "options": self.options,
-            "recipe_sha256": hashlib.sha256(recipe.encode()).hexdigest(),
+            **self.content,
         }
 
     def is_done(self) -> bool:

@@ -11,7 +11,7 @@ from .recipe import Recipe, config_paths
 
 OF_STUDY = (
     "bundle_root", "dataset_dir", "slides", "table#dataset_dir", "table#slides", "output_dir", "model", "seed", "resume",
-    "replace", "dry_run",
+    "replace", "dry_run", "validate#split",
 )  # fmt: skip
 """Options of train.yaml that a study sets itself, for every run."""
 

@@ -46,14 +46,14 @@ def find_tissue(
     An empty mask is a result, not an error; its ``reason`` says why.
 
     Args:
-        reader: The slide.
-        grid: Where its patches lie.
+        reader: the slide.
+        grid: where its patches lie.
         method: ``"rle"``: run lengths, glass first, then ink and debris; then pen colours. ``"otsu"``: Otsu's method on
             the mean intensity, the paper's comparison; it keeps ink.
-        patch_um: Side of a grid patch in micrometres.
-        drop_pen: With ``"rle"``, also drop patches with the colour of pen, see :mod:`.pen`.
-        min_speck_patches: Drop connected parts of the mask with fewer patches; 1 keeps all.
-        um_px: Resolution to score at, see :func:`slide_scores`.
+        patch_um: side of a grid patch in micrometres.
+        drop_pen: with ``"rle"``, also drop patches with the colour of pen, see :mod:`.pen`.
+        min_speck_patches: drop connected parts of the mask with fewer patches; 1 keeps all.
+        um_px: resolution to score at, see :func:`slide_scores`.
 
     Raises:
         RequestError: ``method`` is neither, or ``min_speck_patches`` is under 1.
@@ -117,8 +117,8 @@ def require_judged(tissue: TissueMask, path: Path) -> None:
     """Refuse an empty mask beside patches that could not be read: nobody knows whether the slide is without tissue.
 
     Args:
-        tissue: The mask.
-        path: File of the slide, for the message.
+        tissue: the mask.
+        path: file of the slide, for the message.
 
     Raises:
         SlideError: The mask is such.

@@ -33,8 +33,8 @@ def rle_scores(patches: NDArray[np.uint8], levels: int = 16, *, dead_band: float
 
     Args:
         patches: RGB, (N, h, w, 3).
-        levels: Steps of the quantiser. 256 is the paper's raw grey, whose runs sensor noise breaks.
-        dead_band: Grey levels (of 255) that two neighbours must differ by for a run to end; keeps noise that sits on a
+        levels: steps of the quantiser. 256 is the paper's raw grey, whose runs sensor noise breaks.
+        dead_band: grey levels (of 255) that two neighbours must differ by for a run to end; keeps noise that sits on a
             step of the quantiser from passing for texture. 0 is the plain count.
 
     Returns:
@@ -115,11 +115,11 @@ def slide_scores(
     ``um_px`` / 2 and ``um_px`` wherever the scan allows, on every slide.
 
     Args:
-        reader: The slide.
-        grid: Where its patches lie.
-        scores: Score functions by name.
-        patch_um: Side of a grid patch in micrometres, the measure of ``um_px``.
-        um_px: Resolution to score at.
+        reader: the slide.
+        grid: where its patches lie.
+        scores: score functions by name.
+        patch_um: side of a grid patch in micrometres, the measure of ``um_px``.
+        um_px: resolution to score at.
 
     Returns:
         By the names of ``scores``: (rows, cols). A patch on a tile that cannot be decoded is scored on the next finer level on

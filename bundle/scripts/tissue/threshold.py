@@ -86,8 +86,8 @@ def tissue_threshold(scores: NDArray[np.float32], glass: float) -> float:
     Otherwise there is one group, tissue, which is not cut: it begins where the glass ends.
 
     Args:
-        scores: Run-length scores of the slide, any shape.
-        glass: What :func:`glass_threshold` gave.
+        scores: run-length scores of the slide, any shape.
+        glass: what :func:`glass_threshold` gave.
 
     Returns:
         Least score of tissue; infinite where no group scores like tissue.

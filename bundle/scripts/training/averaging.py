@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from ..common.networks import unwrapped
 from ..common.option_table import checked
 from ..dsnet.baseline import Fitted
 from ..dsnet.sparse import Standardise
-from .evaluation import unwrapped
 
 
 def averaged_network(network: nn.Module, optimizer: Optimizer, *, share: float | None) -> nn.Module:
@@ -22,18 +22,17 @@ def averaged_network(network: nn.Module, optimizer: Optimizer, *, share: float |
     Args:
         network: takes the steps; may stand inside DistributedDataParallel.
         optimizer: makes the steps, so that with accumulation a step of several batches counts once.
-        share: over 0 to 1; None returns the network itself.
+        share: in (0, 1]; None returns the network itself.
 
     Raises:
-        RequestError: ``share`` is not over 0 to 1.
+        RequestError: ``share`` is not in (0, 1].
     """
     core: nn.Module = unwrapped(network)
     if share is None:
         return core
     share = checked("evaluated#share", share)
-    fitted = [
-        part for part in core.modules() if isinstance(part, Standardise | Fitted)
-    ]  # when the training begins, for both
+    # Both networks share the parts that are fitted when the training begins.
+    fitted = [part for part in core.modules() if isinstance(part, Standardise | Fitted)]
     average = deepcopy(core, {id(part): part for part in fitted}).requires_grad_(False)
     pairs = list(zip(*(one.state_dict(keep_vars=True).values() for one in (average, core)), strict=True))
     followers, leaders = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)

@@ -10,7 +10,8 @@ from monai.utils import convert_to_tensor
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..dsnet.packing import T_PIXELS_PER_PATCH, WHITE, pack_observed
+from ..dsnet.packing import WHITE, pack_observed
+from ..slides.geometry import T_PIXELS_PER_PATCH
 
 OBSERVED = ("vectors", "places", "t")
 """What :class:`.transforms.LoadEmbeddingd` gives of a slide."""

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -18,18 +18,19 @@ from ..common.files import sha256_of, write_json
 from ..common.json_files import read_json
 from ..common.ranks import is_first
 from ..common.version import BUNDLE_VERSION
+from ..common.weights import read_weights
 from ..dsnet.heat_map import Network
 from ..dsnet.network import DSNet
 from ..dsnet.segmentation import DSNetSegmentation
 from ..dsnet.streams import DualStream, Parts
 from ..encoding.embedding_file import UNKNOWN
-from ..encoding.encoders import read_weights
 from ..evaluation.bootstrap import evaluate
 from ..evaluation.calibration import calibrated, fit_temperature
+from ..evaluation.interval import Estimate
 from ..evaluation.metrics import choose_threshold
-from .evaluation import PredictionCollector
 from .leakage import fingerprints
-from .model_card import EXPECTED, FORMAT, ModelCard, card_path
+from .model_card import EXPECTED, FORMAT, ModelCard, ThresholdFrom, card_path
+from .predicting import PredictionCollector
 from .training_outputs import TrainingOutputs
 from .training_table import EmbeddingTable
 from .validation import evaluator_of
@@ -57,12 +58,12 @@ def write_card(
     The threshold is one on the calibrated probabilities.
 
     Args:
-        table: The dataset.
-        trainer: What has trained; it knows how many epochs that were, and its evaluator which of them was the best.
-        chosen: Runs the chosen weights over the validation slides; nothing of it is logged as another validation.
-        outputs: Where the training wrote its weights, those of the best epoch; the seed is among its settings.
-        intended_use: A sentence for whoever finds the weights.
-        calibrate: Whether to fit a temperature; otherwise it is 1.
+        table: the dataset.
+        trainer: what has trained; it knows how many epochs that were, and its evaluator which of them was the best.
+        chosen: runs the chosen weights over the validation slides; nothing of it is logged as another validation.
+        outputs: where the training wrote its weights, those of the best epoch; the seed is among its settings.
+        intended_use: a sentence for whoever finds the weights.
+        calibrate: whether to fit a temperature; otherwise it is 1.
 
     Returns:
         the card.
@@ -71,53 +72,30 @@ def write_card(
         RequestError: No epoch was validated.
     """
     validated, model, seed = evaluator_of(trainer).state, outputs.model, int(outputs.settings["seed"])
-    epoch, epochs = validated.best_metric_epoch, trainer.state.epoch
-    if epoch < 1:
+    if validated.best_metric_epoch < 1:
         raise RequestError(
             f"{model}: no epoch of this training was validated, so nothing was chosen; expected val_interval of at most max_epochs"
         )
     network: Any = chosen.network  # one of NETWORKS
     network.load_state_dict(read_weights(model, network=network, made_by="train.yaml"))
-    collector = PredictionCollector()
-    collector.attach(chosen)
-    chosen.run()
-    labels, raw = collector.labels, collector.probabilities
-    temperature = fit_temperature(labels, raw) if calibrate else 1.0
-    probabilities = calibrated(raw, temperature)
-    two_classes = len(table.class_names) == 2
-    threshold = choose_threshold(labels, probabilities[:, 1]) if two_classes else None
-    validation = evaluate(
-        labels, probabilities, threshold=threshold, threshold_from="val", patients=collector.patients, seed=seed
-    )
-    # where no threshold separates the validation slides better than chance, choose_threshold falls back to 0.5
-    separates = (validation["recall"].value or 0) + (validation["specificity"].value or 0) > 1
-    span, name = table.channel_range, validated.key_metric_name
+    training = _training_record(trainer, seed)
+    judged = _judge(chosen, two_classes=len(table.class_names) == 2, calibrate=calibrate, seed=seed)
     card = ModelCard(
         class_names=tuple(table.class_names),
-        threshold=threshold,
-        threshold_from=None if threshold is None else "val" if separates else "default",
-        temperature=temperature,
+        threshold=judged.threshold,
+        threshold_from=judged.threshold_from,
+        temperature=judged.temperature,
         temperature_from="val" if calibrate else None,
         encoder=table.encoder,
         precision=table.precision,
         architecture=type(network).__name__,
         network=network.arguments,
-        channel_range=None if span is None else (span[0], span[1]),
+        channel_range=table.channel_range,
         weights_sha256=sha256_of(model),
-        validation={
-            "slides": len(labels),
-            "auc": validation["auc"].to_json(),
-            "no_interval": validation["auc"].reason,
-        },
-        training={
-            "slides": len(trainer.data_loader.dataset),  # type: ignore[union-attr, arg-type]
-            "seed": seed,
-            "max_epochs": max(epochs, trainer.state.max_epochs),  # a resumed training may ask for fewer than it has had
-            "epochs": epochs,
-            "epoch": epoch,
-            "selection": f"epoch of highest {_SELECTED_BY.get(name, name)}, the later one of equals",
-        },
-        seen={split: " ".join(fingerprints(table, split)) for split in ("train", "val")},  # a test slide must not be
+        validation={"slides": judged.slides, "auc": judged.auc.to_json(), "no_interval": judged.auc.reason},
+        training=training,
+        # test slides must not be among these
+        seen={split: " ".join(fingerprints(table, split)) for split in ("train", "val")},
         versions={"bundle": BUNDLE_VERSION, "monai": monai.__version__, "torch": str(torch.__version__)},
         intended_use=intended_use,
     )
@@ -125,6 +103,49 @@ def write_card(
         write_json(card_path(model), card.to_json())
         _LOGGER.info("%s", _last_word(model, card))
     return card
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What the validation slides say of the chosen weights; ``auc`` is that of the calibrated probabilities."""
+
+    slides: int
+    temperature: float
+    threshold: float | None
+    threshold_from: ThresholdFrom | None
+    auc: Estimate
+
+
+def _judge(chosen: SupervisedEvaluator, *, two_classes: bool, calibrate: bool, seed: int) -> _Judged:
+    """Run the chosen weights over the validation slides, fit the temperature and choose the threshold."""
+    collector = PredictionCollector()
+    collector.attach(chosen)
+    chosen.run()
+    labels, raw = collector.labels, collector.probabilities
+    temperature = fit_temperature(labels, raw) if calibrate else 1.0
+    probabilities = calibrated(raw, temperature)
+    threshold = choose_threshold(labels, probabilities[:, 1]) if two_classes else None
+    metrics = evaluate(
+        labels, probabilities, threshold=threshold, threshold_from="val", patients=collector.patients, seed=seed
+    )
+    # where no threshold separates the validation slides better than chance, choose_threshold falls back to 0.5
+    separates = (metrics["recall"].value or 0) + (metrics["specificity"].value or 0) > 1
+    threshold_from: ThresholdFrom | None = None if threshold is None else "val" if separates else "default"
+    return _Judged(len(labels), temperature, threshold, threshold_from, metrics["auc"])
+
+
+def _training_record(trainer: SupervisedTrainer, seed: int) -> dict[str, object]:
+    """What the card says of the training."""
+    validated, epochs = evaluator_of(trainer).state, trainer.state.epoch
+    name = validated.key_metric_name
+    return {
+        "slides": len(trainer.data_loader.dataset),  # type: ignore[union-attr, arg-type]
+        "seed": seed,
+        "max_epochs": max(epochs, trainer.state.max_epochs),  # a resumed training may ask for fewer than it has had
+        "epochs": epochs,
+        "epoch": validated.best_metric_epoch,
+        "selection": f"epoch of highest {_SELECTED_BY.get(name, name)}, the later one of equals",
+    }
 
 
 def _last_word(model: str | Path, card: ModelCard) -> str:
@@ -141,10 +162,10 @@ def read_card(model: str | Path, *, optional: bool = False, named_by: str = "--m
     """Read the card beside ``model``.
 
     Args:
-        model: The weights.
-        optional: Whether, where neither weights nor card are there, the paper's network for two classes is described: who looks at
-            a bundle before a training sees one.
-        named_by: The option that names the weights, for the message.
+        model: the weights.
+        optional: if neither file exists, describe the paper's network for two classes, so that a bundle can be inspected before
+            training.
+        named_by: the option that names the weights, for the message.
 
     Raises:
         RequestError: The card is missing, or is not one of ours.
@@ -170,7 +191,7 @@ def read_card(model: str | Path, *, optional: bool = False, named_by: str = "--m
 
 
 SWITCHES = frozenset(field.name for field in fields(Parts))
-"""Arguments that every card has had: without one the default need not be what was trained, and the weights may fit all the same."""
+"""Switches that every card must state: with a default, the weights could load into a network that is not the trained one."""
 
 
 def network_from_card(card: ModelCard) -> Network:

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from ..common.boundary import file_boundary
 from ..common.errors import TrainingError
 from ..common.files import atomic_path
+from ..common.networks import unwrapped
 from ..common.ranks import is_first, wait_for_all
-from ..encoding.encoders import first_not_finite, require_fit
-from .evaluation import unwrapped
+from ..common.weights import first_not_finite, require_fit
+from .events import LAST_STEP_OF_EPOCH
 from .saved_state import FORMAT, read_state
 from .training_outputs import TrainingOutputs
 from .validation import evaluator_of
@@ -55,7 +56,7 @@ class TrainingState:
     def attach(self, engine: Engine) -> None:
         """Register with the trainer; it must stand behind the handlers that step the schedule and validate."""
         engine.add_event_handler(Events.STARTED, self._start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._require_finite)  # before anything judges the epoch
+        engine.add_event_handler(LAST_STEP_OF_EPOCH, self._require_finite)  # before anything judges the epoch
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
         engine.add_event_handler(Events.COMPLETED, self._finish)
 
@@ -68,9 +69,7 @@ class TrainingState:
         return objects | self.objects
 
     def _require_finite(self, engine: Any) -> None:
-        """At the end of an epoch, look at the weights that came out."""
-        if engine.state.iteration % engine.state.epoch_length:
-            return
+        """Refuse weights that are no numbers."""
         found = first_not_finite(self._weights(engine))
         if found is not None:
             kept = [str(path) for path in (self.path, self.model) if path.is_file()]

@@ -21,7 +21,7 @@ class EarlyStopping:
     epoch of it could be chosen.
 
     Args:
-        patience: Validations in a row without a higher key metric, after which the training ends; None lets it come to its last
+        patience: validations in a row without a higher key metric, after which the training ends; None lets it come to its last
             epoch.
 
     Raises:

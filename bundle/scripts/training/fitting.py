@@ -6,8 +6,9 @@ from typing import Any
 from ignite.engine import Engine, Events
 from torch import Tensor
 
+from ..common.networks import unwrapped
 from .batches import image_of
-from .evaluation import unwrapped
+from .events import LAST_STEP_OF_EPOCH
 from .transforms import LoadEmbeddingd
 
 
@@ -25,8 +26,7 @@ class SlideFit:
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer, behind the handler that standardises; a resumed training fits the same once more."""
-        event = Events.ITERATION_COMPLETED(event_filter=_is_last_of_epoch) if self.every_epoch else Events.STARTED
-        engine.add_event_handler(event, self._fit)
+        engine.add_event_handler(LAST_STEP_OF_EPOCH if self.every_epoch else Events.STARTED, self._fit)
 
     def _fit(self, engine: Any) -> None:
         unwrapped(engine.network).fit(self._slides(engine.state.device))
@@ -35,7 +35,3 @@ class SlideFit:
         load = LoadEmbeddingd()
         for item in self.items:
             yield image_of(load(item), device), int(item["label"])
-
-
-def _is_last_of_epoch(engine: Any, iteration: int) -> bool:
-    return iteration % engine.state.epoch_length == 0

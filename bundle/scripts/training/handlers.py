@@ -13,11 +13,11 @@ from monai.data.utils import set_rnd
 from monai.handlers import from_engine
 from monai.utils import is_scalar
 
+from ..common.networks import evaluating, unwrapped
 from ..common.progress import clock, track
 from ..common.ranks import is_first, join_shares, rank
 from ..dsnet.checkpointing import checkpoint_blocks
 from .batches import dense_image
-from .evaluation import unwrapped
 from .validation import evaluator_of
 
 _LOGGER = logging.getLogger(__name__)
@@ -80,11 +80,8 @@ class MaskCoverage:
     def _log(self, engine: Any) -> None:
         core = unwrapped(engine.network)
         image = dense_image(engine.state.batch, next(core.parameters()).device)
-        was_training = core.training
-        core.eval()
-        with torch.no_grad():
+        with evaluating(core):
             shares = core.mask_coverage(image)
-        core.train(was_training)
         _LOGGER.info(
             "observed share of the box, input and after every block: %s", ", ".join(f"{s:.2f}" for s in shares)
         )

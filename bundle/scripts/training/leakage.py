@@ -18,12 +18,23 @@ def seen_splits(card: ModelCard) -> dict[str, str]:
     return {print_: split for split, prints in card.seen.items() for print_ in prints.split()}
 
 
-def refuse_duplicates(table: EmbeddingTable) -> None:
-    """Refuse a table in which one slide stands in two splits under two names (the reader refuses patients in two splits).
+def refuse_leaks(table: EmbeddingTable, *, validated: Split = "val") -> None:
+    """Refuse a training that would choose by other slides than those of split val, or whose table has one slide in two splits.
+
+    The reader of the table has refused patients in two splits. Here a slide is known again under another name.
+
+    Args:
+        table: the slides.
+        validated: split by which epoch, temperature and threshold are chosen.
 
     Raises:
-        RequestError: it does.
+        RequestError: the split is another, or one slide stands in two splits under two names.
     """
+    if validated != "val":
+        raise RequestError(
+            f"validate#split is {validated!r}: epoch, temperature and threshold are chosen by the slides of split val alone, "
+            "expected val: leave it out, and name other validation slides in the column split"
+        )
     first_of: dict[str, SlideRow] = {}
     for row in table.rows:
         if row.split is None:

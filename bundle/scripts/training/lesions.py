@@ -1,4 +1,8 @@
-"""What a segmentation learns from, lesion masks, and the loss."""
+"""What a segmentation learns from, lesion masks, and the loss.
+
+Used by segment_train.yaml. Targets hold 0 no lesion, 1 lesion, -1 ignored, as the loss takes them; :mod:`.masks`, for masks.yaml
+and wang.yaml, has 0 unknown, 1 no lesion, 2 lesion.
+"""
 
 import logging
 from collections.abc import Mapping
@@ -28,7 +32,7 @@ IGNORED = -1
 class LesionTargets:
     """The slides that a segmentation can learn from, and how their targets are made.
 
-    A target holds 1 for lesion, 0 for none and `IGNORED` a cell of V's grid. Slides of class 0 are without lesion everywhere. A
+    A target holds per cell of V's grid 1 for lesion, 0 for none, or `IGNORED`. Slides of class 0 are without lesion everywhere. A
     slide of class 1 takes its mask; without one it is left out. Where nothing was observed the target is ignored.
 
     Args:
@@ -81,8 +85,10 @@ class LesionTargets:
         return LoadLesiond(mask_px=self.mask_px, lesion_from=self.lesion_from)
 
     def digest(self) -> str:
-        """SHA-256 of what the targets are made from."""
-        return digest_of_masks(self.mask_of, mask_px=self.mask_px, lesion_from=self.lesion_from)
+        """SHA-256 of what the targets of the training and validation slides are made from."""
+        used = {row.slide_id for row in self.table.rows if row.split in ("train", "val")}
+        masks = {slide_id: mask for slide_id, mask in self.mask_of.items() if slide_id in used}
+        return digest_of_masks(masks, mask_px=self.mask_px, lesion_from=self.lesion_from)
 
 
 class LoadLesiond(MapTransform):

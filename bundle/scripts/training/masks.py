@@ -1,4 +1,8 @@
-"""Lesion masks of some of the training slides as a further loss of a network that decides at the patch."""
+"""Lesion masks of some of the training slides as a further loss of a network that decides at the patch.
+
+Used by masks.yaml and wang.yaml. Targets hold 0 unknown, 1 no lesion, 2 lesion, so that zeros teach nothing and positive slides
+without a mask can stay; :mod:`.lesions`, for segment_train.yaml, has 0 no lesion, 1 lesion, -1 ignored.
+"""
 
 import logging
 from collections.abc import Mapping
@@ -27,7 +31,7 @@ _LOGGER = logging.getLogger(__name__)
 _OVERLAYS = "the overlay that learns from masks, masks.yaml or wang.yaml"
 
 UNKNOWN, NO_LESION, LESION = range(3)
-"""What a target holds a cell of V's grid; what is filled up or left out with zeros teaches nothing."""
+"""What a target holds per cell of V's grid; what is filled up or left out with zeros teaches nothing."""
 
 
 def training_masks(table: EmbeddingTable, masks: str | Path | None = None) -> dict[str, Path]:
@@ -45,7 +49,7 @@ def training_masks(table: EmbeddingTable, masks: str | Path | None = None) -> di
     return {row.slide_id: found[row.slide_id] for row in train if find_label(row, table.class_names) == 1}
 
 
-class LoadLesiond(MapTransform):
+class LoadPatchTargetsd(MapTransform):
     """Set ``lesion`` (1, H, W), uint8, the target of each cell of V's grid: `LESION`, `NO_LESION` or `UNKNOWN`.
 
     Slides of class 0 have no lesion anywhere. Of a slide of class 1 the mask says where; without one nothing is known. Where no
@@ -117,7 +121,7 @@ class LoadLesiond(MapTransform):
 
 
 def with_patches(network: Network) -> Network:
-    """Let ``forward`` of ``network`` return the logits of the slide and of its patches, as :class:`LesionLoss` takes them.
+    """Let ``forward`` of ``network`` return the logits of the slide and of its patches, as :class:`SlideAndPatchLoss` takes them.
 
     Weights and all other methods stay. The network can no longer be scripted; a new one that takes its weights can.
 
@@ -132,7 +136,7 @@ def with_patches(network: Network) -> Network:
     return network
 
 
-def lesion_batch(
+def label_and_lesion_batch(
     batch: dict[str, Any], device: str | torch.device | None = None, non_blocking: bool = False, **kwargs: Any
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """``prepare_batch`` of a trainer: ``image``, and ``label`` with ``lesion``."""
@@ -140,7 +144,7 @@ def lesion_batch(
     return image, (label, batch["lesion"].to(device=device, non_blocking=non_blocking, **kwargs))
 
 
-class LesionLoss(nn.Module):
+class SlideAndPatchLoss(nn.Module):
     """Loss of the slides, and ``weight`` times MONAI's ``DiceCELoss`` over the cells of a batch that are known.
 
     The slides of a batch are taken together, as most of them hold no lesion.

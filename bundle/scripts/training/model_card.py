@@ -22,7 +22,7 @@ _FIELDS: dict[str, Kind] = {
     "network.thumbnail_levels": int,
     "network.thumbnail_stream": bool,
 }
-_LATER_FIELDS: dict[str, Kind] = {
+_FIELDS_IT_MAY_LACK: dict[str, Kind] = {
     "temperature": NUMBER,
     "temperature_from": (str, NONE),
     "precision": (str, NONE),
@@ -35,7 +35,7 @@ _LATER_FIELDS: dict[str, Kind] = {
     "versions": dict,
     "intended_use": str,
 }
-"""A card written before these were thought of has none."""
+"""Fields that a card may lack."""
 _PART_FIELDS: dict[str, dict[str, Kind]] = {
     "validation": {
         "validation.slides": int,
@@ -55,7 +55,7 @@ THRESHOLD_FROM: dict[ThresholdFrom | None, str] = {
 }
 """The same in words."""
 
-_UNSAID = ("precision", "weights_sha256", "validation", "training", "seen", "versions", "intended_use")
+_OMITTED_IF_EMPTY = ("precision", "weights_sha256", "validation", "training", "seen", "versions", "intended_use")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class ModelCard:
         temperature: of the calibration; 1 leaves the probabilities as they are.
         temperature_from: "val"; None where nothing was fitted.
         encoder: name and hash of the patch encoder; None or "unknown" where it is not known.
-        precision: that it computed in, of the embeddings that the model was trained on; None where it is not known.
+        precision: in which the encoder made the training embeddings; None if unknown.
         architecture: name of the network's class.
         network: its arguments.
         channel_range: the channels [first, last) of v that it takes; None: all.
@@ -106,14 +106,16 @@ class ModelCard:
 
     @property
     def channels(self) -> tuple[int, int]:
-        """First and last channel of v that the network takes."""
+        """The channels [first, last) of v that the network takes; ``last`` is not included."""
         return self.channel_range or (0, int(self.network["embedding_channels"]))
 
     def to_json(self) -> dict[str, object]:
-        """The content of the file; what a card of before did not say stays unsaid."""
+        """The content of the file; the fields of `_OMITTED_IF_EMPTY` are left out where they have no value."""
         content = {one.name: getattr(self, one.name) for one in fields(self)}
-        said = {name: value for name, value in content.items() if name not in _UNSAID or value not in (None, {})}
-        return {"format": FORMAT, **said}
+        kept = {
+            name: value for name, value in content.items() if name not in _OMITTED_IF_EMPTY or value not in (None, {})
+        }
+        return {"format": FORMAT, **kept}
 
     @classmethod
     def from_json(cls, path: str | Path, content: Mapping[str, Any]) -> "ModelCard":
@@ -125,9 +127,9 @@ class ModelCard:
         unknown = sorted(content.keys() - {one.name for one in fields(cls)} - {"format"})
         if unknown:
             raise RequestError(f"{path}: has an unknown {unknown[0]}, expected {EXPECTED}")
-        later = {name: kind for name, kind in _LATER_FIELDS.items() if name in content}
+        others = {name: kind for name, kind in _FIELDS_IT_MAY_LACK.items() if name in content}
         parts = [kinds for name, kinds in _PART_FIELDS.items() if content.get(name)]
-        for kinds in (_FIELDS, later, *parts):
+        for kinds in (_FIELDS, others, *parts):
             require_fields(path, content, kinds, expected=EXPECTED)
         known = {one.name: content[one.name] for one in fields(cls) if one.name in content}
         names, span, seen = known["class_names"], known.get("channel_range"), known.get("seen", {})

@@ -8,7 +8,7 @@ from typing import Any
 from ..common.boundary import file_boundary
 from ..common.errors import RequestError
 from ..common.same_request import refuse_another
-from ..encoding.encoders import load_tensors, require_finite
+from ..common.weights import load_tensors, require_finite_weights
 
 FORMAT = "dsnet-training/3"
 STATE_NAME = "last.pt"
@@ -22,7 +22,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "best_metric_epoch": (int, NoneType),
     "scaler": (dict, NoneType),
 }
-"""Of what every state holds beside the states of optimizer, loss and schedule, which are checked where they are taken up."""
+"""Type of each entry; optimizer, loss and schedule check their own states on loading."""
 
 
 def read_state(path: Path, settings: Mapping[str, Any]) -> dict[str, object]:
@@ -44,7 +44,7 @@ def read_state(path: Path, settings: Mapping[str, Any]) -> dict[str, object]:
     with file_boundary(path, "damaged", expected):
         _require_whole(state)
         for weights in (state["network"], state["best"] or {}):
-            require_finite(path, weights)
+            require_finite_weights(path, weights)
         refuse_another(path, state["settings"], settings, remedy=remedy)
     return state
 

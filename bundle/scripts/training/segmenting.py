@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ..common.ranks import join_shares
 from .batches import dense_image
-from .evaluation import AttendingIteration
 from .lesions import IGNORED
+from .predicting import AttendingIteration
 
 
 def lesion_batch(

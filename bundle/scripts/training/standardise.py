@@ -9,8 +9,8 @@ import torch
 from ignite.engine import Engine, Events
 from numpy.typing import NDArray
 
+from ..common.networks import unwrapped
 from ..dsnet.heat_map import Network
-from .evaluation import unwrapped
 
 CHANNELS_AT_ONCE = 256  # in float64, so that large embeddings do not need several times their memory
 

@@ -16,12 +16,12 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from ..common.files import note_written
+from ..common.networks import evaluating, unwrapped
 from ..common.ranks import is_first
 from ..dsnet.heat_map import HeatMap
 from ..dsnet.packing import unpack
 from ..scae.panels import evenly_spaced, panels
 from .batches import dense_image, image_of
-from .evaluation import unwrapped
 from .validation import evaluator_of
 
 LARGEST_PICTURE_PX = 512
@@ -89,24 +89,19 @@ class RunDescription:
 
     def _describe(self, engine: Any) -> None:
         evaluator = evaluator_of(engine)
-        metric = (
-            "train_loss" if evaluator is None else evaluator.state.key_metric_name
-        )  # that runs are to be compared by
+        # Runs are to be compared by this metric.
+        metric = "train_loss" if evaluator is None else evaluator.state.key_metric_name
         for summary in hparams(self.settings, {metric: 0.0}):  # the metric is declared, its values are the scalars
             self.log.file_writer.add_summary(summary)
         if not self.graph:
             return
         network = unwrapped(engine.network)
         image = dense_image(engine.state.batch, engine.state.device)[:1]
-        was_training = network.training
-        network.eval()
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), evaluating(network):
             warnings.simplefilter("ignore")  # of the tracer: shapes become constants, which a drawing may have
-            alone = torch.nn.Sequential(
-                network
-            )  # of the network itself, the tracer would compile its other methods, too
+            # The network stands inside a Sequential, as of the network itself the tracer would compile its other methods, too.
+            alone = torch.nn.Sequential(network)
             self.log.add_graph(torch.jit.trace(alone, image, check_trace=False), image)
-        network.train(was_training)
 
     def _flush(self, engine: Engine) -> None:
         self.log.flush()
@@ -180,11 +175,8 @@ class SlidePicture:
 
     @staticmethod
     def _stream_score(network: Any, image: Tensor) -> float:
-        was_training = network.training
-        network.eval()
-        with torch.no_grad():
+        with evaluating(network):
             _, stream_score, _ = network.attend(image)
-        network.train(was_training)
         return float(stream_score)
 
 

@@ -65,7 +65,7 @@ def print_plan(table: EmbeddingTable, trainer: SupervisedTrainer) -> None:
 def _kept_bytes(file: EmbeddingFile, table: EmbeddingTable) -> int:
     """Memory of a slide: the vectors of its patches, and a number and the pixels of T in each cell."""
     rows, columns = file.grid.shape_yx
-    vectors = file.header.patches * table.channels * file.header.bytes_a_number
+    vectors = file.header.patches * table.channels * file.header.bytes_per_number
     return vectors + rows * columns * (4 + 12 * table.thumbnail_levels)
 
 

@@ -14,12 +14,15 @@ from ..encoding.store import observed_places
 from ..encoding.thumbnail import DEFAULT_LEVELS
 from ..slides.slide_ids import known_ids
 from ..slides.table import SPLITS, SlideRow, class_names, label_index, read_slides
-from .agreement import agreed, minority
-from .slide_item import SlideItem
+from .agreement import agreed, disagreement
+from .slide_item import SlideItem, slide_item
 from .standardise import ChannelStatistics, channel_statistics
 
 _LOGGER = logging.getLogger(__name__)
-_WITHOUT_LESION = {"normal", "negative", "benign", "healthy", "control"}
+_WITHOUT_LESION = {
+    "normal", "negative", "negativ", "neg", "benign", "benigne", "gutartig", "healthy", "gesund", "control", "kontrolle",
+    "non-tumor", "nontumor", "no tumor", "no_tumor", "tumor-free",
+}  # fmt: skip
 
 
 class EmbeddingTable:
@@ -51,7 +54,10 @@ class EmbeddingTable:
     ) -> None:
         self.folder = Path(dataset_dir)
         self.levels = levels
-        self.channel_range = None if channel_range is None else list(channel_range)
+        self.channel_range: tuple[int, int] | None = None
+        if channel_range is not None:
+            first, last = channel_range
+            self.channel_range = (first, last)
         self.source = self.folder / "slides.csv" if slides is None else Path(slides)
         if slides is None and not self.source.is_file():
             raise RequestError(
@@ -74,7 +80,7 @@ class EmbeddingTable:
         self.class_names = class_names(self.rows, classes)
         self._by_the_alphabet = classes is None
         self._read: set[str | None] = set()
-        self._counted: set[str | None] = set()
+        self._splits_told_of: set[str | None] = set()
         self._statistics: dict[str, ChannelStatistics] = {}
 
     def _hint(self, missing: Sequence[str]) -> str:
@@ -114,15 +120,13 @@ class EmbeddingTable:
         if labelled:
             rows = self._labelled(rows, split)
         return [
-            {
-                "embedding": str(self.path_of(row)),
-                "slide": str(row.path),
-                "slide_id": row.slide_id,
-                "patient": row.patient or "",
-                "label": -1 if row.label is None else label_index(row, self.class_names),
-                "thumbnail_levels": self.thumbnail_levels,
-                "channel_range": self.channel_range or [0, self.channels],
-            }
+            slide_item(
+                row,
+                self.path_of(row),
+                label=None if row.label is None else label_index(row, self.class_names),
+                thumbnail_levels=self.thumbnail_levels,
+                channel_range=self.channel_range or (0, self.channels),
+            )
             for row in rows
         ]
 
@@ -134,14 +138,14 @@ class EmbeddingTable:
             raise RequestError(
                 f"{self.source}: none of the {len(rows)} slides in {where} has a label, expected one each: fill the column label"
             )
-        if left_out and split not in self._counted:
+        if left_out and split not in self._splits_told_of:
             _LOGGER.warning(
                 "%d of %d slides in %s have no label (an empty cell, NA, null and the like) and are left out",
                 left_out,
                 len(rows),
                 where,
             )
-        self._counted.add(split)
+        self._splits_told_of.add(split)
         return labelled
 
     def digest(self, *splits: Split) -> str:
@@ -152,14 +156,27 @@ class EmbeddingTable:
         ]
         return hashlib.sha256(repr(content).encode()).hexdigest()
 
-    def require_two_classes(self, *splits: Split) -> None:
-        """Check that there are two classes, every named split has slides of each, and one encoder in one precision made all.
+    def require_trainable(self, *splits: Split) -> None:
+        """Check that a classifier can be trained on the slides, and log what they are.
+
+        There are two classes or more, every named split has slides of each, and one encoder in one precision made all embeddings.
 
         Raises:
             RequestError: a class is missing, or the embeddings were made by different encoders or in different precisions.
+            SlideError: embeddings cannot be read; the message names all of them.
         """
         self.require_readable(*splits)
+        self._log_one_encoder()
+        self._log_classes()
+        for split in splits:
+            self._require_every_class(split)
+
+    def _log_one_encoder(self) -> None:
+        """Log which encoder made all embeddings, in which precision; there must be one of each."""
         _LOGGER.info("embeddings: by %s, in %s", self.encoder, self.precision or "a precision that they do not say")
+
+    def _log_classes(self) -> None:
+        """Log the classes in order; warn where the alphabet alone made that without lesions the second."""
         _LOGGER.info("classes: %s", ", ".join(f"{index} = {name}" for index, name in enumerate(self.class_names)))
         if self._by_the_alphabet and len(self.class_names) == 2 and self.class_names[1].casefold() in _WITHOUT_LESION:
             first, second = self.class_names
@@ -167,14 +184,19 @@ class EmbeddingTable:
                 "the second class, which is the positive one and for recommended.yaml the one with lesions, is %r: "
                 "--classes \"['%s','%s']\" turns the order round", second, second, first,
             )  # fmt: skip
-        for split in splits:
-            counts = Counter(item["label"] for item in self.items(split))
-            absent = [name for index, name in enumerate(self.class_names) if not counts[index]]
-            if len(self.class_names) < 2 or absent:
-                raise RequestError(
-                    f"{self.source}: split {split!r} holds no slide of class {', '.join(absent) or 'two'}; expected "
-                    "slides of every class in it: move slides between the splits"
-                )
+
+    def _require_every_class(self, split: Split) -> None:
+        counts = Counter(item["label"] for item in self.items(split))
+        absent = [name for index, name in enumerate(self.class_names) if not counts[index]]
+        if absent:
+            raise RequestError(
+                f"{self.source}: split {split!r} holds no slide of class {', '.join(absent)}; expected slides of every class in "
+                "it: move slides between the splits"
+            )
+        if len(self.class_names) < 2:
+            raise RequestError(
+                f"{self.source}: only one class, {self.class_names[0]}; expected two or more: list slides of another class, too"
+            )
 
     @cached_property
     def channels(self) -> int:
@@ -186,7 +208,7 @@ class EmbeddingTable:
         widths = {slide_id: header.channels for slide_id, header in self.headers.items()}
         if len(set(widths.values())) > 1:
             raise RequestError(
-                f"{self.folder}: embeddings of different width ({minority(widths, 'channels')}), expected one encoder: encode "
+                f"{self.folder}: embeddings of different width ({disagreement(widths, 'channels')}), expected one encoder: encode "
                 "all slides anew with the same one"
             )
         width = next(iter(widths.values()))
@@ -279,7 +301,7 @@ class EmbeddingTable:
             path = self.path_of(row)
             try:
                 if row.split in wanted:
-                    self._take(row, path)
+                    self._check_whole(row, path)
                 else:
                     header_of(path)
             except SlideError as error:
@@ -291,8 +313,8 @@ class EmbeddingTable:
             )
         self._read |= wanted
 
-    def _take(self, row: SlideRow, path: Path) -> None:
-        """Check an embedding whole; keep of a training slide what the standardisation needs, so that none is read again for it."""
+    def _check_whole(self, row: SlideRow, path: Path) -> None:
+        """Read an embedding whole; keep of a training slide what the standardisation needs, so that none is read again for it."""
         channel_range = self.channel_range or (0, None)
         embedding = embedding_file(path).read()
         observed_places(embedding, channel_range, path)  # that there are any

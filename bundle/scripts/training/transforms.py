@@ -18,11 +18,11 @@ from ..common.apart import run_apart
 from ..common.boundary import slide_boundary
 from ..common.option_table import checked
 from ..common.option_types import Number
-from ..dsnet.packing import T_PIXELS_PER_PATCH, WHITE
+from ..dsnet.packing import WHITE
 from ..encoding.embedding_file import read_embedding
 from ..encoding.store import Embedding, observed_places
 from ..encoding.thumbnail import DEFAULT_LEVELS, build_thumbnail
-from ..slides.geometry import PatchGrid
+from ..slides.geometry import T_PIXELS_PER_PATCH, PatchGrid
 from ..slides.opening import open_slide
 from .batches import numbers_of
 

@@ -40,9 +40,9 @@ class CucimReader(SlideReader):
     """Reads through ``cucim.CuImage``.
 
     Args:
-        path: Slide file.
-        tiff: What its directories say, without which cuCIM does not see the file.
-        num_workers: Threads that decode; cuCIM's batched call needs one at least.
+        path: slide file.
+        tiff: what its directories say, without which cuCIM does not see the file.
+        num_workers: threads that decode; cuCIM's batched call needs one at least.
         device: ``"cpu"``, or ``"cuda"`` to decode on the GPU what cuCIM can decode there.
 
     Raises:

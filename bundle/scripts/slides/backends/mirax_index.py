@@ -34,8 +34,8 @@ def images_of(path: Path, level: int) -> list[StoredImage]:
     """List the images of a level.
 
     Args:
-        path: Slide file (.mrxs); its folder lies beside it.
-        level: Pyramid level, 0 the finest.
+        path: slide file (.mrxs); its folder lies beside it.
+        level: pyramid level, 0 the finest.
 
     Raises:
         OSError: A file cannot be read.
@@ -64,7 +64,7 @@ def require_settings(path: Path) -> None:
     Images that overlap by less than nothing it moves, and over NaN it does not return. Whatever else is wrong it says itself.
 
     Args:
-        path: Slide file (.mrxs); its folder lies beside it.
+        path: slide file (.mrxs); its folder lies beside it.
 
     Raises:
         SlideError: An overlap is less than 0 or no number, or the photos of the camera are no whole part of the images. The message

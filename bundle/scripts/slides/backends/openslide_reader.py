@@ -38,9 +38,9 @@ class OpenSlideReader(SlideReader):
     there, its pixels differ slightly from cuCIM's.
 
     Args:
-        path: Slide file.
-        tiff: What the directories of a TIFF say; without levels where OpenSlide alone knows where the pixels lie.
-        num_workers: Threads that decode; OpenSlide lets them share the slide.
+        path: slide file.
+        tiff: what the directories of a TIFF say; without levels where OpenSlide alone knows where the pixels lie.
+        num_workers: threads that decode; OpenSlide lets them share the slide.
 
     Raises:
         SlideError: OpenSlide is not installed, does not read the file, does not list the levels of the directories, or would take

@@ -46,8 +46,8 @@ class SoundJpegs:
     """The JPEGs of a slide, by level.
 
     Args:
-        path: Slide file.
-        tiff: What the directories of a TIFF say.
+        path: slide file.
+        tiff: what the directories of a TIFF say.
     """
 
     def __init__(self, path: Path, tiff: TiffSlide | None) -> None:

@@ -84,9 +84,9 @@ def jpeg_stream(tables: bytes | None, content: bytes, *, as_rgb: bool = False) -
     """Join the tables of a page with a tile's stream to one that stands for itself.
 
     Args:
-        tables: Of the tag JPEGTables.
-        content: The tile.
-        as_rgb: The components are R, G, B, whatever markers in the stream say; otherwise libjpeg goes by these.
+        tables: of the tag JPEGTables.
+        content: the tile.
+        as_rgb: the components are R, G, B, whatever markers in the stream say; otherwise libjpeg goes by these.
 
     Raises:
         ValueError: ``content`` does not begin as a JPEG.

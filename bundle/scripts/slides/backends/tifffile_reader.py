@@ -32,9 +32,9 @@ class TifffileReader(SlideReader):
     """Decodes only the tiles that are asked for, by tifffile and imagecodecs, in threads.
 
     Args:
-        path: Slide file.
-        tiff: Its levels and resolution.
-        num_workers: Threads that decode.
+        path: slide file.
+        tiff: its levels and resolution.
+        num_workers: threads that decode.
 
     Raises:
         SlideError: The file is no TIFF whose directories tell where the pixels lie, or its compression is not installed.
@@ -116,10 +116,10 @@ class _Level:
     """One level of a pyramid: a page of RGB pixels, or three pages or planes of one colour each.
 
     Args:
-        level: Its pages.
-        file: Where they lie.
-        colour: What the first JPEG tile says of its colours.
-        blank: Value of a tile that the file does not hold.
+        level: its pages.
+        file: where they lie.
+        colour: what the first JPEG tile says of its colours.
+        blank: value of a tile that the file does not hold.
 
     Raises:
         SlideError: It is of a compression that is not installed.

@@ -11,7 +11,7 @@ from scripts.common.errors import RequestError
 from scripts.encoding.nic import NICEncoder
 from scripts.patches.draw import SlideSample
 from scripts.patches.patch_file import patch_writer
-from scripts.scae.compression import AdversarialLoss, BiGAN, PairLoss, Variational, VariationalLoss
+from scripts.scae.nic_networks import AdversarialLoss, BiGAN, PairLoss, Variational, VariationalLoss
 
 OVERLAYS = sorted(path.stem for path in (CONFIGS / "nic").glob("*.yaml"))
 

@@ -49,7 +49,10 @@ class NICLayers(nn.Module):
 
 
 def _decoder() -> nn.Sequential:
-    """From (B, 128) to patches (B, 3, 64, 64) in [0, 1]: nearest upsampling and 3x3 convolutions; the source's has no sizes."""
+    """From (B, 128) to patches (B, 3, 64, 64) in [0, 1]: nearest upsampling and 3x3 convolutions.
+
+    The source gives no sizes for its decoder.
+    """
     layers: list[nn.Module] = [nn.Linear(CHANNELS, 16 * _DECODED[0]), nn.Unflatten(1, (_DECODED[0], 4, 4))]
     for inputs, outputs in pairwise(_DECODED):
         layers += [

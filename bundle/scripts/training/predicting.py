@@ -9,18 +9,12 @@ from monai.engines import IterationEvents
 from monai.metrics import compute_roc_auc
 from torch import Tensor
 from torch.nn.functional import one_hot
-from torch.nn.parallel import DistributedDataParallel
 
 from ..common.errors import RequestError
+from ..common.networks import unwrapped
 from ..common.ranks import join_shares
 from ..evaluation.predictions import Prediction, require_finite
 from .batches import dense_image
-
-
-def unwrapped(network: Any) -> Any:
-    """The network itself, where it stands inside DistributedDataParallel or is compiled."""
-    network = getattr(network, "_orig_mod", network)
-    return network.module if isinstance(network, DistributedDataParallel) else network
 
 
 class AttendingIteration:
