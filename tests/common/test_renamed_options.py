@@ -55,3 +55,6 @@ def test_a_former_name_in_a_file_of_ones_own(tmp_path: Path) -> None:
     over.write_text("learning_rate: 1e-3\nweight_decay: 1.0e-4\n", encoding="utf-8")
     files = f"['{CONFIGS / 'train.yaml'}','{over}']"
     assert refusal("--config_file", files) == f"{over}: weight_decay was renamed: write optimizer#weight_decay"
+    for key in ("train", "+train"):
+        over.write_text(f"{key}: {{ cropped: {{ most: 3 }} }}\n", encoding="utf-8")
+        assert refusal("--config_file", files) == f"{over}: train#cropped was renamed: write train#last_augmentation"

@@ -244,6 +244,17 @@ def test_what_no_fold_could_be_trained_with_is_refused_before_any(
     assert not (tmp_path / "out").exists()
 
 
+def test_slides_without_embedding_are_refused_with_the_option_as_a_study_takes_it(
+    dataset: Path, run: Path, tmp_path: Path
+) -> None:
+    copied = shutil.copytree(dataset, tmp_path / "data")
+    (copied / "c0p1s0.h5").unlink()
+    with pytest.raises(RuntimeError) as caught:
+        cross_validate(copied, run, output_dir=tmp_path / "out")
+    assert "1 of 27 slides have no embedding" in str(cause_of(caught.value))
+    assert str(cause_of(caught.value)).endswith("; options of the training go into --more \"{'name': value}\"")
+
+
 def test_a_refused_request_ends_in_one_line(dataset: Path, run: Path, tmp_path: Path) -> None:
     options = {
         "folds": run / "splits",

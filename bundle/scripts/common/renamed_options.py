@@ -55,6 +55,9 @@ RENAMED: dict[str, tuple[str, ...]] = {
     "step_epochs": ("decay#step_size",),
     "strategy": ("network_def#strategy", "encoder_def#strategy"),
     "thumbnail_levels": ("table#levels", "settings#thumbnail_levels"),
+    "train#augmented": ("train#augmented_keys",),
+    "train#cropped": ("train#last_augmentation",),
+    "train#dropped": ("train#dropped_keys",),
     "warmup_epochs": ("warmup#total_iters",),
     "weight_decay": ("optimizer#weight_decay",),
 }
@@ -91,10 +94,19 @@ def _on_command_line(own: Mapping[str, Any], config: ConfigParser) -> Iterator[s
 
 def _in_files(files: Sequence[str]) -> Iterator[str]:
     for index, file in enumerate(files):
-        for key, value in read_config(file).items() if index else ():
-            new = None if isinstance(value, dict) else new_name(key, merged(files[:index]))
+        for name in _names_in(read_config(file)) if index else ():
+            new = new_name(name, merged(files[:index]))
             if new is not None:
-                yield f"{file}: {key} was renamed: write {new}"
+                yield f"{file}: {name} was renamed: write {new}"
+
+
+def _names_in(config: Mapping[str, Any]) -> Iterator[str]:
+    """The entries of a config file that could have a former name: values at the top, and what is in its sections."""
+    for key, value in config.items():
+        if isinstance(value, dict):
+            yield from (f"{key.removeprefix('+')}#{name}" for name in value)
+        else:
+            yield key
 
 
 def _spelled(name: str) -> str:

@@ -66,10 +66,7 @@ def cross_validate(
         "overlays": {str(named): sha256_of(file) for named, file in zip(overlays, found, strict=True)},
         "options": given,
         "seed": seed,
-        "content": {
-            table.name: Dataset(Path(dataset_dir), {**given, "slides": str(table.resolve())}).content_for(recipe)
-            for table in tables
-        },
+        "content": {table.name: _content_of(recipe, dataset_dir, {**given, "slides": str(table)}) for table in tables},
     }
     folders = [output / table.stem for table in tables]
     outputs = HeldOutputs(
@@ -104,6 +101,18 @@ def cross_validate(
     return summary
 
 
+def _content_of(recipe: Overlaid, dataset_dir: str | Path, options: Mapping[str, Any]) -> dict[str, str]:
+    """See :meth:`.datasets.Dataset.content_for`.
+
+    Raises:
+        RequestError: the slides of a fold cannot be read as asked for.
+    """
+    try:
+        return Dataset(Path(dataset_dir), options).content_for(recipe)
+    except RequestError as error:
+        raise RequestError(f"{error}; options of the training go into --more \"{{'name': value}}\"") from error
+
+
 def _run(run_id: str, files: Sequence[str | Path], options: Mapping[str, Any]) -> None:
     """Run a stage on one fold.
 
@@ -115,12 +124,12 @@ def _run(run_id: str, files: Sequence[str | Path], options: Mapping[str, Any]) -
         kind = RequestError if code == EXIT_WRONG_REQUEST else SlideError
         raise kind(
             f"{options['slides']}: {run_id} ended with code {code}, its own error stands above; correct that and run the same "
-            "command again (--more \"{'name': value}\" gives it an option): folds that are done are kept"
+            "command again: folds that are done are kept"
         )
 
 
 def _require_folds(folder: Path, tables: Sequence[Path], dataset_dir: Path) -> list[SlideRow]:
-    """Return the slides by their ids in the data set; refuse folds of different slides, or that do not test each labelled one once."""
+    """Return the slides by their ids in the data set; refuse folds of different slides, or that test a labelled one never."""
     if len(tables) < 2:
         raise RequestError(
             f"{folder}: {len(tables)} files fold<i>.csv, expected two or more: make them with split.yaml --folds 5"

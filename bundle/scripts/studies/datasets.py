@@ -44,19 +44,18 @@ class Dataset:
         """Names the content, see :meth:`..training.training_table.EmbeddingTable.digest`."""
         return self.table().digest()
 
-    @cached_property
-    def masks_digest(self) -> str:
-        """Names the content of all lesion masks that a recipe may learn from."""
-        table = self.table()
-        found = find_masks(table.rows, table.source, self.options.get("masks"))
-        return digest_of_masks(found, mask_px=None, lesion_from=1)
-
     def content_for(self, recipe: Recipe) -> dict[str, str]:
-        """Hashes of what the result of a recipe depends on: its merged config, the slides, and the masks where it reads them."""
-        config = recipe.config(**self.options)
+        """Hashes of what a recipe's result depends on: its merged config, the slides, and the masks that it learns from, if any."""
+        config = recipe.config(**{name: value for name, value in self.options.items() if name != "slides"})
         text = json.dumps(config, sort_keys=True, default=str)
-        masks = {"masks_sha256": self.masks_digest} if "masks" in config else {}
+        masks = {"masks_sha256": self._masks_digest(config["masks"])} if "masks" in config else {}
         return {"dataset_sha256": self.digest, "recipe_sha256": hashlib.sha256(text.encode()).hexdigest(), **masks}
+
+    def _masks_digest(self, masks: str | Path | None) -> str:
+        """Names the content of the lesion masks of the training and validation slides."""
+        table = self.table()
+        rows = [row for row in table.rows if row.split in ("train", "val")]
+        return digest_of_masks(find_masks(rows, table.source, masks), mask_px=None, lesion_from=1)
 
     def patients(self) -> dict[str, str | None]:
         """Patient of every test slide."""
