@@ -5,7 +5,8 @@ from scripts.slides.labels import parse_word, require_one_spelling, sorted_words
 
 
 @pytest.mark.parametrize(
-    "cell", ["", "  ", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "none", "-", "#N/A", "<NA>", "."]
+    "cell",
+    ["", "  ", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "none", "-", "#N/A", "#NV", "<NA>", "."],
 )
 def test_what_stands_for_nothing(cell: str) -> None:
     assert parse_word(cell) is None

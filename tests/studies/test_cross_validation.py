@@ -120,6 +120,10 @@ def test_comparison(dataset: Path, run: Path, tmp_path: Path) -> None:
         assert min(sign * end for end in difference["ci95"]) > 0 and difference["p"] < 0.05
     same = compared(dataset, pooled, pooled, tmp_path / "same")
     assert same["auc"]["difference"] == {"value": 0.0, "ci95": [0.0, 0.0], "p": 1.0}
+    rows = [{"slide": row["slide"], "label": row["label"]} for row in read_rows(dataset / "slides.csv")]
+    write_csv(tmp_path / "slides.csv", ["slide", "label"], rows)
+    nobody = compared(tmp_path, pooled, pooled, tmp_path / "nobody")
+    assert (nobody["slides"], nobody["patients"], nobody["bootstrap"]["unit"]) == (27, None, "slide")
 
 
 def compared(dataset: Path, first: Path, second: Path, output: Path) -> dict[str, Any]:

@@ -35,6 +35,7 @@ def test_options_are_what_the_training_would_take_them_for() -> None:
         ("weight_decay", 1, "optimizer#weight_decay"),
         ("max_epochs", "ten", "--max_epochs 'ten': expected a whole number, 1 or more"),
         ("seed", 1, "option seed: the study sets it for every run"),
+        ("validate#split", "val", "option validate#split: the study sets it for every run"),
         ("table#slides", "a", "option table#slides: the study sets it"),
     ],
 )

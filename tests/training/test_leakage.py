@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_flow import ON_CPU, cause_of, run_config
 from training.embedding_files import write_dataset, write_embedding, write_foreign, write_table
 
 from scripts.common.errors import RequestError
@@ -28,6 +29,18 @@ def test_one_slide_under_two_names_is_refused(tmp_path: Path, foreign: bool) -> 
         match=r"slides\.csv: slides train_1 \(split train\) and test_1 \(split test\) have the same embedding.*remove one",
     ):
         refuse_leaks(EmbeddingTable(tmp_path))
+
+
+def test_a_choice_by_test_slides_is_refused(tmp_path: Path) -> None:
+    """By the recipe as by the option: its run list says which slides are validated."""
+    write_dataset(tmp_path / "data")
+    with pytest.raises(RequestError, match=r"validate#split is 'test': .* by the slides of split val alone"):
+        refuse_leaks(EmbeddingTable(tmp_path / "data"), validated="test")
+    options = {"dataset_dir": tmp_path / "data", "output_dir": tmp_path / "log", "model": tmp_path / "model.pt"}
+    with pytest.raises(RuntimeError) as caught:
+        run_config("train.yaml", run_id="training", **options, **ON_CPU, **{"validate#split": "test"})
+    assert "validate#split is 'test'" in str(cause_of(caught.value))
+    assert not (tmp_path / "log").exists() and not (tmp_path / "model.pt").exists()
 
 
 def test_copies_within_a_split_and_outside_all_may_stay(tmp_path: Path) -> None:
