@@ -36,7 +36,12 @@ def test_a_choice_by_test_slides_is_refused(tmp_path: Path) -> None:
     write_dataset(tmp_path / "data")
     with pytest.raises(RequestError, match=r"validate#split is 'test': .* by the slides of split val alone"):
         refuse_leaks(EmbeddingTable(tmp_path / "data"), validated="test")
-    options = {"dataset_dir": tmp_path / "data", "output_dir": tmp_path / "log", "model": tmp_path / "model.pt"}
+    options = {
+        "dataset_dir": tmp_path / "data",
+        "output_dir": tmp_path / "log",
+        "model": tmp_path / "model.pt",
+        "max_epochs": 1,
+    }
     with pytest.raises(RuntimeError) as caught:
         run_config("train.yaml", run_id="training", **options, **ON_CPU, **{"validate#split": "test"})
     assert "validate#split is 'test'" in str(cause_of(caught.value))
