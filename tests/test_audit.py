@@ -39,7 +39,7 @@ def test_a_secret_is_found_with_its_place(
 def test_a_floor_and_a_pin_below_a_hole_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "REPO", tmp_path)
     (tmp_path / "pyproject.toml").write_text(
-        'dependencies = [\n    "torch>=2.4",\n    "numpy>=1",\n    "pillow",\n]\n[tool.setuptools]\n'
+        '[project]\ndependencies = ["torch>=2.4", "numpy>=1"]\n[project.optional-dependencies]\nextra = ["pillow"]\n'
     )
     (tmp_path / "constraints.txt").write_text("# pins\ntorch==2.13.0\npydicom==3.0.1\n")
     assert [line.split(" (")[0] for line in audit.low_floors()] == [

@@ -5,16 +5,19 @@ import importlib
 import json
 import re
 import subprocess
+import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from configparser import ConfigParser as IniParser
 from graphlib import CycleError, TopologicalSorter
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 
 import pytest
 import yaml
 from monai.bundle import verify_metadata
+from packaging.requirements import Requirement
 
 from scripts.common.files import sha256_of
 from scripts.common.version import BUNDLE_VERSION
@@ -22,6 +25,7 @@ from scripts.common.version import BUNDLE_VERSION
 REPO = Path(__file__).resolve().parents[1]
 CONFIGS = REPO / "bundle" / "configs"
 SCRIPTS = REPO / "bundle" / "scripts"
+PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 SCHEMA = REPO / "tests" / "schema" / "meta_schema_20240725.json"
 STAGES = [
     "common",
@@ -72,13 +76,6 @@ def repository_files() -> list[Path]:
     else:
         paths = [path for path in REPO.rglob("*") if not SKIPPED_FOLDERS & set(path.relative_to(REPO).parts)]
     return [path for path in paths if path.is_file()]
-
-
-def pyproject_value(key: str) -> str:
-    """Return a string value of pyproject.toml; Python 3.10 has no parser for it."""
-    found = re.search(rf'^{key} = "(.+)"$', (REPO / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
-    assert found, f"pyproject.toml has no {key}"
-    return found[1]
 
 
 def pins() -> dict[str, str]:
@@ -164,7 +161,7 @@ def test_version_is_one() -> None:
     metadata = json.loads((CONFIGS / "metadata.json").read_text(encoding="utf-8"))
     changelog = re.search(r"^## \[(.+?)\]", (REPO / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert changelog, "CHANGELOG.md has no `## [version]`"
-    assert pyproject_value("version") == metadata["version"] == BUNDLE_VERSION == changelog[1]
+    assert PROJECT["version"] == metadata["version"] == BUNDLE_VERSION == changelog[1]
     assert metadata["version"] in metadata["changelog"]
 
 
@@ -175,9 +172,8 @@ def test_channels_are_described() -> None:
 
 
 def test_requirements_are_pinned() -> None:
-    text = (REPO / "pyproject.toml").read_text(encoding="utf-8")
-    listed = text[text.index("dependencies = [") : text.index("[tool.setuptools]")]
-    names = {normalised(name) for name in re.findall(r'"([A-Za-z][\w.-]*)[^"]*"', listed)}
+    listed = chain(PROJECT["dependencies"], *PROJECT["optional-dependencies"].values())
+    names = {normalised(Requirement(one).name) for one in listed}
     assert {"torch", "monai", "cucim-cu12", "pytest"} <= names
     assert not names - set(pins()), "not in constraints.txt"
 
@@ -195,11 +191,12 @@ def test_metadata_names_the_pinned_versions() -> None:
 
 
 def test_metadata_names_every_requirement() -> None:
-    text = (REPO / "pyproject.toml").read_text(encoding="utf-8")
-    listed = text[text.index("dependencies = [") : text.index("[project.optional-dependencies]")]
     metadata = json.loads((CONFIGS / "metadata.json").read_text(encoding="utf-8"))
     apart = {"monai", "torch", "numpy"}
-    assert set(re.findall(r'"([A-Za-z][\w.-]*)[^"]*"', listed)) == {*metadata["required_packages_version"], *apart}
+    assert {Requirement(one).name for one in PROJECT["dependencies"]} == {
+        *metadata["required_packages_version"],
+        *apart,
+    }
 
 
 def test_pins_are_plain() -> None:

@@ -11,7 +11,9 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -85,9 +87,8 @@ def secrets(paths: Sequence[Path]) -> Iterator[str]:
 
 def low_floors() -> Iterator[str]:
     """Yield the requirements of pyproject.toml that admit a version below a floor."""
-    text = (REPO / "pyproject.toml").read_text(encoding="utf-8")
-    listed = text[text.index("dependencies = [") : text.index("[tool.setuptools]")]
-    for line in re.findall(r'"([A-Za-z][^"]*)"', listed):
+    project = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for line in chain(project["dependencies"], *project["optional-dependencies"].values()):
         requirement = Requirement(line)
         floor, hole = FLOORS.get(requirement.name.lower(), (None, ""))
         lowest = [Version(one.version) for one in requirement.specifier if one.operator in (">=", "==", "~=", ">")]

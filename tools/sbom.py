@@ -7,8 +7,8 @@ The libraries are those of ``dependencies`` in pyproject.toml and what they need
 """
 
 import json
-import re
 import sys
+import tomllib
 import uuid
 from collections.abc import Iterable, Mapping
 from importlib import metadata
@@ -24,10 +24,9 @@ LONGEST_LICENCE = 60  # of a name; some packages put the whole text there
 
 
 def requirements() -> list[Requirement]:
-    """What pyproject.toml names as ``dependencies``; Python 3.10 has no parser for it."""
-    text = (REPO / "pyproject.toml").read_text(encoding="utf-8")
-    listed = text[text.index("dependencies = [") : text.index("[project.optional-dependencies]")]
-    return [Requirement(line) for line in re.findall(r'^    "(.+?)"', listed, re.MULTILINE)]
+    """What pyproject.toml names as ``dependencies``."""
+    project = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return [Requirement(line) for line in project["dependencies"]]
 
 
 def needed(wanted: Iterable[Requirement]) -> dict[str, set[str]]:

@@ -41,6 +41,16 @@ def test_a_table_that_the_other_stages_read(tmp_path: Path) -> None:
     assert (tmp_path / "out" / left_out[0]["slide"]).is_file()
 
 
+def test_what_a_table_says_of_its_slides_still_holds_in_the_listing(tmp_path: Path) -> None:
+    touch(tmp_path / "in", ["s/a.svs", "s/b.svs"])
+    lines = ["slide,label,mpp,mask,note", "s/a.svs,0,0.5,,x", "s/b.svs,1,,m/b.png,"]
+    listed("table", write_lines(tmp_path / "in" / "t.csv", lines), tmp_path / "out")
+    rows = read_slides(tmp_path / "out" / "slides.csv")
+    assert [(row.mpp, row.mask and row.mask.resolve(), row.extra) for row in rows] == [
+        (0.5, None, {"note": "x"}), (None, (tmp_path / "in" / "m" / "b.png").resolve(), {"note": ""})
+    ]  # fmt: skip
+
+
 def test_summary_names_no_slide(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         listed("camelyon16", write_camelyon16(tmp_path / "slides", layout="first"), tmp_path / "out")

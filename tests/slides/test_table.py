@@ -201,6 +201,16 @@ def test_a_copy_of_a_table_keeps_ids(tmp_path):
     assert [row.slide_id for row in read_slides(copy)] == ["seven", "d"]
 
 
+def test_a_copy_of_a_table_leads_to_the_same_masks(tmp_path):
+    table = write_table(tmp_path, f"slide,mask\nx/a.svs, m/a.png\nx/b.svs,\nx/c.svs,NA\nx/d.svs,{tmp_path / 'd.png'}\n")
+    (tmp_path / "copy").mkdir()
+    copy_table(table, tmp_path / "copy" / "slides.csv")
+    rows = read_slides(tmp_path / "copy" / "slides.csv")
+    assert [row.mask and row.mask.resolve() for row in rows] == [
+        (tmp_path / "m" / "a.png").resolve(), None, None, (tmp_path / "d.png").resolve()
+    ]  # fmt: skip
+
+
 def test_a_copy_of_a_table_with_plain_names_has_no_more_columns(tmp_path):
     (tmp_path / "copy").mkdir()
     copy_table(write_table(tmp_path, "slide,note\nx/a.svs,n\n"), tmp_path / "copy" / "slides.csv")

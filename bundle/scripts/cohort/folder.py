@@ -80,7 +80,7 @@ def list_table(
 
     Args:
         slides: the CSV.
-        columns: its name of any of slide, slide_id, label, patient, split and mpp; other columns are kept as they are.
+        columns: its name of any of slide, slide_id, label, patient, split, mpp and mask; other columns are kept as they are.
         slide_folder: folder with the files, at any depth, that the slide column names by file name, with or without suffix; by
             default the column holds paths relative to the CSV.
 

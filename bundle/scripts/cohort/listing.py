@@ -110,7 +110,8 @@ def draw_slides(rows: Sequence[SlideRow], count: int, *, seed: int) -> list[Slid
 def _write(rows: Sequence[SlideRow], left_out: Sequence[tuple[Path, str]], table: Path) -> None:
     extra = list(dict.fromkeys(name for row in rows for name in row.extra))
     named = ["slide_id"] if any(row.slide_id != stem_of(row.path) for row in rows) else []
-    columns = ["slide", *named, "label", "patient", "split", *(["mpp"] if any(row.mpp for row in rows) else []), *extra]
+    further = [name for name in ("mpp", "mask") if any(getattr(row, name) for row in rows)]
+    columns = ["slide", *named, "label", "patient", "split", *further, *extra]
     lines = (
         {
             "slide": relative_to(row.path, table.parent),
@@ -119,6 +120,7 @@ def _write(rows: Sequence[SlideRow], left_out: Sequence[tuple[Path, str]], table
             "patient": row.patient,
             "split": row.split,
             "mpp": row.mpp,
+            "mask": relative_to(row.mask, table.parent) if row.mask else None,
             **row.extra,
         }
         for row in rows

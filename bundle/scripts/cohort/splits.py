@@ -276,7 +276,7 @@ def _digest(rows: Sequence[SlideRow], folder: Path, *, keep_test: bool) -> str:
     cells = [
         [
             row.slide_id, relative_to(row.path, folder), row.label, row.patient, row.mpp, sorted(row.extra.items()),
-            row.split if keep_test else None,
+            row.split if keep_test else None, relative_to(row.mask, folder) if row.mask else None,
         ]
         for row in rows
     ]  # fmt: skip

@@ -8,9 +8,7 @@ from collections.abc import Sequence
 
 from ..common.errors import RequestError
 
-COLUMNS = ("slide", "slide_id", "label", "patient", "split", "mpp")
-READ = (*COLUMNS, "mask")
-"""With the column that localising and training with lesions read."""
+COLUMNS = ("slide", "slide_id", "label", "patient", "split", "mpp", "mask")
 
 SYNONYMS = {
     "slide": (
@@ -99,7 +97,7 @@ def near_misses(header: Sequence[str]) -> list[tuple[str, str]]:
 
     The same letters and digits always count. A synonym, or a slip of the pen, counts where the column itself is not there.
     """
-    absent = [own for own in READ if own not in header]
+    absent = [own for own in COLUMNS if own not in header]
     meant = [(name, _meant(name, absent)) for name in header]
     return [(name, own) for name, own in meant if own is not None]
 
@@ -109,9 +107,9 @@ def _meant(name: str, absent: Sequence[str]) -> str | None:
     for own in absent:
         if letters in map(_letters, SYNONYMS.get(own, ())):
             return own
-    if name in READ:
+    if name in COLUMNS:
         return None
-    ours = {_letters(own): own for own in READ}
+    ours = {_letters(own): own for own in COLUMNS}
     if letters in ours:
         return ours[letters]
     long = {_letters(own): own for own in absent if len(own) >= _SHORTEST}

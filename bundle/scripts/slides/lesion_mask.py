@@ -29,7 +29,6 @@ MASK_SUFFIXES = (".png", ".tif", ".tiff")
 MASK_ENDINGS = ("", "_mask", "_Mask")
 """Between slide id and suffix; the later ones are Camelyon16's."""
 
-MASK_COLUMN = "mask"
 LESION_SHARE = 0.5
 BLOCK_PX = 2048
 """Side in pixels of what is read at once, so that memory does not grow with the mask."""
@@ -42,14 +41,14 @@ def find_masks(rows: Sequence[SlideRow], source: Path, masks: str | Path | None 
 
     Args:
         rows: the slides.
-        source: the table they come from; paths in its column ``mask`` are relative to it.
+        source: the table they come from, for the error.
         masks: folder of masks named by the slide's id, as ``<slide_id>.png`` or ``<slide_id>_mask.tif``; None takes the column.
 
     Raises:
         RequestError: the folder is missing, or a mask that the table names.
     """
     if masks is None:
-        named = {row.slide_id: source.parent / row.extra[MASK_COLUMN] for row in rows if row.extra.get(MASK_COLUMN)}
+        named = {row.slide_id: row.mask for row in rows if row.mask}
         for slide_id, path in named.items():
             if not path.is_file():
                 raise RequestError(

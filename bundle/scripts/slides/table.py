@@ -31,6 +31,7 @@ class SlideRow:
         patient: Whose slide it is; ``None`` as for the label.
         split: ``"train"``, ``"val"`` or ``"test"``.
         mpp: Micrometres per level-0 pixel, before what the metadata say.
+        mask: File of its lesions; it need not exist either.
         extra: The other columns.
     """
 
@@ -40,6 +41,7 @@ class SlideRow:
     patient: str | None = None
     split: Split | None = None
     mpp: float | None = None
+    mask: Path | None = None
     extra: dict[str, str] = field(default_factory=dict)
 
 
@@ -48,7 +50,7 @@ def read_slides(slides: str | Path, *, known: KnownIds = NOTHING_KNOWN) -> list[
 
     Args:
         slides: a slide file; a folder, searched as :func:`.slide_search.find_slides` says; or a CSV with the column ``slide``
-            (path, relative to the CSV) and any of ``slide_id``, ``label``, ``patient``, ``split``, ``mpp``.
+            (path, relative to the CSV) and any of ``slide_id``, ``label``, ``patient``, ``split``, ``mpp``, ``mask`` (a path like that).
         known: what the folder of their embeddings knows (:func:`.slide_ids.known_ids`): a slide that has an id there keeps it.
 
     Returns:
@@ -139,7 +141,7 @@ def find_label(row: SlideRow, names: Sequence[str]) -> int | None:
 def copy_table(
     source: Path, target: Path, cells: Mapping[str, Sequence[str]] | None = None, known: KnownIds = NOTHING_KNOWN
 ) -> None:
-    """Write the CSV ``source`` as ``target`` with all its columns; slide paths are made relative to the new place.
+    """Write the CSV ``source`` as ``target`` with all its columns; the paths of slides and masks are made relative to the new place.
 
     Where an id is not the stem of the slide's path, the column ``slide_id`` says so in the copy, so that it stays.
 
@@ -157,8 +159,10 @@ def copy_table(
         reader.fieldnames = columns
         rows = list(filled_lines(reader))
     listed = read_slides(source, known=known)
-    for row in rows:
-        row["slide"] = relative_to(source.parent / row["slide"].strip(), target.parent)
+    for row, read in zip(rows, listed, strict=True):
+        row["slide"] = relative_to(read.path, target.parent)
+        if read.mask:
+            row["mask"] = relative_to(read.mask, target.parent)
     ids = [row.slide_id for row in listed] if any(row.slide_id != stem_of(row.path) for row in listed) else None
     for name, column in {**({"slide_id": ids} if ids else {}), **(cells or {})}.items():
         columns += [] if name in columns else [name]
@@ -244,7 +248,7 @@ def parse_row(cells: dict[str, str], folder: Path, where: str) -> SlideRow:
         raise RequestError(
             f"{where}: split {values['split']!r}, expected one of {', '.join(SPLITS)} or nothing: correct it"
         )
-    slide_id = values.get("slide_id", "")
+    slide_id, mask = values.get("slide_id", ""), parse_word(values.get("mask", ""))
     return SlideRow(
         slide_id=require_plain_name(slide_id, where) if slide_id else "",
         path=folder / values["slide"],
@@ -252,6 +256,7 @@ def parse_row(cells: dict[str, str], folder: Path, where: str) -> SlideRow:
         patient=parse_word(values.get("patient", "")),
         split=split,
         mpp=_parse_mpp(values.get("mpp", ""), where),
+        mask=folder / mask if mask else None,
         extra={name: value for name, value in values.items() if name not in COLUMNS},
     )
 

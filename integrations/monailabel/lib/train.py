@@ -3,7 +3,7 @@
 import csv
 import json
 import shutil
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,7 @@ class SlideTrainTask(TrainTask):
             **{OPTIONS.get(name, name): value for name, value in options.items()},
             **device,
         )
-        fresh.rename(self.bundle.trained / datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ"))
+        fresh.rename(self.bundle.trained / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ"))
         return self.stats()
 
 
