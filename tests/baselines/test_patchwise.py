@@ -106,3 +106,21 @@ def test_both_fusions(fusion: str) -> None:
     found = output(torch.zeros(2, 1, 4, 4), torch.ones(2, 1, 4, 4))
     loss = DiscriminativeLoss(2, fusion=fusion)(found.detach(), torch.tensor([0, 1]))
     assert float(loss) == pytest.approx(math.log(2) + (math.log(2) if fusion == "logistic" else 0.5), rel=1e-5)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_which_patches_are_discriminative_is_the_same_in_mixed_precision(classes: int) -> None:
+    """A confident teacher, whose probabilities float16 could not tell apart."""
+    generator = torch.Generator().manual_seed(0)
+    taught = 9 + torch.randn(2, 1, 20, 20, generator=generator)
+    o = (torch.rand(2, 1, 20, 20, generator=generator) < 0.7).float()
+    labels, kept = torch.full((2,), classes - 1), []
+    for mixed in (False, True):
+        found = output(taught, o, classes)
+        with torch.autocast("cpu", torch.float16, enabled=mixed):
+            loss = DiscriminativeLoss(classes)(found, labels)
+        loss.backward()
+        assert found.grad is not None
+        kept.append(found.grad[:, :classes].abs().sum(dim=1) > 0)
+    assert torch.equal(*kept)
+    assert int(kept[0].sum()) == pytest.approx(0.3 * int(o.sum()), abs=2)

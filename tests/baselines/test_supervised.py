@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 from dsnet.random_matrices import random_image
 from scipy import ndimage
@@ -32,6 +33,14 @@ def test_the_largest_region() -> None:
         assert region.sum() == sizes.max()
         assert len(np.unique(numbered[region > 0])) == 1 and 0 not in numbered[region > 0]
     assert not found[3].any()
+
+
+def test_what_would_hold_for_one_slide_alone_is_not_traced() -> None:
+    network = HeatMapForest(2, embedding_channels=4).eval()
+    image = random_image(6, 8, embedding_channels=4)[None]
+    assert torch.equal(torch.jit.script(network)(image), network(image))
+    with pytest.raises(RuntimeError, match="no ONNX of it: export TorchScript"):
+        torch.jit.trace(network, image)
 
 
 def test_the_figures_of_a_heat_map() -> None:

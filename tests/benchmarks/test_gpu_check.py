@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import gpu_check
+import gpu_training
 import pytest
 import torch
 from gpu_figures import SMALL, Figure, Sizes, missing
@@ -36,6 +37,22 @@ def test_a_section(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ABSENT)
 def test_what_only_a_gpu_has_is_told(name: str, tmp_path: Path) -> None:
     assert [figure.value for figure in gpu_check.SECTIONS[name](CPU, SMALL, tmp_path)] == [ABSENT[name]]
+
+
+def test_a_step_is_timed_by_the_kernels_of_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    next(gpu_check.SECTIONS["training"](CPU, SMALL, tmp_path))
+    assert torch.backends.cudnn.deterministic
+
+
+def test_a_warning_that_only_cuda_raises_fails_no_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = cuda\nfilterwarnings = error\n")
+    (tmp_path / "tests" / "cuda").mkdir(parents=True)
+    lines = ["import warnings, pytest", "@pytest.mark.cuda", "def test_it():", "    warnings.warn('by CUDA')"]
+    (tmp_path / "tests" / "cuda" / "test_it.py").write_text("\n".join(lines))
+    monkeypatch.setattr(gpu_training, "REPO", tmp_path)
+    (figure,) = gpu_check.SECTIONS["tests"](torch.device("cuda"), SMALL, tmp_path)
+    assert "1 passed, 1 warning" in str(figure.value)
 
 
 def test_a_module_that_is_not_installed_is_named() -> None:

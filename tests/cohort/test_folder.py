@@ -56,6 +56,13 @@ def test_slides_are_found_by_name_without_all_of_their_suffix_and_whatever_the_u
     assert [row.path.name for row in rows] == ["c1.ome.tif", "Mu\u0308ller.svs"]
 
 
+def test_slides_are_found_by_the_end_of_a_windows_path(tmp_path: Path) -> None:
+    touch(tmp_path / "slides", ["x/int.svs", r"a\b.svs", "b.svs"])
+    table = write_lines(tmp_path / "t.csv", ["slide", r"D:\scans\int.svs", r"\\server\scans\int", r"a\b.svs"])
+    rows = list_table(table, slide_folder=tmp_path / "slides").rows
+    assert [row.path.name for row in rows] == ["int.svs", "int.svs", r"a\b.svs"]
+
+
 def test_paths_relative_to_the_table(tmp_path: Path) -> None:
     table = write_lines(tmp_path / "t.csv", ["slide,split,mpp", "sub/s1.svs,val,0.5"])
     (row,) = list_table(table).rows

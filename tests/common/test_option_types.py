@@ -13,6 +13,7 @@ from scripts.common.option_types import (
     Whole,
     Word,
     YesNo,
+    _cuda_devices_counted_apart,
     is_null,
     read_as,
     shown,
@@ -73,10 +74,10 @@ def test_what_is_refused(type_: OptionType, given: Any, said: str) -> None:
 
 
 def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(ValueError, match="torch finds no CUDA device on this machine; expected cpu"):
         Device().read("cuda")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert Device().read("cuda") == "cuda" and Device().read("cuda:1") == "cuda:1"
     with pytest.raises(ValueError, match="has 2 CUDA devices"):
@@ -84,6 +85,20 @@ def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(ValueError, match="no such device"):
         Device().read("mps")
+
+
+def test_where_nvml_has_no_answer_cuda_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a part of a card; a study forks after this."""
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
+    monkeypatch.setattr(torch.cuda, "_device_count_nvml", lambda: -1)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: pytest.fail("starts CUDA"))
+    _cuda_devices_counted_apart.cache_clear()
+    with pytest.raises(ValueError, match="torch finds no CUDA device on this machine; expected cpu"):
+        Device().read("cuda")
+    monkeypatch.setattr("scripts.common.option_types._cuda_devices_counted_apart", lambda: 1)
+    assert Device().read("cuda:0") == "cuda:0"
+    with pytest.raises(ValueError, match="has 1 CUDA devices"):
+        Device().read("cuda:1")
 
 
 def test_a_wrong_value_is_told_with_its_name() -> None:

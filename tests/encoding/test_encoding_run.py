@@ -18,6 +18,7 @@ from encoding.painted import MeanEncoder, paint, quarter_colours, write_painted_
 from tiny_flow import ON_CPU, run_command
 
 from scripts.common.errors import RequestError, SlideError
+from scripts.encoding import job
 from scripts.encoding.encoders import SCAEEncoder
 from scripts.encoding.job import COLUMNS, ManifestRow, Task
 from scripts.encoding.manifest import manifest_name, require_complete, rows_before
@@ -318,6 +319,49 @@ def test_two_folders_with_slides_of_one_name_do_not_replace_each_other(tmp_path:
     moved = shutil.copytree(north.parent, tmp_path / "archive")
     assert statuses(encode(moved, output)) == {"01": "skipped"}, "a copy is the same slide"
     assert statuses(encode(south.parent, output, replace=True)) == {"01": "done"}
+
+
+def test_slides_of_one_path_seen_from_two_folders_do_not_replace_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "shared" / "out"
+    for site in ("north", "southern"):
+        write_painted_slide(tmp_path / site / "slides" / "01.tif", seed=len(site))
+    monkeypatch.chdir(tmp_path / "north")
+    encode(Path("slides"), output)
+    before = (output / "01.h5").read_bytes()
+    monkeypatch.chdir(tmp_path / "southern")
+    with pytest.raises(
+        RequestError, match=r"01\.h5: made from .*north/slides/01\.tif, and slides/01\.tif would replace it"
+    ):
+        encode(Path("slides"), output)
+    assert (output / "01.h5").read_bytes() == before
+
+
+def test_the_manifest_leads_to_the_slides_from_its_own_folder(
+    mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "out"
+    monkeypatch.chdir(mixed)
+    encode(Path(), Path("..") / "out")
+    rows = rows_before(output / "manifest.csv")
+    assert [(output / row["slide"]).resolve() for row in rows] == sorted(mixed.iterdir())
+
+
+def test_a_folder_of_a_version_before_with_paths_from_where_it_was_run(
+    mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "out"
+    monkeypatch.chdir(mixed)
+    with monkeypatch.context() as before:
+        before.setattr(job, "relative_to", lambda path, folder: str(path))
+        encode(Path(), output)
+    assert statuses(encode(Path("d_good.tif"), output)) == {"d_good": "skipped"}, (
+        "the content says that it is the slide"
+    )
+    assert [row["slide"] for row in rows_before(output / "manifest.csv")] == [
+        "../scans/d_good.tif", "a_good.tif", "b_glass.tif", "c_broken.tif",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("resume", [True, False])

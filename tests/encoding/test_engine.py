@@ -1,9 +1,11 @@
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -11,7 +13,8 @@ import torch
 from torch import nn
 
 from scripts.common.errors import RequestError
-from scripts.encoding.engine import fold_batch_norm
+from scripts.common.pipeline import map_ahead
+from scripts.encoding.engine import CUDA_STREAMS, CudaEngine, fold_batch_norm
 from scripts.encoding.engine_choice import make_engine
 from scripts.encoding.named_encoder import identity_of
 from scripts.encoding.raw import RawPatches
@@ -138,6 +141,46 @@ def test_batch_norms_after_convolutions_are_gone():
     trunk = fold_batch_norm(Encoder()).scae.trunk
     assert not [module for module in trunk.modules() if isinstance(module, nn.BatchNorm2d)]
     assert [module for module in fold_batch_norm(NormAfterActivation()) if isinstance(module, nn.BatchNorm2d)]
+
+
+def test_no_weight_of_a_folded_network_asks_for_a_gradient(network):
+    assert not any(weight.requires_grad for weight in fold_batch_norm(network).parameters())
+    assert all(weight.requires_grad for weight in network.parameters())
+
+
+@pytest.fixture
+def made_streams(monkeypatch):
+    """The CPU in place of a GPU, without pinned memory; counts the streams that are made."""
+    made, empty = MagicMock(), torch.empty
+    monkeypatch.setattr(torch.cuda, "Stream", made)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    monkeypatch.setattr(torch, "empty", lambda *shape, pin_memory=False, **options: empty(*shape, **options))
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    return made
+
+
+def test_slide_after_slide_is_encoded_in_the_same_streams(made_streams, network, patches):
+    """Each slide has its own threads; blocks that a stream has left are kept for that stream alone."""
+    engine = CudaEngine(fold_batch_norm(network), device=CPU)
+    for _ in range(20):
+        for found in map_ahead(engine, [patches[:1]] * 4, threads=engine.streams):
+            np.testing.assert_allclose(found, plain(network, patches[:1]), atol=1e-5)
+    assert made_streams.call_count <= CUDA_STREAMS
+
+
+def test_a_call_that_fails_gives_its_stream_back(made_streams, network, patches):
+    engine = CudaEngine(fold_batch_norm(network), device=CPU)
+    for _ in range(CUDA_STREAMS + 1):
+        with pytest.raises(TypeError):
+            engine(None)
+    assert len(engine(patches[:1])) == 1
+
+
+@pytest.mark.parametrize(("precision", "allowed"), [("float32", False), ("float16", True)])
+def test_float32_on_a_gpu_is_not_tf32(made_streams, network, precision, allowed):
+    CudaEngine(fold_batch_norm(network), device=CPU, precision=precision)
+    assert torch.backends.cudnn.allow_tf32 is allowed
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from scripts.common.errors import SlideError
-from scripts.encoding.embedding_file import read_embedding
+from scripts.encoding.embedding_file import header_of, read_embedding
 
 GRID_YX = np.argwhere(np.ones((6, 5), dtype=bool))
 XY = GRID_YX[:, ::-1] * 512
@@ -47,7 +47,10 @@ def changed(values: np.ndarray, row: int, value: Any) -> np.ndarray:
         {"features": (100 * FEATURES).astype(np.int16)},
         {"features": FEATURES[None], "coords": XY[None]},
         {"coords": XY - 1500},
-        {"coords": XY + 0.25},
+        {"coords": XY + 0.001},
+        {"coords": (XY + 150_000).astype(np.float32) * np.float32(0.2527) / np.float32(0.2527)},
+        {"unit": "px"},
+        {"unit": b"Pixels"},
         {"features": np.r_[FEATURES, FEATURES[:1] * 0], "coords": np.r_[XY + 60_000, [[0, 0]]]},
         {"features": np.r_[FEATURES, FEATURES[:2]], "coords": np.r_[XY, XY[:2]]},
         {"features": np.r_[ALIKE, ALIKE[:2].astype(np.float16)], "coords": np.r_[XY, XY[:2]]},
@@ -81,6 +84,16 @@ def test_read_with_the_right_grid(tmp_path: Path, made: dict[str, Any]) -> None:
             "1 patches have the corner of another one and other vectors, the first at x 1536, y 512",
         ),
         ({"coords": changed(XY, 3, XY[8]), "features": ALIKE}, "1 patches have the corner of another one"),
+        ({"coords": XY * 0.2527}, "28 patches lie between pixels, the first at .*divide coords in micrometres by"),
+        (
+            {"coords": changed(XY, 3, [1536, 511.5])},
+            "1 patches lie between pixels, the first at x 1536.00, y 511.50; exp",
+        ),
+        (
+            {"unit": "um"},
+            "attribute unit of coords or of the file is 'um', expected 'px', level-0 pixels: divide coords",
+        ),
+        ({"unit": np.array(["um", "um"], dtype=object)}, "attribute unit of coords or of the file is"),
         ({"coords": XY.astype("S8")}, "coords of type .S8, expected numbers"),
         ({"coords": XY.T}, r"coords \(2, 30\), expected \(N, 2\)"),
         ({"coords": np.c_[XY, XY]}, r"coords \(30, 4\), expected"),
@@ -97,9 +110,19 @@ def test_refused_by_name(tmp_path: Path, made: dict[str, Any], message: str) -> 
     assert "\n" not in str(error.value)
 
 
-def _group(path: Path) -> None:
+def test_micrometres_of_the_whole_file(tmp_path: Path) -> None:
+    """As STAMP writes it, with a dataset renamed."""
+    path = write(tmp_path / "a.h5", coords=XY.astype(np.float32), patch_size_level0=None)
+    with h5py.File(path, "a") as file:
+        file.attrs.update({"unit": "um", "tile_size_um": 256.0})
+    with pytest.raises(SlideError, match=r"a\.h5: attribute unit of coords or of the file is 'um', expected 'px'"):
+        read_embedding(path)
+
+
+def _datasets(path: Path, **values: np.ndarray) -> None:
     with h5py.File(path, "w") as file:
-        file.create_group("features")["uni"] = FEATURES
+        for name, content in values.items():
+            file[name.replace("__", "/")] = content
 
 
 def _unbounded(path: Path) -> None:
@@ -115,7 +138,22 @@ def _linked(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (_group, "no dataset 'features'"),
+        (
+            lambda path: _datasets(path, features__uni=FEATURES, coords=XY),
+            r"features is a group \(uni\), expected the datasets features \(N, C\) and coords \(N, 2\), .*: name the folder",
+        ),
+        (
+            lambda path: _datasets(path, feats=FEATURES, coords=XY),
+            r"no dataset 'features' \(it has coords, feats\), expected the datasets features \(N, C\)",
+        ),
+        (
+            lambda path: _datasets(path, features=FEATURES),
+            r"no dataset 'coords' \(it has features\), expected the datasets",
+        ),
+        (
+            lambda path: _datasets(path, features=FEATURES[0], coords=XY),
+            r"features \(4,\), expected \(N, C\), one vector per patch: name the folder of the patch features",
+        ),
         (_unbounded, "states 17592186044416 bytes"),
         (_linked, "is a link to another file"),
         (Path.mkdir, r"not a readable HDF5 file \(Is a directory\)"),
@@ -125,6 +163,7 @@ def _linked(path: Path) -> None:
 )
 def test_what_is_no_feature_file(tmp_path: Path, make: Callable[[Path], Any], message: str) -> None:
     make(tmp_path / "a.h5")
-    with pytest.raises(SlideError, match=rf"a\.h5: .*{message}") as error:
-        read_embedding(tmp_path / "a.h5")
-    assert "\n" not in str(error.value)
+    for read in (read_embedding, header_of):
+        with pytest.raises(SlideError, match=rf"a\.h5: .*{message}") as error:
+            read(tmp_path / "a.h5")
+        assert "\n" not in str(error.value)

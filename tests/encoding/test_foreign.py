@@ -70,6 +70,17 @@ def test_the_step_of_clams_contours(tmp_path: Path, pieces: int) -> None:
     assert np.abs(found).max() <= 128
 
 
+def test_contours_off_by_half_a_step_lose_nothing(tmp_path: Path) -> None:
+    """In rows, in columns and in both; CLAM's corners are multiples of 32 or 64 px, so that halves of 256 px are common."""
+    piece = np.argwhere(np.ones((6, 7), dtype=bool)) * 256
+    coords = np.concatenate([piece + np.array(corner) for corner in ((0, 0), (4224, 0), (8192, 128), (12416, 128))])
+    features = features_of(len(coords), 4)
+    embedding = read_embedding(write_clam(tmp_path / "s.h5", coords, features))
+    np.testing.assert_array_equal(embedding.features, features)
+    for cells in np.split(embedding.grid_yx, 4):
+        np.testing.assert_array_equal(cells - cells[0], piece[:, ::-1] // 256)
+
+
 @pytest.mark.parametrize("kind", ["random", "diagonal"])
 def test_coordinates_without_a_grid_are_refused(tmp_path: Path, kind: str) -> None:
     """Otherwise V would have a cell a pixel."""
@@ -78,7 +89,8 @@ def test_coordinates_without_a_grid_are_refused(tmp_path: Path, kind: str) -> No
         coords = np.arange(50)[:, None] * np.array([257, 131])
     path = write_clam(tmp_path / "s.h5", coords, features_of(len(coords), 4))
     with pytest.raises(
-        SlideError, match=r"s\.h5: the coordinates lie on no regular grid, and no attribute patch_size_level0"
+        SlideError,
+        match=r"s\.h5: the coordinates of \d+ patches show no regular grid, and no attribute patch_size_level0",
     ):
         read_embedding(path)
     with h5py.File(path, "a") as file:  # the remedy: a few patches in so many cells

@@ -1,3 +1,4 @@
+import logging
 import re
 import shutil
 from pathlib import Path
@@ -86,6 +87,18 @@ def test_of_two_patches_in_a_cell_the_first_is_kept(tmp_path: Path) -> None:
     np.testing.assert_array_equal(matrix_of(embedding)[:, 1, 2], np.arange(7 * 7, 7 * 8) + 1)
 
 
+def test_patches_left_out_are_counted_once_per_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    grid_yx = np.argwhere(np.ones((5, 5), dtype=bool))
+    coords = np.concatenate([coords_of(grid_yx), coords_of(grid_yx[7:9]) + 20])
+    path = write_foreign(tmp_path / "a.h5", coords, patch_px=STEP_PX)
+    whole = write_foreign(tmp_path / "b.h5", coords_of(grid_yx))
+    with caplog.at_level(logging.DEBUG, logger="scripts"):
+        for _ in range(2):
+            read_embedding(path)
+            read_embedding(whole)
+    assert caplog.text.count(f"{path}: 2 of 27 patches are left out") == caplog.text.count("left out") == 1
+
+
 def test_overlapping_patches_are_refused(tmp_path: Path) -> None:
     coords = coords_of(np.argwhere(np.ones((4, 4), dtype=bool))) // 2
     path = write_foreign(tmp_path / "a.h5", coords, patch_px=STEP_PX)
@@ -95,9 +108,12 @@ def test_overlapping_patches_are_refused(tmp_path: Path) -> None:
         read_embedding(path)
 
 
-def test_a_single_patch(tmp_path: Path) -> None:
-    embedding = read_embedding(write_foreign(tmp_path / "a.h5", np.array([[512, 256]])))
-    assert embedding.shape_yx == (1, 1)
+def test_a_single_patch_says_how_large_it_is(tmp_path: Path) -> None:
+    coords = np.array([[512, 256]])
+    embedding = read_embedding(write_foreign(tmp_path / "a.h5", coords, patch_px=STEP_PX))
+    assert (embedding.shape_yx, embedding.patch_px_level0) == ((1, 1), STEP_PX)
+    with pytest.raises(SlideError, match=r"b\.h5: the coordinates of 1 patches show no .*: write that attribute"):
+        read_embedding(write_foreign(tmp_path / "b.h5", coords))
 
 
 @pytest.mark.parametrize(

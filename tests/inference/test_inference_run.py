@@ -14,6 +14,7 @@ import h5py
 import nibabel
 import numpy as np
 import pytest
+import tifffile
 import torch
 from crashing import crash_at
 from encoding.encoding_requests import encode_all, job_of
@@ -22,7 +23,7 @@ from ignite.engine import Events
 from inference.told_predictions import outputs_of, write_all
 from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator
-from monai.transforms import Activationsd, Compose
+from monai.transforms import Compose
 from opened_files import count_opens
 from slides.mirax_file import write_mirax
 from training.embedding_files import write_embedding, write_foreign
@@ -31,7 +32,7 @@ from scripts.common.errors import RequestError, SlideError, StorageError
 from scripts.common.pseudonyms import AS_THEY_ARE
 from scripts.dsnet.heat_map import HeatMap
 from scripts.dsnet.network import DSNet
-from scripts.encoding.embedding_file import embedding_file, header_of
+from scripts.encoding.embedding_file import embedding_file, header_of, read_embedding
 from scripts.evaluation.predictions import Prediction
 from scripts.inference import exports, heat_maps, inference_run
 from scripts.inference.heat_map_view import HeatMapView
@@ -40,11 +41,12 @@ from scripts.inference.inference_boundary import SparingDataset, SparingIteratio
 from scripts.inference.inference_outputs import SO_FAR, PredictionOutputs
 from scripts.inference.inference_run import ResultWriter, classify
 from scripts.inference.slide_set import InferenceSet
+from scripts.localisation.inputs import read_heat_map
 from scripts.slides.box import BoxReader
 from scripts.training import transforms
 from scripts.training.batches import PadCollate, image_of
 from scripts.training.model_card import ModelCard
-from scripts.training.predicting import PredictionCollector
+from scripts.training.predicting import PredictionCollector, Probabilitiesd
 from scripts.training.transforms import LoadEmbeddingd
 
 CARD = ModelCard(
@@ -229,8 +231,59 @@ def test_slides_of_one_split(tmp_path: Path) -> None:
     (tmp_path / "slides.csv").write_text("slide,split\na.tif,val\nb.tif,test\n")
     slides = slide_set(None, tmp_path, split="test")
     assert [item["slide_id"] for item in slides.items] == ["b"]
-    with pytest.raises(RequestError, match="no slide in split 'tset'; expected one of train, val, test"):
-        slide_set(None, tmp_path, split="tset")
+    with pytest.raises(
+        RequestError, match=r"slides\.csv: no slide in split 'train'; expected .*\(train, val, test\): "
+    ):
+        slide_set(None, tmp_path, split="train")
+
+
+def test_slides_of_one_split_of_a_table_that_is_named(five: Path, tmp_path: Path) -> None:
+    table = five / "table.csv"
+    table.write_text("slide,split\na.tif,test\nc.tif,val\ne.tif,\n")
+    assert [item["slide_id"] for item in slide_set(table, tmp_path / "data", split="test").items] == ["a"]
+    assert sorted(path.name for path in (tmp_path / "data").glob("*.h5")) == ["a.h5"]
+
+
+@pytest.mark.parametrize("asked", ["scans", "scans/a.tif", "scans/plain.csv", "scans/other.csv", "h5_files", "nothing"])
+def test_a_split_that_no_table_tells_is_refused(five: Path, tmp_path: Path, asked: str) -> None:
+    (five / "plain.csv").write_text("slide\na.tif\n")
+    (five / "other.csv").write_text("slide,split\na.tif,val\n")
+    write_embedding(tmp_path / "h5_files" / "a.h5", channels=6)
+    given = (tmp_path / asked, tmp_path / "data") if asked.startswith("scans") else (None, tmp_path / asked)
+    with pytest.raises(RequestError, match=r"split 'test'.*; expected a CSV with .* or leave out --split$"):
+        slide_set(*given, split="test")
+    assert not (tmp_path / "data").exists()
+
+
+def test_embeddings_are_found_by_the_names_that_training_finds_them_by(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    write_foreign(tmp_path / "data" / "siteA_01.h5", np.argwhere(np.ones((3, 4), dtype=bool)), channels=6)
+    (tmp_path / "data" / "slides.csv").write_text("slide,label\n../scans/siteA/01.tif,tumour\n")
+    slides = slide_set(None, tmp_path / "data")
+    assert [item["slide_id"] for item in slides.items] == ["siteA_01"]
+
+
+def test_the_manifest_of_embeddings_leads_to_their_slides(five: Path, tmp_path: Path) -> None:
+    (five / "slides.csv").write_text("slide\na.tif\nd.tif\nbroken.tif\n")
+    encode_all(five / "slides.csv", tmp_path / "data", MeanEncoder)
+    slides = slide_set(None, tmp_path / "data")
+    with pytest.raises(SlideError, match="1 of 3 slides failed"):
+        slides.require_complete(tmp_path / "deep" / "out", AS_THEY_ARE)
+    rows = read_predictions(tmp_path / "deep" / "out", "manifest.csv")
+    names = {row["slide_id"]: (row["status"], row["slide"]) for row in rows}
+    assert names == {
+        "a": ("done", "../../scans/a.tif"), "d": ("empty", "../../scans/d.tif"), "broken": ("failed", "../../scans/broken.tif")
+    }  # fmt: skip
+
+
+def test_embeddings_without_a_table_have_no_slide_though_a_file_is_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "h5_files").mkdir()
+    write_embedding(tmp_path / "h5_files" / "case.h5", channels=6)
+    (tmp_path / "case").write_bytes(b"of somebody")
+    monkeypatch.chdir(tmp_path)
+    assert not Path(slide_set(None, Path("h5_files")).items[0]["slide"]).exists()
 
 
 def test_embeddings_of_different_encoders(tmp_path: Path) -> None:
@@ -448,7 +501,7 @@ def pipeline(
         ),
         network=DSNet(embedding_channels=6).eval(),
         iteration_update=SparingIteration(slides),
-        postprocessing=Compose([Activationsd("pred", softmax=True)]),
+        postprocessing=Compose([Probabilitiesd("pred")]),
         val_handlers=[collector, maps, results],
     )
     return evaluator, outputs, maps, results
@@ -531,12 +584,48 @@ def test_the_manifest_tells_of_embedding_and_prediction(
     assert rows["c"]["error"].startswith("predicted, but without a heat map: ")
     assert {name for name, row in rows.items() if row["output"]} == {"a", "c", "e"}
     assert all((out / row["output"]).samefile(there / f"{name}.h5") for name, row in rows.items() if row["output"])
+    assert all((out / row["slide"]).samefile(five / f"{name}.tif") for name, row in rows.items())
     assert int(rows["a"]["patches"]) > 0 and float(rows["a"]["seconds"]) > 0
     assert [row["slide_id"] for row in read_predictions(out)] == ["c", "e"]
     assert judged[1][0] == ("failed" if embeddings == "out" else "done"), "before the next slide is judged"
     assert {row["slide_id"]: row["status"] for row in read_predictions(there, "manifest.csv")}["a"] == judged[1][0]
     again = encode_all(five, there, MeanEncoder, keep_table=False)
     assert [entry.status for entry in again] == ["skipped", "failed", "skipped", "empty", "skipped"]
+
+
+@pytest.mark.parametrize(
+    ("slide_mpp", "cell", "mpp"),
+    [(2.0, "", 2.0), (2.0, "0.5", 0.5), (None, "0.5", 0.5), (None, "", None), (352.0, "", None)],
+)
+def test_a_map_on_features_of_another_tool_has_the_resolution_of_table_or_slide(
+    tmp_path: Path, slide_mpp: float | None, cell: str, mpp: float | None
+) -> None:
+    if slide_mpp is not None:
+        write_tiff(tmp_path / "a.tif", [paint(quarter_colours(6, 8))], mpp=slide_mpp)
+    write_foreign(tmp_path / "a.h5", np.argwhere(np.ones((3, 4), dtype=bool)), channels=6)
+    (tmp_path / "slides.csv").write_text(f"slide,mpp\na.tif,{cell}\n")
+    slides, out = slide_set(None, tmp_path), tmp_path / "out"
+    write_all(slides, collected(slides, (0.2, 0.8)), DSNet(embedding_channels=6).eval(), out, made_by=BlankMap())
+    volume, scores = nibabel.load(out / "a" / "cam.nii.gz"), json.loads((out / "a" / "scores.json").read_text())
+    side = 32 if mpp is None else 32 * mpp / 1000
+    np.testing.assert_allclose(np.abs(volume.affine.diagonal()[:2]), side)
+    assert volume.header.get_xyzt_units()[0] == ("unknown" if mpp is None else "mm")
+    assert scores["resolution"]["mpp_x"] == scores["resolution"]["mpp_y"] == (mpp and pytest.approx(mpp))
+    assert scores["tissue"]["area_mm2"] == (mpp and pytest.approx(12 * side**2))
+    with tifffile.TiffFile(out / "a" / "cam.ome.tif") as file:
+        assert (mpp is not None) == ("PhysicalSizeX" in (file.ome_metadata or ""))
+    heat, observed = read_heat_map(out / "a", read_embedding(tmp_path / "a.h5"))
+    assert heat.shape == (3, 4) and observed.all()
+
+
+def test_a_resolution_of_the_table_that_no_slide_has_costs_the_map(tmp_path: Path) -> None:
+    write_foreign(tmp_path / "a.h5", np.argwhere(np.ones((3, 4), dtype=bool)), channels=6)
+    (tmp_path / "slides.csv").write_text("slide,mpp\na.tif,250\n")
+    slides = slide_set(None, tmp_path)
+    write_all(slides, collected(slides, (0.2, 0.8)), DSNet(embedding_channels=6), tmp_path / "out", made_by=BlankMap())
+    (entry,) = slides.manifest
+    assert entry.error.startswith("predicted, but without a heat map: ")
+    assert "a.tif: the table says 250 um/px, expected 0.05 to 10: correct its column mpp" in entry.error
 
 
 def test_a_slide_that_was_judged_leaves_no_vectors_and_no_pixels(

@@ -18,7 +18,14 @@ GREEN, PINK = (20, 140, 60), (200, 120, 170)
 GRID_YX = np.array([[0, 0], [0, 1], [1, 1]], dtype=np.int32)
 
 
-def scores_of(folder: Path, thumbnail: np.ndarray, tissue: TissueRecord | None, **attributes: Any) -> dict[str, Any]:
+def scores_of(
+    folder: Path,
+    thumbnail: np.ndarray,
+    tissue: TissueRecord | None,
+    *,
+    mpp_xy: tuple[float | None, float | None] = (None, None),
+    **attributes: Any,
+) -> dict[str, Any]:
     embedding = Embedding(
         features=np.ones((3, 2), dtype=np.float32),
         coords_xy_px=GRID_YX[:, ::-1].astype(np.int64) * 100 + np.array([30, 70]),
@@ -29,7 +36,8 @@ def scores_of(folder: Path, thumbnail: np.ndarray, tissue: TissueRecord | None, 
         tissue=tissue,
         attributes=attributes,
     )
-    view = view_of(np.zeros((2, 2), dtype=np.float32), thumbnail=thumbnail)
+    mpp_x, mpp_y = mpp_xy
+    view = view_of(np.zeros((2, 2), dtype=np.float32), thumbnail=thumbnail, mpp_x=mpp_x, mpp_y=mpp_y)
     write_scores(
         folder / "case",
         view,
@@ -55,8 +63,7 @@ def test_scores_of_a_slide(tmp_path: Path) -> None:
         tmp_path,
         thumbnail,
         TissueRecord(grid, 1, "rle", 0.5, 0.05),
-        mpp_x=0.5,
-        mpp_y=0.25,
+        mpp_xy=(0.5, 0.25),
         patch_um=50.0,
         patches_left_out=4,
     )

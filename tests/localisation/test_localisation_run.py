@@ -1,18 +1,21 @@
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
+from inference.heat_map_views import view_of
 from localisation.mapped_slides import Cohort, mapped, spot
 from monai.metrics import compute_froc_curve_data, compute_froc_score
 from PIL import Image
 from tiny_flow import read_rows, run_config
+from training.embedding_files import STEP_PX
 
 from scripts.common.errors import RequestError, SlideError
 from scripts.common.journal import Journal, digests_of
-from scripts.inference.exports import write_observed
+from scripts.inference.exports import write_nifti, write_observed
 from scripts.localisation.localisation_run import localise, summarise
 from scripts.localisation.scores import Calls, score_slide
 
@@ -47,7 +50,8 @@ def test_figures_that_can_be_counted_by_hand(cohort: Cohort, tmp_path: Path) -> 
     assert report["lesion_hit_rate"]["value"] == pytest.approx(2 / 3)
     assert report["lesion_hit_rate"]["false_positives_a_slide"] == 0.25
     # 2/3 of the lesions from 1/4 a slide on; the challenge's code never counts the detection of lowest score, here the third
-    assert report["froc"]["sensitivity"] == pytest.approx(dict.fromkeys(["0.25", "0.5", "1", "2", "4", "8"], 2 / 3))
+    expected = {"0.25": 2 / 3, **dict.fromkeys(["0.5", "1", "2", "4", "8"], 1.0)}
+    assert report["froc"]["sensitivity"] == pytest.approx(expected)
     assert report["dice_pooled"]["value"] == pytest.approx(2 * 2 / (3 + 12))
     drawn = report["bootstrap"]
     assert (drawn["resamples"], drawn["unit"], drawn["units"]) == (50, "patient", 4)
@@ -80,7 +84,7 @@ def test_froc_is_monais_on_all_slides() -> None:
     summary = summarise(scores, resamples=20, seed=0)
     report = summary.to_json()
     false, true = (np.concatenate([one.detections[part] for one in scores]) for part in (0, 1))
-    expected = compute_froc_curve_data(false, true, len(true), 12)
+    expected = compute_froc_curve_data(np.append(false, 0.0), true, len(true), 12)
     for found, wanted in zip(summary.curve, expected, strict=True):
         np.testing.assert_array_equal(found, wanted)
     assert report["froc"]["value"] == pytest.approx(compute_froc_score(*expected))
@@ -89,6 +93,13 @@ def test_froc_is_monais_on_all_slides() -> None:
     assert doubled.figures["froc"].value == pytest.approx(report["froc"]["value"])
     low, high = report["froc"]["ci95"]
     assert low < report["froc"]["value"] < high
+
+
+def test_froc_of_a_map_that_finds_all_and_nothing_else_is_1() -> None:
+    slides = [mapped(heat, heat > 0) for heat in (spot(SHAPE, (1, 1)), np.zeros(SHAPE)) for _ in range(8)]
+    scores = [score_slide(one, kind="probability", calls=Calls()) for one in slides]
+    froc = summarise(scores, resamples=20, seed=0).figures["froc"]
+    assert (froc.value, froc.ci95) == (1, (1, 1))
 
 
 def test_the_same_seed_gives_the_same_intervals(cohort: Cohort, tmp_path: Path) -> None:
@@ -183,6 +194,21 @@ def test_a_heat_map_of_another_grid_or_none(cohort: Cohort, tmp_path: Path) -> N
     (maps / "hit" / "observed.png").write_bytes((tmp_path / "b" / "predictions" / "hit" / "observed.png").read_bytes())
     with pytest.raises(SlideError, match="8 x 9 cells or a place that are not the embedding's"):
         run(options, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("mpp", "origin_xy_px", "fits"), [(0.5, (0, 0), True), (0.5, (STEP_PX, 0), False), (None, (0, 9), False)]
+)
+def test_a_heat_map_in_mm_of_an_embedding_without_resolution(
+    cohort: Cohort, tmp_path: Path, mpp: float | None, origin_xy_px: tuple[int, int], fits: bool
+) -> None:
+    """Inference took it from table or slide; the place in pixels is that of the embedding all the same."""
+    view = view_of(
+        np.ones(SHAPE, dtype=np.float32), origin_xy_px=origin_xy_px, patch_px_level0=STEP_PX, mpp_x=mpp, mpp_y=mpp
+    )
+    write_nifti(cohort.predictions / "hit" / "cam.nii.gz", view)
+    with nullcontext() if fits else pytest.raises(SlideError, match="or a place that are not the embedding's"):
+        assert run(cohort.finish(), tmp_path / "out")["slides"] == 4
 
 
 def test_predictions_without_any_heat_map(cohort: Cohort, tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ def test_what_every_slide_gave_is_written(table: Path, tmp_path: Path, caplog: p
         "--draw#rich_share 0"
     )
     assert "pale.tif" not in warning
+    assert (output / rows[0]["slide"]).samefile(table.parent / "full.tif")
     assert rows[0]["error"] == ""
     assert "13 of 20" in rows[1]["error"]
     assert "0 of 20" in rows[2]["error"]

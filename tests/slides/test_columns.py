@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from scripts.common.errors import RequestError
@@ -21,6 +23,20 @@ from scripts.slides.columns import near_misses, require_header, require_slide_co
         ("Pat-Nr", "patient"),
         ("Patientennummer", "patient"),
         ("MRN", "patient"),
+        ("record_id", "patient"),
+        ("study_id", "patient"),
+        ("pt_id", "patient"),
+        ("Pt. No.", "patient"),
+        ("subject_no", "patient"),
+        ("subject_nr", "patient"),
+        ("case_nr", "patient"),
+        ("NHS number", "patient"),
+        ("hospital_number", "patient"),
+        ("Patient ID (pseudonym)", "patient"),
+        ("Patient (pseudonym)", "patient"),
+        ("pateint [pseudonym]", "patient"),
+        ("Label (tumour/normal)", "label"),
+        ("pixel size (µm)", "mpp"),
         ("class", "label"),
         ("Split", "split"),
         ("spilt", "split"),
@@ -39,7 +55,7 @@ from scripts.slides.columns import near_misses, require_header, require_slide_co
 def test_a_near_miss_is_refused_with_the_right_name(name: str, ours: str) -> None:
     assert near_misses(["slide", name]) == [(name, ours)]
     with pytest.raises(
-        RequestError, match=rf"^t\.csv: column {name}, expected {ours}, the name that is read: rename it"
+        RequestError, match=rf"^t\.csv: column {re.escape(name)}, expected {ours}, the name that is read: rename it"
     ):
         require_slide_columns(["slide", name], "t.csv")
 
@@ -49,14 +65,14 @@ def test_a_near_miss_is_refused_with_the_right_name(name: str, ours: str) -> Non
     [
         "stain", "site", "side", "stage", "section", "centre", "note", "barcode", "sample_type", "patient_age", "patient_sex", "age", "lab",
         "level", "scanner", "magnification", "labelled_by", "label_source", "dataset", "fold", "diagnosis", "", "pn_stage",
-        "plate", "shape",
+        "plate", "shape", "study", "site_id", "hospital_id", "(pseudonym)", "stain (patient)",
     ],
 )  # fmt: skip
 def test_another_column_is_harmless(name: str) -> None:
     require_slide_columns(["slide", name], "t.csv")
 
 
-@pytest.mark.parametrize("name", ["patient_id", "case_id", "pateint"])
+@pytest.mark.parametrize("name", ["patient_id", "case_id", "pateint", "study_id", "Patient (old)"])
 def test_a_synonym_beside_ours_is_kept_but_another_spelling_of_ours_is_not(name: str) -> None:
     require_slide_columns(["slide", "patient", name], "t.csv")
     with pytest.raises(RequestError, match="column Patient, expected patient"):

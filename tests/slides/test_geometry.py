@@ -134,6 +134,18 @@ def test_area_average_equals_the_naive_sum(dtype):
         np.testing.assert_allclose(result.numpy(), naive_area_average(image, edges_y, edges_x), rtol=1e-5)
 
 
+def test_the_weights_of_an_average_stay_on_the_device(monkeypatch):
+    """A copy to a GPU would wait for it, for each batch anew."""
+    images, edges = torch.empty(1, 256, 256, 3, device="meta"), np.linspace(0, 256, PATCH_PX + 1).tolist()
+    area_average(images, edges, edges)
+    moved, to = [], torch.Tensor.to
+    monkeypatch.setattr(
+        torch.Tensor, "to", lambda tensor, *given: moved.append(tensor.device.type) or to(tensor, *given)
+    )
+    area_average(images, edges, edges)
+    assert set(moved) == {"meta"}
+
+
 @pytest.mark.parametrize("edges", [[0.0, 5.0, 5.0], [0.0, 11.0], [-1.0, 5.0], [3.0]])
 def test_area_average_refuses_edges_outside_or_not_increasing(edges):
     with pytest.raises(ValueError, match="expected two or more that increase, from 0 to 10"):

@@ -6,6 +6,7 @@ import pytest
 from crashing import crash_at
 from encoding.painted import write_tiff
 from PIL import Image
+from slides.mirax_file import write_mirax
 
 from scripts.common.errors import RequestError, SlideError
 from scripts.slides.geometry import PatchGrid
@@ -81,12 +82,12 @@ def test_beyond_the_mask_there_is_no_lesion(slide: Path, tmp_path: Path, origin_
 
 
 def test_values_and_channels(slide: Path, tmp_path: Path) -> None:
-    """1 is tissue, 2 is tumour, as in many masks; of a colour picture the first channel counts."""
+    """1 is tissue, 2 is tumour, as in many masks; in a picture of colours all of them say so."""
     labels = (1 + random_cells()).astype(np.uint8)
     grey = write_mask(tmp_path / "grey.png", labels)
     np.testing.assert_array_equal(lesion_cells(grey, GRID, slide=slide, lesion_from=2), random_cells()[1:7, 2:9])
     assert lesion_cells(grey, GRID, slide=slide).all()
-    colour = write_mask(tmp_path / "colour.tif", np.stack([labels, labels * 0, labels * 0], axis=-1))
+    colour = write_mask(tmp_path / "colour.tif", np.stack([labels] * 3, axis=-1))
     np.testing.assert_array_equal(lesion_cells(colour, GRID, slide=slide, lesion_from=2), random_cells()[1:7, 2:9])
 
 
@@ -102,9 +103,48 @@ def test_a_mask_of_another_shape_is_refused(slide: Path, tmp_path: Path) -> None
     mask = write_mask(tmp_path / "mask.png", np.zeros((10, 8), dtype=np.uint8))
     with pytest.raises(SlideError, match=r"8 x 10 pixels, the slide has 320 x 256 at level 0"):
         lesion_cells(mask, GRID, slide=slide)
+    for mask_px in (16, 32):
+        with pytest.raises(
+            SlideError, match=rf"320 x 256 at level 0; .* over {mask_px}, as --mask_px says.* correct --m"
+        ):
+            lesion_cells(mask, GRID, slide=slide, mask_px=mask_px)
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(SlideError, match="not a readable mask"):
         lesion_cells(tmp_path / "text.png", GRID, slide=slide)
+
+
+GLASS_XY, SCAN_XYWH = (576, 384), (144, 48, 240, 192)
+
+
+@pytest.fixture
+def mirax(tmp_path: Path) -> Path:
+    """A slide of which a part was scanned."""
+    scanned = np.zeros((8, 12), dtype=bool)
+    scanned[1:5, 3:8] = True
+    return write_mirax(tmp_path / "a.mrxs", np.full((*GLASS_XY[::-1], 3), 200, dtype=np.uint8), scanned, tile_px=48)
+
+
+@pytest.mark.parametrize("mask_px", [None, 16])
+@pytest.mark.parametrize("told_by", ["slide", "embedding"])
+def test_a_mask_of_the_scanned_part_lies_where_it_was_scanned(
+    tmp_path: Path, mirax: Path, mask_px: int | None, told_by: str
+) -> None:
+    """As QuPath exports it: the same cells as of a mask of the whole glass, whoever tells the sizes."""
+    pixels = np.zeros((24, 36), dtype=np.uint8)
+    pixels[3:15, 9:24] = np.random.default_rng(0).random((12, 15)) < 0.4
+    glass = write_mask(tmp_path / "glass.png", pixels)
+    scan = write_mask(tmp_path / "scan.png", pixels[3:15, 9:24])
+    stated = {"slide_size_xy_px": np.array(GLASS_XY), "bounds_xywh_px": np.array(SCAN_XYWH)}
+    told = {"slide": mirax} if told_by == "slide" else {"slide": tmp_path / "gone.mrxs", "attributes": stated}
+    grid = PatchGrid(32, (144, 48), (6, 8))
+    found = [lesion_cells(mask, grid, mask_px=mask_px, **told) for mask in (glass, scan)]
+    assert 0 < found[0].sum() < found[0].size
+    np.testing.assert_array_equal(found[0], found[1])
+    turned = write_mask(tmp_path / "turned.png", pixels[3:15, 9:24].T)
+    with pytest.raises(
+        SlideError, match=r"12 x 15 pixels, the slide has 576 x 384 .*, of which 240 x 192 were scanned; .*part"
+    ):
+        lesion_cells(turned, grid, mask_px=mask_px, **told)
 
 
 def test_masks_are_found_in_a_folder_or_by_the_table(tmp_path: Path) -> None:

@@ -115,6 +115,9 @@ def test_whole_factors() -> None:
     assert whole_factor((1001, 803), (1001, 803)) == 1
     assert whole_factor((1001, 803), (500, 401)) == whole_factor((1001, 803), (501, 402)) == 2
     assert whole_factor((1001, 803), (400, 321)) is None
+    assert whole_factor((100000, 80000), (196, 157)) == 510, "what is rounded up is a little less than the true one"
+    assert whole_factor((100000, 80000), (196, 157), 512) == 512
+    assert whole_factor((100000, 80000), (196, 157), 256) is None
 
 
 def test_tiles_that_are_not_in_the_file_are_without_lesion(tmp_path: Path) -> None:
@@ -136,12 +139,29 @@ def test_numbers_are_read_as_they_are(tmp_path: Path) -> None:
         write_pyramid(tmp_path / "palette.tif", pixels, levels=1, photometric="palette", colormap=colours),
         write_pyramid(tmp_path / "16_bit.tif", pixels.astype(np.uint16), levels=1),
         write_pyramid(tmp_path / "strips.tif", pixels, levels=1, tile=None),
-        write_pyramid(
-            tmp_path / "rgb.tif", np.stack([pixels, 0 * pixels, 0 * pixels], -1), levels=1, photometric="rgb"
-        ),
+        write_pyramid(tmp_path / "rgb.tif", np.stack([pixels] * 3, -1), levels=1, photometric="rgb"),
+        write_png(tmp_path / "rgba.png", np.stack([pixels] * 3 + [255 - pixels], -1)),
+        write_png(tmp_path / "la.png", np.stack([pixels, 255 - pixels], -1)),
     ]
     for path in written:
         np.testing.assert_array_equal(shares_of(path, grid_of(pixels)), expected, err_msg=path.name)
+
+
+@pytest.mark.parametrize("lesion_is", [0, 1, 2])
+def test_colours_are_refused(tmp_path: Path, lesion_is: int) -> None:
+    """Whichever channel is read, another one may hold the lesions."""
+    pixels = np.zeros((300, 400, 4), dtype=np.uint8)
+    pixels[..., lesion_is] = blobs(300, 400) * 100
+    paths = [
+        write_pyramid(tmp_path / "mask.tif", pixels[..., :3], levels=1, photometric="rgb"),
+        write_png(tmp_path / "rgb.png", pixels[..., :3]),
+        write_png(tmp_path / "rgba.png", pixels),
+    ]
+    for path in paths:
+        with pytest.raises(
+            SlideError, match=rf"{path.name}: a mask in colours, expected one number .*save it as one channel"
+        ):
+            lesion_cells(path, grid_of(pixels[..., 0]), slide=tmp_path / "gone.tif", mask_px=1)
 
 
 def test_damage_is_an_error_that_names_the_mask(tmp_path: Path) -> None:
@@ -152,15 +172,15 @@ def test_damage_is_an_error_that_names_the_mask(tmp_path: Path) -> None:
         page = file.pages[0]
         begin, count = page.dataoffsets[1], page.databytecounts[1]
     path.write_bytes(whole[:begin] + bytes(count) + whole[begin + count :])
-    grid = grid_of(pixels)
+    grid, gone = grid_of(pixels), tmp_path / "gone.tif"
     with pytest.raises(SlideError, match=r"mask\.tif: level 0 cannot be decoded.*write the mask anew"):
-        lesion_cells(path, PatchGrid(8, (0, 0), (30, 40)), slide=path, mask_px=1)
+        lesion_cells(path, PatchGrid(8, (0, 0), (30, 40)), slide=gone, mask_px=1)
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(SlideError, match=re.escape(f"{path}: not a readable mask")):
-        lesion_cells(path, grid, slide=path, mask_px=1)
+        lesion_cells(path, grid, slide=gone, mask_px=1)
     rotated = write_pyramid(tmp_path / "rotated.tif", pixels, extratags=[(274, "H", 1, 6, True)])
     with pytest.raises(SlideError, match=r"rotated\.tif: not a readable mask .*Orientation"):
-        lesion_cells(rotated, grid, slide=path, mask_px=1)
+        lesion_cells(rotated, grid, slide=gone, mask_px=1)
 
 
 def test_camelyon16s_names_are_found(tmp_path: Path) -> None:

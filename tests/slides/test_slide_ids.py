@@ -69,6 +69,25 @@ def test_an_id_that_a_slide_has_in_the_folder_stays_whatever_else_is_listed(tmp_
     assert ids_of("siteB/01.tif", "siteA/../siteA/01.tif", known=known) == ["siteB_01", "01"]
 
 
+@pytest.mark.parametrize("folder", ["embeddings", "linked"])
+def test_a_slide_has_its_id_wherever_it_is_looked_at_from(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the slide of another site, whose embedding is called by the stem that they share, is taken for it."""
+    for name in ("siteA", "siteB", "embeddings", "deep/down"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "linked").symlink_to(tmp_path / "embeddings")
+    (tmp_path / "deep" / "siteB").symlink_to(tmp_path / "siteB")
+    (tmp_path / "embeddings" / "manifest.csv").write_text(
+        "slide_id,slide\n01,../siteA/01.tif\nsiteB_01,../siteB/01.tif\n"
+    )
+    for cwd in (tmp_path, tmp_path / "siteB", tmp_path / "embeddings", tmp_path / "deep" / "down"):
+        monkeypatch.chdir(cwd)
+        known = known_ids(os.path.relpath(tmp_path / folder))
+        assert distinct_ids([Path(os.path.relpath(tmp_path / "siteB" / "01.tif"))], known=known) == ["siteB_01"]
+        assert distinct_ids([tmp_path / "deep" / "siteB" / "01.tif"], known=known) == ["siteB_01"]
+
+
 def test_a_slide_alone_finds_the_embedding_that_it_has_beside_others() -> None:
     known = KnownIds(frozenset({"x_03", "y_03", "w"}))
     assert ids_of("x/03.tif", "y/03.tif", known=known) == ["x_03", "y_03"]

@@ -111,10 +111,20 @@ def test_a_folder_that_may_not_be_entered_is_refused_by_name(tmp_path: Path, mon
     assert found(tmp_path) == ["a.tif"]
 
 
-def test_folders_in_a_loop_end(tmp_path: Path) -> None:
-    touch(tmp_path, "x/a.tif")
-    (tmp_path / "x" / "up").symlink_to(tmp_path, target_is_directory=True)
-    assert found(tmp_path) == ["x/a.tif"]
+def test_links_to_folders_are_counted_and_not_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A loop ends, and whoever links folders reads why their slides are missing; folders that do not count are no loss."""
+    touch(tmp_path, "slides/x/a.tif", "slides/x/m.mrxs", "archive/siteC/b.tif", "archive/m/Data0.dat")
+    slides = tmp_path / "slides"
+    for link, target in (("x/up", slides), ("siteC", tmp_path / "archive" / "siteC")):
+        (slides / link).symlink_to(target, target_is_directory=True)
+    for link in ("x/m", ".hidden", "lost+found"):
+        (slides / link).symlink_to(tmp_path / "archive" / "m", target_is_directory=True)
+    with caplog.at_level(logging.INFO):
+        assert found(slides) == ["x/a.tif", "x/m.mrxs"]
+    counted, remedy = caplog.messages
+    assert counted == "folder of slides: 2 found, passed over: 2 links to folders"
+    assert remedy.startswith("2 links to folders are not followed") and "CSV" in remedy and "siteC" not in remedy
+    assert caplog.records[1].levelname == "WARNING"
 
 
 def instance(
@@ -130,6 +140,13 @@ def instance(
     meta += b"\x08\x00\x08\x00CS" + struct.pack("<H", len(image_type)) + image_type
     sides = b"".join(b"\x48\x00" + tag + b"\x00UL\x04\x00" + struct.pack("<I", width) for tag in (b"\x06", b"\x07"))
     path.write_bytes(head[:132] + meta + head[132:] + sides)
+
+
+def test_nothing_passed_over_is_not_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    instance(tmp_path / "1.dcm", "VOLUME", 512)
+    with caplog.at_level(logging.INFO):
+        assert found(tmp_path) == ["1.dcm"]
+    assert not caplog.messages
 
 
 def test_a_dicom_series_is_one_slide_that_of_its_largest_image(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from training.embedding_files import STEP_PX, write_dataset
 from training.observed_slides import slide_of
 
 from scripts.common.errors import RequestError
+from scripts.dsnet.segmentation import NO_TISSUE_LOGIT
 from scripts.training.batches import PadCollate
 from scripts.training.lesions import IGNORED, LesionLoss, LesionTargets
 from scripts.training.segmenting import CellDice
@@ -48,6 +49,21 @@ def test_targets_from_masks(dataset: Path, tmp_path: Path) -> None:
     assert lesion.shape == (1, 6, 8) and lesion.dtype == torch.int8
     assert (lesion[:, :2] == 1).all() and (lesion[:, 2:] == 0).all()
     assert (target_of(targets, "train_0") == 0).all()
+
+
+def test_masks_without_a_lesion_cell_are_counted(
+    dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of the splits that are learnt from and validated on, together."""
+    masks = write_masks(tmp_path / "masks", ["train_1", "train_3", "val_1", "val_3"])
+    Image.fromarray(np.zeros((6, 8), dtype=np.uint8)).save(masks / "val_3.png")
+    targets = LesionTargets(EmbeddingTable(dataset), masks=masks, mask_px=STEP_PX)
+    items = targets.items("train") + targets.items("val")
+    assert not caplog.messages
+    for item in items:
+        targets.transform()(LoadEmbeddingd()(item))
+    (warning,) = caplog.messages
+    assert warning.startswith("1 of 4 positive slides have a mask without a lesion cell")
 
 
 def test_unobserved_cells_are_ignored(tmp_path: Path) -> None:
@@ -139,6 +155,16 @@ def test_the_loss_sees_known_cells_alone() -> None:
     loss.backward()
     assert logits.grad is not None
     assert (logits.grad[~known] == 0).all() and (logits.grad[known] != 0).all()
+
+
+def test_a_patch_that_was_left_out_by_chance_costs_nothing() -> None:
+    torch.manual_seed(0)
+    logits, target = torch.randn(1, 1, 4, 5), torch.zeros(1, 1, 4, 5, dtype=torch.int8)
+    target[..., :2] = 1
+    logits[0, 0, 1, 1:4] = NO_TISSUE_LOGIT
+    unknown = target.clone()
+    unknown[0, 0, 1, 1:4] = IGNORED
+    assert LesionLoss()(logits, target) == LesionLoss()(logits, unknown)
 
 
 def test_the_metric_counts_all_slides_together() -> None:

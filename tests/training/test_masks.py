@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -11,8 +12,10 @@ from torch import nn
 from training.embedding_files import STEP_PX, write_dataset
 from training.observed_slides import slide_of
 
-from scripts.common.errors import RequestError
+from scripts.common.errors import RequestError, SlideError
 from scripts.dsnet.network import DSNet
+from scripts.encoding.checksums import seal
+from scripts.training import mask_cells
 from scripts.training.averaging import averaged_network
 from scripts.training.batches import PadCollate
 from scripts.training.masks import LESION, NO_LESION, UNKNOWN, LoadPatchTargetsd, SlideAndPatchLoss, with_patches
@@ -61,6 +64,43 @@ def test_targets_of_slides_with_and_without_a_mask(
     assert (target_of(load, table, "train_1") == UNKNOWN).all(), "positive, and nobody says where"
     negative = target_of(load, table, "train_0", unobserved=(1, 2))
     assert negative[1, 2] == UNKNOWN and (negative == NO_LESION).sum() == negative.numel() - 1
+
+
+def test_masks_without_a_lesion_cell_are_counted_before_anything_is_learnt(
+    dataset: Path, masks: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All masks are read with the first that is asked for, which may be a good one, and no mask is read twice."""
+    read: list[str] = []
+    cells = mask_cells.lesion_cells
+    monkeypatch.setattr(
+        mask_cells, "lesion_cells", lambda mask, *a, **k: read.append(mask.name) or cells(mask, *a, **k)
+    )
+    Image.fromarray(np.zeros((6, 6), dtype=np.uint8)).save(masks / "train_1.png")
+    table = EmbeddingTable(dataset)
+    load = LoadPatchTargetsd(table, masks=masks, mask_px=STEP_PX)
+    assert not read
+    for slide_id in ("train_3", "train_1", "train_3"):
+        target_of(load, table, slide_id)
+    assert sorted(read) == ["train_1.png", "train_3.png"]
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 1 and "train_1" not in warnings[0]
+    assert (
+        warnings[0].startswith("1 of 2 positive slides have a mask without a lesion cell")
+        and "--lesion_from" in warnings[0]
+    )
+
+
+def test_a_mask_is_compared_with_the_slide_that_was_embedded(dataset: Path, masks: Path) -> None:
+    """The slide is gone, as where only the embeddings were copied."""
+    with h5py.File(dataset / "train_3.h5", "r+") as file:
+        size = (8 * STEP_PX, 6 * STEP_PX)
+        file.attrs.update({"slide_size_xy_px": size, "bounds_xywh_px": (0, 0, *size)})
+        seal(file)
+    table = EmbeddingTable(dataset)
+    expected = target_of(LoadPatchTargetsd(table, masks=masks, mask_px=STEP_PX), table, "train_3")
+    assert torch.equal(target_of(LoadPatchTargetsd(table, masks=masks), table, "train_3"), expected)
+    with pytest.raises(SlideError, match=r"train_3\.png: 8 x 6 pixels, .*correct --mask_px"):
+        target_of(LoadPatchTargetsd(table, masks=masks, mask_px=STEP_PX // 2), table, "train_3")
 
 
 def test_what_is_refused(dataset: Path, masks: Path) -> None:

@@ -156,6 +156,26 @@ def test_shares_come_back_in_order(monkeypatch: pytest.MonkeyPatch, items: int, 
     assert list(dict.fromkeys(ranks.join_shares(shares[0]))) == list(range(items))
 
 
+@pytest.mark.parametrize(
+    ("device", "processes", "taken"),
+    [("cpu", 4, []), ("cuda", 4, [2]), (torch.device("cuda", 2), 4, [2]), ("cuda:0", 4, None), ("cuda:3", 1, [3])],
+)
+def test_each_process_takes_a_card(
+    monkeypatch: pytest.MonkeyPatch, device: torch.device | str, processes: int, taken: list[int] | None
+) -> None:
+    """The third of four; None: refused."""
+    found: list[int] = []
+    monkeypatch.setattr(torch.cuda, "set_device", found.append)
+    monkeypatch.setenv("LOCAL_RANK", "2" if processes > 1 else "0")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    if taken is None:
+        with pytest.raises(RequestError, match=r"^--device cuda:0 is one card for 4 processes; .*leave --device out"):
+            several_processes.take_device(device)
+    else:
+        several_processes.take_device(device)
+    assert found == (taken or [])
+
+
 def test_batch_norm_of_one_process_alone_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its running statistics would differ between the processes, of which each validates some of the slides."""
     networks = [NaiveThumbnail(depth=18), RectifiedPatches(embedding_channels=3 * 32**2, patch_network="resnet18")]

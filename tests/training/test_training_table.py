@@ -263,11 +263,29 @@ def test_a_file_of_no_known_encoder_beside_others(tmp_path: Path, caplog: pytest
 def test_a_file_of_another_name_is_pointed_at(tmp_path: Path) -> None:
     folder = write_dataset(tmp_path, train=2, val=0, test=0)
     (folder / "train_0.h5").rename(folder / "train_0.tif.h5")
-    with pytest.raises(RequestError, match=r"the first is train_0\.h5\); there is train_0\.tif\.h5: rename it"):
+    with pytest.raises(RequestError, match=r"the first is train_0\.h5\); there is train_0\.tif\.h5: rename it, or"):
         EmbeddingTable(folder)
     (tmp_path / "train_0.tif.h5").unlink()
     (tmp_path / "train_0.zarr").mkdir()
     with pytest.raises(RequestError, match=r"there is train_0\.zarr: name the folder of the \.h5 files"):
+        EmbeddingTable(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("slide", "hint"),
+    [
+        ("int.ome.tif", r"the first is int\.ome\.h5\); there is int\.h5: .*in the table's column slide_id"),
+        (r"D:\scans\int.svs", r"; D:\\scans\\int\.svs holds backslashes, .*: write slashes .*a column slide_id"),
+    ],
+)
+def test_a_slide_called_otherwise_than_its_features(tmp_path: Path, slide: str, hint: str) -> None:
+    write_embedding(tmp_path / "int.h5")
+    with pytest.raises(RequestError, match=hint):
+        EmbeddingTable(write_table(tmp_path, [{"slide": slide, "label": 0}]))
+    write_table(tmp_path, [{"slide": slide, "slide_id": "int", "label": 0}])
+    assert [row.slide_id for row in EmbeddingTable(tmp_path).rows] == ["int"]
+    write_table(tmp_path, [{"slide": slide, "slide_id": "other", "label": 0}])
+    with pytest.raises(RequestError, match=r"the first is other\.h5\); encode them"):
         EmbeddingTable(tmp_path)
 
 

@@ -2,31 +2,19 @@
 
 from typing import Any
 
-from monai.networks.nets import ResNet, resnet18, resnet34, resnet50
+import torch
 from torch import Tensor, nn
 
-from ..common.errors import RequestError
 from ..dsnet.baseline import Baseline
 from ..dsnet.packing import unpack
 from ..dsnet.sparse import LEAKY_SLOPE, SparseMap, SparseUnit, slide_extent, sparse_mean
+from ..slides.geometry import T_PIXELS_PER_PATCH
+from .picture_resnet import PictureClassifier
 
-_RESNETS = {18: resnet18, 34: resnet34, 50: resnet50}
 TELLEZ_STRIDES = (2, 2, 2, 2, 2, 2, 1, 1)
 
 
-def resnet_of(depth: int, channels: int, num_classes: int, **options: Any) -> ResNet:
-    """MONAI's 2-D ResNet.
-
-    Raises:
-        RequestError: there is none of that depth.
-    """
-    if depth not in _RESNETS:
-        raise RequestError(f"network_def#depth {depth}: expected one of {', '.join(map(str, _RESNETS))}")
-    network: ResNet = _RESNETS[depth](spatial_dims=2, n_input_channels=channels, num_classes=num_classes, **options)
-    return network
-
-
-class NaiveThumbnail(Baseline):
+class NaiveThumbnail(PictureClassifier):
     """ResNet on the finest level of T, the paper's naive approach; its stem steps by 2 (He et al. 2016), where MONAI's steps by 1.
 
     Args:
@@ -38,16 +26,18 @@ class NaiveThumbnail(Baseline):
     sees_thumbnail = True
 
     def __init__(self, num_classes: int = 2, *, depth: int = 50, **common: Any) -> None:
-        super().__init__(num_classes, {"depth": depth}, **common)
-        self.resnet = resnet_of(depth, 3, num_classes, conv1_t_stride=2)
+        super().__init__(num_classes, {}, depth=depth, channels=3, options={"conv1_t_stride": 2}, **common)
+        self.pixels = T_PIXELS_PER_PATCH  # TorchScript sees no globals
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits (B, num_classes)."""
-        _, _, thumbnail = unpack(image, self.embedding_channels)
-        return self.resnet(thumbnail[:, :3])
+        _, o, thumbnail = unpack(image, self.embedding_channels)
+        extent = slide_extent(o)
+        extent = torch.repeat_interleave(torch.repeat_interleave(extent, self.pixels, dim=2), self.pixels, dim=3)
+        return self.judge(thumbnail[:, :3], extent)
 
 
-class EmbeddingResNet(Baseline):
+class EmbeddingResNet(PictureClassifier):
     """ResNet on V as an image of C channels: neural image compression as the paper compares it (Table II, "Tellez et al.").
 
     A cell of V is a patch, so a stem of stride 2 and its pooling would leave one cell of sixteen. Both are left out, unless
@@ -64,16 +54,14 @@ class EmbeddingResNet(Baseline):
     def __init__(
         self, num_classes: int = 2, *, depth: int = 50, stem_stride: int = 1, max_pool: bool = False, **common: Any
     ) -> None:
-        own = {"depth": depth, "stem_stride": stem_stride, "max_pool": max_pool}
-        super().__init__(num_classes, own, **common)
-        self.resnet = resnet_of(
-            depth, self.embedding_channels, num_classes, conv1_t_stride=stem_stride, no_max_pool=not max_pool
-        )
+        own = {"stem_stride": stem_stride, "max_pool": max_pool}
+        options = {"conv1_t_stride": stem_stride, "no_max_pool": not max_pool}
+        super().__init__(num_classes, own, depth=depth, options=options, **common)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits (B, num_classes)."""
-        v, _ = self.patches(image)
-        return self.resnet(v)
+        v, o = self.patches(image)
+        return self.judge(v, slide_extent(o))
 
 
 class TellezClassifier(Baseline):

@@ -11,7 +11,7 @@ from ..common.option_table import checked
 from ..common.option_words import PatchNetwork
 from ..dsnet.checkpointing import checkpointed
 from ..dsnet.sparse import LEAKY_SLOPE
-from .convolutional import resnet_of
+from .picture_resnet import resnet_of
 
 LEAST_SIDE_PX = 32
 """To which side a ResNet reduces by 32."""

@@ -243,15 +243,20 @@ class DiscriminativeLoss(nn.Module):
         """Loss of what :class:`DiscriminativePatches` returns in training, and class indices (B,)."""
         patches, taught, slide, o = _parts(output, self.num_classes)
         p = _of_label(taught.softmax(dim=1), labels)[:, None] * o
-        kernel, reach = self.kernel.to(p), self.kernel.shape[2] // 2
-        smooth = F.conv2d(p, kernel, padding=reach) / F.conv2d(o, kernel, padding=reach).clamp(min=1e-6)
-        smooth = smooth[:, 0]
+        smooth = self._smoothed(p, o)
         level = p.detach().flatten(1).sum(dim=1) / o.flatten(1).sum(dim=1).clamp(min=1)
         alike = (smooth - level.view(-1, 1, 1)).abs() < 1e-4  # a teacher that tells no patch from another keeps all
         all_alike = (alike | (o[:, 0] == 0)).flatten(1).all(dim=1).view(-1, 1, 1)
         kept = ((_rank(smooth, o) < self.keep) | all_alike).to(o.dtype) * o[:, 0]
         loss: Tensor = _weighted(-_of_label(patches.log_softmax(dim=1), labels), kept)
         return loss + self.of_slide(slide, labels)
+
+    def _smoothed(self, p: Tensor, o: Tensor) -> Tensor:
+        """Gaussian mean over the observed neighbours, (B, H, W); half precision would make confident patches all alike."""
+        reach = self.kernel.shape[2] // 2
+        with torch.autocast(p.device.type, enabled=False):
+            sums, weights = (F.conv2d(x.float(), self.kernel, padding=reach) for x in (p, o))
+            return (sums / weights.clamp(min=1e-6))[:, 0]
 
 
 def _parts(output: Tensor, num_classes: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

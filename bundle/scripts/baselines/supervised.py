@@ -19,7 +19,15 @@ LEAST_P = 1e-3
 
 
 def largest_region(hot: Tensor) -> Tensor:
-    """Of maps (B, 1, H, W) of zeros and ones the largest group of ones that touch each other, by side or corner."""
+    """Of maps (B, 1, H, W) of zeros and ones the largest group of ones that touch each other, by side or corner.
+
+    Raises:
+        RuntimeError: it is being traced, as for ONNX, which would keep the number of rounds of one slide for all others.
+    """
+    if torch.jit.is_tracing():
+        raise RuntimeError(
+            "the groups of a heat map cannot be traced, so there is no ONNX of it: export TorchScript instead"
+        )
     height, width = hot.shape[2], hot.shape[3]
     number = torch.arange(1, height * width + 1, device=hot.device, dtype=hot.dtype).view(1, 1, height, width) * hot
     spread = F.max_pool2d(number, 3, 1, 1) * hot

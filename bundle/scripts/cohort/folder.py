@@ -136,12 +136,13 @@ class _Places:
                 self._paths[unicodedata.normalize("NFC", name)].append(path)
 
     def of(self, name: str) -> Path:
-        """Return the file of that name, with or without suffix.
+        """Return the file of that name, with or without suffix; of a Windows path, of what follows the last backslash.
 
         Raises:
             RequestError: there is none, or there are several.
         """
-        found = self._paths[unicodedata.normalize("NFC", name)]
+        name = unicodedata.normalize("NFC", name)
+        found = self._paths[name] or self._paths[name.rpartition("\\")[2]]
         if len(found) != 1:
             raise RequestError(
                 f"{self._folder}: {len(found)} files for slide {name}, expected one: correct the table or --slide_folder"

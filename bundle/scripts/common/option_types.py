@@ -7,7 +7,10 @@ means the same wherever it is given. A ``ValueError`` says what was expected.
 import math
 import os
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
+from functools import cache
 from numbers import Real
 from typing import Any, Protocol
 
@@ -176,12 +179,31 @@ class Device:
             raise ValueError(f"expected {self.expected}")
         if match[1] == "mps" and not torch.backends.mps.is_available():
             raise ValueError(f"this machine has no such device; expected {self.expected}")
-        # device_count() starts no CUDA, unlike is_available(): studies fork
-        if match[1] == "cuda" and not torch.cuda.device_count():
+        if match[1] == "cuda" and not (count := _cuda_devices()):
             raise ValueError("torch finds no CUDA device on this machine; expected cpu")
-        if match[1] == "cuda" and int(match[2] or 0) >= torch.cuda.device_count():
-            raise ValueError(f"this machine has {torch.cuda.device_count()} CUDA devices, from cuda:0 on; expected one")
+        if match[1] == "cuda" and int(match[2] or 0) >= count:
+            raise ValueError(f"this machine has {count} CUDA devices, from cuda:0 on; expected one")
         return str(value)
+
+
+def _cuda_devices() -> int:
+    """Count the CUDA devices without starting CUDA: studies fork.
+
+    torch.cuda.device_count() asks the driver's management library, NVML. Where that has no answer, as on a part of a card (MIG), it
+    starts CUDA instead.
+    """
+    import torch
+
+    if not torch.backends.cuda.is_built() or torch.cuda.is_initialized() or torch.cuda._device_count_nvml() >= 0:
+        return torch.cuda.device_count()
+    return _cuda_devices_counted_apart()
+
+
+@cache
+def _cuda_devices_counted_apart() -> int:
+    """Count them in a process of its own, which takes seconds."""
+    command = [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"]
+    return int(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ class DaskCluster:
             try:
                 result = task.result()
             except self._distributed.KilledWorker as error:
-                yield ManifestRow(row.slide_id, str(row.path), "failed", error=f"its workers were killed: {error}")
+                yield job.row_of(row, "failed", error=f"its workers were killed: {error}")
                 continue
             except ModuleNotFoundError as error:
                 raise RequestError(
@@ -145,7 +145,7 @@ class DaskCluster:
                 yield account.entry
                 continue
             if isinstance(result, ManifestRow):
-                yield replace(result, slide=str(row.path))
+                yield result
                 continue
             absolute = replace(row, path=row.path.absolute())
             bands = [

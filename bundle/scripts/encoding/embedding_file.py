@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,13 +16,15 @@ from ..common.hdf5 import dataset_of
 from ..common.option_words import Precision, words
 from ..slides.geometry import PatchGrid
 from .checksums import require_sealed
-from .embedding_values import no_patch
+from .embedding_values import no_patch, numbers_in, require_feature_shape
 from .store import Embedding, is_ours, opened_embedding, read_foreign, read_ours
 
 DIGITS = 16  # of a fingerprint
 CHECKED_ROWS = 64  # for the fingerprint of a file of another tool, which has no checksum
 KEPT_FILES = 65536
 UNKNOWN = "unknown"
+
+_LOGGER = logging.getLogger(__name__)
 
 FileState = tuple[int, ...]
 """Device, inode, size and time of the last change, by which a file is known to be as it was; empty where there is none."""
@@ -129,6 +132,14 @@ class EmbeddingFile:
             if self._header is None or self._header.state != state:
                 self._header = header_in(file, self.path, state)
         self._header = replace(self._header, verified=ours)
+        left_out = self._header.patches - len(embedding.features)
+        if left_out and (self._grid is None or self._grid[0] != state):
+            _LOGGER.debug(
+                "%s: %d of %d patches are left out: their vector is zero, or another one has their cell",
+                self.path,
+                left_out,
+                self._header.patches,
+            )
         self._grid = state, embedding.grid
         if self._keeps:
             self._kept = state, embedding
@@ -183,20 +194,20 @@ def header_in(file: h5py.File, path: Path, state: FileState = ()) -> EmbeddingHe
         state: its state.
 
     Raises:
-        SlideError: it holds no patch.
-        ValueError: it is no feature file.
+        SlideError: it is no feature file, or holds no patch.
     """
-    features = dataset_of(file, "features")
+    features = numbers_in(file, "features", path)
     if not features.size:
         raise no_patch(path)
+    patches, channels = require_feature_shape(features.shape, path)
     ours = is_ours(file)
     stated = file.attrs.get("encoder", features.attrs.get("encoder", "None"))
     return EmbeddingHeader(
-        patches=int(features.shape[-2]),
-        channels=int(features.shape[-1]),
+        patches=patches,
+        channels=channels,
         levels=dataset_of(file, "thumbnail").shape[2] // 3 if ours and "thumbnail" in file else None,
         encoder=UNKNOWN if str(stated) == "None" else str(stated),
-        fingerprint=str(file.attrs["checksum"]).removeprefix("sha256:")[:DIGITS] if ours else _digest(file),
+        fingerprint=str(file.attrs["checksum"]).removeprefix("sha256:")[:DIGITS] if ours else _digest(file, path),
         attributes=dict(file.attrs),
         precision=_precision_in(file) if ours else None,
         state=state,
@@ -210,9 +221,9 @@ def _precision_in(file: h5py.File) -> Precision | None:
     return next((word for word in words(Precision) if word == stated), None)
 
 
-def _digest(file: h5py.File) -> str:
+def _digest(file: h5py.File, path: Path) -> str:
     digest = hashlib.sha256()
-    features, coords = dataset_of(file, "features"), dataset_of(file, "coords")
+    features, coords = numbers_in(file, "features", path), numbers_in(file, "coords", path)
     for values in (coords[()], (features[0] if features.ndim == 3 else features)[:CHECKED_ROWS]):
         digest.update(f"{values.shape} {values.dtype.str}".encode())
         digest.update(values.tobytes())

@@ -13,10 +13,14 @@ from ..common.errors import SlideError
 from ..common.hdf5 import dataset_of
 
 FARTHEST_PX = 1 << 31  # no slide is so large
+OFF_WHOLE_PX = 0.1  # by what single precision may move a coordinate of a large slide
+PIXELS = frozenset({"px", "pixel", "pixels"})  # as an attribute unit says it
 MOST_PATCH_PX = 1 << 16
 MOST_CELLS = 1 << 22  # of V; the largest slides have some 600,000 patches of 64 um
 SPARSE_CELLS = 1 << 18  # up to which tissue may be as sparse as it likes
 MOST_CELLS_PER_PATCH = 1024
+
+_TO_PIXELS = "divide coords in micrometres by the slide's micrometres per pixel at level 0, and round them"
 
 
 def require_features(values: NDArray[Any], path: Path) -> NDArray[np.floating[Any]]:
@@ -25,11 +29,8 @@ def require_features(values: NDArray[Any], path: Path) -> NDArray[np.floating[An
     Raises:
         SlideError: there are no such vectors, they are no finite numbers, or all are zero.
     """
+    require_feature_shape(values.shape, path)
     values = _unstacked(values)
-    if not values.size:
-        raise no_patch(path)
-    if values.ndim != 2:
-        raise SlideError(f"{path}: features {values.shape}, expected (N, C), one vector per patch: write the file anew")
     if values.dtype not in (np.float16, np.float32):
         with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused below
             values = values.astype(np.float32)
@@ -41,6 +42,22 @@ def require_features(values: NDArray[Any], path: Path) -> NDArray[np.floating[An
             f"{path}: no observed patch (every vector is zero), expected at least one: leave this slide out or check its encoder"
         )
     return values
+
+
+def require_feature_shape(shape: tuple[int, ...], path: Path) -> tuple[int, int]:
+    """Return N and C of features of this shape, (N, C) or (1, N, C).
+
+    Raises:
+        SlideError: it has no patch, or is another one.
+    """
+    if 0 in shape:
+        raise no_patch(path)
+    unstacked = shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
+    if len(unstacked) != 2:
+        raise SlideError(
+            f"{path}: features {shape}, expected (N, C), one vector per patch: name the folder of the patch features"
+        )
+    return unstacked[0], unstacked[1]
 
 
 def observed_rows(features: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
@@ -59,7 +76,7 @@ def require_coords(values: NDArray[Any], path: Path) -> NDArray[np.int64]:
     """Return the top-left corner of every patch in level-0 pixels, (N, 2).
 
     Raises:
-        SlideError: there are no such coordinates, or some lie where no slide has a patch.
+        SlideError: there are no such coordinates, some lie where no slide has a patch, or are no whole numbers.
     """
     values = _unstacked(values)
     if values.ndim != 2 or values.shape[1] != 2:
@@ -71,6 +88,13 @@ def require_coords(values: NDArray[Any], path: Path) -> NDArray[np.int64]:
             f"{path}: coords hold NaN or values beyond any slide, expected level-0 pixels: write the file anew"
         )
     coords_xy_px = np.rint(values).astype(np.int64)
+    broken = (np.abs(values - coords_xy_px) > OFF_WHOLE_PX).any(axis=1)
+    if broken.any():
+        x, y = values[broken][0].tolist()
+        raise SlideError(
+            f"{path}: {int(broken.sum())} patches lie between pixels, the first at x {x:.2f}, y {y:.2f}; expected whole level-0 "
+            f"pixels: {_TO_PIXELS}"
+        )
     unset = (coords_xy_px == -1).all(axis=1)
     if unset.any() and not (coords_xy_px[~unset] < 0).any() and not unset.all():
         raise SlideError(
@@ -101,21 +125,32 @@ def no_patch(path: Path) -> SlideError:
     )
 
 
-def read_values(file: h5py.File, name: str, path: Path) -> NDArray[Any]:
-    """Read a dataset of numbers.
+def numbers_in(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
+    """Return a dataset of numbers.
 
     Raises:
         SlideError: there is none of that name, or it holds no numbers.
     """
-    if not isinstance(file.get(name), h5py.Dataset):
+    found = file.get(name)
+    if not isinstance(found, h5py.Dataset):
+        what = (
+            f"{name} is a group ({', '.join(found) or 'empty'})"
+            if isinstance(found, h5py.Group)
+            else f"no dataset {name!r} (it has {', '.join(file) or 'none'})"
+        )
         raise SlideError(
-            f"{path}: no dataset {name!r} (it has {', '.join(file) or 'none'}), expected features and coords as TRIDENT and "
-            "CLAM write them"
+            f"{path}: {what}, expected the datasets features (N, C) and coords (N, 2), as TRIDENT and CLAM write them per patch: "
+            "name the folder of such files, or write these two"
         )
     dataset = dataset_of(file, name)
     if dataset.dtype.kind not in "fiu":
         raise SlideError(f"{path}: {name} of type {dataset.dtype}, expected numbers: write the file anew")
-    values: NDArray[Any] = dataset[()]
+    return dataset
+
+
+def read_values(file: h5py.File, name: str, path: Path) -> NDArray[Any]:
+    """Read :func:`numbers_in`."""
+    values: NDArray[Any] = numbers_in(file, name, path)[()]
     return values
 
 
@@ -130,8 +165,9 @@ def stated_px(file: h5py.File, path: Path) -> tuple[int, int] | None:
     nothing beside its features.
 
     Raises:
-        SlideError: what it says is no size.
+        SlideError: what it says is no size, or that coordinates are no pixels, as STAMP's, which are micrometres.
     """
+    _require_unit(file, path)
     for attributes in (file["coords"].attrs, file.attrs):
         if "patch_size_level0" in attributes:
             patch_px = _whole(attributes, "patch_size_level0", path, least=1, most=MOST_PATCH_PX)
@@ -149,17 +185,36 @@ def stated_px(file: h5py.File, path: Path) -> tuple[int, int] | None:
     return None
 
 
+def _require_unit(file: h5py.File, path: Path) -> None:
+    for attributes in (file["coords"].attrs, file.attrs):
+        unit = attributes.get("unit", "px")
+        if not {word.strip().casefold() for word in _words(unit)} <= PIXELS:
+            raise SlideError(
+                f"{path}: attribute unit of coords or of the file is {_shown(unit)}, expected 'px', level-0 pixels: {_TO_PIXELS}; "
+                "then correct it"
+            )
+
+
 def _whole(attributes: h5py.AttributeManager, name: str, path: Path, *, least: int, most: int) -> int:
     """A whole number that an attribute states, be it as a number, as text, or as an array of equal ones."""
     stated = attributes.get(name)
-    found = {str(value.decode() if isinstance(value, bytes) else value) for value in np.ravel(np.asarray(stated))}
+    found = _words(stated)
     try:
         value = float(found.pop()) if len(found) == 1 else float("nan")
     except ValueError:
         value = float("nan")
     if not (value.is_integer() and least <= value <= most):
         raise SlideError(
-            f"{path}: attribute {name} of coords is {' '.join(str(stated).split())[:60]!r}, expected a whole number of pixels, "
+            f"{path}: attribute {name} of coords is {_shown(stated)}, expected a whole number of pixels, "
             f"{least} to {most}: correct it"
         )
     return int(value)
+
+
+def _words(stated: Any) -> set[str]:
+    """What an attribute states, as text."""
+    return {str(value.decode() if isinstance(value, bytes) else value) for value in np.ravel(np.asarray(stated))}
+
+
+def _shown(stated: Any) -> str:
+    return repr(" ".join(str(stated).split())[:60])

@@ -3,6 +3,7 @@
 import copy
 import threading
 from itertools import pairwise
+from queue import SimpleQueue
 from typing import Protocol
 
 import numpy as np
@@ -35,8 +36,11 @@ class PatchEngine(Protocol):
 
 
 def fold_batch_norm(network: nn.Module) -> nn.Module:
-    """Return a copy in evaluation mode whose batch norms that follow a convolution directly are part of its weights."""
-    copied = copy.deepcopy(network).eval()
+    """Return a copy in evaluation mode whose batch norms that follow a convolution directly are part of its weights.
+
+    No weight asks for a gradient: of one that does, autocast keeps the cast for all threads, whatever stream they compute in.
+    """
+    copied = copy.deepcopy(network).eval().requires_grad_(False)
     for sequence in copied.modules():
         if isinstance(sequence, nn.Sequential):
             for index, (first, second) in enumerate(pairwise(list(sequence))):
@@ -77,7 +81,10 @@ class TorchEngine:
 
 
 class CudaEngine:
-    """A folded network on a GPU: pinned memory, copies that do not block, and a stream for every calling thread."""
+    """A folded network on a GPU: pinned memory, copies that do not block, and a stream of its own for each call at once.
+
+    Of ``precision`` "float32" no convolution of the process rounds its factors to TF32 any more: GPUs with it and without agree.
+    """
 
     name = "torch"
     streams = CUDA_STREAMS
@@ -87,14 +94,22 @@ class CudaEngine:
         self._device = device
         self._dtype = DTYPES[precision]
         self._input_px = int(network.input_px)  # type: ignore[arg-type]
-        self._of_thread = threading.local()
+        self._free: SimpleQueue[torch.cuda.Stream] = SimpleQueue()
+        for _ in range(self.streams):
+            self._free.put(torch.cuda.Stream(device))
+        if precision == "float32":
+            torch.backends.cudnn.allow_tf32 = False
 
     @torch.inference_mode()
     def __call__(self, patches: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Encode patches."""
-        if not hasattr(self._of_thread, "stream"):
-            self._of_thread.stream = torch.cuda.Stream(self._device)
-        stream = self._of_thread.stream
+        stream = self._free.get()
+        try:
+            return self._encode(patches, stream)
+        finally:
+            self._free.put(stream)
+
+    def _encode(self, patches: NDArray[np.uint8], stream: torch.cuda.Stream) -> NDArray[np.float32]:
         with torch.cuda.stream(stream), torch.autocast("cuda", self._dtype, enabled=self._dtype != torch.float32):
             batch = torch.from_numpy(patches).pin_memory().to(self._device, non_blocking=True)
             batch = network_input(batch, self._input_px).contiguous(memory_format=torch.channels_last)

@@ -1,7 +1,6 @@
 """What lies in the output folder already under the names of the slides' embeddings: whose it is, and of which slide."""
 
 import json
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -11,6 +10,7 @@ from ..common.errors import RequestError, SlideError
 from ..common.journal import is_our_hdf5, read_journals
 from ..common.progress import track
 from ..common.same_request import refuse_another
+from ..slides.slide_ids import place_of
 from ..slides.table import SlideRow
 from .embedding_file import EmbeddingFile, EmbeddingHeader, embedding_file
 from .job import EncodingJob
@@ -53,7 +53,7 @@ def require_same_origin(
         mine = {job.path_of(row.slide_id) for row in rows}
         for path in sorted(set(job.output.glob("[!.]*.h5")) - mine):
             _require_same_request(path, _parameters(path, verify=False) or {}, request, remedy=elsewhere)
-    paths = _slides_before(job.output)
+    places = _places_before(job.output)
     ours = []
     there = [row for row in rows if job.path_of(row.slide_id).is_file()]
     for row in track(there, total=len(there), what="checking", unit="embedding") if there else ():
@@ -65,8 +65,8 @@ def require_same_origin(
         if replace or stated is None:
             continue
         _require_same_request(path, stated, request, remedy=f"{elsewhere}, or replace it with --replace true")
-        before = paths.get(row.slide_id)
-        if before is not None and not _same_place(before, row.path) and not is_content_of(stated, row.path):
+        before = places.get(row.slide_id)
+        if before is not None and before != place_of(row.path) and not is_content_of(stated, row.path):
             raise RequestError(
                 f"{path}: made from {before}, and {row.path} would replace it; expected one slide per name: {elsewhere}, or "
                 "replace it with --replace true"
@@ -79,18 +79,14 @@ def _require_same_request(path: Path, stated: dict[str, object], request: dict[s
     refuse_another(path, {name: stated[name] for name in now}, now, remedy=remedy)
 
 
-def _slides_before(output: Path) -> dict[str, str]:
-    """Path of the slide that each embedding was made from, as the manifests say, those of shards included."""
+def _places_before(output: Path) -> dict[str, str]:
+    """Place of the slide that each embedding was made from, as the manifests say, those of shards included."""
     return {
-        row["slide_id"]: row["slide"]
+        row["slide_id"]: place_of(output / row["slide"])
         for manifest in sorted(output.glob("manifest*.csv"))
         for row in rows_before(manifest)
         if row.get("output")
     }
-
-
-def _same_place(before: str, path: Path) -> bool:
-    return os.path.abspath(before) == os.path.abspath(path)
 
 
 def _parameters(path: Path, *, verify: bool) -> dict[str, object] | None:

@@ -16,7 +16,7 @@ from torch import nn
 from ..common.apart import Apart
 from ..common.boundary import slide_boundary
 from ..common.errors import NoTissueError, SlideError
-from ..common.files import remove_partial, writing_to
+from ..common.files import relative_to, remove_partial, writing_to
 from ..common.journal import is_our_hdf5
 from ..common.option_table import checked
 from ..common.option_words import Engine
@@ -41,7 +41,8 @@ COLUMNS = ("slide_id", "slide", "status", "patches", "seconds", "output", "error
 class ManifestRow:
     """What became of one slide; ``status`` is done, empty, failed or skipped (a whole and current file was there).
 
-    ``header`` is that of its embedding file, so that nobody opens the file for it; it does not stand in the manifest.
+    ``slide`` and ``output`` are relative to the folder of the embeddings, in which the manifest lies. ``header`` is that of its
+    embedding file, so that nobody opens the file for it; it does not stand in the manifest.
     """
 
     slide_id: str
@@ -131,6 +132,10 @@ class EncodingJob:
         """Where the embedding of a slide goes."""
         return self.output / f"{slide_id}.h5"
 
+    def row_of(self, slide: SlideRow, status: Status, **found: Any) -> ManifestRow:
+        """Return the manifest's row of a slide; ``found`` are further fields of it."""
+        return ManifestRow(slide.slide_id, relative_to(slide.path, self.output), status, **found)
+
     def seen(self, slide_id: str) -> EmbeddingHeader | None:
         """What this process has seen of the embedding that lies under a slide's name, if any."""
         return embedding_file(self.path_of(slide_id)).cached_header
@@ -219,7 +224,7 @@ class EncodingJob:
     @contextmanager
     def accounted(self, row: SlideRow) -> "Iterator[Account]":
         """Turn what happens to a slide inside the block, said or raised, into ``account.entry``."""
-        account = Account(row, self.path_of(row.slide_id))
+        account = Account(self.row_of(row, "failed"), self.path_of(row.slide_id))
         try:
             with slide_boundary(row.path), writing_to(self.output):
                 yield account
@@ -232,14 +237,19 @@ class EncodingJob:
 class Account:
     """Keeps the time of one slide and writes its row of the manifest.
 
+    Args:
+        entry: the row before anything is known of the slide.
+        path: where its embedding goes.
+
     Attributes:
+        entry: the row.
         outdated: whether an earlier embedding is known to be of another content or request.
     """
 
-    def __init__(self, row: SlideRow, path: Path) -> None:
+    def __init__(self, entry: ManifestRow, path: Path) -> None:
         self.outdated = False
-        self.entry = ManifestRow(row.slide_id, str(row.path), "failed")
-        self._row, self._path = row, path
+        self.entry = entry
+        self._path = path
         self._start_s = time.monotonic()
 
     def done(self) -> None:

@@ -21,10 +21,8 @@ def common_step(coords_xy_px: NDArray[np.int64], path: Path) -> int:
     """Return the most frequent distance between neighbours of a row or a column: the step of a grid that the file does not state.
 
     Raises:
-        SlideError: distances are no multiples of it, so there is no grid.
+        SlideError: there is none, as of a single patch, or distances are no multiples of it, so there is no grid.
     """
-    if len(coords_xy_px) == 1:
-        return 1
     distances = []
     for along, across in ((0, 1), (1, 0)):
         ordered = coords_xy_px[np.lexsort((coords_xy_px[:, along], coords_xy_px[:, across]))]
@@ -35,8 +33,8 @@ def common_step(coords_xy_px: NDArray[np.int64], path: Path) -> int:
     step = int(steps[counts.argmax()]) if len(steps) else 0
     if not step or counts[steps % step == 0].sum() < MIN_ON_STEP * counts.sum():
         raise SlideError(
-            f"{path}: the coordinates lie on no regular grid, and no attribute patch_size_level0 of coords says how large a "
-            "patch is; expected either: write that attribute"
+            f"{path}: the coordinates of {len(coords_xy_px)} patches show no regular grid, and no attribute patch_size_level0 of "
+            "coords says how large a patch is; expected either: write that attribute, the side of a patch in level-0 pixels"
         )
     return step
 
@@ -71,14 +69,15 @@ def snap_to_grid(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return row and column of every patch kept, the smallest being 0, and which are kept.
 
-    CLAM starts a grid anew in every piece of tissue, which leaves patches off a common grid. Each goes to the nearest cell. Of two
-    in one cell the first is kept, as long as that is rare.
+    CLAM starts a grid anew in every piece of tissue, which leaves patches off a common grid. Each goes to the nearest cell, and
+    halfway between two to the later one, so that a piece that is off by half a step stays whole. Of two in one cell the first is
+    kept, as long as that is rare.
 
     Raises:
         SlideError: it is not.
     """
     offsets = coords_xy_px - coords_xy_px.min(axis=0)
-    grid_yx = np.rint(offsets[:, ::-1] / step_px).astype(np.int64)
+    grid_yx = np.floor(offsets[:, ::-1] / step_px + 0.5).astype(np.int64)
     _, kept = np.unique(grid_yx, axis=0, return_index=True)
     if len(kept) < (1 - MAX_COLLISIONS) * len(grid_yx):
         raise SlideError(

@@ -17,7 +17,7 @@ _LOGGER = logging.getLogger(__name__)
 
 RANGE = (0.01, 100.0)  # of the temperature
 RELIABILITY_BINS = 10
-_SMALLEST = 1e-45  # of float32; a probability of 0 has no logarithm
+_SMALLEST = np.finfo(np.float64).tiny  # a probability of 0 has no logarithm
 
 
 def fit_temperature(labels: ArrayLike, probabilities: ArrayLike) -> float:

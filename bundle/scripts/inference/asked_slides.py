@@ -20,17 +20,21 @@ def listed_slides(slides: str | None, dataset_dir: str | Path, split: Split | No
     Without ``slides`` they are those of the table beside the embeddings, or the embeddings themselves.
 
     Raises:
-        RequestError: the request or the table is wrong, or no slide of it is in ``split``.
+        RequestError: the request or the table is wrong, or ``split`` is given and no table says that a slide is in it.
     """
-    if slides is not None:
-        return read_slides(slides, known=known_ids(dataset_dir))
-    table = Path(dataset_dir) / "slides.csv"
-    if not table.is_file():  # files of another tool, without a table
-        return [SlideRow(path.stem, Path(path.stem)) for path in sorted(Path(dataset_dir).glob("[!.]*.h5"))]
-    rows = [row for row in read_slides(table) if split in (None, row.split)]
+    source = Path(dataset_dir) / "slides.csv" if slides is None else Path(slides)
+    if slides is None and not source.is_file():  # files of another tool, without a table
+        listed = [SlideRow(path.stem, path.with_suffix("")) for path in sorted(Path(dataset_dir).glob("[!.]*.h5"))]
+    else:
+        listed = read_slides(source, known=known_ids(dataset_dir))
+    if split is None:
+        return listed
+    rows = [row for row in listed if row.split == split]
     if not rows:
+        found = f"no slide in split {split!r}" if source.exists() else f"no such file, and split {split!r} is asked for"
         raise RequestError(
-            f"{table}: no slide in split {split!r}; expected one of {', '.join(SPLITS)} with slides in it"
+            f"{source}: {found}; expected a CSV with slides of it in the column split ({', '.join(SPLITS)}): name or write such a "
+            "table, or leave out --split"
         )
     return rows
 

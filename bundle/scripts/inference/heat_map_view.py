@@ -19,8 +19,8 @@ class HeatMapView:
         observed: observation mask O, (H, W).
         thumbnail: T, (2H, 2W, 3L), the finest level first; None where there is none.
         grid: where the cells lie, in level-0 pixels.
-        mpp_x: micrometres per level-0 pixel along x; None where nothing says so (feature files of other tools): sizes are then
-            given in level-0 pixels.
+        mpp_x: micrometres per level-0 pixel along x; None where neither embedding nor table nor slide says so: sizes are then given
+            in level-0 pixels.
         mpp_y: the same along y.
         class_name: class that the heat is evidence for.
         slide: the slide's file, which may be absent.

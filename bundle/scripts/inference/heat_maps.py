@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from ignite.engine import Engine, Events
@@ -22,6 +22,7 @@ from ..encoding.store import Embedding
 from ..evaluation.calibration import calibrated_predictions
 from ..evaluation.predictions import Prediction
 from ..slides.box import BoxReader
+from ..slides.geometry import MPP_RANGE
 from ..slides.opening import open_slide
 from ..training.batches import image_of
 from ..training.model_card import ModelCard
@@ -60,20 +61,21 @@ class HeatMapWriter:
     names: Names = AS_THEY_ARE
     boxes: BoxReader = field(kw_only=True)
 
-    def write(self, item: Mapping[str, Any], prediction: Prediction) -> None:
+    def write(self, item: Mapping[str, Any], prediction: Prediction, *, mpp: float | None = None) -> None:
         """Write the folder of one slide.
 
         Args:
             item: the slide, as :class:`.slide_set.InferenceSet` lists it.
             prediction: what the network said of it, calibrated.
+            mpp: micrometres per level-0 pixel as the table says, for an embedding that does not say it.
 
         Raises:
-            SlideError: there is no heat map of this slide.
+            SlideError: there is no heat map of this slide, or ``mpp`` is no resolution of a slide.
             StorageError: nothing more can be written.
         """
         file = embedding_file(Path(item["embedding"]))
         with slide_boundary(item["slide"]), writing_to(self.output_dir), file.keep_in_memory():
-            self._write(item, prediction, file.read())
+            self._write(item, prediction, file.read(), mpp)
 
     @cached_property
     def kind(self) -> MapKind | None:
@@ -87,27 +89,29 @@ class HeatMapWriter:
         two_classes = len(self.card.class_names) == 2
         return 1 if two_classes else max(range(len(prediction.probabilities)), key=prediction.probabilities.__getitem__)
 
-    def _write(self, item: Mapping[str, Any], prediction: Prediction, embedding: Embedding) -> None:
+    def _write(self, item: Mapping[str, Any], prediction: Prediction, embedding: Embedding, mpp: float | None) -> None:
         folder = Path(self.output_dir) / self.names.slide(prediction.slide_id)
-        view = self._view(item, embedding, self.class_shown(prediction))
+        view = self._view(item, embedding, self.class_shown(prediction), mpp)
         write_heat_map(folder, view)
         write_scores(folder, view, item=item, prediction=prediction, embedding=embedding, names=self.names)
 
-    def _view(self, item: Mapping[str, Any], embedding: Embedding, shown: int) -> HeatMapView:
+    def _view(self, item: Mapping[str, Any], embedding: Embedding, shown: int, mpp: float | None) -> HeatMapView:
         """Make the heat map of class number ``shown``."""
         assert self.kind is not None  # else nothing is written
         self.network.eval()
         slide, loaded = Path(item["slide"]), LoadEmbeddingd()(item)
+        scan = _scan_of(embedding, slide, mpp)
+        mpp_x, mpp_y = scan.mpp_xy or (None, None)
         return HeatMapView(
             heat=self.heat_map(self.network, image_of(loaded, self.device), shown),
             observed=(loaded["places"][0] != 0).numpy(),
             thumbnail=loaded["t"][:3].permute(1, 2, 0).numpy(),
             grid=embedding.grid,
-            mpp_x=embedding.attributes.get("mpp_x"),
-            mpp_y=embedding.attributes.get("mpp_y"),
+            mpp_x=mpp_x,
+            mpp_y=mpp_y,
             class_name=self.card.class_names[shown],
             slide=Path() if self.names.anonymise else slide,  # a DICOM map takes the patient from it
-            bounds_xy_px=_bounds_xy_px(embedding, slide),
+            bounds_xy_px=scan.corner_xy_px or (0, 0),
             picture=self.boxes.read(slide, embedding.grid, SIDE_PX),
             kind=self.kind,
         )
@@ -181,8 +185,9 @@ class HeatMapHandler:
         if not prediction.is_finite:
             return
         (calibrated,) = calibrated_predictions([prediction], self._slides.card.temperature)
+        item, row = self._slides.item(prediction.slide_id), self._slides.row(prediction.slide_id)
         try:
-            self._writer.write(self._slides.item(prediction.slide_id), calibrated)
+            self._writer.write(item, calibrated, mpp=row.mpp)
         except SlideError as error:
             self._slides.fail(prediction.slide_id, f"predicted, but without a heat map: {error}")
 
@@ -203,17 +208,43 @@ def class_index(card: ModelCard, target_class: str | int | None) -> int | None:
     return names.index(str(target_class))
 
 
-def _bounds_xy_px(embedding: Embedding, slide: Path) -> tuple[int, int]:
-    """Corner of what was scanned, from the embedding file or else the slide; where neither says, that of the glass."""
-    bounds = embedding.attributes.get("bounds_xywh_px")
-    if bounds is None and slide.is_file():
+class _Scan(NamedTuple):
+    """What places a map on its slide: micrometres per level-0 pixel, and the corner of what was scanned; None where not known."""
+
+    mpp_xy: tuple[float, float] | None
+    corner_xy_px: tuple[int, int] | None
+
+
+def _scan_of(embedding: Embedding, slide: Path, mpp: float | None) -> _Scan:
+    """What the embedding file says, else the table (``mpp``), else the slide.
+
+    Raises:
+        SlideError: the table's ``mpp`` is none of a slide.
+    """
+    stated = embedding.attributes
+    mpp_xy = (stated["mpp_x"], stated["mpp_y"]) if {"mpp_x", "mpp_y"} <= stated.keys() else None
+    if mpp_xy is None and mpp is not None:
+        if not _is_plausible(mpp):
+            raise SlideError(
+                f"{slide}: the table says {mpp:.4g} um/px, expected {MPP_RANGE[0]:g} to {MPP_RANGE[1]:g}: correct its column mpp, "
+                "or leave it empty to take the slide's own"
+            )
+        mpp_xy = (mpp, mpp)
+    bounds = stated.get("bounds_xywh_px")
+    said = _Scan(None, None)
+    if (mpp_xy is None or bounds is None) and slide.is_file():
         try:
-            bounds = run_apart(_bounds_of, slide, slide)
+            said = run_apart(_said_by, slide, slide)
         except SlideError as error:  # it is not needed for anything else here
             _LOGGER.debug("%s", error)
-    return (0, 0) if bounds is None else (int(bounds[0]), int(bounds[1]))
+    return _Scan(mpp_xy or said.mpp_xy, said.corner_xy_px if bounds is None else (int(bounds[0]), int(bounds[1])))
 
 
-def _bounds_of(slide: Path) -> tuple[int, int, int, int]:
+def _said_by(slide: Path) -> _Scan:
     with open_slide(slide) as reader:
-        return reader.bounds_xywh_px
+        is_known = reader.mpp_xy is not None and all(map(_is_plausible, reader.mpp_xy))
+        return _Scan(reader.mpp_xy if is_known else None, reader.bounds_xywh_px[:2])
+
+
+def _is_plausible(mpp: float) -> bool:
+    return MPP_RANGE[0] <= mpp <= MPP_RANGE[1]

@@ -14,7 +14,7 @@ def write_manifest(output_dir: str | Path, rows: Iterable[ManifestRow], *, embed
 
     Args:
         output_dir: folder of the predictions.
-        rows: what became of each slide; ``output`` is seen from ``embeddings``.
+        rows: what became of each slide, seen from ``embeddings``.
         embeddings: folder of the embeddings.
         names: what slides are called in ``output_dir``.
     """
@@ -23,7 +23,8 @@ def write_manifest(output_dir: str | Path, rows: Iterable[ManifestRow], *, embed
 
 
 def _seen_from(output_dir: str | Path, row: ManifestRow, embeddings: Path) -> ManifestRow:
-    return replace(row, output=relative_to(embeddings / row.output, output_dir)) if row.output else row
+    output = relative_to(embeddings / row.output, output_dir) if row.output else ""
+    return replace(row, slide=relative_to(embeddings / row.slide, output_dir), output=output)
 
 
 def _without_names(row: ManifestRow, names: Names) -> ManifestRow:

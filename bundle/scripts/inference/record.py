@@ -103,7 +103,7 @@ def write_scores(
     """
     attributes, tissue = embedding.attributes, embedding.tissue
     thumbnail = _finest(view.thumbnail)
-    mpp_x, mpp_y = (_number(attributes.get(name)) for name in ("mpp_x", "mpp_y"))
+    mpp_x, mpp_y = (_number(mpp) for mpp in (view.mpp_x, view.mpp_y))
     rows, columns = embedding.shape_yx
     patches = len(embedding.features)
     cell_mm2 = None if mpp_x is None or mpp_y is None else embedding.patch_px_level0**2 * mpp_x * mpp_y / 1e6

@@ -21,10 +21,10 @@ from ..slides.table import SlideRow
 from ..training.card import require_encoder
 from ..training.leakage import seen_splits
 from ..training.model_card import ModelCard
+from ..training.model_fit import common_encoder, fitting_header, item_of, lacks_thumbnail, made_by_others
 from ..training.slide_item import SlideItem
 from .asked_slides import empty_slides, listed_slides, other_labels
 from .inference_manifest import write_manifest
-from .model_fit import common_encoder, fitting_header, item_of, made_by_others
 from .record import SlideOrigin
 
 _LOGGER = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class InferenceSet:
         encoding: how slides become embeddings, and in which folder. Precision "auto" is that of the model's own embeddings.
         card: the model card.
         model: weights that the card belongs to.
-        split: of embeddings with a table, the slides of this split alone; None: all.
+        split: of the table, the slides of this split alone; None: all.
     """
 
     def __init__(
@@ -108,6 +108,10 @@ class InferenceSet:
     def item(self, slide_id: str) -> SlideItem:
         """The slide that was yielded under this id."""
         return self._items[slide_id]
+
+    def row(self, slide_id: str) -> SlideRow:
+        """The slide of this id as it was listed."""
+        return self._rows[slide_id]
 
     def origin(self, slide_id: str) -> SlideOrigin:
         """Whose the slide is that was yielded under this id, and whether the model met it, known by its embedding's fingerprint."""
@@ -192,7 +196,7 @@ class InferenceSet:
         empty = empty_slides(self.folder / "manifest.csv")
         for slide_id, row in self._rows.items():
             if slide_id in empty and not (self.folder / f"{slide_id}.h5").is_file():
-                self._entries[slide_id] = ManifestRow(slide_id, str(row.path), "empty", error=empty[slide_id])
+                self._entries[slide_id] = self.encoding.row_of(row, "empty", error=empty[slide_id])
             else:
                 self._add(row)
         embeddings = {item["slide_id"]: Path(item["embedding"]) for item in self.items}
@@ -210,12 +214,11 @@ class InferenceSet:
         path = self.folder / f"{row.slide_id}.h5"
         try:
             with slide_boundary(path):
-                header = fitting_header(path, self.card)
+                header = fitting_header(row, path, self.card)
         except SlideError as error:
             self._enter_failed(row, str(error))
             return False
-        has_none = header.levels is None and not row.path.is_file()  # else T will be made from the slide
-        if self.card.thumbnail_levels and has_none:
+        if self.card.thumbnail_levels and lacks_thumbnail(row, header):
             self._without_thumbnail += 1
         self._items[row.slide_id] = item_of(row, path, self.card)
         self._origins[row.slide_id] = SlideOrigin(row.patient, self._split_seen.get(header.fingerprint))
@@ -231,7 +234,7 @@ class InferenceSet:
             if embedding is not None:
                 patches, output = header_of(embedding).patches, embedding.name
         seconds = self._entries[row.slide_id].seconds if row.slide_id in self._entries else 0.0
-        entry = ManifestRow(row.slide_id, str(row.path), "failed", patches, seconds, output, error)
+        entry = self.encoding.row_of(row, "failed", patches=patches, seconds=seconds, output=output, error=error)
         self._entries[row.slide_id] = entry
         if self._one_manifest:
             self._encoded.enter(entry)
@@ -288,7 +291,7 @@ class InferenceSet:
     def _classified(self) -> list[ManifestRow]:
         """Rows of the slides that were not encoded now."""
         return [
-            ManifestRow(item["slide_id"], item["slide"], "done", header_of(path).patches, output=path.name)
-            for item, path in ((item, Path(item["embedding"])) for item in self.items)
-            if item["slide_id"] not in self._entries
+            self.encoding.row_of(self.row(slide_id), "done", patches=header_of(path).patches, output=path.name)
+            for slide_id, path in ((item["slide_id"], Path(item["embedding"])) for item in self.items)
+            if slide_id not in self._entries
         ]

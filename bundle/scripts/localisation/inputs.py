@@ -256,7 +256,7 @@ def _read_maps(
         heat, observed = read_heat_map(results, embedding)
         lesion = np.zeros_like(observed)
         if mask is not None:
-            lesion = observed & cells_of(mask, embedding.grid, slide=slide)
+            lesion = observed & cells_of(mask, embedding.grid, slide=slide, attributes=embedding.attributes)
     return heat, observed, lesion
 
 
@@ -278,7 +278,10 @@ def read_heat_map(folder: Path, embedding: Embedding) -> tuple[NDArray[np.float3
             observed = np.asarray(image) > 0
     except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, IndexError) as error:
         raise SlideError(f"{path}: not a readable heat map ({error}); run inference again") from error
-    mpp_x, mpp_y = (embedding.attributes.get(name) for name in ("mpp_x", "mpp_y"))
+    said = embedding.attributes
+    # of an embedding that says no resolution: inference may have had it from table or slide
+    of_map = -1000 * volume.affine.diagonal() / embedding.patch_px_level0
+    mpp_x, mpp_y = said.get("mpp_x", of_map[0]), said.get("mpp_y", of_map[1])
     expected = nifti_affine(embedding.grid, mpp_x=mpp_x, mpp_y=mpp_y)
     if not heat.shape == observed.shape == embedding.shape_yx or not np.allclose(volume.affine, expected, rtol=1e-4):
         raise SlideError(

@@ -236,7 +236,10 @@ def _estimates(
 
 
 def _froc(scores: Sequence[SlideScores], weights: Floats) -> tuple[tuple[Floats, Floats], float]:
-    """Curve and score of the Camelyon16 challenge by MONAI, slide i entering ``weights[i]`` times; NaN without a lesion."""
+    """Curve and score of the Camelyon16 challenge by MONAI, slide i entering ``weights[i]`` times; NaN without a lesion.
+
+    MONAI passes over the lowest score that is there, as the challenge does: one of 0, so that every detection counts.
+    """
     counts = weights.astype(np.int64)
     false, true = (
         np.concatenate([np.repeat(one.detections[part], count) for one, count in zip(scores, counts, strict=True)])
@@ -244,7 +247,7 @@ def _froc(scores: Sequence[SlideScores], weights: Floats) -> tuple[tuple[Floats,
     )
     if not len(true):
         return (np.zeros(1), np.zeros(1)), float("nan")
-    curve = compute_froc_curve_data(false, true, len(true), int(counts.sum()))
+    curve = compute_froc_curve_data(np.append(false, 0.0), true, len(true), int(counts.sum()))
     return curve, float(compute_froc_score(*curve, eval_thresholds=FALSE_POSITIVES))
 
 

@@ -14,7 +14,7 @@ import torch
 
 from ..common.apart import Apart
 from ..common.errors import RequestError, SlideError
-from ..common.files import write_csv, writing_to
+from ..common.files import relative_to, write_csv, writing_to
 from ..common.option_words import Split, words
 from ..common.outputs import HeldOutputs
 from ..common.progress import track
@@ -136,13 +136,14 @@ def _sample_all(
     sampled = partial(sample_slide, rules=rules, reading=reading)
     with Apart(sampled, timeout_s=reading.timeout_s) as apart, patch_writer(output / PATCHES, attributes) as append:
         for row in track(rows, total=len(rows), what="sampling", unit="slide"):
+            place = relative_to(row.path, output)
             try:
                 sample = apart.run(row.path, row)
             except SlideError as error:
-                counts.append(CountsRow(row.slide_id, str(row.path), "failed", error=str(error)))
+                counts.append(CountsRow(row.slide_id, place, "failed", error=str(error)))
             else:
                 append(row.slide_id, sample)
-                counts.append(_count(row, sample))
+                counts.append(_count(row, place, sample))
             if counts[-1].error:
                 _LOGGER.debug("%s: %s: %s", counts[-1].slide_id, counts[-1].status, counts[-1].error)
     if any(entry.patches for entry in counts):
@@ -194,9 +195,7 @@ def _of_splits(rows: list[SlideRow], splits: Sequence[Split], slides: str | Path
     return kept
 
 
-def _count(row: SlideRow, sample: SlideSample) -> CountsRow:
+def _count(row: SlideRow, place: str, sample: SlideSample) -> CountsRow:
     drawn = len(sample.patches)
     status: Status = "empty" if not drawn else "short" if sample.reason else "done"
-    return CountsRow(
-        row.slide_id, str(row.path), status, drawn, int(sample.rich.sum()), sample.candidates, sample.reason
-    )
+    return CountsRow(row.slide_id, place, status, drawn, int(sample.rich.sum()), sample.candidates, sample.reason)

@@ -5,10 +5,14 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from itertools import product
 
 from ..common.errors import RequestError
 
 COLUMNS = ("slide", "slide_id", "label", "patient", "split", "mpp", "mask")
+
+_PERSONS = ("patient", "pat", "pt", "case", "subject", "participant", "person", "individual", "donor")
+_NUMBERED = ("id", "no", "nr", "number", "code", "name")
 
 SYNONYMS = {
     "slide": (
@@ -20,11 +24,10 @@ SYNONYMS = {
         "target", "targets", "ground_truth", "gt",
     ),
     "patient": (
-        "patient_id", "pat_id", "patientenid", "pat_nr", "patientennummer", "patientennr", "mrn", "fallnummer",
-        "patient_name", "patient_no", "patient_nr", "patient_number", "patient_code", "patient_barcode",
-        "bcr_patient_barcode", "pid", "case", "case_id", "case_no", "case_number", "case_name", "case_submitter_id", "submitter_id",
-        "subject", "subject_id", "participant", "participant_id", "person", "person_id", "individual", "individual_id", "donor",
-        "donor_id",
+        *(f"{person}_{number}" for person, number in product(_PERSONS, _NUMBERED)),
+        "case", "subject", "participant", "person", "individual", "donor", "patient_barcode", "bcr_patient_barcode", "pid",
+        "case_submitter_id", "submitter_id", "study_id", "record_id", "mrn", "medical_record_number", "hospital_number",
+        "hospital_no", "nhs_number", "nhs_no", "patientenid", "patientennummer", "patientennr", "fallnummer", "fallnr",
     ),
     "split": ("splits", "split_name", "data_split", "dataset_split", "set", "subset", "partition", "train_test", "train_val_test"),
     "mpp": (
@@ -37,6 +40,7 @@ SYNONYMS = {
 """What others call our columns. Such a column is kept as it is where ours is there, too."""
 
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+_BRACKETS = re.compile(r"[(\[{\uff08]")
 _CLOSE = 0.8
 _SHORTEST = 5
 """Letters of a name of ours from which on a slip of the pen can be told from another word."""
@@ -95,7 +99,8 @@ def require_slide_columns(header: Sequence[str], where: str) -> None:
 def near_misses(header: Sequence[str]) -> list[tuple[str, str]]:
     """Return the columns that may be meant as one of ours but are not called so, each with our name.
 
-    The same letters and digits always count. A synonym, or a slip of the pen, counts where the column itself is not there.
+    The same letters and digits always count. A synonym, or a slip of the pen, counts where the column itself is not there, whatever
+    stands behind it in brackets.
     """
     absent = [own for own in COLUMNS if own not in header]
     meant = [(name, _meant(name, absent)) for name in header]
@@ -103,18 +108,18 @@ def near_misses(header: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _meant(name: str, absent: Sequence[str]) -> str | None:
-    letters = _letters(name)
+    word = _letters(_BRACKETS.split(name)[0])
     for own in absent:
-        if letters in map(_letters, SYNONYMS.get(own, ())):
+        if word in map(_letters, (own, *SYNONYMS.get(own, ()))):
             return own
     if name in COLUMNS:
         return None
-    ours = {_letters(own): own for own in COLUMNS}
+    ours, letters = {_letters(own): own for own in COLUMNS}, _letters(name)
     if letters in ours:
         return ours[letters]
     long = {_letters(own): own for own in absent if len(own) >= _SHORTEST}
-    close = difflib.get_close_matches(letters, long, n=1, cutoff=_CLOSE)
-    return long[close[0]] if close and abs(len(close[0]) - len(letters)) <= 1 else None
+    close = difflib.get_close_matches(word, long, n=1, cutoff=_CLOSE)
+    return long[close[0]] if close and abs(len(close[0]) - len(word)) <= 1 else None
 
 
 def _letters(name: str) -> str:

@@ -210,15 +210,13 @@ def area_average(images: torch.Tensor, edges_y_px: Sequence[float], edges_x_px: 
     batch, height, width, channels = images.shape
     rows_first = images.reshape(batch, height, width * channels)
     rows = [
-        torch.matmul(w.to(images.device), rows_first[:, i:j].to(torch.float32))
-        for i, j, w in _bands(tuple(edges_y_px), height)
+        torch.matmul(w, rows_first[:, i:j].to(torch.float32))
+        for i, j, w in _bands(tuple(edges_y_px), height, images.device)
     ]
     by_channel = (
         torch.cat(rows, dim=1).view(batch, len(edges_y_px) - 1, width, channels).permute(0, 3, 1, 2).contiguous()
     )
-    columns = [
-        torch.matmul(by_channel[..., i:j], w.T.to(images.device)) for i, j, w in _bands(tuple(edges_x_px), width)
-    ]
+    columns = [torch.matmul(by_channel[..., i:j], w.T) for i, j, w in _bands(tuple(edges_x_px), width, images.device)]
     return torch.cat(columns, dim=-1).permute(0, 2, 3, 1)
 
 
@@ -243,12 +241,14 @@ def resize_patches(patches: torch.Tensor, patch_px: int = PATCH_PX) -> torch.Ten
 
 
 @lru_cache(maxsize=64)
-def _bands(edges_px: tuple[float, ...], size_px: int) -> tuple[tuple[int, int, torch.Tensor], ...]:
+def _bands(
+    edges_px: tuple[float, ...], size_px: int, device: torch.device
+) -> tuple[tuple[int, int, torch.Tensor], ...]:
     """Cut the weights of the intervals between ``edges_px`` into bands without the zeros far from the diagonal.
 
     Returns:
         For every ``BAND`` intervals the first pixel they touch, the pixel after their last, and their weights
-        (intervals, pixels), whose rows sum to 1. Bands make the product some four times faster than the full matrix.
+        (intervals, pixels) on ``device``, whose rows sum to 1. Bands make the product some four times faster than the full matrix.
     """
     edges = np.asarray(edges_px, dtype=np.float64)
     lengths = np.diff(edges)
@@ -260,5 +260,6 @@ def _bands(edges_px: tuple[float, ...], size_px: int) -> tuple[tuple[int, int, t
         first, last = floor(low[0, 0]), ceil(high[-1, 0])
         pixels = np.arange(first, last)
         overlaps = np.maximum(np.minimum(high, pixels + 1) - np.maximum(low, pixels), 0)
-        bands.append((first, last, torch.from_numpy((overlaps / (high - low)).astype(np.float32))))
+        weights = torch.from_numpy((overlaps / (high - low)).astype(np.float32))
+        bands.append((first, last, weights.to(device)))
     return tuple(bands)

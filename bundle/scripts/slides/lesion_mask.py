@@ -1,13 +1,14 @@
 """Lesion masks: pictures in which lesions are marked, brought to the grid of V by where they lie on the slide.
 
-A mask covers the whole level 0 of its slide, as the viewers show it. Its first pixel begins at level-0 pixel (0, 0), and each
-pixel is a square of k x k level-0 pixels. The whole number k goes from 1 (a mask as large as the slide) to the side of a patch
-(one pixel per patch) and beyond. A cell of V is lesion where at least half of its area is. Pixels are
+A mask covers the whole level 0 of its slide, or the part that was scanned, which is all that QuPath shows and exports of MRXS and
+SCN; its size says which. Each pixel is a square of k x k level-0 pixels. The whole number k goes from 1 (a mask as large as the
+slide) to the side of a patch (one pixel per patch) and beyond. A cell of V is lesion where at least half of its area is. Pixels are
 counted at the level of the mask nearest to a cell (docs/decisions/0025).
 """
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -21,7 +22,7 @@ from ..common.apart import run_apart
 from ..common.errors import RequestError, SlideError
 from ..common.files import blocks_of
 from .geometry import PatchGrid, area_average
-from .mask_pixels import MaskPixels, open_mask, whole_factor
+from .mask_pixels import Corner, MaskPixels, open_mask, whole_factor
 from .opening import open_slide
 from .table import SlideRow
 
@@ -34,6 +35,10 @@ BLOCK_PX = 2048
 """Side in pixels of what is read at once, so that memory does not grow with the mask."""
 
 Edges = NDArray[np.floating[Any]]
+Region = tuple[int, int, int, int]
+"""Left, top, width and height in level-0 pixels."""
+Regions = tuple[Region, Region]
+"""The whole slide, and the part that was scanned."""
 
 
 def find_masks(rows: Sequence[SlideRow], source: Path, masks: str | Path | None = None) -> dict[str, Path]:
@@ -77,15 +82,23 @@ def digest_of_masks(mask_of: Mapping[str, Path], *, mask_px: int | None, lesion_
 
 
 def lesion_cells(
-    mask: Path, grid: PatchGrid, *, slide: Path, mask_px: int | None = None, lesion_from: int = 1
+    mask: Path,
+    grid: PatchGrid,
+    *,
+    slide: Path,
+    attributes: Mapping[str, Any] | None = None,
+    mask_px: int | None = None,
+    lesion_from: int = 1,
 ) -> NDArray[np.bool_]:
     """Read a mask on a grid, in a process that may die of it.
 
     Args:
-        mask: an image of one channel, or of several of which the first counts.
+        mask: an image of one channel, or of several that are the same; transparency does not count.
         grid: the cells.
-        slide: the slide's file, whose size says k where ``mask_px`` does not.
-        mask_px: k, level-0 pixels along the side of a pixel of the mask.
+        slide: the slide's file, which says what a mask may cover where ``attributes`` do not.
+        attributes: root attributes of the slide's embedding file. Where neither tells the slide's size, the mask begins at
+            level-0 pixel (0, 0).
+        mask_px: k, level-0 pixels along the side of a pixel of the mask; None: from the sizes.
         lesion_from: lowest value of a pixel that is lesion.
 
     Returns:
@@ -94,13 +107,18 @@ def lesion_cells(
     Raises:
         SlideError: the mask or the slide cannot be read, or their sizes do not fit.
     """
-    return run_apart(partial(_lesion_cells, grid, slide, mask_px, lesion_from), mask, mask)
+    stated = _stated_regions(attributes or {})
+    return run_apart(partial(_lesion_cells, grid, slide, stated, mask_px, lesion_from), mask, mask)
 
 
-def _lesion_cells(grid: PatchGrid, slide: Path, mask_px: int | None, lesion_from: int, mask: Path) -> NDArray[np.bool_]:
+def _lesion_cells(
+    grid: PatchGrid, slide: Path, stated: Regions | None, mask_px: int | None, lesion_from: int, mask: Path
+) -> NDArray[np.bool_]:
     with open_mask(mask) as pixels:
-        k = mask_px or _scale(mask, pixels.level_sizes_xy_px[0], slide)
-        return lesion_shares(pixels, grid, k, lesion_from=lesion_from) >= LESION_SHARE - 1e-6
+        k, (left, top) = _place(mask, pixels.level_sizes_xy_px[0], slide, stated, mask_px)
+        x, y = grid.origin_xy_px
+        on_mask = replace(grid, origin_xy_px=(x - left, y - top))
+        return lesion_shares(pixels, on_mask, k, lesion_from=lesion_from) >= LESION_SHARE - 1e-6
 
 
 def lesion_shares(pixels: MaskPixels, grid: PatchGrid, mask_px: int, *, lesion_from: int) -> NDArray[np.float32]:
@@ -137,22 +155,47 @@ def _shares_of_block(pixels: MaskPixels, level: int, edges_yx: tuple[Edges, Edge
     return shares
 
 
-def _scale(mask: Path, size_xy_px: tuple[int, int], slide: Path) -> int:
-    """Return k from the sizes of the mask and of the slide.
+def _place(
+    mask: Path, size_xy_px: Corner, slide: Path, stated: Regions | None, mask_px: int | None
+) -> tuple[int, Corner]:
+    """Return k, and the level-0 pixel at which the mask begins: that of the whole slide or else of the scanned part.
 
     Raises:
-        SlideError: no k fits both sides.
+        SlideError: no k, or not the one that is given, fits both sides of either.
     """
-    if not slide.is_file():
-        raise SlideError(
-            f"{mask}: the slide {slide} is not there to tell the mask's scale: give level-0 pixels per mask pixel with --mask_px"
-        )
+    if stated is None and not slide.is_file():
+        if mask_px is None:
+            raise SlideError(
+                f"{mask}: the slide {slide} is not there to tell the mask's scale: give level-0 pixels per mask pixel with "
+                "--mask_px"
+            )
+        return mask_px, (0, 0)
+    whole, scanned = stated or _regions_of(slide)
+    for left, top, width, height in (whole, scanned):
+        k = whole_factor((width, height), size_xy_px, mask_px)
+        if k is not None:
+            return k, (left, top)
+    part = "" if scanned == whole else f", of which {scanned[2]} x {scanned[3]} were scanned"
+    scale, remedy = (
+        ("one whole number", "give level-0 pixels per mask pixel with --mask_px")
+        if mask_px is None
+        else (f"{mask_px}, as --mask_px says,", "correct --mask_px")
+    )
+    raise SlideError(
+        f"{mask}: {size_xy_px[0]} x {size_xy_px[1]} pixels, the slide has {whole[2]} x {whole[3]} at level 0{part}; expected the "
+        f"slide's size{' or that of the scanned part' if part else ''} over {scale} on both sides: write the mask anew, or {remedy}"
+    )
+
+
+def _stated_regions(attributes: Mapping[str, Any]) -> Regions | None:
+    """Return what an embedding file says; None where it does not say both."""
+    if not {"slide_size_xy_px", "bounds_xywh_px"} <= attributes.keys():
+        return None
+    width, height = map(int, attributes["slide_size_xy_px"])
+    left, top, scan_width, scan_height = map(int, attributes["bounds_xywh_px"])
+    return (0, 0, width, height), (left, top, scan_width, scan_height)
+
+
+def _regions_of(slide: Path) -> Regions:
     with open_slide(slide) as reader:
-        width, height = reader.level_sizes_xy_px[0]
-    k = whole_factor((width, height), size_xy_px)
-    if k is None:
-        raise SlideError(
-            f"{mask}: {size_xy_px[0]} x {size_xy_px[1]} pixels, the slide has {width} x {height} at level 0; expected the slide's "
-            "size over one whole number on both sides: write the mask anew, or give level-0 pixels per mask pixel with --mask_px"
-        )
-    return k
+        return (0, 0, *reader.level_sizes_xy_px[0]), reader.bounds_xywh_px

@@ -1,11 +1,13 @@
 """The pixels of a lesion mask, box by box, at the pyramid level nearest to the cells that they are counted in.
 
-A tiled TIFF of one 8-bit channel goes through the slide reader and may have any size. Other masks are small pictures, read whole.
+A tiled TIFF of one 8-bit channel goes through the slide reader and may have any size. Other masks are small pictures, read whole;
+one in colours has to be grey, as nobody says which colour is lesion.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,9 @@ from .tiff_slide import examine_mask
 
 CELL_PX = 8
 """Pixels along a cell, at least, where the mask has a level that fine: a share of its area is then known to some 1 / 16."""
+
+_TRANSPARENCY = frozenset({"A", "a", "X"})
+"""What Pillow calls a last band that is no colour."""
 
 Corner = tuple[int, int]
 
@@ -77,15 +82,30 @@ def _opened(path: Path, stack: ExitStack) -> MaskPixels:
         stack.enter_context(reader)
         return MaskPixels(reader.level_sizes_xy_px, reader.values)
     with Image.open(path) as image:
-        pixels = np.asarray(image)
-    first = pixels[..., 0] if pixels.ndim == 3 else pixels
-    return MaskPixels(
-        ((first.shape[1], first.shape[0]),), lambda level, low, high: first[low[1] : high[1], low[0] : high[0]]
-    )
+        pixels, bands = np.atleast_3d(np.asarray(image)), image.getbands()
+    colours = len(bands) - (bands[-1] in _TRANSPARENCY)
+    return MaskPixels(((pixels.shape[1], pixels.shape[0]),), partial(_values_of_picture, path, pixels[..., :colours]))
 
 
-def whole_factor(large_xy: tuple[int, int], small_xy: tuple[int, int]) -> int | None:
-    """Return the whole number that both sides of one image are over those of another, a pixel rounded off; None: there is none."""
-    factor = max(1, round(max(large_xy) / max(small_xy)))  # the longer side tells it best
+def _values_of_picture(path: Path, pixels: NDArray[Any], level: int, low: Corner, high: Corner) -> NDArray[Any]:
+    box = pixels[low[1] : high[1], low[0] : high[0]]
+    first: NDArray[Any] = box[..., 0]
+    if (box != first[..., None]).any():
+        raise SlideError(
+            f"{path}: a mask in colours, expected one number per pixel, as nobody says which colour is lesion: save it as one "
+            "channel, with 0 where there is no lesion"
+        )
+    return first
+
+
+def whole_factor(large_xy: tuple[int, int], small_xy: tuple[int, int], factor: int | None = None) -> int | None:
+    """Return the whole number that both sides of one image are over those of another, a pixel rounded off; None: there is none.
+
+    Args:
+        large_xy: sides of the one.
+        small_xy: sides of the other.
+        factor: the only number that will do; None: the one that the longer sides tell.
+    """
+    factor = factor or max(1, round(max(large_xy) / max(small_xy)))
     fits = all(abs(large / factor - small) < 1 for large, small in zip(large_xy, small_xy, strict=True))
     return factor if fits else None

@@ -25,7 +25,7 @@ class KnownIds:
 
     Attributes:
         names: ids that have an embedding.
-        of_slide: ids by the absolute path of the slide, as the folder's manifest tells them.
+        of_slide: ids by :func:`place_of` the slide, as the folder's manifest tells them.
     """
 
     names: frozenset[str] = frozenset()
@@ -49,8 +49,14 @@ def known_ids(folder: str | Path) -> KnownIds:
         for row in rows:
             slide, slide_id = row.get("slide"), row.get("slide_id")
             if slide and slide_id and name_fault(slide_id) is None:
-                of_slide[os.path.abspath(slide)] = slide_id
+                of_slide[place_of(folder / slide)] = slide_id
     return KnownIds(names, of_slide)
+
+
+def place_of(slide: str | Path) -> str:
+    """Return where a slide lies, the same from wherever it is looked at: its own name, a link or not, in its real folder."""
+    folder, name = os.path.split(slide)
+    return os.path.join(os.path.realpath(folder), name)
 
 
 def stem_of(path: Path) -> str:
@@ -87,7 +93,7 @@ def distinct_ids(
             f"{paths[again]}: slide_id {shortened(str(given[again]))!r} is that of {paths[first]} too, expected another for each "
             "slide (capitals do not count): correct the column slide_id"
         )
-    before = [known.of_slide.get(os.path.abspath(path)) for path in paths]
+    before = [known.of_slide.get(place_of(path)) if known.of_slide else None for path in paths]
     written = [_Written(os.path.abspath(path.parent), stem_of(path), path.suffix) for path in paths]
     ids = _chosen(written, given, before, known)
     for path, name in zip(paths, ids, strict=True):

@@ -43,6 +43,7 @@ _HEAT_MAP = frozenset({"cam.dcm", "cam.ome.tif"})
 _BESIDE_A_HEAT_MAP = frozenset({"cam.geojson", "cam.nii.gz", "scores.json"})
 """What inference leaves in the folder of one slide: see `inference/exports.py`."""
 
+_LINKED_FOLDERS = "links to folders"
 _SUFFIX = re.compile(r"\.[a-z][a-z0-9]{0,8}")
 _LOGGER = logging.getLogger(__name__)
 
@@ -50,16 +51,16 @@ _LOGGER = logging.getLogger(__name__)
 def find_slides(folder: str | Path) -> list[Path]:
     """Return the slides at any depth of ``folder``, in order of their paths.
 
-    Hidden files and folders, trash and heat maps of ours do not count, nor do links to folders. The files of a DICOM series are
-    one slide, that of its largest image; label and overview are none. A link to a slide that is found itself is passed over; a
-    broken one is a slide, which fails later. The log counts what was passed over by suffix.
+    Hidden files and folders, trash and heat maps of ours do not count. Links to folders are not followed, and a warning counts
+    them. The files of a DICOM series are one slide, that of its largest image; label and overview are none. A link to a slide that
+    is found itself is passed over; a broken one is a slide, which fails later. The log counts what was passed over by suffix.
 
     Raises:
         RequestError: A folder cannot be entered.
     """
     passed: Counter[str] = Counter()
     found: list[Path] = []
-    for path in _files(Path(folder)):
+    for path in _files(Path(folder), passed):
         suffix = path.suffix.lower()
         if suffix in SLIDE_SUFFIXES:
             found.append(path)
@@ -67,14 +68,19 @@ def find_slides(folder: str | Path) -> list[Path]:
             passed[suffix if _SUFFIX.fullmatch(suffix) else "other"] += 1
     slides = _without_links(found, passed)
     slides = _one_per_series(slides, passed)
-    if passed:
-        counts = ", ".join(f"{count} {what}" for what, count in sorted(passed.items()))
+    if counts := ", ".join(f"{count} {what}" for what, count in sorted(passed.items()) if count):
         _LOGGER.info("folder of slides: %d found, passed over: %s", len(slides), counts)
+    if passed[_LINKED_FOLDERS]:
+        _LOGGER.warning(
+            "%d links to folders are not followed, and slides behind them not listed; expected folders, or links to slides: link "
+            "the slides in place of their folder, or name them in a CSV",
+            passed[_LINKED_FOLDERS],
+        )
     return sorted(slides)
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """Yield the files that count; a link that leads nowhere is one."""
+def _files(folder: Path, passed: Counter[str]) -> Iterator[Path]:
+    """Yield the files that count; a link that leads nowhere is one. Links to folders are counted."""
     for place, folders, names in os.walk(folder, onerror=_refuse):
         slides_of_many_files = {name[: -len(".mrxs")] for name in names if name.lower().endswith(".mrxs")}
         folders[:] = sorted(
@@ -82,6 +88,7 @@ def _files(folder: Path) -> Iterator[Path]:
             for name in folders
             if not name.startswith(".") and name.lower() not in _NO_SLIDES and name not in slides_of_many_files
         )
+        passed[_LINKED_FOLDERS] += sum(os.path.islink(os.path.join(place, name)) for name in folders)
         ours = _HEAT_MAP if not _BESIDE_A_HEAT_MAP.isdisjoint(names) else frozenset()
         for name in names:
             if not name.startswith(".") and name not in ours:

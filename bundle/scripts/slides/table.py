@@ -50,7 +50,7 @@ def read_slides(slides: str | Path, *, known: KnownIds = NOTHING_KNOWN) -> list[
 
     Args:
         slides: a slide file; a folder, searched as :func:`.slide_search.find_slides` says; or a CSV with the column ``slide``
-            (path, relative to the CSV) and any of ``slide_id``, ``label``, ``patient``, ``split``, ``mpp``, ``mask`` (a path like that).
+            (path, relative to the CSV) and any of ``slide_id``, ``label``, ``patient``, ``split``, ``mpp``, ``mask`` (a path).
         known: what the folder of their embeddings knows (:func:`.slide_ids.known_ids`): a slide that has an id there keeps it.
 
     Returns:
@@ -141,7 +141,7 @@ def find_label(row: SlideRow, names: Sequence[str]) -> int | None:
 def copy_table(
     source: Path, target: Path, cells: Mapping[str, Sequence[str]] | None = None, known: KnownIds = NOTHING_KNOWN
 ) -> None:
-    """Write the CSV ``source`` as ``target`` with all its columns; the paths of slides and masks are made relative to the new place.
+    """Write the CSV ``source`` as ``target`` with all its columns; paths of slides and masks are made relative to the new place.
 
     Where an id is not the stem of the slide's path, the column ``slide_id`` says so in the copy, so that it stays.
 

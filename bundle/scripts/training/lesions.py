@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from ..common.errors import RequestError
 from ..common.option_words import Split
-from ..encoding.embedding_file import embedding_file
-from ..slides.lesion_mask import digest_of_masks, find_masks, lesion_cells
+from ..dsnet.segmentation import NO_TISSUE_LOGIT
+from ..slides.lesion_mask import digest_of_masks, find_masks
 from .batches import OBSERVED
+from .mask_cells import MaskCells
 from .slide_item import LesionItem
 from .training_table import EmbeddingTable
 
@@ -59,6 +60,7 @@ class LesionTargets:
         self.mask_of = find_masks(table.rows, table.source, masks)
         self.mask_px = mask_px
         self.lesion_from = lesion_from
+        self._cells = MaskCells(mask_px=mask_px, lesion_from=lesion_from)
 
     def items(self, split: Split) -> list[LesionItem]:
         """Items of :meth:`.training_table.EmbeddingTable.items` with a target each, and ``mask``, the path of their mask or "".
@@ -70,6 +72,7 @@ class LesionTargets:
             {**item, "mask": str(self.mask_of.get(item["slide_id"], ""))} for item in self.table.items(split)
         ]
         usable = [item for item in items if item["label"] == 0 or item["mask"]]
+        self._cells.expect(item for item in usable if item["label"] == 1)
         if len(usable) < len(items):
             _LOGGER.warning("%d of %d positive slides have no mask and are left out of %s", len(items) - len(usable),
                             sum(item["label"] == 1 for item in items), split)  # fmt: skip
@@ -82,7 +85,7 @@ class LesionTargets:
 
     def transform(self) -> "LoadLesiond":
         """The transform that makes the targets, behind ``LoadEmbeddingd``."""
-        return LoadLesiond(mask_px=self.mask_px, lesion_from=self.lesion_from)
+        return LoadLesiond(self._cells)
 
     def digest(self) -> str:
         """SHA-256 of what the targets of the training and validation slides are made from."""
@@ -94,28 +97,25 @@ class LesionTargets:
 class LoadLesiond(MapTransform):
     """Set ``lesion`` (1, H, W), int8: 1 lesion, 0 none, `IGNORED` otherwise; see :class:`LesionTargets`.
 
-    Keys: `.batches.OBSERVED`, which must be there, as ``embedding``, ``slide``, ``label`` and ``mask`` of the item.
+    Args:
+        cells: those of the slides of class 1.
+        keys: `.batches.OBSERVED`, with ``slide_id`` and ``label`` beside it.
     """
 
-    def __init__(self, keys: KeysCollection = OBSERVED, *, mask_px: int | None, lesion_from: int) -> None:
+    def __init__(self, cells: MaskCells, keys: KeysCollection = OBSERVED) -> None:
         super().__init__(keys)
-        self.mask_px = mask_px
-        self.lesion_from = lesion_from
+        self.cells = cells
 
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         """Return ``data`` with ``lesion``.
 
         Raises:
-            SlideError: the mask cannot be read or does not fit the slide.
+            SlideError: a mask cannot be read or does not fit its slide.
         """
         item = dict(data)
         observed = item["places"][0] != 0
-        if item["label"] == 1 and item["mask"]:
-            grid = embedding_file(Path(item["embedding"])).grid
-            cells = lesion_cells(
-                Path(item["mask"]), grid, slide=Path(item["slide"]), mask_px=self.mask_px, lesion_from=self.lesion_from
-            )
-            target = torch.from_numpy(cells.astype(np.int8))
+        if item["label"] == 1:
+            target = torch.from_numpy(self.cells.of(item["slide_id"]).astype(np.int8))
         else:
             target = torch.zeros(observed.shape, dtype=torch.int8)
         target[~observed] = IGNORED
@@ -131,7 +131,7 @@ class LesionLoss(nn.Module):
         self.loss = DiceCELoss(sigmoid=True)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Loss of logits (B, 1, H, W) and targets (B, 1, H, W) of 0, 1 and `IGNORED`."""
-        known = target != IGNORED
+        """Loss of logits (B, 1, H, W) and targets (B, 1, H, W) of 0, 1 and `IGNORED`; patches left out by chance do not count."""
+        known = (target != IGNORED) & (logits != NO_TISSUE_LOGIT)
         loss: Tensor = self.loss(logits[known].float()[None, None], target[known].float()[None, None])
         return loss

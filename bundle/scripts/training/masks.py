@@ -20,10 +20,10 @@ from ..common.errors import RequestError
 from ..common.option_table import checked
 from ..dsnet.heat_map import Network
 from ..dsnet.network import DSNet
-from ..encoding.embedding_file import embedding_file
-from ..slides.lesion_mask import digest_of_masks, find_masks, lesion_cells
+from ..slides.lesion_mask import digest_of_masks, find_masks
 from ..slides.table import find_label
 from .batches import prepare_batch
+from .mask_cells import MaskCells
 from .training_table import EmbeddingTable
 
 _LOGGER = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class LoadPatchTargetsd(MapTransform):
         masks: folder of masks named by slide id; None takes the table's column ``mask``.
         mask_px: level-0 pixels along a pixel of the masks; None: from the slides' sizes.
         lesion_from: lowest value of a mask's pixel that is lesion.
-        keys: the places, with ``embedding``, ``slide``, ``slide_id`` and ``label`` beside it.
+        keys: the places, with ``slide_id`` and ``label`` beside it.
 
     Raises:
         RequestError: there are not two classes, or no training slide of class 1 has a mask.
@@ -89,27 +89,26 @@ class LoadPatchTargetsd(MapTransform):
                 f"{table.source}: no training slide of class {table.class_names[1]} has a mask; expected some: name their folder "
                 f"with --masks, fill the column mask, or leave out {_OVERLAYS}"
             )
-        positive = sum(item["label"] == 1 for item in table.items("train"))
-        self._to_tell = f"{len(self.mask_of)} of {positive} positive training slides have a mask"
+        positive = [item for item in table.items("train") if item["label"] == 1]
+        self._to_tell = f"{len(self.mask_of)} of {len(positive)} positive training slides have a mask"
+        self._cells = MaskCells(mask_px=mask_px, lesion_from=lesion_from)
+        masked = (item for item in positive if item["slide_id"] in self.mask_of)
+        self._cells.expect({**item, "mask": str(self.mask_of[item["slide_id"]])} for item in masked)
 
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         """Return ``data`` with ``lesion``.
 
         Raises:
-            SlideError: the mask cannot be read or does not fit the slide.
+            SlideError: a mask cannot be read or does not fit its slide.
         """
         if self._to_tell:
             _LOGGER.info("%s", self._to_tell)
             self._to_tell = ""
         item = dict(data)
         observed = item[self.keys[0]][0] != 0
-        mask = self.mask_of.get(item["slide_id"])
         target = torch.full(observed.shape, UNKNOWN if item["label"] else NO_LESION, dtype=torch.uint8)
-        if mask is not None:
-            grid = embedding_file(Path(item["embedding"])).grid
-            cells = lesion_cells(
-                mask, grid, slide=Path(item["slide"]), mask_px=self.mask_px, lesion_from=self.lesion_from
-            )
+        if item["slide_id"] in self.mask_of:
+            cells = self._cells.of(item["slide_id"])
             target = torch.where(torch.from_numpy(cells), LESION, NO_LESION).to(torch.uint8)
         target[~observed] = UNKNOWN
         item["lesion"] = target[None]

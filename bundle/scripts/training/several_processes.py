@@ -1,9 +1,33 @@
-"""What a network must be to be trained by several processes."""
+"""What training by several processes needs: a device for each, and a network whose statistics are those of all."""
 
+import os
+
+import torch
 from torch import nn
 
 from ..common.errors import RequestError
 from ..common.ranks import world_size
+
+
+def take_device(device: torch.device | str) -> None:
+    """Let ``cuda`` mean the card of this process's own from here on, by its number on this machine; torchrun gives it.
+
+    Args:
+        device: where the process computes: ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        RequestError: it is one card for several processes.
+    """
+    device = torch.device(device)
+    if device.type != "cuda":
+        return
+    own, processes = (int(os.environ[name]) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
+    if processes > 1 and device.index not in (None, own):
+        raise RequestError(
+            f"--device {device} is one card for {processes} processes; expected a card for each: leave --device out, and choose "
+            "among the machine's cards with CUDA_VISIBLE_DEVICES"
+        )
+    torch.cuda.set_device(own if device.index is None else device.index)
 
 
 def require_shared_norms(network: nn.Module) -> nn.Module:

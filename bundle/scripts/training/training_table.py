@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -12,9 +12,11 @@ from ..common.option_words import Precision, Split
 from ..encoding.embedding_file import UNKNOWN, EmbeddingHeader, embedding_file, header_of
 from ..encoding.store import observed_places
 from ..encoding.thumbnail import DEFAULT_LEVELS
-from ..slides.slide_ids import known_ids
+from ..slides.slide_ids import known_ids, stem_of
 from ..slides.table import SPLITS, SlideRow, class_names, label_index, read_slides
 from .agreement import agreed, disagreement
+from .model_card import ModelCard
+from .model_fit import fitting_header, lacks_thumbnail
 from .slide_item import SlideItem, slide_item
 from .standardise import ChannelStatistics, channel_statistics
 
@@ -36,6 +38,7 @@ class EmbeddingTable:
         levels: L, the first levels of T that are used (Table IV); by default all that the files hold.
         channel_range: the channels [first, last) of v that are used (Table V: foreground or background of a separated v); by
             default all.
+        card: of the trained network that judges the slides, which says levels and channels of each; None: one is to be trained.
 
     Raises:
         RequestError: no table, or slides without embedding.
@@ -51,11 +54,13 @@ class EmbeddingTable:
         allow_missing: bool = False,
         levels: int | None = None,
         channel_range: Sequence[int] | None = None,
+        card: ModelCard | None = None,
     ) -> None:
         self.folder = Path(dataset_dir)
         self.levels = levels
-        self.channel_range: tuple[int, int] | None = None
-        if channel_range is not None:
+        self.card = card
+        self.channel_range: tuple[int, int] | None = None if card is None else card.channel_range
+        if card is None and channel_range is not None:
             first, last = channel_range
             self.channel_range = (first, last)
         self.source = self.folder / "slides.csv" if slides is None else Path(slides)
@@ -65,16 +70,16 @@ class EmbeddingTable:
                 "--output_dir DIR first, then name that DIR with --dataset_dir"
             )
         rows = read_slides(self.source, known=known_ids(self.folder))
-        missing = [row.slide_id for row in rows if not self.path_of(row).exists()]
+        missing = {row.slide_id: row.path for row in rows if not self.path_of(row).exists()}
         if missing and not allow_missing:
             raise RequestError(
                 f"{self.source}: {len(missing)} of {len(rows)} slides have no embedding in {self.folder} (the first is "
-                f"{missing[0]}.h5){self._hint(missing)}; encode them, see manifest.csv for slides that failed or hold no tissue, "
-                "or leave them out with --table#allow_missing true"
+                f"{next(iter(missing))}.h5){self._hint(missing)}; encode them, see manifest.csv for slides that failed or hold no "
+                "tissue, or leave them out with --table#allow_missing true"
             )
         if missing:
             _LOGGER.warning("%d of %d slides have no embedding and are left out", len(missing), len(rows))
-        self.rows = [row for row in rows if row.slide_id not in set(missing)]
+        self.rows = [row for row in rows if row.slide_id not in missing]
         if not self.rows:
             raise RequestError(f"{self.source}: no slide has an embedding in {self.folder}: encode the slides first")
         self.class_names = class_names(self.rows, classes)
@@ -83,17 +88,27 @@ class EmbeddingTable:
         self._splits_told_of: set[str | None] = set()
         self._statistics: dict[str, ChannelStatistics] = {}
 
-    def _hint(self, missing: Sequence[str]) -> str:
-        """What lies in the folder in place of the embeddings that are missing."""
+    def _hint(self, missing: Mapping[str, Path]) -> str:
+        """What lies in the folder in place of the embeddings that are missing, or why another name is looked for."""
         tensors = sum((self.folder / f"{slide_id}.pt").is_file() for slide_id in missing)
         if tensors:
             return f"; {tensors} have a .pt file, which holds no coordinates: name the folder of the .h5 files"
-        first = missing[0].casefold()
-        found = sorted(path.name for path in self.folder.glob("*") if path.name.casefold().startswith(f"{first}."))
+        first, slide = next(iter(missing.items()))
+        if "\\" in slide.name and first == stem_of(slide):
+            return (
+                f"; {slide.name} holds backslashes, which part no folders here: write slashes in the table's column slide, or "
+                "the name of its .h5 file, without .h5, in a column slide_id"
+            )
+        begin = f"{first.casefold().removesuffix('.ome')}."
+        found = sorted(path.name for path in self.folder.glob("*") if path.name.casefold().startswith(begin))
         if not found:
             return ""
         readable = any(name.casefold().endswith((".h5", ".hdf5")) for name in found)
-        remedy = "rename it, or correct the table's column slide" if readable else "name the folder of the .h5 files"
+        remedy = (
+            "rename it, or write its name without .h5 in the table's column slide_id"
+            if readable
+            else "name the folder of the .h5 files"
+        )
         return f"; there is {', '.join(found)}: {remedy}"
 
     def path_of(self, row: SlideRow) -> Path:
@@ -119,16 +134,40 @@ class EmbeddingTable:
             )
         if labelled:
             rows = self._labelled(rows, split)
+        if self.card is None:
+            levels, channel_range = self.thumbnail_levels, self.channel_range or (0, self.channels)
+        else:
+            self._require_fit(rows, self.card)
+            levels, channel_range = self.card.thumbnail_levels, self.card.channels
         return [
             slide_item(
                 row,
                 self.path_of(row),
                 label=None if row.label is None else label_index(row, self.class_names),
-                thumbnail_levels=self.thumbnail_levels,
-                channel_range=self.channel_range or (0, self.channels),
+                thumbnail_levels=levels,
+                channel_range=channel_range,
             )
             for row in rows
         ]
+
+    def _require_fit(self, rows: Sequence[SlideRow], card: ModelCard) -> None:
+        """Refuse slides that do not serve the network; say how many have no T."""
+        faults, without = [], 0
+        for row in rows:
+            try:
+                without += lacks_thumbnail(row, fitting_header(row, self.path_of(row), card))
+            except SlideError as error:
+                faults.append(str(error))
+        if faults:
+            raise RequestError(
+                f"{self.source}: {len(faults)} of {len(rows)} slides do not serve the model; the first: {faults[0]}"
+            )
+        if card.thumbnail_levels and without:
+            _LOGGER.warning(
+                "%d of %d slides have no thumbnail and no slide file: they are judged by their embeddings alone",
+                without,
+                len(rows),
+            )
 
     def _labelled(self, rows: Sequence[SlideRow], split: Split | None) -> list[SlideRow]:
         """Leave out slides without a label, and say how many once per split."""
@@ -224,16 +263,16 @@ class EmbeddingTable:
 
     @cached_property
     def thumbnail_levels(self) -> int:
-        """L; 0 where some slide has neither a thumbnail nor its slide file, so that the network runs on V alone.
+        """L of a network to be trained; 0 where some slide has neither a thumbnail nor its slide file, so that it runs on V alone.
 
         Raises:
             RequestError: thumbnails of different levels, or of fewer than asked for.
         """
         levels = set()
         for row in self.rows:
-            found = self.headers[row.slide_id].levels
+            header = self.headers[row.slide_id]
             made = self.levels or DEFAULT_LEVELS  # from the slide, on loading
-            levels.add(found if found is not None else made if row.path.is_file() else 0)
+            levels.add(0 if lacks_thumbnail(row, header) else made if header.levels is None else header.levels)
         if 0 in levels:
             _LOGGER.warning(
                 "some slides have no thumbnail and no slide file: the network runs on the embedding stream alone"

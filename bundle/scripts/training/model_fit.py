@@ -3,18 +3,23 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from ..baselines.registry import BASELINES
 from ..common.errors import RequestError, SlideError
 from ..encoding.embedding_file import UNKNOWN, EmbeddingHeader, header_of
 from ..slides.table import SlideRow, find_label
-from ..training.model_card import ModelCard
-from ..training.slide_item import SlideItem, slide_item
+from .model_card import ModelCard
+from .slide_item import SlideItem, slide_item
+
+NEED_THUMBNAIL = frozenset(network.__name__ for network in BASELINES if network.sees_thumbnail)
+"""Networks that judge no slide without T, where DSNet judges it by V alone."""
 
 
-def fitting_header(path: Path, card: ModelCard) -> EmbeddingHeader:
-    """Check what an embedding says of itself against the model; its values are checked when they are read, once.
+def fitting_header(row: SlideRow, path: Path, card: ModelCard) -> EmbeddingHeader:
+    """Check what a slide's embedding says of itself against the model; its values are checked when they are read, once.
 
     Raises:
-        SlideError: it cannot be read, holds no patch, or has other channels or too few thumbnail levels.
+        SlideError: it cannot be read, holds no patch, has other channels or too few thumbnail levels, or the slide has no T and
+            the network needs one.
     """
     first, last = card.channels
     wanted = card.thumbnail_levels
@@ -30,7 +35,17 @@ def fitting_header(path: Path, card: ModelCard) -> EmbeddingHeader:
             f"{path}: a thumbnail of {levels} levels, expected the {wanted} that the model was trained on: "
             "encode the slide anew"
         )
+    if card.architecture in NEED_THUMBNAIL and lacks_thumbnail(row, header):
+        raise SlideError(
+            f"{path}: no thumbnail, and no slide file to make it from; expected one of them, as {card.architecture} judges no "
+            "slide without: encode the slide with encode.yaml, or name its file in the table's column slide"
+        )
     return header
+
+
+def lacks_thumbnail(row: SlideRow, header: EmbeddingHeader) -> bool:
+    """Whether a slide has no T: neither in its embedding, nor a file from which it can be made."""
+    return header.levels is None and not row.path.is_file()
 
 
 def item_of(row: SlideRow, embedding: Path, card: ModelCard) -> SlideItem:
