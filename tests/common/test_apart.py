@@ -337,11 +337,6 @@ def test_the_method_that_a_program_has_set_is_taken() -> None:
         multiprocessing.set_start_method(before, force=True)
 
 
-def test_a_process_that_has_started_cuda_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    assert start_method(forks=True) == "spawn"
-
-
 @pytest.mark.parametrize("seconds", [0, -1, float("nan")])
 def test_a_timeout_that_is_none_is_refused(seconds: float) -> None:
     with pytest.raises(RequestError, match=r"timeout_s .*: expected seconds over 0"):

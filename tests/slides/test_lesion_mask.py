@@ -147,6 +147,29 @@ def test_a_mask_of_the_scanned_part_lies_where_it_was_scanned(
         lesion_cells(turned, grid, mask_px=mask_px, **told)
 
 
+def test_a_mask_that_fits_the_glass_and_the_scan_says_which(tmp_path: Path) -> None:
+    pixels = np.zeros((8, 12), dtype=np.uint8)
+    pixels[:, :6] = 1
+    mask = write_mask(tmp_path / "mask.png", pixels)
+    stated = {"slide_size_xy_px": np.array([768, 512]), "bounds_xywh_px": np.array([256, 128, 384, 256])}
+    told = {"slide": tmp_path / "gone.mrxs", "attributes": stated}
+    grid = PatchGrid(64, (0, 0), (8, 12))
+    with pytest.raises(
+        SlideError, match=r"12 x 8 pixels fit the whole slide, 64 .*, and the scanned part, 32 .*--mask_px"
+    ):
+        lesion_cells(mask, grid, **told)
+    assert [int(lesion_cells(mask, grid, mask_px=k, **told).sum()) for k in (64, 32)] == [48, 12]
+
+
+def test_a_scale_that_is_given_serves_where_the_slide_cannot_be_opened(tmp_path: Path) -> None:
+    (tmp_path / "broken.svs").write_text("no slide")
+    mask = write_mask(tmp_path / "mask.png", np.ones((4, 6), dtype=np.uint8))
+    grid = PatchGrid(32, (0, 0), (4, 6))
+    assert lesion_cells(mask, grid, slide=tmp_path / "broken.svs", mask_px=32).all()
+    with pytest.raises(SlideError, match=r"broken\.svs"):
+        lesion_cells(mask, grid, slide=tmp_path / "broken.svs")
+
+
 def test_masks_are_found_in_a_folder_or_by_the_table(tmp_path: Path) -> None:
     (tmp_path / "masks").mkdir()
     table = tmp_path / "slides.csv"

@@ -289,6 +289,12 @@ def test_a_slide_called_otherwise_than_its_features(tmp_path: Path, slide: str, 
         EmbeddingTable(tmp_path)
 
 
+def test_features_with_another_suffix_are_to_be_renamed(tmp_path: Path) -> None:
+    write_embedding(tmp_path / "int.h5").rename(tmp_path / "int.hdf5")
+    with pytest.raises(RequestError, match=r"there is int\.hdf5: rename it int\.h5;"):
+        EmbeddingTable(write_table(tmp_path, [{"slide": "int.svs", "label": 0}]))
+
+
 def test_words_for_a_missing_label_are_left_out_and_counted_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

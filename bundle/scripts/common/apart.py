@@ -250,12 +250,11 @@ def run_apart(work: Callable[[Item], Result], path: str | Path, item: Item) -> R
 def start_method(*, forks: bool) -> str:
     """Choose between a copy of this process ("fork": milliseconds) and a fresh one ("spawn": seconds, picklable work).
 
-    Forked where that is safe: on Linux, where ``forks`` says that the work allows it, and where this process has not started CUDA.
-    Not where the program has called ``multiprocessing.set_start_method`` with another method.
+    Forked where that is safe: on Linux, where ``forks`` says that the work allows it, unless the program has called
+    ``multiprocessing.set_start_method`` with another method.
     """
     chosen = multiprocessing.get_start_method(allow_none=True) or "fork"
-    safe = forks and sys.platform.startswith("linux") and not torch.cuda.is_initialized()
-    return "fork" if safe and chosen == "fork" else "spawn"
+    return "fork" if forks and chosen == "fork" and sys.platform.startswith("linux") else "spawn"
 
 
 class _LostError(Exception):

@@ -79,7 +79,8 @@ def examine(slides: str | Path | None = None, *, reading: Reading = DEFAULT_READ
     _section("machine", _machine())
     _section("formats, and what reads them here", _formats())
     unreadable: list[str] = []
-    with Apart(partial(_reading_of, reading), timeout_s=reading.timeout_s) as apart:
+    forks = not torch.cuda.is_available()  # their names have started CUDA
+    with Apart(partial(_reading_of, reading), timeout_s=reading.timeout_s, forks=forks) as apart:
         _section("slides", ((row.slide_id, _describe(apart, row, unreadable)) for row in rows))
     return unreadable
 

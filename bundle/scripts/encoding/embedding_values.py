@@ -20,7 +20,7 @@ MOST_CELLS = 1 << 22  # of V; the largest slides have some 600,000 patches of 64
 SPARSE_CELLS = 1 << 18  # up to which tissue may be as sparse as it likes
 MOST_CELLS_PER_PATCH = 1024
 
-_TO_PIXELS = "divide coords in micrometres by the slide's micrometres per pixel at level 0, and round them"
+_TO_PIXELS = "round coords in pixels; divide those in micrometres by the slide's micrometres per pixel at level 0 first"
 
 
 def require_features(values: NDArray[Any], path: Path) -> NDArray[np.floating[Any]]:
@@ -187,11 +187,11 @@ def stated_px(file: h5py.File, path: Path) -> tuple[int, int] | None:
 
 def _require_unit(file: h5py.File, path: Path) -> None:
     for attributes in (file["coords"].attrs, file.attrs):
-        unit = attributes.get("unit", "px")
-        if not {word.strip().casefold() for word in _words(unit)} <= PIXELS:
+        unit = attributes.get("unit", "")
+        if not {word.strip().casefold() for word in _words(unit)} - {""} <= PIXELS:
             raise SlideError(
-                f"{path}: attribute unit of coords or of the file is {_shown(unit)}, expected 'px', level-0 pixels: {_TO_PIXELS}; "
-                "then correct it"
+                f"{path}: attribute unit of coords or of the file is {_shown(unit)}, expected 'px', level-0 pixels. Where they are, "
+                f"correct it; else {_TO_PIXELS}"
             )
 
 

@@ -238,7 +238,7 @@ def _estimates(
 def _froc(scores: Sequence[SlideScores], weights: Floats) -> tuple[tuple[Floats, Floats], float]:
     """Curve and score of the Camelyon16 challenge by MONAI, slide i entering ``weights[i]`` times; NaN without a lesion.
 
-    MONAI passes over the lowest score that is there, as the challenge does: one of 0, so that every detection counts.
+    MONAI leaves the lowest score out, as the challenge does. A score of 0, which no detection has, is added to be that one.
     """
     counts = weights.astype(np.int64)
     false, true = (

@@ -160,8 +160,10 @@ def _place(
 ) -> tuple[int, Corner]:
     """Return k, and the level-0 pixel at which the mask begins: that of the whole slide or else of the scanned part.
 
+    Where k is given, a slide that cannot be opened is as one that is not there.
+
     Raises:
-        SlideError: no k, or not the one that is given, fits both sides of either.
+        SlideError: no k, or not the one that is given, fits both sides of either; or one k fits the slide and another the part.
     """
     if stated is None and not slide.is_file():
         if mask_px is None:
@@ -170,11 +172,24 @@ def _place(
                 "--mask_px"
             )
         return mask_px, (0, 0)
-    whole, scanned = stated or _regions_of(slide)
-    for left, top, width, height in (whole, scanned):
-        k = whole_factor((width, height), size_xy_px, mask_px)
-        if k is not None:
-            return k, (left, top)
+    try:
+        whole, scanned = stated or _regions_of(slide)
+    except SlideError:
+        if mask_px is None:
+            raise
+        return mask_px, (0, 0)
+    places = [
+        (k, (left, top))
+        for left, top, width, height in dict.fromkeys((whole, scanned))
+        if (k := whole_factor((width, height), size_xy_px, mask_px)) is not None
+    ]
+    if mask_px is None and len(places) > 1:
+        raise SlideError(
+            f"{mask}: {size_xy_px[0]} x {size_xy_px[1]} pixels fit the whole slide, {places[0][0]} level-0 pixels each, and the scanned "
+            f"part, {places[1][0]} each; expected one of them: say which with --mask_px"
+        )
+    if places:
+        return places[0]
     part = "" if scanned == whole else f", of which {scanned[2]} x {scanned[3]} were scanned"
     scale, remedy = (
         ("one whole number", "give level-0 pixels per mask pixel with --mask_px")

@@ -21,7 +21,7 @@ def take_device(device: torch.device | str) -> None:
     device = torch.device(device)
     if device.type != "cuda":
         return
-    own, processes = (int(os.environ[name]) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
+    own, processes = int(os.environ["LOCAL_RANK"]), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     if processes > 1 and device.index not in (None, own):
         raise RequestError(
             f"--device {device} is one card for {processes} processes; expected a card for each: leave --device out, and choose "

@@ -3,6 +3,7 @@
 Pictures show pixels of the data set, but no name of a slide enters the log.
 """
 
+import logging
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,8 @@ from ..dsnet.packing import unpack
 from ..scae.panels import evenly_spaced, panels
 from .batches import dense_image, image_of
 from .validation import evaluator_of
+
+_LOGGER = logging.getLogger(__name__)
 
 LARGEST_PICTURE_PX = 512
 
@@ -101,7 +104,12 @@ class RunDescription:
             warnings.simplefilter("ignore")  # of the tracer: shapes become constants, which a drawing may have
             # The network stands inside a Sequential, as of the network itself the tracer would compile its other methods, too.
             alone = torch.nn.Sequential(network)
-            self.log.add_graph(torch.jit.trace(alone, image, check_trace=False), image)
+            try:
+                traced = torch.jit.trace(alone, image, check_trace=False)
+            except RuntimeError as error:
+                _LOGGER.warning("the network is not drawn for TensorBoard, as it cannot be traced: %s", error)
+                return
+            self.log.add_graph(traced, image)
 
     def _flush(self, engine: Engine) -> None:
         self.log.flush()

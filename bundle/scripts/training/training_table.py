@@ -103,12 +103,12 @@ class EmbeddingTable:
         found = sorted(path.name for path in self.folder.glob("*") if path.name.casefold().startswith(begin))
         if not found:
             return ""
-        readable = any(name.casefold().endswith((".h5", ".hdf5")) for name in found)
-        remedy = (
-            "rename it, or write its name without .h5 in the table's column slide_id"
-            if readable
-            else "name the folder of the .h5 files"
-        )
+        if any(name.endswith(".h5") for name in found):
+            remedy = "rename it, or write its name without .h5 in the table's column slide_id"
+        elif any(name.casefold().endswith((".h5", ".hdf5")) for name in found):
+            remedy = f"rename it {first}.h5"
+        else:
+            remedy = "name the folder of the .h5 files"
         return f"; there is {', '.join(found)}: {remedy}"
 
     def path_of(self, row: SlideRow) -> Path:
