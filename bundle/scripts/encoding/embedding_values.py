@@ -190,8 +190,8 @@ def _require_unit(file: h5py.File, path: Path) -> None:
         unit = attributes.get("unit", "")
         if not {word.strip().casefold() for word in _words(unit)} - {""} <= PIXELS:
             raise SlideError(
-                f"{path}: attribute unit of coords or of the file is {_shown(unit)}, expected 'px', level-0 pixels. Where they are, "
-                f"correct it; else {_TO_PIXELS}"
+                f"{path}: attribute unit of coords or of the file is {_shown(unit)}, expected 'px', level-0 pixels. Where "
+                f"they are, correct it; else {_TO_PIXELS}"
             )
 
 

@@ -81,7 +81,7 @@ class TorchEngine:
 
 
 class CudaEngine:
-    """A folded network on a GPU: pinned memory, copies that do not block, and a stream for each of the calls that run at the same time.
+    """A folded network on a GPU: pinned memory, copies that do not block, and a stream for each of the calls at one time.
 
     Of ``precision`` "float32" no convolution of the process rounds its factors to TF32 any more: GPUs with it and without agree.
     """

@@ -185,8 +185,8 @@ def _place(
     ]
     if mask_px is None and len(places) > 1:
         raise SlideError(
-            f"{mask}: {size_xy_px[0]} x {size_xy_px[1]} pixels fit the whole slide, {places[0][0]} level-0 pixels each, and the scanned "
-            f"part, {places[1][0]} each; expected one of them: say which with --mask_px"
+            f"{mask}: {size_xy_px[0]} x {size_xy_px[1]} pixels fit the whole slide, {places[0][0]} level-0 pixels each, and the "
+            f"scanned part, {places[1][0]} each; expected one of them: say which with --mask_px"
         )
     if places:
         return places[0]
