@@ -5,8 +5,8 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -224,7 +224,7 @@ class EncodingJob:
     @contextmanager
     def accounted(self, row: SlideRow) -> "Iterator[Account]":
         """Turn what happens to a slide inside the block, said or raised, into ``account.entry``."""
-        account = Account(self.row_of(row, "failed"), self.path_of(row.slide_id))
+        account = Account(partial(self.row_of, row), self.path_of(row.slide_id))
         try:
             with slide_boundary(row.path), writing_to(self.output):
                 yield account
@@ -238,17 +238,19 @@ class Account:
     """Keeps the time of one slide and writes its row of the manifest.
 
     Args:
-        entry: the row before anything is known of the slide.
+        row_of: makes the row of status and further fields.
         path: where its embedding goes.
 
     Attributes:
-        entry: the row.
+        entry: the row, once something is said of the slide.
         outdated: whether an earlier embedding is known to be of another content or request.
     """
 
-    def __init__(self, entry: ManifestRow, path: Path) -> None:
+    entry: ManifestRow
+
+    def __init__(self, row_of: Callable[..., ManifestRow], path: Path) -> None:
         self.outdated = False
-        self.entry = entry
+        self._row_of = row_of
         self._path = path
         self._start_s = time.monotonic()
 
@@ -290,4 +292,4 @@ class Account:
 
     def _enter(self, status: Status, **found: Any) -> None:
         seconds = round(time.monotonic() - self._start_s, 3)
-        self.entry = replace(self.entry, status=status, seconds=seconds, **found)
+        self.entry = self._row_of(status, seconds=seconds, **found)

@@ -40,7 +40,7 @@ class MaskCells:
         if empty := sum(not cells.any() for cells in found.values()):
             _LOGGER.warning(
                 "%d of %d positive slides have a mask without a lesion cell, as if they had no lesion; expected one that fills half "
-                "of some cell: look at these masks' channel and values (--lesion_from), and scale (--mask_px)",
+                "of some cell: look at the channel and values of these masks (--lesion_from), and at their scale (--mask_px)",
                 empty,
                 len(found),
             )
