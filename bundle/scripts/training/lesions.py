@@ -72,7 +72,7 @@ class LesionTargets:
             {**item, "mask": str(self.mask_of.get(item["slide_id"], ""))} for item in self.table.items(split)
         ]
         usable = [item for item in items if item["label"] == 0 or item["mask"]]
-        self._cells.read(item for item in usable if item["label"] == 1)
+        self._cells.expect(item for item in usable if item["label"] == 1)
         if len(usable) < len(items):
             _LOGGER.warning("%d of %d positive slides have no mask and are left out of %s", len(items) - len(usable),
                             sum(item["label"] == 1 for item in items), split)  # fmt: skip

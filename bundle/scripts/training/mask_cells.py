@@ -17,7 +17,8 @@ _LOGGER = logging.getLogger(__name__)
 class MaskCells:
     """The lesion cells of slides of class 1, by their masks.
 
-    They are read once, before other processes load the slides, and kept; the log counts those without a lesion cell.
+    Whoever asks for the first slide reads the masks of all. So the log counts those without a lesion cell before anything is
+    learnt from them, also where other processes load the slides. A process reads no mask twice.
 
     Args:
         mask_px: level-0 pixels along a pixel of the masks; None: from the slides' sizes.
@@ -27,27 +28,34 @@ class MaskCells:
     def __init__(self, *, mask_px: int | None, lesion_from: int) -> None:
         self.mask_px = mask_px
         self.lesion_from = lesion_from
+        self._unread: dict[str, LesionItem] = {}
         self._cells: dict[str, NDArray[np.bool_]] = {}
 
-    def read(self, items: Iterable[LesionItem]) -> None:
-        """Read the masks of slides that will be asked for.
+    def expect(self, items: Iterable[LesionItem]) -> None:
+        """Name slides that will be asked for."""
+        self._unread |= {item["slide_id"]: item for item in items if item["slide_id"] not in self._cells}
+
+    def of(self, slide_id: str) -> NDArray[np.bool_]:
+        """Return the cells (H, W) of a slide that was named.
 
         Raises:
             SlideError: a mask cannot be read or does not fit its slide.
         """
-        found = {item["slide_id"]: self._cells_of(item) for item in items if item["slide_id"] not in self._cells}
+        if self._unread:
+            self._read()
+        return self._cells[slide_id]
+
+    def _read(self) -> None:
+        found = {slide_id: self._cells_of(item) for slide_id, item in self._unread.items()}
         self._cells |= found
+        self._unread = {}
         if empty := sum(not cells.any() for cells in found.values()):
             _LOGGER.warning(
-                "%d of %d positive slides have a mask without a lesion cell, as if they had no lesion; expected one that fills half "
-                "of some cell: look at the channel and values of these masks (--lesion_from), and at their scale (--mask_px)",
+                "%d of %d positive slides have a mask without a lesion cell, which teaches that they have no lesion; expected one "
+                "that fills half of some cell: look at these masks' channel and values (--lesion_from), and scale (--mask_px)",
                 empty,
                 len(found),
             )
-
-    def of(self, slide_id: str) -> NDArray[np.bool_]:
-        """Return the cells (H, W) of a slide whose mask was read."""
-        return self._cells[slide_id]
 
     def _cells_of(self, item: LesionItem) -> NDArray[np.bool_]:
         embedding = embedding_file(Path(item["embedding"]))

@@ -93,7 +93,7 @@ class LoadPatchTargetsd(MapTransform):
         self._to_tell = f"{len(self.mask_of)} of {len(positive)} positive training slides have a mask"
         self._cells = MaskCells(mask_px=mask_px, lesion_from=lesion_from)
         masked = (item for item in positive if item["slide_id"] in self.mask_of)
-        self._cells.read({**item, "mask": str(self.mask_of[item["slide_id"]])} for item in masked)
+        self._cells.expect({**item, "mask": str(self.mask_of[item["slide_id"]])} for item in masked)
 
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         """Return ``data`` with ``lesion``.
