@@ -70,6 +70,20 @@ def test_resuming_with_other_masks_is_refused(
     assert f"made for another request ({name} was " in str(cause_of(caught.value))
 
 
+@pytest.mark.parametrize(
+    "files",
+    [FILES, ("train.yaml", "segment_train.yaml"), ("train.yaml", "baselines/wang.yaml")],
+    ids=lambda files: files[-1],
+)
+def test_a_training_tells_of_masks_without_a_lesion_cell(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, files: tuple[str, ...]
+) -> None:
+    dataset = write_masked_dataset(tmp_path / "dataset", names=("train_3", "val_1"))
+    train(dataset, tmp_path / "out", *files, max_epochs=1, lesion_from=2)
+    positive = 2 if "segment_train.yaml" in files else 1  # which takes masks of val, too
+    assert f"{positive} of {positive} positive slides have a mask without a lesion cell" in caplog.text
+
+
 def test_the_plan_of_a_training_with_masks(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train(dataset, tmp_path, dry_run=True)
     assert "timed now" in capsys.readouterr().out and not list(tmp_path.iterdir())

@@ -21,7 +21,14 @@ from ..slides.table import SlideRow
 from ..training.card import require_encoder
 from ..training.leakage import seen_splits
 from ..training.model_card import ModelCard
-from ..training.model_fit import common_encoder, fitting_header, item_of, lacks_thumbnail, made_by_others
+from ..training.model_fit import (
+    common_encoder,
+    fitting_header,
+    item_of,
+    lacks_thumbnail,
+    made_by_others,
+    tell_without_thumbnail,
+)
 from ..training.slide_item import SlideItem
 from .asked_slides import empty_slides, listed_slides, other_labels
 from .inference_manifest import write_manifest
@@ -203,11 +210,7 @@ class InferenceSet:
         for slide_id, error in made_by_others(embeddings, self.card).items():  # unless all are
             self.fail(slide_id, error)
             del self._items[slide_id]
-        if self._without_thumbnail:
-            _LOGGER.warning(
-                "%d slides have no thumbnail and no slide file: they are judged by their embeddings alone",
-                self._without_thumbnail,
-            )
+        tell_without_thumbnail(self._without_thumbnail, self.card)
 
     def _add(self, row: SlideRow) -> bool:
         """Put a slide on the list, or mark it as failed if its embedding does not serve the model; say which."""
@@ -218,8 +221,7 @@ class InferenceSet:
         except SlideError as error:
             self._enter_failed(row, str(error))
             return False
-        if self.card.thumbnail_levels and lacks_thumbnail(row, header):
-            self._without_thumbnail += 1
+        self._without_thumbnail += lacks_thumbnail(row, header)
         self._items[row.slide_id] = item_of(row, path, self.card)
         self._origins[row.slide_id] = SlideOrigin(row.patient, self._split_seen.get(header.fingerprint))
         return True

@@ -60,7 +60,7 @@ class LesionTargets:
         self.mask_of = find_masks(table.rows, table.source, masks)
         self.mask_px = mask_px
         self.lesion_from = lesion_from
-        self._cells = MaskCells(mask_px=mask_px, lesion_from=lesion_from)
+        self.cells = MaskCells(mask_px=mask_px, lesion_from=lesion_from)
 
     def items(self, split: Split) -> list[LesionItem]:
         """Items of :meth:`.training_table.EmbeddingTable.items` with a target each, and ``mask``, the path of their mask or "".
@@ -72,7 +72,7 @@ class LesionTargets:
             {**item, "mask": str(self.mask_of.get(item["slide_id"], ""))} for item in self.table.items(split)
         ]
         usable = [item for item in items if item["label"] == 0 or item["mask"]]
-        self._cells.expect(item for item in usable if item["label"] == 1)
+        self.cells.expect(item for item in usable if item["label"] == 1)
         if len(usable) < len(items):
             _LOGGER.warning("%d of %d positive slides have no mask and are left out of %s", len(items) - len(usable),
                             sum(item["label"] == 1 for item in items), split)  # fmt: skip
@@ -85,7 +85,7 @@ class LesionTargets:
 
     def transform(self) -> "LoadLesiond":
         """The transform that makes the targets, behind ``LoadEmbeddingd``."""
-        return LoadLesiond(self._cells)
+        return LoadLesiond(self.cells)
 
     def digest(self) -> str:
         """SHA-256 of what the targets of the training and validation slides are made from."""

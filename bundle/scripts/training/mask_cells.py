@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from ignite.engine import Engine, Events
 from numpy.typing import NDArray
 
 from ..encoding.embedding_file import embedding_file
@@ -17,8 +18,8 @@ _LOGGER = logging.getLogger(__name__)
 class MaskCells:
     """The lesion cells of slides of class 1, by their masks.
 
-    Whoever asks for the first slide reads the masks of all. So the log counts those without a lesion cell before anything is
-    learnt from them, also where other processes load the slides. A process reads no mask twice.
+    As a handler of the trainer it reads all before the first epoch, so that no process that loads slides does, and the log counts
+    those without a lesion cell. No process reads a mask twice.
 
     Args:
         mask_px: level-0 pixels along a pixel of the masks; None: from the slides' sizes.
@@ -28,33 +29,34 @@ class MaskCells:
     def __init__(self, *, mask_px: int | None, lesion_from: int) -> None:
         self.mask_px = mask_px
         self.lesion_from = lesion_from
-        self._unread: dict[str, LesionItem] = {}
+        self._items: dict[str, LesionItem] = {}
         self._cells: dict[str, NDArray[np.bool_]] = {}
 
     def expect(self, items: Iterable[LesionItem]) -> None:
         """Name slides that will be asked for."""
-        self._unread |= {item["slide_id"]: item for item in items if item["slide_id"] not in self._cells}
+        self._items |= {item["slide_id"]: item for item in items}
 
     def of(self, slide_id: str) -> NDArray[np.bool_]:
         """Return the cells (H, W) of a slide that was named.
 
         Raises:
-            SlideError: a mask cannot be read or does not fit its slide.
+            SlideError: its mask cannot be read or does not fit the slide.
         """
-        if self._unread:
-            self._read()
+        if slide_id not in self._cells:
+            self._cells[slide_id] = self._cells_of(self._items[slide_id])
         return self._cells[slide_id]
 
-    def _read(self) -> None:
-        found = {slide_id: self._cells_of(item) for slide_id, item in self._unread.items()}
-        self._cells |= found
-        self._unread = {}
-        if empty := sum(not cells.any() for cells in found.values()):
+    def attach(self, engine: Engine) -> None:
+        """Register with the trainer."""
+        engine.add_event_handler(Events.STARTED, self._read)
+
+    def _read(self, engine: Engine) -> None:
+        if empty := sum(not self.of(slide_id).any() for slide_id in self._items):
             _LOGGER.warning(
                 "%d of %d positive slides have a mask without a lesion cell, which teaches that they have no lesion; expected one "
                 "that fills half of some cell: look at these masks' channel and values (--lesion_from), and scale (--mask_px)",
                 empty,
-                len(found),
+                len(self._items),
             )
 
     def _cells_of(self, item: LesionItem) -> NDArray[np.bool_]:

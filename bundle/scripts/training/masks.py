@@ -91,9 +91,9 @@ class LoadPatchTargetsd(MapTransform):
             )
         positive = [item for item in table.items("train") if item["label"] == 1]
         self._to_tell = f"{len(self.mask_of)} of {len(positive)} positive training slides have a mask"
-        self._cells = MaskCells(mask_px=mask_px, lesion_from=lesion_from)
+        self.cells = MaskCells(mask_px=mask_px, lesion_from=lesion_from)
         masked = (item for item in positive if item["slide_id"] in self.mask_of)
-        self._cells.expect({**item, "mask": str(self.mask_of[item["slide_id"]])} for item in masked)
+        self.cells.expect({**item, "mask": str(self.mask_of[item["slide_id"]])} for item in masked)
 
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         """Return ``data`` with ``lesion``.
@@ -108,7 +108,7 @@ class LoadPatchTargetsd(MapTransform):
         observed = item[self.keys[0]][0] != 0
         target = torch.full(observed.shape, UNKNOWN if item["label"] else NO_LESION, dtype=torch.uint8)
         if item["slide_id"] in self.mask_of:
-            cells = self._cells.of(item["slide_id"])
+            cells = self.cells.of(item["slide_id"])
             target = torch.where(torch.from_numpy(cells), LESION, NO_LESION).to(torch.uint8)
         target[~observed] = UNKNOWN
         item["lesion"] = target[None]

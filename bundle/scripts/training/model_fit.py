@@ -1,6 +1,7 @@
 """Whether embeddings serve a model, by channels, thumbnail and the encoder that made them; and what it takes of them."""
 
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ..baselines.registry import BASELINES
@@ -9,6 +10,8 @@ from ..encoding.embedding_file import UNKNOWN, EmbeddingHeader, header_of
 from ..slides.table import SlideRow, find_label
 from .model_card import ModelCard
 from .slide_item import SlideItem, slide_item
+
+_LOGGER = logging.getLogger(__name__)
 
 NEED_THUMBNAIL = frozenset(network.__name__ for network in BASELINES if network.sees_thumbnail)
 """Networks that judge no slide without T, where DSNet judges it by V alone."""
@@ -41,6 +44,33 @@ def fitting_header(row: SlideRow, path: Path, card: ModelCard) -> EmbeddingHeade
             "slide without: encode the slide with encode.yaml, or name its file in the table's column slide"
         )
     return header
+
+
+def require_fit(slides: Sequence[tuple[SlideRow, Path]], card: ModelCard, source: Path) -> None:
+    """Check the embeddings of all slides that are to be judged, and say how many have no T.
+
+    Raises:
+        RequestError: some do not serve the model, see :func:`fitting_header`; it names ``source`` and the first.
+    """
+    faults, without = [], 0
+    for row, path in slides:
+        try:
+            without += lacks_thumbnail(row, fitting_header(row, path, card))
+        except SlideError as error:
+            faults.append(str(error))
+    if faults:
+        raise RequestError(
+            f"{source}: {len(faults)} of {len(slides)} slides do not serve the model; the first: {faults[0]}"
+        )
+    tell_without_thumbnail(without, card)
+
+
+def tell_without_thumbnail(slides: int, card: ModelCard) -> None:
+    """Warn that so many slides have no T, where the model sees it."""
+    if slides and card.thumbnail_levels:
+        _LOGGER.warning(
+            "%d slides have no thumbnail and no slide file: they are judged by their embeddings alone", slides
+        )
 
 
 def lacks_thumbnail(row: SlideRow, header: EmbeddingHeader) -> bool:

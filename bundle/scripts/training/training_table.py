@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -12,11 +12,12 @@ from ..common.option_words import Precision, Split
 from ..encoding.embedding_file import UNKNOWN, EmbeddingHeader, embedding_file, header_of
 from ..encoding.store import observed_places
 from ..encoding.thumbnail import DEFAULT_LEVELS
-from ..slides.slide_ids import known_ids, stem_of
+from ..slides.slide_ids import known_ids
 from ..slides.table import SPLITS, SlideRow, class_names, label_index, read_slides
 from .agreement import agreed, disagreement
+from .missing_embeddings import hint_of_missing
 from .model_card import ModelCard
-from .model_fit import fitting_header, lacks_thumbnail
+from .model_fit import lacks_thumbnail, require_fit
 from .slide_item import SlideItem, slide_item
 from .standardise import ChannelStatistics, channel_statistics
 
@@ -74,8 +75,8 @@ class EmbeddingTable:
         if missing and not allow_missing:
             raise RequestError(
                 f"{self.source}: {len(missing)} of {len(rows)} slides have no embedding in {self.folder} (the first is "
-                f"{next(iter(missing))}.h5){self._hint(missing)}; encode them, see manifest.csv for slides that failed or hold no "
-                "tissue, or leave them out with --table#allow_missing true"
+                f"{next(iter(missing))}.h5){hint_of_missing(self.folder, missing)}; encode them, see manifest.csv for slides that "
+                "failed or hold no tissue, or leave them out with --table#allow_missing true"
             )
         if missing:
             _LOGGER.warning("%d of %d slides have no embedding and are left out", len(missing), len(rows))
@@ -87,29 +88,6 @@ class EmbeddingTable:
         self._read: set[str | None] = set()
         self._splits_told_of: set[str | None] = set()
         self._statistics: dict[str, ChannelStatistics] = {}
-
-    def _hint(self, missing: Mapping[str, Path]) -> str:
-        """What lies in the folder in place of the embeddings that are missing, or why another name is looked for."""
-        tensors = sum((self.folder / f"{slide_id}.pt").is_file() for slide_id in missing)
-        if tensors:
-            return f"; {tensors} have a .pt file, which holds no coordinates: name the folder of the .h5 files"
-        first, slide = next(iter(missing.items()))
-        if "\\" in slide.name and first == stem_of(slide):
-            return (
-                f"; {slide.name} holds backslashes, which part no folders here: write slashes in the table's column slide, or "
-                "the name of its .h5 file, without .h5, in a column slide_id"
-            )
-        begin = f"{first.casefold().removesuffix('.ome')}."
-        found = sorted(path.name for path in self.folder.glob("*") if path.name.casefold().startswith(begin))
-        if not found:
-            return ""
-        if any(name.endswith(".h5") for name in found):
-            remedy = "rename it, or write its name without .h5 in the table's column slide_id"
-        elif any(name.casefold().endswith((".h5", ".hdf5")) for name in found):
-            remedy = f"rename it {first}.h5"
-        else:
-            remedy = "name the folder of the .h5 files"
-        return f"; there is {', '.join(found)}: {remedy}"
 
     def path_of(self, row: SlideRow) -> Path:
         """Embedding file of a slide."""
@@ -137,7 +115,7 @@ class EmbeddingTable:
         if self.card is None:
             levels, channel_range = self.thumbnail_levels, self.channel_range or (0, self.channels)
         else:
-            self._require_fit(rows, self.card)
+            require_fit([(row, self.path_of(row)) for row in rows], self.card, self.source)
             levels, channel_range = self.card.thumbnail_levels, self.card.channels
         return [
             slide_item(
@@ -149,25 +127,6 @@ class EmbeddingTable:
             )
             for row in rows
         ]
-
-    def _require_fit(self, rows: Sequence[SlideRow], card: ModelCard) -> None:
-        """Refuse slides that do not serve the network; say how many have no T."""
-        faults, without = [], 0
-        for row in rows:
-            try:
-                without += lacks_thumbnail(row, fitting_header(row, self.path_of(row), card))
-            except SlideError as error:
-                faults.append(str(error))
-        if faults:
-            raise RequestError(
-                f"{self.source}: {len(faults)} of {len(rows)} slides do not serve the model; the first: {faults[0]}"
-            )
-        if card.thumbnail_levels and without:
-            _LOGGER.warning(
-                "%d of %d slides have no thumbnail and no slide file: they are judged by their embeddings alone",
-                without,
-                len(rows),
-            )
 
     def _labelled(self, rows: Sequence[SlideRow], split: Split | None) -> list[SlideRow]:
         """Leave out slides without a label, and say how many once per split."""
