@@ -128,6 +128,12 @@ def test_only_the_split_and_only_what_can_be_scored(
     assert run(options, tmp_path / "val", split="val")["hit_rate"]["value"] == 1
 
 
+def test_masks_without_a_lesion_cell_are_told(cohort: Cohort, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cohort.add("empty", heat=spot(SHAPE, (1, 1)), lesion=np.zeros_like(LESION), label=1, probability=0.9)
+    assert run(cohort.finish(), tmp_path / "out")["positive"] == 4
+    assert "1 of 4 positive slides have a mask without a lesion cell" in caplog.text
+
+
 def test_the_stage(cohort: Cohort, tmp_path: Path) -> None:
     options = cohort.finish()
     run_config("localise.yaml", run_id="localising", output_dir=tmp_path / "out", resamples=50, **options)

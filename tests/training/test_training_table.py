@@ -9,6 +9,7 @@ from training.embedding_files import write_dataset, write_embedding, write_forei
 
 from scripts.common.errors import RequestError, SlideError
 from scripts.slides.synthetic import write_tiny_slide_set
+from scripts.training.model_card import ModelCard
 from scripts.training.training_table import EmbeddingTable
 
 
@@ -175,6 +176,28 @@ def test_a_range_of_channels(pair: Path) -> None:
     for wrong in ([2, 9], [3, 3], [-1, 2]):
         with pytest.raises(RequestError, match=r"the embeddings have \[0, 8\)"):
             _ = EmbeddingTable(pair, channel_range=wrong).channels
+
+
+@pytest.mark.parametrize("thumbnail_stream", [True, False])
+def test_the_card_of_a_model_decides(pair: Path, thumbnail_stream: bool) -> None:
+    network = {"thumbnail_stream": thumbnail_stream, "thumbnail_levels": 3, "embedding_channels": 8}
+    card = ModelCard(
+        class_names=("0", "1"),
+        threshold=0.5,
+        threshold_from="val",
+        encoder=None,
+        network=network,
+        channel_range=(2, 5),
+    )
+    table = EmbeddingTable(pair, card=card, levels=3, channel_range=[2, 5])
+    assert table.channel_range == (2, 5)
+    with pytest.raises(RequestError, match=r"--table#channel_range \(2, 6\): the model was trained on \(2, 5\)"):
+        EmbeddingTable(pair, card=card, channel_range=[2, 6])
+    if thumbnail_stream:
+        with pytest.raises(RequestError, match="--table#levels 2: the model was trained on 3, and its card decides"):
+            EmbeddingTable(pair, card=card, levels=2)
+    else:
+        EmbeddingTable(pair, card=card, levels=2)
 
 
 def test_a_file_that_is_no_embedding_is_named(pair: Path) -> None:

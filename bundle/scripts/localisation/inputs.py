@@ -139,10 +139,19 @@ def read_mapped_slides(
             f"{len(faults)} slides cannot be scored: {' | '.join(faults)}; expected all: correct them, or take them out of the "
             "table"
         )
-    if not any(slide.lesion.any() for slide in found):
+    positive = [slide for slide in found if slide.positive]
+    empty = sum(not slide.lesion.any() for slide in positive)
+    if empty == len(positive):
         raise RequestError(
             f"{results / 'predictions.csv'}: none of {len(found)} slides has a lesion cell; expected positive slides of {source} "
             f"{f'in split {split!r} ' if split else ''}with masks: name their folder with --masks, or fill the column mask"
+        )
+    if empty:
+        _LOGGER.warning(
+            "%d of %d positive slides have a mask without a lesion cell, so no map of theirs can hit; expected one that fills half of "
+            "some cell: look at these masks' channel and values (--lesion_from), and scale (--mask_px)",
+            empty,
+            len(positive),
         )
     return found, kind
 

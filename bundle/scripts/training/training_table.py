@@ -42,7 +42,7 @@ class EmbeddingTable:
         card: of the trained network that judges the slides, which says levels and channels of each; None: one is to be trained.
 
     Raises:
-        RequestError: no table, or slides without embedding.
+        RequestError: no table, slides without embedding, or other levels or channels than the card's.
         SlideError: embeddings cannot be read; the message names all of them.
     """
 
@@ -60,10 +60,13 @@ class EmbeddingTable:
         self.folder = Path(dataset_dir)
         self.levels = levels
         self.card = card
-        self.channel_range: tuple[int, int] | None = None if card is None else card.channel_range
-        if card is None and channel_range is not None:
+        self.channel_range: tuple[int, int] | None = None
+        if channel_range is not None:
             first, last = channel_range
             self.channel_range = (first, last)
+        if card is not None:
+            self._require_those_of(card)
+            self.channel_range = card.channel_range
         self.source = self.folder / "slides.csv" if slides is None else Path(slides)
         if slides is None and not self.source.is_file():
             raise RequestError(
@@ -88,6 +91,17 @@ class EmbeddingTable:
         self._read: set[str | None] = set()
         self._splits_told_of: set[str | None] = set()
         self._statistics: dict[str, ChannelStatistics] = {}
+
+    def _require_those_of(self, card: ModelCard) -> None:
+        """Raise a RequestError where other levels or channels are asked for than the model was trained on."""
+        for option, asked, trained in (
+            ("levels", self.levels, card.thumbnail_levels or None),  # None: it takes no T, however much there is
+            ("channel_range", self.channel_range, card.channels),
+        ):
+            if None not in (asked, trained) and asked != trained:
+                raise RequestError(
+                    f"--table#{option} {asked}: the model was trained on {trained}, and its card decides; leave the option out"
+                )
 
     def path_of(self, row: SlideRow) -> Path:
         """Embedding file of a slide."""
