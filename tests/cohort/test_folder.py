@@ -30,7 +30,15 @@ def test_a_slide_without_class(tmp_path: Path, name: str) -> None:
         list_folder(touch(tmp_path, [name]))
 
 
-@pytest.mark.parametrize(("pattern", "message"), [("(", "not a regular expression"), ("q", "is not found in its name")])
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("(", "not a regular expression"),
+        ("q", "is not found in its name"),
+        (r"q(\d)|p\d", "finds no patient in its name .its first group holds None.*expected one for every slide"),
+        (r"p1(\d*)", "finds no patient in its name .its first group holds ''"),
+    ],
+)
 def test_patterns_that_do_not_serve(tmp_path: Path, pattern: str, message: str) -> None:
     with pytest.raises(RequestError, match=message):
         list_folder(touch(tmp_path, ["a/p1.svs"]), patient_pattern=pattern)

@@ -141,7 +141,20 @@ def test_slides_of_one_file_name_are_patients_of_their_own(tmp_path: Path) -> No
         row["slide_id"] for row in rows
     }
     table = write_lines(tmp_path / "t.csv", ["slide,patient", "a/1.tif,", "b/1.tif,NA", "c/1.tif,p1", "d/2.tif,p1"])
-    assert [row["patient"] for row in listed("table", table, tmp_path / "table")] == ["a_1", "b_1", "p1", "p1"]
+    assert [row["patient"] for row in listed("table", table, tmp_path / "table")] == ["", "", "p1", "p1"]
+
+
+def test_patients_that_only_some_slides_name_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As a spreadsheet with merged cells leaves them; and slide a is not of the patient a."""
+    table = write_lines(tmp_path / "t.csv", ["slide,patient", "a.tif,", "b.tif,a"])
+    assert [row["patient"] for row in listed("table", table, tmp_path / "out")] == ["", "a"]
+    assert "1 of 2 slides name no patient" in caplog.text
+
+
+def test_ids_that_as_patients_would_be_two_spellings(tmp_path: Path) -> None:
+    slides = touch(tmp_path / "slides", ["a/x 1.tif", "b/x  1.tif"])
+    assert [row["patient"] for row in listed("folder", slides, tmp_path / "out")] == ["", ""]
+    assert len(read_slides(tmp_path / "out" / "slides.csv")) == 2
 
 
 def test_requests_that_are_wrong(tmp_path: Path) -> None:

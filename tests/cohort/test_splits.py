@@ -104,6 +104,21 @@ def test_three_patients_a_class_are_enough() -> None:
         assert Counter(assign_splits(rows, seed=seed)[0]) == {"train": 2, "val": 2, "test": 2}
 
 
+@pytest.mark.parametrize("moved", ["data", "splits"])
+def test_copies_are_written_anew_where_they_lead_nowhere(tmp_path: Path, moved: str) -> None:
+    (tmp_path / "data").mkdir()
+    (table,) = split_slides(write(tmp_path / "data", rows_of()), tmp_path / "splits")
+    before = [row.split for row in read_slides(table)]
+    folder = (tmp_path / "deeper").joinpath("in") / moved
+    folder.parent.mkdir(parents=True)
+    (tmp_path / moved).rename(folder)
+    places = {name: folder if name == moved else tmp_path / name for name in ("data", "splits")}
+    (table,) = split_slides(places["data"] / "slides.csv", places["splits"])
+    rows = read_slides(table)
+    assert [row.split for row in rows] == before
+    assert {row.path.resolve().parent for row in rows} == {places["data"].resolve()}
+
+
 def test_the_seed_draws() -> None:
     rows = rows_of()
     assert assign_splits(rows, seed=1) == assign_splits(rows, seed=1)
@@ -308,10 +323,18 @@ def test_the_share_that_came_out_is_held_against_the_one_asked_for(
 @pytest.mark.parametrize(
     ("patients", "told", "warned"),
     [
-        ([None] * 12, "12 slides of 12 patients (no slide names a patient, so each counts as one", None),
-        (["a", None, None, "b", None, None] * 2, "12 slides of 10 patients", "8 of 12 slides name no patient"),
-        ([f"{i:03d}" for i in range(11)] + ["7"], "12 slides of 12 patients", "patients 007 and 7 count as two"),
-        ([f"p{i}" for i in range(12)], "12 slides of 12 patients", None),
+        ([None] * 12, "splitting: 12 slides of 12 patients (no slide names a patient, so each counts as one", None),
+        (
+            ["a", None, None, "b", None, None] * 2,
+            "splitting: 12 slides of 10 patients",
+            "8 of 12 slides name no patient",
+        ),
+        (
+            [f"{i:03d}" for i in range(11)] + ["7"],
+            "splitting: 12 slides of 12 patients",
+            "patients 007 and 7 count as two",
+        ),
+        ([f"p{i}" for i in range(12)], "splitting: 12 slides of 12 patients", None),
     ],
 )
 def test_who_the_patients_are_is_told(

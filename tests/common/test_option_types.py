@@ -58,6 +58,8 @@ def test_what_is_meant(type_: OptionType, given: Any, meant: Any) -> None:
         (Number(over=0, most=1), "0", "expected a number over 0 and at most 1"),
         (Number(over=0, under=100), "100", "expected a number over 0 and under 100"),
         (Number(least=0, under=1), "1", "expected a number, 0 or more and under 1"),
+        (Number(least=0), 10**400, "expected a number, 0 or more"),
+        (Whole(least=0), 10**400, "expected a whole number, 0 or more"),
         (Word(("rle", "otsu")), "OTSU", "expected one of rle, otsu"),
         (Word(("rle", "otsu")), ["rle"], "expected one of rle, otsu"),
         *[(Text(), text, "expected a text") for text in ("", "  ", True, None, ["a"])],

@@ -21,9 +21,11 @@ from scripts.common.errors import RequestError, SlideError
 from scripts.encoding import job
 from scripts.encoding.encoders import SCAEEncoder
 from scripts.encoding.job import COLUMNS, ManifestRow, Task
-from scripts.encoding.manifest import manifest_name, require_complete, rows_before
+from scripts.encoding.manifest import manifest_name, require_complete
+from scripts.patches.patch_file import FORMAT as PATCHES
 from scripts.scae.scae_network import SCAE
 from scripts.slides.opening import Reading, open_slide
+from scripts.slides.slide_ids import manifest_rows
 from scripts.slides.table import SlideRow, read_slides
 
 
@@ -303,7 +305,7 @@ def test_slides_may_be_added_and_the_manifest_keeps_the_others(tmp_path: Path) -
     output = tmp_path / "out"
     encode(write_painted_slide(tmp_path / "a.tif"), output)
     encode(write_painted_slide(tmp_path / "b.tif"), output)
-    assert [row["slide_id"] for row in rows_before(output / "manifest.csv")] == ["b", "a"]
+    assert [row["slide_id"] for row in manifest_rows(output / "manifest.csv")] == ["b", "a"]
 
 
 def test_two_folders_with_slides_of_one_name_do_not_replace_each_other(tmp_path: Path) -> None:
@@ -344,7 +346,7 @@ def test_the_manifest_leads_to_the_slides_from_its_own_folder(
     output = tmp_path / "out"
     monkeypatch.chdir(mixed)
     encode(Path(), Path("..") / "out")
-    rows = rows_before(output / "manifest.csv")
+    rows = manifest_rows(output / "manifest.csv")
     assert [(output / row["slide"]).resolve() for row in rows] == sorted(mixed.iterdir())
 
 
@@ -359,7 +361,7 @@ def test_a_folder_of_a_version_before_with_paths_from_where_it_was_run(
     assert statuses(encode(Path("d_good.tif"), output)) == {"d_good": "skipped"}, (
         "the content says that it is the slide"
     )
-    assert [row["slide"] for row in rows_before(output / "manifest.csv")] == [
+    assert [row["slide"] for row in manifest_rows(output / "manifest.csv")] == [
         "../scans/d_good.tif", "a_good.tif", "b_glass.tif", "c_broken.tif",
     ]  # fmt: skip
 
@@ -380,6 +382,18 @@ def test_features_of_another_tool_stay(tmp_path: Path, resume: bool, replace: bo
         with pytest.raises(RequestError, match=rf"{name}\.h5: is there already, and is not what encoding wrote"):
             encode(tmp_path / "scans" / f"{name}.tif", output, resume=resume, replace=replace)
         assert {path.name: path.read_bytes() for path in output.iterdir()} == before
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_patches_that_were_sampled_stay(tmp_path: Path, resume: bool) -> None:
+    """They are HDF5 files of ours, too, under the name that a slide's embedding would have."""
+    write_painted_slide(tmp_path / "patches.tif")
+    with h5py.File(tmp_path / "patches.h5", "w") as file:
+        file.attrs["format"] = PATCHES
+    before = (tmp_path / "patches.h5").read_bytes()
+    with pytest.raises(RequestError, match=r"patches\.h5: is there already, and is not what encoding wrote"):
+        encode(tmp_path / "patches.tif", tmp_path, resume=resume)
+    assert (tmp_path / "patches.h5").read_bytes() == before
 
 
 @pytest.mark.parametrize("resume", [True, False])

@@ -25,6 +25,7 @@ from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator
 from monai.transforms import Compose
 from opened_files import count_opens
+from PIL import Image
 from slides.mirax_file import write_mirax
 from training.embedding_files import write_embedding, write_foreign
 
@@ -486,6 +487,22 @@ def test_the_picture_is_of_the_slide_itself(scans: Path, tmp_path: Path, monkeyp
     with map_writer(slides, tmp_path / "out") as writer:
         writer.write(slides.items[0], Prediction("good", None, (0.2, 0.8), 0.5))
     assert drawn[0].thumbnail is not None and drawn[0].background.shape[0] > drawn[0].thumbnail.shape[0]
+
+
+def test_another_slide_in_the_place_of_the_one_that_was_encoded(scans: Path, tmp_path: Path) -> None:
+    """The map lies on T, and no pixel of the other slide is shown, nor is its print taken for that of the slide."""
+    slide = Path(shutil.copy(scans / "good.tif", tmp_path / "good.tif"))
+    dataset = tmp_path / "data"
+    slides = slide_set(slide, dataset)
+    for out, is_that in (("before", True), ("after", False)):
+        with map_writer(slides, tmp_path / out) as writer:
+            assert writer.write(slides.items[0], Prediction("good", None, (0.2, 0.8), 0.5)) is is_that
+        scores = json.loads((tmp_path / out / "good" / "scores.json").read_text())
+        assert bool(scores["slide_print"]) is is_that
+        tifffile.imwrite(slide, np.full((900, 1200, 3), (255, 0, 0), np.uint8), photometric="rgb", tile=(256, 256))
+    with Image.open(tmp_path / "after" / "good" / "cam.png") as picture:
+        red = np.asarray(picture.convert("RGB")).astype(int)
+    assert not ((red[..., 0] - red[..., 1]) > 150).any()
 
 
 def pipeline(

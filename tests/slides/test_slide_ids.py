@@ -106,6 +106,8 @@ def test_an_embedding_of_another_slide_is_not_taken_for_its_own() -> None:
 @pytest.mark.parametrize("content", ["", "slide\n", "slide_id,slide\n,\n", b"\xff\xfe", "slide_id,slide\n01\n"])
 def test_a_manifest_that_tells_nothing_is_no_error(content: str | bytes, tmp_path: Path) -> None:
     (tmp_path / "manifest.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
+    (tmp_path / "manifest_long.csv").write_text('slide_id,slide\na,"' + "x" * 200_000)
+    (tmp_path / "manifest_nul.csv").write_text("slide_id,slide\na,b\0/c.tif\n")
     assert known_ids(tmp_path) == KnownIds() == known_ids(tmp_path / "gone")
 
 

@@ -1,6 +1,5 @@
 """The stage ``listing``: a data set's folder to ``slides.csv``."""
 
-import dataclasses
 import logging
 import random
 from collections import Counter
@@ -14,6 +13,7 @@ from ..common.outputs import HeldOutputs
 from ..slides.slide_ids import stem_of
 from ..slides.table import SPLITS, SlideRow, require_consistent, with_ids
 from .found import Cohort
+from .patients import named_by_slides, tell_patients
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -30,8 +30,8 @@ def write_listing(
 ) -> list[SlideRow]:
     """Write ``slides.csv`` (slide, label, patient, split and what the data set tells besides) and ``left_out.csv`` (slide, reason).
 
-    Slides are not opened. A split is that of the data set, if it has one; all others are made by the stage ``splitting``. A slide
-    whose data set names no patient is a patient of its own, called by the slide's id.
+    Slides are not opened. A split is that of the data set, if it has one; all others are made by the stage ``splitting``. Where a
+    data set names no patient at all, each slide's is called by the slide's id.
 
     Args:
         cohort: name of the data set among ``builders``.
@@ -66,7 +66,7 @@ def write_listing(
     listed = builders[cohort](slides)
     if not listed.rows:
         raise RequestError(f"{slides}: no slide is left to list, expected one at least: check the options of {cohort}")
-    rows = [dataclasses.replace(row, patient=row.patient or row.slide_id) for row in with_ids(listed.rows)]
+    rows = named_by_slides(with_ids(listed.rows))
     require_consistent(rows, Path(slides))
     split = {row.split for row in rows}
     if None in split and len(split) > 1:
@@ -136,8 +136,7 @@ def _write(rows: Sequence[SlideRow], left_out: Sequence[tuple[Path, str]], table
 def _report(rows: Sequence[SlideRow], left_out: Sequence[tuple[Path, str]]) -> None:
     """Log how many slides of each class are in each split, what is special about slides, and what was left out."""
     labels = _labels(rows)
-    patients = len({row.patient for row in rows})
-    _LOGGER.info("listing: %d slides of %d patients", len(rows), patients)
+    tell_patients(rows, "listing")
     for split in (*SPLITS, None):
         counts = Counter(row.label for row in rows if row.split == split)
         if counts:

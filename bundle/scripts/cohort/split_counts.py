@@ -4,11 +4,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..common.option_words import Split
 from ..slides.table import SPLITS, SlideRow
+from .patients import patients_in
 
 TOLERANCE = 0.05
 """Difference between a share that was asked for and one that came out, from which on it is said."""
@@ -33,13 +31,6 @@ class SplitCount:
     asked: float | None
     share: float | None
     class_shares: Mapping[str, float] | None
-
-
-def patients_in(rows: Sequence[SlideRow]) -> NDArray[np.int64]:
-    """Number of each slide's patient; a pair cannot collide with a patient's name."""
-    keys = [("patient", row.patient) if row.patient else ("slide", row.slide_id) for row in rows]
-    number = {key: index for index, key in enumerate(dict.fromkeys(keys))}
-    return np.array([number[key] for key in keys])
 
 
 def split_counts(

@@ -17,8 +17,10 @@ from ..common.files import relative_to, sha256_of, write_json
 from ..common.option_table import checked
 from ..common.option_words import Split
 from ..common.outputs import HeldOutputs
+from ..slides.slide_ids import place_of
 from ..slides.table import SPLITS, SlideRow, class_names, copy_table, label_index, read_slides
-from .split_counts import SplitCount, deviations_of, in_words, patients_in, split_counts
+from .patients import patients_in, tell_patients
+from .split_counts import SplitCount, deviations_of, in_words, split_counts
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -83,12 +85,12 @@ def split_slides(
     written = [*names, "split.json"]
     outputs = HeldOutputs(output, "splitting", request, writes=written, replace=replace)
     outputs.check()
-    if outputs.made_before(written):
+    if outputs.made_before(written) and all(_lead_as(read_slides(output / name), rows) for name in names):
         _LOGGER.info("%s: made with the same request before, kept", output)
         return [output / name for name in names]
     share = _test_share(test_share, folds=folds, keep_test=keep_test)
     asked = {"train": 1 - share - val_share, "val": val_share, "test": None if keep_test else share}
-    _tell_patients(rows)
+    tell_patients(rows, "splitting")
     if unlabelled := sum(row.label is None for row in rows):
         _LOGGER.warning("%d of %d slides have no label and are in no split", unlabelled, len(rows))
     lost = {"val"} if keep_test else set(SPLITS)  # of train slides some become val then, as asked for
@@ -251,24 +253,10 @@ def _patients(labels: Indices, groups: Indices, classes: int) -> list[int]:
     return [len(np.unique(groups[labels == index])) for index in range(classes)]
 
 
-def _tell_patients(rows: Sequence[SlideRow]) -> None:
-    """Log how many patients there are, and warn where some slides name one and others do not."""
-    named = sum(row.patient is not None for row in rows)
-    note = "" if named else " (no slide names a patient, so each counts as one: see the column patient)"
-    _LOGGER.info("%d slides of %d patients%s", len(rows), len(set(patients_in(rows))), note)
-    if 0 < named < len(rows):
-        _LOGGER.warning(
-            "%d of %d slides name no patient, and each of them counts as a patient of its own: where a spreadsheet had merged "
-            "cells, fill all of them in, or slides of one patient may come into several splits", len(rows) - named, len(rows),
-        )  # fmt: skip
-    first: dict[str, str] = {}
-    for patient in sorted({row.patient for row in rows if row.patient and row.patient.isdecimal()}):
-        if (other := first.setdefault(patient.lstrip("0"), patient)) != patient:
-            _LOGGER.warning(
-                "patients %s and %s count as two: where a spreadsheet has taken zeros away, write both alike",
-                other,
-                patient,
-            )
+def _lead_as(copies: Sequence[SlideRow], rows: Sequence[SlideRow]) -> bool:
+    """Whether the rows of a copy lead to the files of the table's: either may have moved since it was made."""
+    places = [[place_of(path) for row in table for path in (row.path, row.mask) if path] for table in (copies, rows)]
+    return places[0] == places[1]
 
 
 def _digest(rows: Sequence[SlideRow], folder: Path, *, keep_test: bool) -> str:

@@ -19,7 +19,8 @@ from .files import atomic_path, sha256_of
 from .hdf5 import require_texts_that_end
 
 SUFFIX = ".outputs.jsonl"
-OUR_FORMATS = ("dsnet-embedding/", "dsnet-patches/")
+EMBEDDING_FORMATS = "dsnet-embedding/"
+OUR_FORMATS = (EMBEDDING_FORMATS, "dsnet-patches/")
 """Beginnings of the root attribute ``format`` of our HDF5 files, which may be too large to hash."""
 
 ANY = "*"
@@ -133,11 +134,12 @@ def digests_of(path: Path) -> tuple[str, ...]:
     return () if path.suffix == ".h5" else (sha256_of(path),)
 
 
-def is_our_hdf5(path: Path, *, damaged: bool = False) -> bool:
+def is_our_hdf5(path: Path, *, formats: str | tuple[str, ...] = OUR_FORMATS, damaged: bool = False) -> bool:
     """Whether a file says that it is an embedding or patches of ours.
 
     Args:
         path: the file.
+        formats: beginnings of what it may say.
         damaged: what to say of an HDF5 file that cannot be opened; a journal may know that it was ours.
 
     Raises:
@@ -150,7 +152,7 @@ def is_our_hdf5(path: Path, *, damaged: bool = False) -> bool:
     try:
         with h5py.File(path, "r") as file:
             require_texts_that_end(file)
-            return str(file.attrs.get("format", "")).startswith(OUR_FORMATS)
+            return str(file.attrs.get("format", "")).startswith(formats)
     except (OSError, RuntimeError, KeyError):
         return damaged
 

@@ -256,6 +256,14 @@ def _number(value: Any) -> float | None:
     """Return a finite number, of its own kind or of a text; None for anything else."""
     if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
         value = int(value) if re.fullmatch(r"[+-]?\d{1,30}", value.strip(), re.ASCII) else float(value)
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, Real) or not _is_finite(value):
         return None
     return value  # type: ignore[return-value]
+
+
+def _is_finite(value: Real) -> bool:
+    """Whether it is finite; a whole number beyond what a float holds counts as infinite."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False

@@ -7,14 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..common.errors import RequestError, SlideError
-from ..common.journal import is_our_hdf5, read_journals
+from ..common.journal import EMBEDDING_FORMATS, is_our_hdf5, read_journals
 from ..common.progress import track
 from ..common.same_request import refuse_another
-from ..slides.slide_ids import place_of
+from ..slides.slide_ids import manifest_rows, place_of
 from ..slides.table import SlideRow
 from .embedding_file import EmbeddingFile, EmbeddingHeader, embedding_file
 from .job import EncodingJob
-from .manifest import rows_before
 from .settings import EncodingSettings, is_content_of
 from .store import FORMAT
 
@@ -59,7 +58,7 @@ def require_same_origin(
     for row in track(there, total=len(there), what="checking", unit="embedding") if there else ():
         path = job.path_of(row.slide_id)
         stated = _parameters(path, verify=verify)
-        if stated is None and not is_our_hdf5(path):
+        if stated is None and not is_our_hdf5(path, formats=EMBEDDING_FORMATS):
             continue
         ours.append(path.name)
         if replace or stated is None:
@@ -84,7 +83,7 @@ def _places_before(output: Path) -> dict[str, str]:
     return {
         row["slide_id"]: place_of(output / row["slide"])
         for manifest in sorted(output.glob("manifest*.csv"))
-        for row in rows_before(manifest)
+        for row in manifest_rows(manifest)
         if row.get("output")
     }
 

@@ -17,7 +17,7 @@ from ..common.apart import Apart
 from ..common.boundary import slide_boundary
 from ..common.errors import NoTissueError, SlideError
 from ..common.files import relative_to, remove_partial, writing_to
-from ..common.journal import is_our_hdf5
+from ..common.journal import EMBEDDING_FORMATS, is_our_hdf5
 from ..common.option_table import checked
 from ..common.option_words import Engine
 from ..slides.opening import Reading, open_slide
@@ -280,7 +280,7 @@ class Account:
 
     def remove_outdated(self) -> None:
         """Remove an earlier embedding that is outdated; a file of another tool stays."""
-        if self.outdated and self._path.is_file() and is_our_hdf5(self._path):
+        if self.outdated and self._path.is_file() and is_our_hdf5(self._path, formats=EMBEDDING_FORMATS):
             self._path.unlink()
 
     def _enter_output(self, status: Status) -> None:

@@ -1,6 +1,5 @@
 """The manifest of a folder of embeddings: a row per slide, written as soon as it is known."""
 
-import csv
 import logging
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,6 +11,7 @@ from ..common.option_table import checked
 from ..common.option_words import words
 from ..common.outputs import HeldOutputs
 from ..common.progress import track
+from ..slides.slide_ids import manifest_rows
 from .embedding_file import embedding_file
 from .job import COLUMNS, ManifestRow, Status
 
@@ -40,7 +40,7 @@ class KeptRows:
         self._results = track(results, total=len(self._slide_ids), what=work, unit="slide")
         self._entries: dict[str, ManifestRow] = {}
         mine = set(self._slide_ids)
-        self._others = [row for row in rows_before(manifest) if row["slide_id"] not in mine]
+        self._others = [row for row in manifest_rows(manifest) if row["slide_id"] not in mine]
 
     @property
     def entries(self) -> list[ManifestRow]:
@@ -86,14 +86,6 @@ class KeptRows:
         headers = [entry.header for entry in entries if entry.header is not None]
         backends = Counter(str(header.attributes["backend"]) for header in headers)
         _LOGGER.info("read by: %s", ", ".join(f"{name} {count}" for name, count in backends.items()) or "none")
-
-
-def rows_before(manifest: Path) -> list[dict[str, str]]:
-    """Read the rows of a manifest; none where it is missing or is not one."""
-    if not manifest.is_file():
-        return []
-    with open(manifest, newline="", encoding="utf-8", errors="replace") as file:
-        return [row for row in csv.DictReader(file) if row.get("slide_id") and row.get("slide")]
 
 
 def shard_of(shard: str | None) -> tuple[int, int]:

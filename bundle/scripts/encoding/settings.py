@@ -3,8 +3,10 @@
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from ..common.errors import RequestError
 from ..common.option_table import checked
@@ -100,6 +102,20 @@ def is_content_of(stated: dict[str, object], path: Path) -> bool:
         return all(stated.get(name) == value for name, value in _content(path).items())
     except OSError:
         return True
+
+
+def is_replaced(attributes: Mapping[str, Any], path: Path) -> bool:
+    """Whether an embedding says that it was made of other content than the slide's file has now; False where either tells nothing.
+
+    Args:
+        attributes: root attributes of the embedding.
+        path: the slide.
+    """
+    try:
+        stated = json.loads(str(attributes.get("parameters")))
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(stated, dict) and "slide_bytes" in stated and not is_content_of(stated, path)
 
 
 def _content(path: Path) -> dict[str, object]:

@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from ..common.errors import SlideError
 from ..common.files import atomic_path
-from ..common.journal import is_our_hdf5
+from ..common.journal import EMBEDDING_FORMATS, is_our_hdf5
 from .checksums import seal
 from .embedding_file import EmbeddingHeader, header_in, state_of
 
@@ -39,11 +39,11 @@ def embedding_writer(
         announce: is called with the header of the whole file, so that nobody has to open it for that.
 
     Raises:
-        SlideError: a file of another tool has the name.
+        SlideError: a file of another tool, or of another stage, has the name.
     """
-    if path.is_file() and not is_our_hdf5(path, damaged=True):
+    if path.is_file() and not is_our_hdf5(path, formats=EMBEDDING_FORMATS, damaged=True):
         raise SlideError(
-            f"{path}: a file of another tool, which stays; expected none, or an embedding of ours: name another folder"
+            f"{path}: a file of another tool or stage, which stays; expected none, or an embedding of ours: name another folder"
         )
     chunk = max(1, min(patches, CHUNK_ROWS))
     with atomic_path(path) as partial, h5py.File(partial, "w") as file:

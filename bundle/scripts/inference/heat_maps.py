@@ -18,6 +18,7 @@ from ..common.networks import unwrapped
 from ..common.pseudonyms import AS_THEY_ARE, Names
 from ..dsnet.heat_map import HeatMap, MapKind, Network
 from ..encoding.embedding_file import embedding_file
+from ..encoding.settings import is_replaced
 from ..encoding.store import Embedding
 from ..evaluation.calibration import calibrated_predictions
 from ..evaluation.predictions import Prediction
@@ -61,7 +62,7 @@ class HeatMapWriter:
     names: Names = AS_THEY_ARE
     boxes: BoxReader = field(kw_only=True)
 
-    def write(self, item: Mapping[str, Any], prediction: Prediction, *, mpp: float | None = None) -> None:
+    def write(self, item: Mapping[str, Any], prediction: Prediction, *, mpp: float | None = None) -> bool:
         """Write the folder of one slide.
 
         Args:
@@ -69,13 +70,16 @@ class HeatMapWriter:
             prediction: what the network said of it, calibrated.
             mpp: micrometres per level-0 pixel as the table says, for an embedding that does not say it.
 
+        Returns:
+            whether the slide's file is the one that was encoded. If not, nothing is read from it: the map lies on T.
+
         Raises:
             SlideError: there is no heat map of this slide, or ``mpp`` is no resolution of a slide.
             StorageError: nothing more can be written.
         """
         file = embedding_file(Path(item["embedding"]))
         with slide_boundary(item["slide"]), writing_to(self.output_dir), file.keep_in_memory():
-            self._write(item, prediction, file.read(), mpp)
+            return self._write(item, prediction, file.read(), mpp)
 
     @cached_property
     def kind(self) -> MapKind | None:
@@ -89,14 +93,18 @@ class HeatMapWriter:
         two_classes = len(self.card.class_names) == 2
         return 1 if two_classes else max(range(len(prediction.probabilities)), key=prediction.probabilities.__getitem__)
 
-    def _write(self, item: Mapping[str, Any], prediction: Prediction, embedding: Embedding, mpp: float | None) -> None:
+    def _write(self, item: Mapping[str, Any], prediction: Prediction, embedding: Embedding, mpp: float | None) -> bool:
         folder = Path(self.output_dir) / self.names.slide(prediction.slide_id)
-        view = self._view(item, embedding, self.class_shown(prediction), mpp)
+        is_that = not is_replaced(embedding.attributes, Path(item["slide"]))
+        view = self._view(item, embedding, self.class_shown(prediction), mpp, is_that=is_that)
         write_heat_map(folder, view)
         write_scores(folder, view, item=item, prediction=prediction, embedding=embedding, names=self.names)
+        return is_that
 
-    def _view(self, item: Mapping[str, Any], embedding: Embedding, shown: int, mpp: float | None) -> HeatMapView:
-        """Make the heat map of class number ``shown``."""
+    def _view(
+        self, item: Mapping[str, Any], embedding: Embedding, shown: int, mpp: float | None, *, is_that: bool
+    ) -> HeatMapView:
+        """Make the heat map of class number ``shown``; ``is_that`` says whether the slide's file is the one that was encoded."""
         assert self.kind is not None  # else nothing is written
         self.network.eval()
         slide, loaded = Path(item["slide"]), LoadEmbeddingd()(item)
@@ -110,9 +118,9 @@ class HeatMapWriter:
             mpp_x=mpp_x,
             mpp_y=mpp_y,
             class_name=self.card.class_names[shown],
-            slide=Path() if self.names.anonymise else slide,  # a DICOM map takes the patient from it
+            slide=slide if is_that and not self.names.anonymise else Path(),  # a DICOM map takes the patient from it
             bounds_xy_px=scan.corner_xy_px or (0, 0),
-            picture=self.boxes.read(slide, embedding.grid, SIDE_PX),
+            picture=self.boxes.read(slide, embedding.grid, SIDE_PX) if is_that else None,
             kind=self.kind,
         )
 
@@ -144,6 +152,7 @@ class HeatMapHandler:
         self._target_class = target_class
         self._boxes = BoxReader()
         self._writer: HeatMapWriter
+        self._replaced = 0
 
     def close(self) -> None:
         """End the process that reads pictures of slides."""
@@ -163,6 +172,7 @@ class HeatMapHandler:
         if self._outputs.heat_maps:
             engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._write)
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._tell_replaced)
 
     def _begin(self, engine: Any) -> None:
         self._writer = HeatMapWriter(
@@ -187,9 +197,17 @@ class HeatMapHandler:
         (calibrated,) = calibrated_predictions([prediction], self._slides.card.temperature)
         item, row = self._slides.item(prediction.slide_id), self._slides.row(prediction.slide_id)
         try:
-            self._writer.write(item, calibrated, mpp=row.mpp)
+            self._replaced += not self._writer.write(item, calibrated, mpp=row.mpp)
         except SlideError as error:
             self._slides.fail(prediction.slide_id, f"predicted, but without a heat map: {error}")
+
+    def _tell_replaced(self) -> None:
+        if self._replaced:
+            _LOGGER.warning(
+                "the files of %d slides are not those that were encoded: what is said is of those before, and their maps lie on the "
+                "thumbnail; encode them again, or bring the files back",
+                self._replaced,
+            )
 
 
 def class_index(card: ModelCard, target_class: str | int | None) -> int | None:

@@ -18,7 +18,7 @@ from ..common.files import atomic_path, relative_to, write_json
 from ..common.option_table import is_path
 from ..common.pseudonyms import AS_THEY_ARE, Names
 from ..common.version import BUNDLE_VERSION
-from ..encoding.settings import HEAD_BYTES
+from ..encoding.settings import HEAD_BYTES, is_replaced
 from ..encoding.store import Embedding
 from ..encoding.tissue_record import TissueRecord
 from ..evaluation.predictions import Prediction
@@ -38,7 +38,7 @@ class SlideOrigin:
 
     Attributes:
         patient: whose slide it is; None where that is not known.
-        seen_in: split in which the model met the slide when it was trained; None if it did not.
+        seen_in: split in which the model met an equal embedding when it was trained; None if in none.
     """
 
     patient: str | None
@@ -82,6 +82,11 @@ def with_pseudonyms(settings: Mapping[str, Plain], names: Names) -> dict[str, Pl
     }
 
 
+def _print_of(slide: Path, embedding: Embedding) -> str | None:
+    """Fingerprint of the slide that was judged; an empty text, which no file has, where another lies in its place."""
+    return "" if is_replaced(embedding.attributes, slide) else slide_fingerprint(slide)
+
+
 def write_scores(
     folder: Path,
     view: HeatMapView,
@@ -110,7 +115,7 @@ def write_scores(
     content = {
         "format": SCORES_FORMAT,
         "slide": "" if names.anonymise else relative_to(item["slide"], folder.parent),
-        "slide_print": None if names.anonymise else slide_fingerprint(Path(item["slide"])),
+        "slide_print": None if names.anonymise else _print_of(Path(item["slide"]), embedding),
         "class_shown": view.class_name,
         "heat_map": view.kind.title,
         "stream_score": prediction.stream_score,

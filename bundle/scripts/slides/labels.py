@@ -37,6 +37,11 @@ def _place(word: str) -> tuple[str, str]:
     return unicodedata.normalize("NFKD", word.casefold()), word
 
 
+def spelling_of(word: str) -> str:
+    """Return what spellings of one word have in common: they differ by case, spaces or Unicode's forms alone."""
+    return re.sub(r"\s+", " ", unicodedata.normalize("NFKC", word).casefold())
+
+
 def require_one_spelling(words: Iterable[str], what: str, source: object, *, numbers: bool) -> None:
     """Refuse words that differ by case or spaces alone and, with ``numbers``, two spellings of one number.
 
@@ -51,7 +56,7 @@ def require_one_spelling(words: Iterable[str], what: str, source: object, *, num
     """
     first: dict[str | float, str] = {}
     for word in words:
-        key: str | float = re.sub(r"\s+", " ", unicodedata.normalize("NFKC", word).casefold())
+        key: str | float = spelling_of(word)
         if numbers and _NUMBER.fullmatch(word):
             key = float(word)
         other = first.setdefault(key, word)

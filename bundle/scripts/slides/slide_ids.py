@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -41,16 +42,26 @@ def known_ids(folder: str | Path) -> KnownIds:
     names = frozenset(path.stem for path in folder.glob("[!.]*.h5"))
     of_slide: dict[str, str] = {}
     for manifest in sorted(folder.glob("manifest*.csv")):
-        try:
-            with open(manifest, newline="", encoding="utf-8") as file:
-                rows = list(csv.DictReader(file))
-        except (OSError, csv.Error, UnicodeDecodeError):
-            continue
-        for row in rows:
-            slide, slide_id = row.get("slide"), row.get("slide_id")
-            if slide and slide_id and name_fault(slide_id) is None:
-                of_slide[place_of(folder / slide)] = slide_id
+        with suppress(OSError):
+            rows = manifest_rows(manifest)
+            of_slide |= {
+                place_of(folder / row["slide"]): row["slide_id"] for row in rows if name_fault(row["slide_id"]) is None
+            }
     return KnownIds(names, of_slide)
+
+
+def manifest_rows(manifest: Path) -> list[dict[str, str]]:
+    """Read the rows of a manifest that name a slide and its id; none where it is missing or is not one.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if not manifest.is_file():
+        return []
+    with open(manifest, newline="", encoding="utf-8", errors="replace") as file, suppress(csv.Error):
+        rows = ((row, row.get("slide"), row.get("slide_id")) for row in csv.DictReader(file))
+        return [row for row, slide, slide_id in rows if slide and slide_id and "\0" not in slide + slide_id]
+    return []
 
 
 def place_of(slide: str | Path) -> str:

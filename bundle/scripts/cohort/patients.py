@@ -1,0 +1,48 @@
+"""Which slides are of one patient. A slide that names none stands for a patient of its own."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..slides.labels import spelling_of
+from ..slides.table import SlideRow
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def patients_in(rows: Sequence[SlideRow]) -> NDArray[np.int64]:
+    """Number of each slide's patient; a pair cannot collide with a patient's name."""
+    keys = [("patient", row.patient) if row.patient else ("slide", row.slide_id) for row in rows]
+    number = {key: index for index, key in enumerate(dict.fromkeys(keys))}
+    return np.array([number[key] for key in keys])
+
+
+def named_by_slides(rows: Sequence[SlideRow]) -> list[SlideRow]:
+    """Call each slide's patient by the slide's id, where no slide names a patient and no two ids are spellings of one name."""
+    names = {spelling_of(row.slide_id) for row in rows}
+    if any(row.patient for row in rows) or len(names) < len(rows):
+        return list(rows)
+    return [replace(row, patient=row.slide_id) for row in rows]
+
+
+def tell_patients(rows: Sequence[SlideRow], stage: str) -> None:
+    """Log how many patients there are, and warn where some slides name one and others do not."""
+    named = sum(row.patient is not None for row in rows)
+    note = "" if named else " (no slide names a patient, so each counts as one: see the column patient)"
+    _LOGGER.info("%s: %d slides of %d patients%s", stage, len(rows), len(set(patients_in(rows))), note)
+    if 0 < named < len(rows):
+        _LOGGER.warning(
+            "%d of %d slides name no patient, and each of them counts as a patient of its own: where a spreadsheet had merged "
+            "cells, fill all of them in, or slides of one patient may come into several splits", len(rows) - named, len(rows),
+        )  # fmt: skip
+    first: dict[str, str] = {}
+    for patient in sorted({row.patient for row in rows if row.patient and row.patient.isdecimal()}):
+        if (other := first.setdefault(patient.lstrip("0"), patient)) != patient:
+            _LOGGER.warning(
+                "patients %s and %s count as two: where a spreadsheet has taken zeros away, write both alike",
+                other,
+                patient,
+            )
