@@ -23,10 +23,12 @@ Rows = list[dict[str, str]]
 def fewer(rows: Rows, count: int, rng: np.random.Generator) -> Rows:
     """Keep ``count`` of the training slides, as many of each class, and all others, in the order of the table.
 
+    A training slide without a label is left out.
+
     Raises:
         ValueError: A class has fewer training slides than its part.
     """
-    labels = sorted({row["label"] for row in rows})
+    labels = sorted({row["label"] for row in rows} - {""})
     kept: set[int] = set()
     for label in labels:
         places = [place for place, row in enumerate(rows) if row["split"] == "train" and row["label"] == label]

@@ -6,6 +6,7 @@
 
 Of the training slides, ``--train`` are trained on, as many of each class; the epoch is chosen on the validation slides, and the
 other training slides judge. The test slides of the table take no part. A draw is another choice of the slides that are trained on.
+On generated slides the judging ones are made of the same tiles as the others, which favours what memorises.
 Each variant is a change to `recommended.yaml`, or another overlay. Printed and written to ``<output_dir>/recipe_variants.csv`` is
 the mean AUC of all trainings, and its difference to that of `recommended`, training by training (same draw, same seed), with the 95 %
 t interval of its mean. That interval knows the luck of draws and seeds, but takes draws as independent, which share slides. A run
@@ -16,6 +17,7 @@ import argparse
 import csv
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -73,18 +75,24 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def split_anew(rows: Rows, count: int, draw: int) -> Rows:
-    """Train on ``count`` of the training slides, and test on the others of them; the table's own test slides are left out."""
-    kept = [row for row in rows if row["split"] != "test"]
+    """Train on ``count`` of the training slides, and test on the others of them.
+
+    The table's own test slides are left out, and training slides without a label.
+    """
+    kept = [row for row in rows if row["split"] != "test" and (row["split"] != "train" or row["label"])]
     trained_on = {row["slide"] for row in fewer(kept, count, np.random.default_rng(draw)) if row["split"] == "train"}
     return [
         {**row, "split": "test"} if row["split"] == "train" and row["slide"] not in trained_on else row for row in kept
     ]
 
 
-def aucs_of(folder: Path, seeds: Sequence[int], draws: Sequence[int]) -> dict[str, float]:
-    """AUC of every run of these draws and seeds under ``folder``, by its place there."""
+def aucs_of(folder: Path, seeds: Sequence[int], draws: Sequence[int], sets: int) -> dict[str, float]:
+    """AUC of every run of these draws and seeds on the first ``sets`` tables under ``folder``, by its place there."""
     found = {}
-    wanted = [f"set*/*/set*_draw{draw}/full/seed{seed}/predictions.csv" for draw in draws for seed in seeds]
+    wanted = [
+        f"set{place}/*/set{place}_draw{draw}/full/seed{seed}/predictions.csv"
+        for place, draw, seed in product(range(sets), draws, seeds)
+    ]
     for path in sorted(path for pattern in wanted for path in folder.glob(pattern)):
         predictions = read_predictions(path).predictions
         labels = np.array([prediction.label for prediction in predictions], dtype=np.int64)
@@ -139,7 +147,7 @@ def main() -> None:
         for place, (dataset, tables) in enumerate(sets):
             trainings = Trainings(arguments.seeds, arguments.jobs, more=given)
             ablate(dataset, folder / f"set{place}", trainings, slides=tables, rows=["full"], overlays=[overlay])
-        measured[name] = aucs_of(folder, arguments.seeds, arguments.draws)
+        measured[name] = aucs_of(folder, arguments.seeds, arguments.draws, len(sets))
         records = [record_of(variant, aucs, measured[RECOMMENDED]) for variant, aucs in measured.items()]
         columns = ("variant", "runs", "auc", "sd", "difference", "difference_low", "difference_high")
         write_csv(arguments.output_dir / "recipe_variants.csv", columns, records)

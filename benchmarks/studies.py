@@ -61,11 +61,11 @@ def _cell(record: Mapping[str, str]) -> str:
 
 
 def _sign(record: Mapping[str, str]) -> str:
-    """The sign in the record, or "open" where the mean over the trainings may as well be zero, or there is but one."""
+    """The sign in the record, or "open" where the mean over the trainings may as well be zero, or no seed was repeated."""
     if record["sign"] not in ("holds", "opposite"):
         return record["sign"]
     runs = int(record["runs"])
-    if runs < 2:
+    if runs < 2 or not record["sd_of_difference"]:
         return "open"
     margin = float(student.ppf(0.975, runs - 1)) * float(record["sd_of_difference"]) / runs**0.5
     return record["sign"] if abs(float(record["difference"])) > margin else "open"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from command_server import command_server
 from monai.bundle import ComponentLocator, ConfigParser, ckpt_export, verify_net_in_out
 from monai.bundle.reference_resolver import ReferenceResolver
 from monai.utils import set_determinism
@@ -98,6 +99,26 @@ COMMON_OPTIONS = {
     },
 }  # fmt: skip
 """Names that mean the same in every stage."""
+
+
+@pytest.mark.parametrize("name", ["train.yaml", "train_scae.yaml", "inference.yaml", "multi_gpu_train.yaml"])
+def test_the_seed_is_set_whatever_the_folder(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the code does not lie in ``bundle_root``, a seed that is no number is left to the run list."""
+    monkeypatch.chdir(tmp_path)
+    for seed in (7, 8.0, "ten"):
+        parser = workflow(*files_of(name), run_id="run", bundle_root=".", seed=seed).parser
+        try:
+            parser.get_parsed_content(f"initialize::{len(parser['initialize']) - 1}")
+            assert (torch.initial_seed() == seed) == (seed != "ten")
+        finally:
+            set_determinism(seed=None)
+
+
+def test_a_seed_of_the_wrong_kind_with_a_wrong_bundle_root_ends_in_one_line(tmp_path: Path) -> None:
+    words = ["training", "--config_file", str(CONFIGS / "train.yaml"), "--seed", "ten"]
+    result = command_server().run("-m", "monai.bundle", "run", *words, cwd=tmp_path)
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert result.stderr.splitlines()[-1] == "error: --seed 'ten': expected a whole number from 0 to 4294967295"
 
 
 def parsed(name: str) -> ConfigParser:

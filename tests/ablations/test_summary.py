@@ -43,12 +43,14 @@ def run_folder(folder: Path, scores: dict[str, tuple[int, float]], **arguments: 
 def test_what_a_run_left(tmp_path: Path) -> None:
     """The resamples are those of metrics.json with the same seed; the order of the file does not matter."""
     patients = dict.fromkeys(SCORES)
-    found = read_result(run_folder(tmp_path / "run", SCORES), dataset=3, seed=0, patients=patients, resamples=500)
+    found = read_result(
+        run_folder(tmp_path / "run", SCORES), dataset=3, draw=3, seed=0, patients=patients, resamples=500
+    )
     assert (found.auc, found.validation_auc, found.parameters) == (pytest.approx(5 / 6), 0.7, 1_124_819)
     assert found.compression_ratio == pytest.approx(229.5, abs=0.1)
     turned = run_folder(tmp_path / "turned", dict(reversed(SCORES.items())))
     np.testing.assert_array_equal(
-        read_result(turned, dataset=3, seed=1, patients=patients, resamples=500).resampled, found.resampled
+        read_result(turned, dataset=3, draw=3, seed=1, patients=patients, resamples=500).resampled, found.resampled
     )
     labels, probabilities = zip(*((label, (1 - p, p)) for label, p in SCORES.values()), strict=True)
     expected = resampled_metrics(labels, [Run(probabilities, 0.5)], resamples=500, seed=3)
@@ -60,19 +62,19 @@ def test_what_a_run_left(tmp_path: Path) -> None:
 def test_patients_are_drawn_whole(tmp_path: Path) -> None:
     """With one patient of each class every resample orders the same pairs, or lacks a class."""
     patients = {"a": "p", "b": "q", "c": "p", "d": "q", "e": "q"}
-    found = read_result(run_folder(tmp_path, SCORES), dataset=0, seed=0, patients=patients)
+    found = read_result(run_folder(tmp_path, SCORES), dataset=0, draw=0, seed=0, patients=patients)
     assert set(found.resampled[np.isfinite(found.resampled)].round(9)) == {round(5 / 6, 9)}
 
 
 def test_compression_without_thumbnails(tmp_path: Path) -> None:
     folder = run_folder(tmp_path, SCORES, thumbnail_stream=False)
-    ratio = read_result(folder, dataset=0, seed=0, patients=dict.fromkeys(SCORES)).compression_ratio
+    ratio = read_result(folder, dataset=0, draw=0, seed=0, patients=dict.fromkeys(SCORES)).compression_ratio
     assert ratio == pytest.approx(3 * 112**2 / 128)
 
 
 def test_other_slides_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="other slides than the test slides"):
-        read_result(run_folder(tmp_path, SCORES), dataset=0, seed=0, patients=dict.fromkeys("abcdx"))
+        read_result(run_folder(tmp_path, SCORES), dataset=0, draw=0, seed=0, patients=dict.fromkeys("abcdx"))
 
 
 def test_two_datasets_and_two_seeds_by_hand() -> None:
@@ -106,7 +108,16 @@ def test_two_datasets_and_two_seeds_by_hand() -> None:
     assert row["sign"] == "holds"
 
 
-@pytest.mark.parametrize(("shifts", "sign"), [((0.1, 0.2), "opposite"), ((-0.1, 0.1), "open"), ((0.0, 0.0), "open")])
+@pytest.mark.parametrize(
+    ("shifts", "sign"),
+    [
+        ((0.1, 0.2), "opposite"),
+        ((-0.1, 0.1), "open"),
+        ((0.0, 0.0), "open"),
+        ((3e-16, 3e-16), "open"),
+        ((-3e-16, -3e-16), "open"),
+    ],
+)
 def test_signs(shifts: tuple[float, float], sign: str) -> None:
     full = [result(0, 0, 0.5, [0.5, 0.5])]
     other = [result(0, 0, 0.5 + sum(shifts) / 2, [0.5 + shift for shift in shifts])]
@@ -140,6 +151,18 @@ def test_both_files(tmp_path: Path) -> None:
     assert "| IV | L = 5 | 2 | 0.250 (0.203 to 0.297) | 0.000 | -0.250 (-0.297 to -0.203) | 0.000 |" in table[-1]
     assert table[-1].endswith("| 100 | 229.5 | 0.737 (-0.023) |  | holds |")
     assert "- `mixed`: why not." in lines
+
+
+def test_an_auc_that_cannot_be_had_is_none(tmp_path: Path) -> None:
+    full, other = ([result(0, seed, auc, [auc]) for seed in (0, 1)] for auc in (np.nan, 0.7))
+    records = summarise({"full": full, "levels_5": other})
+    assert [records[0][name] for name in ("auc", "auc_low", "sd_over_seeds")] == [None] * 3
+    assert [records[1][name] for name in ("auc", "difference", "sd_of_difference", "sign")] == [0.7, None, None, "open"]
+    write_table(
+        tmp_path, [{**record, "validation_auc": 0.5} for record in records], left_out={}, title="x", unit="slide"
+    )
+    for name in ("ablations.csv", "ablations.md"):
+        assert "nan" not in (tmp_path / name).read_text()
 
 
 @pytest.mark.parametrize(("lost", "slides"), [([np.nan], 40), ([], 9)])

@@ -54,6 +54,15 @@ def test_a_difference_within_the_luck_of_trainings_is_open(
     assert "| Mixed | -0.100 (-0.200 to -0.050)" in out and "- S-CAE: open: 1 of 1" in out
 
 
+def test_datasets_of_one_seed_each_have_no_luck_of_trainings_to_be_clear_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = {"difference": -0.1, "difference_low": -0.2, "difference_high": -0.05}
+    write_csv(tmp_path / "a.csv", COLUMNS, [{"row": "mixed", "runs": 5, "sign": "holds", **figures}])
+    assert main([f"S-CAE={tmp_path / 'a.csv'}"]) == 0
+    assert "open: 1 of 1" in capsys.readouterr().out
+
+
 def test_the_page_of_the_parts_shows_the_studies(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

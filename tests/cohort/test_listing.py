@@ -151,6 +151,13 @@ def test_patients_that_only_some_slides_name_are_told(tmp_path: Path, caplog: py
     assert "1 of 2 slides name no patient" in caplog.text
 
 
+def test_what_users_note_is_not_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    table = write_lines(tmp_path / "t.csv", ["slide,note", "a.tif,Erika Mustermann"])
+    assert listed("table", table, tmp_path / "out")[0]["note"] == "Erika Mustermann"
+    assert "Mustermann" not in caplog.text
+
+
 def test_ids_that_as_patients_would_be_two_spellings(tmp_path: Path) -> None:
     slides = touch(tmp_path / "slides", ["a/x 1.tif", "b/x  1.tif"])
     assert [row["patient"] for row in listed("folder", slides, tmp_path / "out")] == ["", ""]

@@ -331,8 +331,8 @@ def test_the_share_that_came_out_is_held_against_the_one_asked_for(
         ),
         (
             [f"{i:03d}" for i in range(11)] + ["7"],
-            "splitting: 12 slides of 12 patients",
-            "patients 007 and 7 count as two",
+            "splitting: 12 slides of 11 patients",
+            "patients 007 and 7 count as one",
         ),
         ([f"p{i}" for i in range(12)], "splitting: 12 slides of 12 patients", None),
     ],
@@ -351,7 +351,7 @@ def test_who_the_patients_are_is_told(
     found = [
         message
         for message in warnings
-        if "patients that" in message or "name no patient" in message or "as two" in message
+        if "patients that" in message or "name no patient" in message or "as one" in message
     ]
     assert [message[: len(warned or "")] for message in found] == ([warned] if warned else [])
 

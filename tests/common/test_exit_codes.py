@@ -123,6 +123,7 @@ def test_a_signal_that_is_dropped_in_a_finalizer_comes_again(
         (PermissionError(errno.EACCES, "Permission denied", "out"), "out: Permission denied"),
         (RuntimeError("can't flush (file write failed: errno = 28, error message = 'x')"), "No space left on device"),
         (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp', '/home']"), "'/tmp', '/home' takes"),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), "fewer --num_workers, or a smaller"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible"), "--num_workers 0"),
     ],
 )  # fmt: skip

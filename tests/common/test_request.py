@@ -76,6 +76,7 @@ def refusal(config: str, *words: str) -> str:
         (["--batch_size", "$2 * 3"], {}),
         (["--max-epochs=1", "--", "--verbose"], {}),
         (["--init_id", "run", "--logging_file", "x.conf", "--workflow_type", "train"], {}),
+        (["--init_id", "initialize", "--final_id", "finalize"], {}),
         (["--tracking", "mlflow", "--experiment_name", "first"], {}),
     ],
 )
@@ -129,6 +130,7 @@ def test_kinds_are_kept(config: str) -> None:
         (["b.tif"], "left over on the command line: 'b.tif'"),
         (["--max_epochs", "1", "--max_epochs", "2"], "--max_epochs is given twice, '1' and '2': keep one"),
         (["--init_id", "begin"], "init_id 'begin': there is no such id in "),
+        (["--final_id", "initialize"], "final_id 'initialize': there is no such id in "),
         (["--trainer#in_features", "@nothing"], "refers to @nothing, which is not there"),
     ],
 )

@@ -76,7 +76,8 @@ def test_the_page(tmp_path: Path) -> None:
     write_page(tmp_path, comparison, {f"method{index}": curve for index in range(7)})
     page = (tmp_path / "methods.html").read_text()
     for cell in ('<th scope="row">dsnet</th>', f"{found['auc']:.3f} (", "0.760, -", "no &lt;T&gt;", "method6", "<svg",
-        "<code>encode.yaml</code>", "AUC less that of <code>dsnet</code>, training"):  # fmt: skip
+        "<code>encode.yaml</code>", "or with 0.5 where no threshold parted those",
+        "AUC less that of <code>dsnet</code>, training"):  # fmt: skip
         assert cell in page, cell
     assert "`" not in page[page.index("<body") :].partition("<script")[0]
     assert "default-src 'none'" in page and 'src="roc' not in page
@@ -84,6 +85,14 @@ def test_the_page(tmp_path: Path) -> None:
     assert "<svg" not in (tmp_path / "methods.html").read_text()
     for told in (text, page):
         assert "over bootstrap resamples of slides\nalone: the trainings stay the same" in told
+        assert "each of slides and of the trainings, so that it holds the uncertainty of both. Difference" in told
+
+
+def test_intervals_of_one_training_hold_that_of_the_slides_alone() -> None:
+    once, twice = (Comparison("x", [{"runs": 1}, {"runs": runs}], {}, "slide", "dsnet") for runs in (1, 2))
+    assert "each of slides. Difference" in once.notes and "of both" not in once.notes
+    assert "resamples of slides. Numbers" in once.of_curves
+    assert "of both" in twice.notes and "unlike those" in twice.of_curves
 
 
 def test_the_mean_curve_of_one_network_is_its_own() -> None:

@@ -49,6 +49,19 @@ def test_stated_overlap(tmp_path: Path, overlap_px: int, step_px: int) -> None:
     np.testing.assert_array_equal(centre, np.array([7, 3]) * step_px + 256)
 
 
+@pytest.mark.parametrize("first", ["fragment", "section"])
+def test_the_grid_lies_where_most_patches_do(tmp_path: Path, first: str) -> None:
+    """Each piece of tissue has a grid of its own, and the file may begin with any of them."""
+    fragment = np.array([[0, 0], [256, 0], [0, 256]])
+    section = np.argwhere(np.ones((30, 30), dtype=bool)) * 256 + np.array([8176, 4336])
+    pieces = (fragment, section) if first == "fragment" else (section, fragment)
+    coords = np.concatenate(pieces)
+    embedding = read_embedding(write_clam(tmp_path / "s.h5", coords, features_of(len(coords), 4)))
+    corners = np.array(embedding.origin_xy_px) + embedding.grid_yx[:, ::-1] * embedding.patch_px_level0
+    off = np.abs(corners - embedding.coords_xy_px).max(axis=1)
+    assert (off == 0).sum() == len(section)
+
+
 def contours(count: int, *, seed: int = 0) -> np.ndarray:
     """Corners of patches of 256 px in pieces of tissue, each with a grid that begins at the piece's own corner."""
     rng = np.random.default_rng(seed)

@@ -116,7 +116,7 @@ def test_one_class_gives_null_with_a_reason(caplog: pytest.LogCaptureFixture) ->
     report = run(np.zeros(100, dtype=int), probabilities)
     assert report["auc"] == report["recall"] == {"value": None, "ci95": [None, None]}
     assert report["accuracy"]["ci95"][0] is not None
-    assert report["bootstrap"]["degenerate"] == 0
+    assert report["bootstrap"]["degenerate"] == 2000, "every resample lacks a class of the model"
     assert report["bootstrap"]["no_interval"]["auc"] == "needs slides inside and outside each class"
     assert "auc is undefined: needs slides inside and outside each class" in caplog.text
     json.dumps(report, allow_nan=False)
@@ -128,6 +128,13 @@ def test_three_classes_have_no_threshold() -> None:
     report = evaluate(labels, probabilities, threshold=None, threshold_from=None).to_json()
     assert (report["threshold"], report["n_positive"], report["n_negative"]) == (None, None, None)
     assert 0 < report["auc"]["ci95"][0] < report["auc"]["value"] < report["auc"]["ci95"][1] < 1
+
+
+def test_a_class_of_the_model_without_a_slide() -> None:
+    """Of three classes the last has no slide: every resample lacks it."""
+    probabilities = np.random.default_rng(0).dirichlet([2, 2, 2], 60)
+    report = evaluate(np.arange(60) % 2, probabilities, threshold=None, threshold_from=None).to_json()
+    assert report["bootstrap"]["degenerate"] == 2000
 
 
 def test_many_slides_are_computed_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:

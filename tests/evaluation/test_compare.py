@@ -70,6 +70,28 @@ def test_a_resample_serves_both() -> None:
     )
 
 
+def test_ties_count_on_both_sides() -> None:
+    """Three runs of either method are wrong on a few slides each: in many resamples their means differ by rounding alone."""
+    rng = np.random.default_rng(5)
+    labels = np.arange(20) % 2
+
+    def wrong_on(*slides: int) -> Run:
+        p = np.where(labels == 1, 0.9, 0.1)
+        p[list(slides)] = 1 - p[list(slides)]
+        return Run(np.stack([1 - p, p], axis=1), 0.5)
+
+    first, second = (
+        [wrong_on(*rng.choice(20, many, replace=False)) for many in rng.integers(1, 6, 3)] for _ in range(2)
+    )
+    spread = np.subtract(*(resampled_metrics(labels, runs).spread["accuracy"] for runs in (second, first)))
+    by_rounding = (spread != 0) & (np.abs(spread) < 1e-12)
+    assert by_rounding.any()
+    exact = spread.round(9)
+    tail = min((exact <= 0).sum(), (exact >= 0).sum())
+    expected = min(1.0, 2 * (tail + 1) / (len(exact) + 1))
+    assert compared(labels, first, second)["accuracy"]["difference"]["p"] == expected
+
+
 def test_interval_agrees_with_delong() -> None:
     """One slide per patient, many slides: two methods of which neither knows the other."""
     labels, first, second = scored(600, 2, gain=0.5)

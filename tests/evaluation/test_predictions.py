@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from scripts.common.errors import RequestError, SlideError
+from scripts.evaluation.bootstrap import evaluate
 from scripts.evaluation.predictions import (
     Prediction,
     PredictionTable,
@@ -112,6 +113,17 @@ def test_a_probability_that_is_none(tmp_path: Path, number: str) -> None:
     path.write_text(path.read_text().replace("0.9,", f"{number},"))
     with pytest.raises(RequestError, match=r"predictions\.csv, line 3: probabilities that are NaN or beyond 0 to 1"):
         read_predictions(path)
+
+
+def test_a_probability_beyond_1_by_rounding_is_1(tmp_path: Path) -> None:
+    path = write(tmp_path / "predictions.csv")
+    path.write_text(path.read_text().replace("0.9,0.1", "1.0000005,0.0"))
+    table = read_predictions(path)
+    assert table.predictions[1].probabilities == (1.0, 0.0)
+    labelled = [one for one in table.predictions if one.label is not None]
+    evaluate(
+        [one.label for one in labelled], [one.probabilities for one in labelled], threshold=0.3, threshold_from=None
+    )
 
 
 @pytest.mark.parametrize("name", ["../b", "/etc/b", "..", "", "a\\b"])

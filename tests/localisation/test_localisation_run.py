@@ -10,12 +10,14 @@ from inference.heat_map_views import view_of
 from localisation.mapped_slides import Cohort, mapped, spot
 from monai.metrics import compute_froc_curve_data, compute_froc_score
 from PIL import Image
+from report.report_files import card_of
 from tiny_flow import read_rows, run_config
 from training.embedding_files import STEP_PX
 
 from scripts.common.errors import RequestError, SlideError
 from scripts.common.journal import Journal, digests_of
 from scripts.inference.exports import write_nifti, write_observed
+from scripts.inference.record import SlideOrigin, write_run
 from scripts.localisation.localisation_run import localise, summarise
 from scripts.localisation.scores import Calls, score_slide
 
@@ -286,9 +288,26 @@ def test_predicted_slides_that_are_not_in_the_table(
         run(options, tmp_path / "other", slides=table)
 
 
+def test_slides_that_the_model_met_are_told_and_counted(
+    cohort: Cohort, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = cohort.finish()
+    assert run(options, tmp_path / "unknown")["seen_in_training"] is None
+    splits = {"hit": "train", "missed": None, "not_called": "val", "negative": None}
+    for met, number in ((splits, 2), (dict.fromkeys(splits), 0)):
+        caplog.clear()
+        origins = {name: SlideOrigin(None, split) for name, split in met.items()}
+        write_run(
+            cohort.predictions / "inference.json", card=card_of("0", "1"), threshold=0.5, settings={}, slides=origins
+        )
+        assert run(options, tmp_path / f"out{number}")["seen_in_training"] == number
+        told = [one for one in caplog.messages if "when the model was trained" in one]
+        assert [one.partition(" were")[0] for one in told] == ["2 of 4 slides"] * (number > 0)
+
+
 def test_slides_with_salted_ids_are_refused(cohort: Cohort, tmp_path: Path) -> None:
     options, said = cohort.finish(), cohort.predictions / "inference.json"
-    said.write_text(json.dumps({"settings": {"anonymise": False}}))
+    said.write_text(json.dumps({"settings": {"anonymise": False}, "slides": {}}))
     run(options, tmp_path / "out")
     said.write_text(json.dumps({"settings": {"anonymise": True}}))
     with pytest.raises(

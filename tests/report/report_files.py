@@ -74,14 +74,24 @@ def write_inference(
     threshold: float | None = None,
     mpp: float | None = 0.5,
     seen_in: str | None = None,
+    seen: Sequence[int] | None = None,
+    patients: Sequence[str | None] | None = None,
     heat_maps: bool = True,
     empty_map: bool = False,
     failed: str | None = None,
 ) -> Path:
-    """Write what inference leaves, with one row of ``manifest.csv`` for a slide that failed."""
+    """Write what inference leaves, with one row of ``manifest.csv`` for a slide that failed.
+
+    Slides are seen in ``seen_in``: all, or those of the places ``seen``. Each is of a patient of its own, or of those given.
+    """
     names, chosen = card.class_names, card.threshold if threshold is None else threshold
     write_predictions(folder / "predictions.csv", predictions, class_names=names, threshold=chosen)
-    origins = {one.slide_id: SlideOrigin(f"p{index}", seen_in) for index, one in enumerate(predictions)}
+    origins = {
+        one.slide_id: SlideOrigin(
+            f"p{index}" if patients is None else patients[index], seen_in if seen is None or index in seen else None
+        )
+        for index, one in enumerate(predictions)
+    }
     settings = {"seed": 0, "slides": None}
     write_run(folder / "inference.json", card=card, threshold=chosen, settings=settings, slides=origins)
     rows = [{"slide_id": failed, "slide": f"{failed}.tif", "status": "failed", "error": "damaged"}] if failed else []

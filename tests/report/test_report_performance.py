@@ -101,6 +101,32 @@ def test_an_evaluation_of_another_model(
         of_evaluation(evaluated, inference)
 
 
+def test_an_evaluation_of_other_weights(tmp_path: Path) -> None:
+    """Of three classes without a temperature nothing else tells two models apart."""
+    plain = {"temperature": 1.0, "temperature_from": None}
+    evaluated = write_evaluated(tmp_path / "eval", card_of("a", "b", "c", **plain), predictions_of(30, 3))
+    inferences = {
+        weights: read_inference(
+            write_inference(
+                tmp_path / str(weights),
+                card_of("a", "b", "c", **plain, weights_sha256=weights),
+                predictions_of(3, 3),
+                heat_maps=False,
+            )
+        )
+        for weights in ("c0ffee", "decaf", None)
+    }
+    with pytest.raises(RequestError, match=r"weights_sha256 c0ffee, expected decaf .*evaluate that model"):
+        of_evaluation(evaluated, inferences["decaf"])
+    for weights in ("c0ffee", None):
+        assert of_evaluation(evaluated, inferences[weights]).slide_set == "test"
+    calibration = json.loads((evaluated / "calibration.json").read_text())
+    assert calibration.pop("weights_sha256") == "c0ffee"
+    for older in (calibration, {**calibration, "weights_sha256": None}):
+        (evaluated / "calibration.json").write_text(json.dumps(older))
+        assert of_evaluation(evaluated, inferences["decaf"]).slide_set == "test"
+
+
 @pytest.mark.parametrize(
     ("path", "value", "said"),
     [
@@ -144,6 +170,14 @@ def test_a_threshold_of_the_command_line(tmp_path: Path) -> None:
 
 def test_slides_of_the_training_do_not_count(tmp_path: Path) -> None:
     assert of_cohort(inference_of(tmp_path, seen_in="train")) is None
+
+
+def test_slides_of_patients_of_the_training_do_not_count(tmp_path: Path) -> None:
+    """Slide 0 was seen: so slide 1, of its patient, is left out; slide 7 has no patient, as slide 6, which was seen, too."""
+    patients = ["p", "p", "q", "q", "r", "r", None, None]
+    found = of_cohort(inference_of(tmp_path, seen_in="train", seen=[0, 6], patients=patients))
+    assert found is not None
+    assert [one.slide_id for one in found.predictions] == [f"slide_{index:02d}" for index in (2, 3, 4, 5, 7)]
 
 
 def test_labels_of_one_class_or_none(tmp_path: Path) -> None:

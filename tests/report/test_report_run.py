@@ -182,6 +182,19 @@ def test_slides_of_the_training_are_marked(tmp_path: Path) -> None:
     write_reports(write_inference(tmp_path, card_of("a", "b"), predictions_of(4), seen_in="train", heat_maps=False))
     page = Page(tmp_path / "report.html")
     assert "4 of the slides were used to make the model" in page.text and "against its labels" not in page.text
+    assert "of the same patients" not in page.text
+
+
+def test_slides_of_patients_of_the_training_are_counted(tmp_path: Path) -> None:
+    patients = ["p", "p", "p", "q", "q", "r", "r", "s"]
+    inference = write_inference(
+        tmp_path, card_of("a", "b"), predictions_of(8), seen_in="train", seen=[0], patients=patients, heat_maps=False
+    )
+    write_reports(inference)
+    page = Page(tmp_path / "report.html")
+    assert "1 of the slides were used to make the model" in page.text
+    assert "2 more of the slides are of the same patients: they do not count there either" in page.text
+    assert "on 5 labelled slides" in page.text and "equal embeddings" in page.text
 
 
 def test_three_classes(tmp_path: Path) -> None:
@@ -278,6 +291,13 @@ def test_a_heat_map_that_cannot_be_shown_costs_its_picture(tmp_path: Path) -> No
     assert sorted(pages) == ["slide_00", "slide_01", "slide_02"]
     assert len(pages["slide_01"].of("img")) < len(pages["slide_00"].of("img"))
     assert (tmp_path / "report.html").is_file()
+
+
+def test_slides_with_labels_that_are_no_classes_are_left_out_of_area_and_streams(tmp_path: Path) -> None:
+    predictions = predictions_of(6)
+    strange = [replace(one, label=None, other_label="x") if place < 2 else one for place, one in enumerate(predictions)]
+    page = Page(write_reports(write_inference(tmp_path, card_of("a", "b"), strange)))
+    assert "Tissue area against stream score (Fig. 9 of the paper), 4 slides of this cohort, by label;" in page.text
 
 
 def test_labels_that_are_no_classes_and_few_test_slides(tmp_path: Path) -> None:

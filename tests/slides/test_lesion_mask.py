@@ -59,7 +59,11 @@ def test_a_scale_that_divides_neither_slide_nor_patch(slide: Path, tmp_path: Pat
     pixels = (np.random.default_rng(k).random((height, width)) < 0.5).astype(np.uint8)
     level0 = np.kron(pixels, np.ones((k, k)))[32 : 32 + 6 * 32, 64 : 64 + 7 * 32]
     share = level0.reshape(6, 32, 7, 32).mean(axis=(1, 3))
-    found = lesion_cells(write_mask(tmp_path / "mask.png", pixels), GRID, slide=slide)
+    mask = write_mask(tmp_path / "mask.png", pixels)
+    if k == 48:  # 7 x 6 pixels would be rounded up from 47 or 50, too
+        with pytest.raises(SlideError, match=r"7 x 6 pixels may be of 41 to 51 level-0 pixels each.*with --mask_px"):
+            lesion_cells(mask, GRID, slide=slide)
+    found = lesion_cells(mask, GRID, slide=slide, mask_px=k if k == 48 else None)
     clear = np.abs(share - 0.5) > 1e-3
     np.testing.assert_array_equal(found[clear], (share >= 0.5)[clear])
 

@@ -13,7 +13,8 @@ from scripts.common.errors import SlideError
 from scripts.slides.backends.mask_reader import MaskReader
 from scripts.slides.geometry import PatchGrid
 from scripts.slides.lesion_mask import find_masks, lesion_cells, lesion_shares
-from scripts.slides.mask_pixels import CELL_PX, MaskPixels, open_mask, whole_factor
+from scripts.slides.mask_pixels import CELL_PX, MaskPixels, open_mask
+from scripts.slides.reader import whole_factor
 from scripts.slides.table import read_slides
 
 TILE_PX = 64

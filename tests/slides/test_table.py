@@ -92,6 +92,22 @@ def test_missing_request_and_empty_folder(tmp_path):
         read_slides(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "message"),
+    [
+        ("007", "7", "patients 007 and 7 are in splits train and test, expected one split"),
+        ("P1", "P1\u200b", "differ in spelling alone"),
+        ("P-1", "P\u20111", "differ in spelling alone"),
+    ],
+)
+def test_what_looks_like_one_patient_is_in_one_split(one, other, message, tmp_path):
+    text = "slide,patient,split\na.svs,{},train\nb.svs,{},{}\n"
+    with pytest.raises(RequestError, match=message):
+        read_slides(write_table(tmp_path, text.format(one, other, "test")))
+    if one.isdecimal():
+        assert len(read_slides(write_table(tmp_path, text.format(one, other, "train")))) == 2
+
+
 def test_same_patient_in_one_split_or_none_is_fine(tmp_path):
     text = "slide,patient,split\na.svs,p,train\nb.svs,p,train\nc.svs,p,\nd.svs,,val\ne.svs,,test\n"
     assert len(read_slides(write_table(tmp_path, text))) == 5

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from training.masked_dataset import write_masked_dataset
 
-from scripts.studies.datasets import Dataset
+from scripts.studies.datasets import Dataset, draws_of
 from scripts.studies.recipe import Overlaid
 
 PLAIN, MASKED = Overlaid("plain", ("recommended.yaml",)), Overlaid("masked", ("recommended.yaml", "masks.yaml"))
@@ -41,6 +41,23 @@ def test_a_folder_of_masks_that_an_overlay_names_is_the_one_that_counts(folder: 
     before = Dataset(folder, {}).content_for(mine)
     draw_anew(elsewhere / "train_3.png")
     assert Dataset(folder, {}).content_for(mine)["masks_sha256"] != before["masks_sha256"]
+
+
+def test_datasets_of_the_same_test_slides_share_their_resamples(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = (folder / "slides.csv").read_text().splitlines(keepends=True)
+    tables = {"again": lines, "fewer": [line for line in lines if "test_1" not in line]}
+    for name, kept in tables.items():
+        (folder / f"{name}.csv").write_text("".join(kept))
+    own, again, fewer = (
+        Dataset(folder, options) for options in ({}, *({"slides": str(folder / f"{name}.csv")} for name in tables))
+    )
+    other = Dataset(write_masked_dataset(tmp_path / "other"), {})
+    assert draws_of([own, other, again]) == [0, 1, 0]
+    assert not caplog.messages
+    assert draws_of([own, fewer]) == [0, 1]
+    assert f"{len(fewer.test_slides())} test slides stand in more than one dataset" in caplog.text
 
 
 def test_where_the_table_lies_does_not_belong_to_it(folder: Path, tmp_path: Path) -> None:

@@ -49,6 +49,13 @@ def test_a_slide_full_of_tissue_is_kept_whole():
     assert found(["TTTTTT"] * 5).mask.all()
 
 
+def test_a_slide_of_one_patch_may_be_tissue_and_specks_are_told():
+    assert found(["T"]).mask.all()
+    specks = found(["GGGGGG", "GTTGGG", "GGGGGG"])
+    assert not specks.mask.any()
+    assert specks.reason == "all that has the texture of tissue are specks: 2 patches, in pieces of under 3"
+
+
 @pytest.mark.parametrize("method", ["rle", "otsu"])
 @pytest.mark.parametrize("kind", ["G", "K"])
 def test_glass_and_darkness_give_an_empty_mask_and_a_reason(kind, method):

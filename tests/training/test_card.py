@@ -171,6 +171,8 @@ def test_the_threshold_is_on_the_scale_of_what_is_reported(tmp_path: Path) -> No
     plain, card = written(tmp_path, scores, calibrate=False), written(tmp_path, scores)
     assert (plain.temperature, plain.temperature_from) == (1, None)
     assert card.temperature > 1 and card.temperature_from == "val"
+    by_chance = written(tmp_path, [0.9, 0.1, 0.8, 0.2])
+    assert (by_chance.temperature, by_chance.temperature_from) == (1, None)
     moved = calibrated([[1 - p, p] for p in scores], card.temperature)[:, 1]
     assert list(moved >= card.threshold) == [p >= plain.threshold for p in scores] == [False, True, False, True]
 

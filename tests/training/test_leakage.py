@@ -1,4 +1,5 @@
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,12 +49,27 @@ def test_a_choice_by_test_slides_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "log").exists() and not (tmp_path / "model.pt").exists()
 
 
-def test_copies_within_a_split_and_outside_all_may_stay(tmp_path: Path) -> None:
+def test_copies_within_a_split_and_outside_all_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = []
     for name, split in (("a", "train"), ("b", "train"), ("c", "")):
         write_embedding(tmp_path / f"{name}.h5")
         rows.append({"slide": f"{name}.tif", "label": 1, "split": split})
     refuse_leaks(EmbeddingTable(write_table(tmp_path, rows)))
+    assert "1 slides have the embedding of another slide, and count twice" in caplog.text
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_one_slide_of_two_labels_is_refused(tmp_path: Path, split: str) -> None:
+    for name in ("a", "b"):
+        write_embedding(tmp_path / f"{name}.h5")
+    rows = [{"slide": f"{name}.tif", "label": label, "split": split} for name, label in (("a", 0), ("b", 1))]
+    table = EmbeddingTable(write_table(tmp_path, rows))
+    message = r"slides a \(label 0\) and b \(label 1\) have the same embedding"
+    with pytest.raises(RequestError, match=message):
+        refuse_leaks(table)
+    unaware = ModelCard(class_names=("0", "1"), threshold=0.5, threshold_from="val", encoder=None, network={})
+    with pytest.raises(RequestError, match=message) if split == "test" else nullcontext():
+        refuse_seen(unaware, table)
 
 
 def test_a_patient_in_two_splits_is_named_whatever_table_is_given(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from ignite.engine import Engine
 from monai.bundle import ConfigWorkflow
 from opened_files import count_opens
-from tiny_flow import ON_CPU, cause_of, last_weights, read_rows, run_config
+from tiny_flow import BUNDLE, ON_CPU, SMALL_NETWORK, cause_of, last_weights, read_rows, run_config
 from training.embedding_files import CHANNELS, write_dataset, write_embedding, write_foreign, write_table
 
 from scripts.common.errors import RequestError
@@ -59,6 +59,27 @@ def test_the_same_seed_gives_the_same_weights(dataset: Path, trained: Path, tmp_
     assert all(torch.equal(first[name], again[name]) for name in first)
     changed = [name for name in first if first[name].dim() > 1 and not torch.equal(first[name], other[name])]
     assert len(changed) > 10
+
+
+@pytest.mark.parametrize("root", [".", "~/bundle"])
+def test_the_same_seed_gives_the_same_weights_from_another_folder(
+    root: str, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(BUNDLE.parent))
+    for name in ("first", "again"):
+        train(dataset, tmp_path / name, bundle_root=root, max_epochs=1, **SMALL_NETWORK)
+    first, again = (last_weights(tmp_path / name) for name in ("first", "again"))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_a_handler_may_be_disabled(dataset: Path, tmp_path: Path) -> None:
+    """By an overlay, with MONAI's ``_disabled_``."""
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("checkpointing#_disabled_: true\nstandardise#_disabled_: true\n", encoding="utf-8")
+    options = {"dataset_dir": dataset, "output_dir": tmp_path / "log", "model": tmp_path / "model.pt", "max_epochs": 1}
+    run_config("train.yaml", str(overlay), run_id="training", **options, **SMALL_NETWORK, **ON_CPU)
+    assert (tmp_path / "model.pt").is_file()
 
 
 def test_the_card_comes_from_the_validation_slides_alone(dataset: Path, trained: Path, tmp_path: Path) -> None:
@@ -280,6 +301,7 @@ def test_what_an_evaluation_leaves(dataset: Path, trained: Path, tmp_path: Path)
         tables.append([float(row["p_1"]) for row in read_rows(out / "predictions.csv")])
         calibration = json.loads((out / "calibration.json").read_text())
         assert calibration["temperature"] == temperature
+        assert calibration["weights_sha256"] == plain["weights_sha256"]
         assert calibration["after"]["brier"] == figures[-1]["brier"]
         assert calibration["before"]["brier"] == figures[0]["brier"]
         assert sum(part["slides"] for part in calibration["after"]["bins"]) == 2

@@ -213,6 +213,16 @@ def test_without_thumbnail_and_slide_one_stream_is_left(pair: Path, caplog: pyte
     assert "the network runs on the embedding stream alone" in caplog.text
 
 
+def test_a_test_slide_without_thumbnail_changes_no_network(tmp_path: Path) -> None:
+    for name, levels in (("a", 3), ("b", 3), ("c", None), ("d", None)):
+        write_embedding(tmp_path / f"{name}.h5", levels=levels)
+    rows = [
+        {"slide": f"{name}.tif", "label": 0, "split": split}
+        for name, split in zip("abcd", ("train", "val", "test", ""), strict=True)
+    ]
+    assert EmbeddingTable(write_table(tmp_path, rows)).thumbnail_levels == 3
+
+
 def test_the_slide_stands_in_for_a_missing_thumbnail(tmp_path: Path) -> None:
     slides = write_tiny_slide_set(tmp_path)
     rows = [{"slide": "slides/train_000.tif", "label": 0, "split": "train"}]

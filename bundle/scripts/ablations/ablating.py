@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import RequestError
-from ..studies.datasets import Dataset, pooled
+from ..evaluation.bootstrap import drawn_from
+from ..studies.datasets import Dataset, draws_of, pooled
 from ..studies.recipe import overlay_file
 from ..studies.runs import Run, Study
 from ..studies.trainings import Trainings
@@ -61,11 +62,11 @@ def ablate(
     if dry_run:
         study.print_plan()
         return []
-    patients = [dataset.patients() for dataset in datasets]
+    patients, draws = [dataset.patients() for dataset in datasets], draws_of(datasets)
     with study.carried_out(jobs=trainings.jobs) as failed:
         results = {
             name: [
-                read_result(run.folder, dataset=index, seed=run.seed, patients=patients[index])
+                read_result(run.folder, dataset=index, draw=draws[index], seed=run.seed, patients=patients[index])
                 for index, run in of_row
                 if run.folder not in failed
             ]
@@ -74,7 +75,8 @@ def ablate(
         records = summarise(results)
         recipe = " and ".join(["train.yaml", *(Path(overlay).name for overlay in found)])
         title = f"Datasets: {', '.join(dataset.name for dataset in datasets)}. {trainings.title(given, recipe)}"
-        unit = "patient" if any(patient for group in patients for patient in group.values()) else "slide"
+        of_slides = [patient for of_dataset in patients for patient in of_dataset.values()]
+        unit = drawn_from(len(of_slides), of_slides).unit
         print(write_table(output, records, left_out=left_out, title=title, unit=unit))
     return records
 

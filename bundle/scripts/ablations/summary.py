@@ -12,7 +12,7 @@ from ..common.files import write_csv
 from ..common.markdown import write_markdown
 from ..encoding.embed import compression_ratio
 from ..evaluation.bootstrap import RESAMPLES, drawn_from, resample_weights
-from ..evaluation.interval import FEWEST_UNITS, LEAST_USED, Drawn, estimate
+from ..evaluation.interval import FEWEST_UNITS, LEAST_USED, TIE, Drawn, estimate
 from ..evaluation.metrics import FALLBACK_THRESHOLD, Floats, weighted_metrics
 from ..evaluation.predictions import read_predictions
 from ..training.card import network_from_card, read_card
@@ -56,13 +56,14 @@ class Result:
 
 
 def read_result(
-    folder: Path, *, dataset: int, seed: int, patients: Mapping[str, str | None], resamples: int = RESAMPLES
+    folder: Path, *, dataset: int, draw: int, seed: int, patients: Mapping[str, str | None], resamples: int = RESAMPLES
 ) -> Result:
     """Read what a run left in ``folder``.
 
     Args:
         folder: of the run.
-        dataset: index of its dataset; it also seeds the resampling, so that all runs on a dataset share it.
+        dataset: index of its dataset.
+        draw: seeds the resampling; all runs on a dataset share it, and datasets of the same test slides do.
         seed: of the training.
         patients: patient of each test slide by its id, in the order that all runs on the dataset share.
         resamples: how many.
@@ -81,7 +82,7 @@ def read_result(
     labels = np.array([prediction.label for prediction in ordered], dtype=np.int64)
     probabilities = np.array([prediction.probabilities for prediction in ordered])
     threshold = FALLBACK_THRESHOLD if probabilities.shape[1] == 2 else None  # without effect on the AUC
-    weights = resample_weights(len(labels), patients=list(patients.values()), resamples=resamples, seed=dataset)
+    weights = resample_weights(len(labels), patients=list(patients.values()), resamples=resamples, seed=draw)
     every = np.concatenate([np.ones((1, len(labels))), weights])
     auc = weighted_metrics(labels, probabilities, every, threshold=threshold)["auc"]
     card = read_card(folder / "model.pt")
@@ -98,7 +99,7 @@ def read_result(
 
 
 def summarise(results: Mapping[str, Sequence[Result]]) -> list[dict[str, object]]:
-    """Return one record of `COLUMNS` a row, in the paper's order; figures that cannot be had are None."""
+    """Return one record of `COLUMNS` per row, in the paper's order; figures that cannot be had are None."""
     full = {(result.dataset, result.seed): result for result in results.get(FULL, ())}
     records = []
     for name in (name for name in ROWS if results.get(name)):
@@ -110,7 +111,7 @@ def summarise(results: Mapping[str, Sequence[Result]]) -> list[dict[str, object]
             "table": row.table,
             "title": row.title,
             "runs": len(runs),
-            "auc": float(np.mean([run.auc for run in runs])),
+            "auc": _finite(float(np.mean([run.auc for run in runs]))),
             **_interval("auc", [run.resampled for run in runs], fewest),
             "sd_over_seeds": _deviation([(run.dataset, run.auc) for run in runs]),
             "validation_auc": float(np.mean([run.validation_auc for run in runs])),
@@ -119,12 +120,16 @@ def summarise(results: Mapping[str, Sequence[Result]]) -> list[dict[str, object]
             **_of_paper(row),
         }
         if name != FULL and pairs:
-            record["difference"] = float(np.mean([run.auc - of_full.auc for run, of_full in pairs]))
+            record["difference"] = _finite(float(np.mean([run.auc - of_full.auc for run, of_full in pairs])))
             record |= _interval("difference", [run.resampled - of_full.resampled for run, of_full in pairs], fewest)
             record["sd_of_difference"] = _deviation([(run.dataset, run.auc - of_full.auc) for run, of_full in pairs])
             record["sign"] = _sign(record)
         records.append({column: record.get(column) for column in COLUMNS})
     return records
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
 
 
 def _interval(name: str, resampled: Sequence[Floats], drawn: Drawn) -> dict[str, float | None]:
@@ -134,13 +139,13 @@ def _interval(name: str, resampled: Sequence[Floats], drawn: Drawn) -> dict[str,
 
 
 def _deviation(values: Sequence[tuple[int, float]]) -> float | None:
-    """Deviation over seeds within the datasets, n - 1 each; None with one seed."""
+    """Deviation over seeds within the datasets, n - 1 each; None with one seed, or where a value is not finite."""
     by_dataset: dict[int, list[float]] = {}
     for dataset, value in values:
         by_dataset.setdefault(dataset, []).append(value)
     squares = sum(float(np.sum((np.array(group) - np.mean(group)) ** 2)) for group in by_dataset.values())
     freedom = len(values) - len(by_dataset)
-    return (squares / freedom) ** 0.5 if freedom else None
+    return _finite((squares / freedom) ** 0.5) if freedom else None
 
 
 def _of_paper(row: Row) -> dict[str, float | None]:
@@ -156,7 +161,7 @@ def _of_paper(row: Row) -> dict[str, float | None]:
 
 def _sign(record: Mapping[str, Any]) -> str:
     """Compare the sign of the difference with the paper's on Camelyon16; those of TCGA-LUSC are the same. Open without interval."""
-    if record["difference_low"] is None or record["difference_low"] <= 0 <= record["difference_high"]:
+    if record["difference_low"] is None or (record["difference_low"] < TIE and record["difference_high"] > -TIE):
         return "open"
     return "holds" if record["difference"] * record["paper_difference_camelyon16"] > 0 else "opposite"
 

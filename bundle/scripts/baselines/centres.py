@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..common.errors import RequestError
-from ..dsnet.baseline import Baseline
+from ..dsnet.baseline import Baseline, by_patch
 from ..dsnet.sparse import LEAKY_SLOPE
 
 PARTS = 4
@@ -83,8 +83,7 @@ class CentreEmbeddings(Baseline):
     def patch_logits(self, image: Tensor) -> Tensor:
         """Return the logits of every patch, (B, K, H, W); without meaning where none was observed."""
         v, _ = self.patches(image)
-        logits: Tensor = self.instance(self.embed(v.permute(0, 2, 3, 1)))
-        return logits.permute(0, 3, 1, 2)
+        return by_patch(self.instance, by_patch(self.embed, v))
 
 
 class CentreLoss(nn.Module):

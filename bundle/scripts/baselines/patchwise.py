@@ -12,7 +12,7 @@ from ..common.errors import RequestError
 from ..common.option_table import checked
 from ..common.option_words import Fusion, PatchNetwork
 from ..common.ranks import world_size
-from ..dsnet.baseline import Baseline
+from ..dsnet.baseline import Baseline, by_patch
 from ..dsnet.pooling import top_mean
 from ..dsnet.sparse import sparse_mean
 from .patch_network import make_patch_network
@@ -55,10 +55,9 @@ class PatchClassifier(Baseline):
     def forward(self, image: Tensor) -> Tensor:
         """Return logits (B, K); in training the maps named above."""
         v, o = self.patches(image)
-        x = v.permute(0, 2, 3, 1)
-        patches = self.classifier(x).permute(0, 3, 1, 2)
+        patches = self.classifier(v.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         if self.training:
-            return self._lesson(patches, x, o)
+            return self._lesson(patches, v, o)
         return self.decide(patches, o)
 
     def decide(self, patches: Tensor, o: Tensor) -> Tensor:
@@ -71,10 +70,10 @@ class PatchClassifier(Baseline):
         raise NotImplementedError
 
     @torch.jit.unused
-    def _lesson(self, patches: Tensor, x: Tensor, o: Tensor) -> Tensor:
+    def _lesson(self, patches: Tensor, v: Tensor, o: Tensor) -> Tensor:
         self.move_teacher(len(o))
         with torch.no_grad():
-            taught = self.teacher.eval()(x).permute(0, 3, 1, 2)
+            taught = by_patch(self.teacher.eval(), v)
         slide = self.decide(patches, o)[:, :, None, None].expand_as(patches)
         return torch.cat([patches, taught, slide, o], dim=1)
 
@@ -82,8 +81,7 @@ class PatchClassifier(Baseline):
     def patch_logits(self, image: Tensor) -> Tensor:
         """Return the logits of every patch, (B, K, H, W); without meaning where none was observed."""
         v, _ = self.patches(image)
-        logits: Tensor = self.classifier(v.permute(0, 2, 3, 1))
-        return logits.permute(0, 3, 1, 2)
+        return by_patch(self.classifier, v)
 
 
 class RectifiedPatches(PatchClassifier):

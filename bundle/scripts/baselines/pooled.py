@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..dsnet.baseline import Baseline, Fitted
+from ..dsnet.baseline import Baseline, Fitted, by_patch
 from ..dsnet.packing import unpack
 from ..dsnet.sparse import sparse_mean
 from ..slides.geometry import T_PIXELS_PER_PATCH
@@ -38,8 +38,7 @@ class MeanPooling(Baseline):
     def patch_logits(self, image: Tensor) -> Tensor:
         """Return what every patch would say alone, (B, num_classes, H, W): their mean is what the slide says."""
         v, _ = self.patches(image)
-        logits: Tensor = self.classifier(v.permute(0, 2, 3, 1))
-        return logits.permute(0, 3, 1, 2)
+        return by_patch(self.classifier, v)
 
 
 class NearestMean(Baseline):
@@ -72,7 +71,7 @@ class NearestMean(Baseline):
     def patch_logits(self, image: Tensor) -> Tensor:
         """Return what every patch would say alone, (B, num_classes, H, W)."""
         v, _ = self.patches(image)
-        return self._nearness(v.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return by_patch(self._nearness, v)
 
     @torch.jit.unused
     def fit(self, slides: Slides) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..common.option_words import PatchNetwork
-from ..dsnet.baseline import Baseline
+from ..dsnet.baseline import Baseline, by_patch
 from ..dsnet.sparse import sparse_max, sparse_mean
 from .forest import Forest
 from .patch_network import make_patch_network
@@ -119,8 +119,7 @@ class HeatMapForest(Baseline):
     def patch_logits(self, image: Tensor) -> Tensor:
         """Return the logits of every patch, (B, K, H, W); without meaning where none was observed."""
         v, _ = self.patches(image)
-        logits: Tensor = self.classifier(v.permute(0, 2, 3, 1))
-        return logits.permute(0, 3, 1, 2)
+        return by_patch(self.classifier, v)
 
     @torch.jit.unused
     def fit(self, slides: Slides) -> None:

@@ -79,7 +79,7 @@ def write_listing(
         rows = draw_slides(rows, slides_per_class, seed=seed)
     with outputs:
         _write(rows, listed.left_out, table)
-    _report(rows, listed.left_out)
+    _report(rows, listed.left_out, notes_are_ours=cohort != "table")
     return rows
 
 
@@ -133,7 +133,7 @@ def _write(rows: Sequence[SlideRow], left_out: Sequence[tuple[Path, str]], table
     write_csv(table, columns, ({name: line.get(name) for name in columns} for line in lines))
 
 
-def _report(rows: Sequence[SlideRow], left_out: Sequence[tuple[Path, str]]) -> None:
+def _report(rows: Sequence[SlideRow], left_out: Sequence[tuple[Path, str]], *, notes_are_ours: bool) -> None:
     """Log how many slides of each class are in each split, what is special about slides, and what was left out."""
     labels = _labels(rows)
     tell_patients(rows, "listing")
@@ -147,7 +147,8 @@ def _report(rows: Sequence[SlideRow], left_out: Sequence[tuple[Path, str]]) -> N
                 ]
             )
             _LOGGER.info("  %s: %s", split or "no split", parts)
-    for note, count in sorted(Counter(row.extra.get("note") for row in rows if row.extra.get("note")).items()):
+    notes = Counter(row.extra["note"] for row in rows if row.extra.get("note")) if notes_are_ours else {}
+    for note, count in sorted(notes.items()):
         _LOGGER.info("  listed with a note: %d (%s)", count, note)
     for why, count in sorted(Counter(why for _, why in left_out).items()):
         _LOGGER.info("  left out: %d (%s)", count, why)

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..slides.labels import spelling_of
-from ..slides.table import SlideRow
+from ..slides.table import SlideRow, without_zeros
 
 _LOGGER = logging.getLogger(__name__)
 
 
 def patients_in(rows: Sequence[SlideRow]) -> NDArray[np.int64]:
-    """Number of each slide's patient; a pair cannot collide with a patient's name."""
-    keys = [("patient", row.patient) if row.patient else ("slide", row.slide_id) for row in rows]
+    """Number of each slide's patient, in which 007 and 7 are one; a pair cannot collide with a patient's name."""
+    keys = [("patient", without_zeros(row.patient)) if row.patient else ("slide", row.slide_id) for row in rows]
     number = {key: index for index, key in enumerate(dict.fromkeys(keys))}
     return np.array([number[key] for key in keys])
 
@@ -40,9 +40,9 @@ def tell_patients(rows: Sequence[SlideRow], stage: str) -> None:
         )  # fmt: skip
     first: dict[str, str] = {}
     for patient in sorted({row.patient for row in rows if row.patient and row.patient.isdecimal()}):
-        if (other := first.setdefault(patient.lstrip("0"), patient)) != patient:
+        if (other := first.setdefault(without_zeros(patient), patient)) != patient:
             _LOGGER.warning(
-                "patients %s and %s count as two: where a spreadsheet has taken zeros away, write both alike",
+                "patients %s and %s count as one, whose zeros a spreadsheet took away: write both alike, or tell them apart by a letter",
                 other,
                 patient,
             )

@@ -23,6 +23,8 @@ _LOADER_DIED = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 
+_LOADER_KILLED = re.compile(r"DataLoader worker .*killed by signal: (Killed|Segmentation fault|Aborted)", re.DOTALL)
+
 _NO_TEMPORARY = re.compile(r"No usable temporary directory found in \[(.*)\]")
 """What Python says where none of its temporary folders can be written."""
 
@@ -53,6 +55,11 @@ def _of_system(error: BaseException) -> str | None:
         return f"none of the folders {tried[1]} takes a temporary file, which torch needs; expected room in one: name it by TMPDIR"
     if isinstance(error, PermissionError):
         return f"{file}: {error.strerror or error}; expected a file that this user may read or a folder that this user may write"
+    if isinstance(error, RuntimeError) and (killed := _LOADER_KILLED.search(str(error))):
+        return (
+            f"a process that loads data ended by {killed[1]!r}, as where memory runs out; expected room for all of them: give fewer "
+            "--num_workers, or a smaller --batch_size"
+        )
     if isinstance(error, RuntimeError) and _LOADER_DIED.search(str(error)):
         return (
             "a process that loads data died, as where /dev/shm is too small; expected room for some batches there: give "

@@ -141,11 +141,15 @@ def monai_parameters() -> set[str]:
 
 
 def _require_ids(config: ConfigParser, given: Mapping[str, Given], files: Sequence[str]) -> None:
-    """Refuse to run what is not there; MONAI passes over an ``init_id`` or a ``final_id`` that it does not find."""
+    """Refuse to run what is not there; MONAI passes over an ``init_id`` or a ``final_id`` that it does not find.
+
+    What they are by default is not refused.
+    """
+    passed_over = {name: inspect.signature(ConfigWorkflow).parameters[name].default for name in ("init_id", "final_id")}
     stages = sorted(name for name, value in config[""].items() if isinstance(value, list) and _CHECK in value)
     asked = {name: given[name].value for name in ("run_id", "init_id", "final_id") if name in given}
     for option, asked_id in ({"run_id": "run"} | asked).items():
-        if asked_id is None or str(asked_id) in config:
+        if asked_id is None or asked_id == passed_over.get(option) or str(asked_id) in config:
             continue
         near = f"; the nearest is {nearest(str(asked_id), stages)}" if stages else ""
         raise RequestError(

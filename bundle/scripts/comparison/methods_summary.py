@@ -8,7 +8,7 @@ from scipy.stats import t as student
 
 from ..common.errors import RequestError
 from ..common.json_files import NUMBER, read_json
-from ..evaluation.bootstrap import RESAMPLES, Run, resampled_metrics
+from ..evaluation.bootstrap import RESAMPLES, Run, drawn_from, resampled_metrics
 from ..evaluation.compare import compare
 from ..evaluation.interval import Drawn, Estimate, estimate
 from ..evaluation.metrics import Floats, Ints
@@ -52,7 +52,7 @@ class Slides:
     @property
     def unit(self) -> str:
         """What a resample draws."""
-        return "patient" if any(self.patients) else "slide"
+        return drawn_from(len(self.ids), self.patients).unit
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,18 @@ from .methods_summary import COLUMNS
 TABLES = ("methods.csv", "methods.md", "methods.html", "roc.csv", "roc.png")
 NOTES = """\
 AUC and balanced accuracy: mean over the trainings, on the test slides, each training with the threshold of its own validation
-slides. Interval: 2.5 to 97.5 percentiles over {resamples} bootstrap resamples, each of {unit}s and of the trainings, so that it
-holds the uncertainty of both. Difference: AUC less that of `{reference}`, training by training of the same seed, on the same
-resamples, with its two-sided p (corrected for nothing); behind it the 95 % t interval of its mean over the trainings.
+slides, or with 0.5 where no threshold parted those. Interval: 2.5 to 97.5 percentiles over {resamples} bootstrap resamples,
+each of {unit}s{of_trainings}. Difference:
+AUC less that of `{reference}`, training by training of the same seed, on the same resamples, with its two-sided p (corrected for
+nothing); behind it the 95 % t interval of its mean over the trainings.
 Operations: convolutions and matrix products on one test slide, an addition and a multiplication are two. Memory is the largest
 of the process, libraries and slides included; time is that of one process of one thread, from start to weights, and of reading
 and judging the test slides. The paper's AUC are those of its Table II, whose patch-wise methods see raw patches."""
 OF_CURVES = """\
-Mean of the trainings' ROC curves at each false positive rate, with its pointwise 95 % interval over bootstrap resamples of {unit}s
-alone: the trainings stay the same, unlike those of the AUC's interval. Numbers: roc.csv."""
+Mean of the trainings' ROC curves at each false positive rate, with its pointwise 95 % interval
+over bootstrap resamples of {unit}s{alone}. Numbers: roc.csv."""
+OF_TRAININGS = " and of the trainings, so that it holds the uncertainty of both"
+ALONE = "\nalone: the trainings stay the same, unlike those of the AUC's interval"
 HEAD = (
     "method", "runs", "AUC (95 % interval)", "sd over seeds", "balanced accuracy", "difference (95 % interval)", "p", "t interval",
     "validation AUC", "parameters", "GFLOP", "MiB", "training, s", "test, s", "paper: Camelyon16, TCGA-LUSC",
@@ -50,14 +53,20 @@ class Comparison:
     reference: str
 
     @property
+    def repeated(self) -> bool:
+        """Whether some method was trained more than once, so that a resample draws trainings, too."""
+        return any(record["runs"] > 1 for record in self.records)
+
+    @property
     def notes(self) -> str:
         """What the figures are."""
-        return NOTES.format(resamples=RESAMPLES, unit=self.unit, reference=self.reference)
+        of_trainings = OF_TRAININGS if self.repeated else ""
+        return NOTES.format(resamples=RESAMPLES, unit=self.unit, reference=self.reference, of_trainings=of_trainings)
 
     @property
     def of_curves(self) -> str:
         """What the curves are."""
-        return OF_CURVES.format(unit=self.unit)
+        return OF_CURVES.format(unit=self.unit, alone=ALONE if self.repeated else "")
 
 
 def write_table(output_dir: Path, comparison: Comparison) -> str:

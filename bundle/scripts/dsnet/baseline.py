@@ -1,6 +1,6 @@
 """What the networks have in common that DSNet is compared with: the same input, and answers to the same questions."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -11,6 +11,11 @@ from .packing import unpack
 from .sparse import Standardise, slide_extent
 
 BaselineMap = Literal["none", "patches", "attention"]
+
+
+def by_patch(layer: Callable[[Tensor], Tensor], v: Tensor) -> Tensor:
+    """Return what ``layer``, which takes vectors (..., C), makes of every patch of V (B, C, H, W): (B, K, H, W)."""
+    return layer(v.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class Fitted(nn.Module):
@@ -84,7 +89,10 @@ class Baseline(nn.Module):
 
     @torch.jit.export
     def attend(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return logits (B, num_classes), and what stands for DSNet's attentions: (B,) of 1 for V or 0 for T, and ones (B, C)."""
+        """Return logits (B, num_classes), and what stands for DSNet's attentions: a stream score (B,), and ones (B, C).
+
+        The stream score is 1 where the network looks at V alone, and 0 where at T. A network that puts neither first says 0.5.
+        """
         logits = self.forward(image)
         stream_score = torch.full_like(logits[:, 0], self.stream_score)
         return logits, stream_score, torch.ones_like(image[:, : self.embedding_channels, 0, 0])

@@ -49,8 +49,9 @@ class Embedding:
 
     @property
     def origin_xy_px(self) -> tuple[int, int]:
-        """Top-left corner of V's first cell in level-0 pixels."""
-        x, y = self.coords_xy_px[0] - self.grid_yx[0, ::-1].astype(np.int64) * self.patch_px_level0
+        """Top-left corner of V's first cell in level-0 pixels; of patches off a common grid the median tells."""
+        corners = self.coords_xy_px - self.grid_yx[:, ::-1].astype(np.int64) * self.patch_px_level0
+        x, y = np.rint(np.median(corners, axis=0))
         return int(x), int(y)
 
     @property

@@ -38,7 +38,7 @@ class Resampled:
     Attributes:
         values: on the slides as they are; NaN where undefined.
         spread: on the resamples, (R,); NaN where undefined, as that of a metric that needs a class in a resample without it.
-        degenerate: number of resamples that lack a class.
+        degenerate: number of resamples that lack a class of the model.
         drawn: what each resample drew.
     """
 
@@ -129,9 +129,9 @@ def resampled_metrics(
         ValueError: as for `evaluate`.
     """
     checked = [_checked(labels, run.probabilities) for run in runs]
-    label_of = checked[0][0]
+    label_of, classes = checked[0][0], checked[0][1].shape[1]
     weights = resample_weights(len(label_of), patients=patients, resamples=resamples, seed=seed)
-    complete = np.all([weights @ (label_of == index) > 0 for index in np.unique(label_of)], axis=0)
+    complete = np.all([weights @ (label_of == index) > 0 for index in range(classes)], axis=0)
     of_run = np.random.default_rng((seed, 1)).multinomial(len(runs), np.full(len(runs), 1 / len(runs)), size=resamples)
     chunks = np.array_split(weights, max(1, weights.size // _CHUNK_ELEMENTS))
     values, spread = dict.fromkeys(METRICS, 0.0), {name: np.zeros(resamples) for name in METRICS}

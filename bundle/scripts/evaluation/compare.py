@@ -14,7 +14,7 @@ from ..common.markdown import number, write_markdown
 from ..common.outputs import HeldOutputs
 from .bootstrap import RESAMPLES, Run, resampled_metrics
 from .delong import DeLong, delong
-from .interval import FEWEST_UNITS, Bootstrap, Estimate, estimate, missing_in_words
+from .interval import FEWEST_UNITS, TIE, Bootstrap, Estimate, estimate, missing_in_words
 from .metrics import METRICS
 from .predictions import read_predictions
 from .same_slides import aligned, patients_of, require_same_slides
@@ -133,8 +133,9 @@ def compare(
     Returns:
         for each metric ``first`` and ``second`` (the mean over the runs), and ``difference`` (second - first) with its
         interval and two-sided bootstrap p. That is twice the smaller share of resamples on one side of 0, counting one more of
-        each. ``bootstrap`` says what was drawn and, of the differences, how many resamples each has and why one has no interval
-        and no p. More than two classes: auc is the mean of one class against the rest.
+        each; one in which both are equal counts on both sides. ``bootstrap`` says what was drawn and, of the differences, how many
+        resamples each has and why one has no interval and no p. More than two classes: auc is the mean of one class against the
+        rest.
 
     Raises:
         RequestError: there is no slide.
@@ -158,7 +159,7 @@ def compare(
 
 def _two_sided(spread: np.ndarray) -> float:
     spread = spread[np.isfinite(spread)]
-    tail = min((spread <= 0).sum(), (spread >= 0).sum())
+    tail = min((spread < TIE).sum(), (spread > -TIE).sum())
     return float(min(1.0, 2 * (tail + 1) / (len(spread) + 1)))
 
 
@@ -213,12 +214,13 @@ def compare_files(
     patients = None if slides is None else patients_of(slides, ids)
     comparison = compare(labels, *runs, patients=patients, resamples=resamples, seed=seed)
     pair = len(reference.class_names) == 2 and len(runs[0]) == len(runs[1]) == 1
-    tested = pair and comparison.bootstrap.drawn.units >= FEWEST_UNITS
+    drawn = comparison.bootstrap.drawn
+    tested = pair and drawn.units >= FEWEST_UNITS
     found = ComparedFiles(
         first_files=tuple(names[0]),
         second_files=tuple(names[1]),
         slides=len(ids),
-        patients=len({name or (index,) for index, name in enumerate(patients)}) if patients and any(patients) else None,
+        patients=drawn.units if drawn.unit == "patient" else None,
         comparison=comparison,
         delong=delong(labels, *(np.asarray(group[0].probabilities)[:, 1] for group in runs)) if tested else None,
     )

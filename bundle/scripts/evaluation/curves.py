@@ -16,7 +16,7 @@ BAND_POINTS = 101
 
 @dataclass(frozen=True)
 class Curves:
-    """ROC and precision-recall curve of a class, each with a point a distinct score, the highest score first.
+    """ROC and precision-recall curve of a class, each with a point per distinct score, the highest score first.
 
     Attributes:
         false_positive_rate: (P,), from 0 to 1.

@@ -19,7 +19,7 @@ class DeLong:
         difference: second - first.
         standard_error: of the difference.
         z: difference / standard error; ``None`` where that is 0.
-        p: two-sided.
+        p: two-sided; ``None`` where the difference is not 0 and has no spread.
         ci95: normal interval of the difference.
     """
 

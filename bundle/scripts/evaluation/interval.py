@@ -18,6 +18,10 @@ LEAST_USED = 0.99
 0.7 % of them lack it, with four 1.8 % (exp(-5), exp(-4)): more would be a good part of the 2.5 % behind either end."""
 
 
+TIE = 1e-12
+"""Difference of two figures up to which they are equal: they are means of many terms, rounded in either order."""
+
+
 @dataclass(frozen=True)
 class Drawn:
     """What a bootstrap draws.
@@ -109,7 +113,7 @@ class Bootstrap:
     Attributes:
         drawn: what each resample drew.
         resamples: number of resamples.
-        degenerate: how many of them lack a class; None where that says nothing.
+        degenerate: how many of them lack a class of the model; None where that says nothing.
     """
 
     drawn: Drawn

@@ -4,7 +4,7 @@ import csv
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..common.boundary import file_boundary
@@ -18,7 +18,7 @@ _BEFORE = ("slide_id", "label", "predicted")
 _AFTER = ("stream_score", "threshold")
 _P = "p_"
 MOST = 1 + 1e-6
-"""A probability may be so much by rounding."""
+"""A probability may be so much by rounding, and is then read as 1."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,8 @@ def read_predictions(path: str | os.PathLike[str], *, other_labels: bool = False
             thresholds += [] if row["threshold"] == "" else [float(row["threshold"])]
             if not prediction.is_finite or not all(0 <= p <= MOST for p in prediction.probabilities):
                 raise ValueError("probabilities that are NaN or beyond 0 to 1")
-            if any(map(math.isnan, thresholds)):
+            prediction = replace(prediction, probabilities=tuple(min(1.0, p) for p in prediction.probabilities))
+            if any(map(math.isnan, thresholds[-1:])):
                 raise ValueError("threshold NaN")
         except (ValueError, TypeError) as error:
             raise RequestError(

@@ -39,13 +39,14 @@ def listed_slides(slides: str | None, dataset_dir: str | Path, split: Split | No
     return rows
 
 
-def empty_slides(manifest: Path) -> dict[str, str]:
-    """Slides in which encoding found no tissue, with its reason."""
-    if not manifest.is_file():
-        return {}
+def empty_slides(folder: Path) -> dict[str, str]:
+    """Slides in which encoding found no tissue, with its reason, as the manifest and those of shards say."""
+    found: dict[str, str] = {}
     expected = "the manifest that encoding writes: run it anew, or remove the file"
-    with file_boundary(manifest, "not a manifest", expected), open(manifest, newline="", encoding="utf-8") as file:
-        return {row["slide_id"]: row["error"] for row in csv.DictReader(file) if row["status"] == "empty"}
+    for manifest in (*sorted(folder.glob("manifest.*-of-*.csv")), *folder.glob("manifest.csv")):
+        with file_boundary(manifest, "not a manifest", expected), open(manifest, newline="", encoding="utf-8") as file:
+            found |= {row["slide_id"]: row["error"] for row in csv.DictReader(file) if row["status"] == "empty"}
+    return found
 
 
 def other_labels(rows: Sequence[SlideRow], class_names: Sequence[str]) -> dict[str, str]:

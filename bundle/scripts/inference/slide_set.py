@@ -200,7 +200,7 @@ class InferenceSet:
             )
 
     def _list_embeddings(self) -> None:
-        empty = empty_slides(self.folder / "manifest.csv")
+        empty = empty_slides(self.folder)
         for slide_id, row in self._rows.items():
             if slide_id in empty and not (self.folder / f"{slide_id}.h5").is_file():
                 self._entries[slide_id] = self.encoding.row_of(row, "empty", error=empty[slide_id])

@@ -15,7 +15,7 @@ from PIL import Image
 from ..common.boundary import slide_boundary
 from ..common.errors import RequestError, SlideError, first_of
 from ..common.journal import require_as_written
-from ..common.json_files import read_json
+from ..common.json_files import NONE, read_json, require_fields
 from ..common.option_table import checked
 from ..common.option_words import MapValues, Split
 from ..dsnet.heat_map import LESION_MAP, PATCH_MAP
@@ -46,6 +46,7 @@ class MappedSlide:
         heat: the heat map (H, W), 0 to 1, as inference wrote it.
         observed: observation mask (H, W).
         lesion: observed cells that are lesion (H, W).
+        seen: whether the model met it when it was trained; None: not known.
     """
 
     slide_id: str
@@ -56,6 +57,7 @@ class MappedSlide:
     heat: NDArray[np.float32]
     observed: NDArray[np.bool_]
     lesion: NDArray[np.bool_]
+    seen: bool | None = None
 
 
 def read_mapped_slides(
@@ -95,7 +97,7 @@ def read_mapped_slides(
     if split is not None:
         checked("split", split)
     table = read_predictions(results / "predictions.csv", other_labels=True)
-    require_as_written(results, ["predictions.csv"], expected=EXPECTED)
+    require_as_written(results, ["predictions.csv", "inference.json"], expected=EXPECTED)
     if table.thresholds is None:
         raise RequestError(
             f"{results / 'predictions.csv'}: {len(table.class_names)} classes, expected 2: without and with lesion"
@@ -107,6 +109,7 @@ def read_mapped_slides(
     kind = _kind_of([results / one.slide_id for one, _ in chosen], kind, table.class_names[1])
 
     cells_of = partial(lesion_cells, mask_px=mask_px, lesion_from=lesion_from)
+    met = _splits_met(results)
     found: list[MappedSlide] = []
     faults: list[str] = []
     for prediction, threshold in chosen:
@@ -132,6 +135,7 @@ def read_mapped_slides(
                 heat=heat,
                 observed=observed,
                 lesion=lesion,
+                seen=met[row.slide_id] is not None if row.slide_id in met else None,
             )
         )
     if faults:
@@ -152,6 +156,13 @@ def read_mapped_slides(
             "some cell: look at these masks' channel and values (--lesion_from), and scale (--mask_px)",
             empty,
             len(positive),
+        )
+    if seen := sum(bool(slide.seen) for slide in found):
+        _LOGGER.warning(
+            "%d of %d slides were in train or val when the model was trained, so the figures are no estimate for new slides; "
+            "expected others: choose test slides with --split test, or another table with --slides",
+            seen,
+            len(found),
         )
     return found, kind
 
@@ -192,6 +203,21 @@ def _rows_of(
             source,
         )
     return found
+
+
+def _splits_met(results: Path) -> dict[str, str | None]:
+    """Split in which the model met each slide, by slide id, None in none; empty where inference left no record.
+
+    Raises:
+        RequestError: the record is not what inference writes.
+    """
+    run = results / "inference.json"
+    if not run.is_file():
+        return {}
+    slides = read_json(run, expected=EXPECTED, fields={"slides": dict})["slides"]
+    for slide_id, origin in slides.items():
+        require_fields(f"{run}, slide {slide_id}", origin, {"seen_in": (str, NONE)}, expected=EXPECTED)
+    return {slide_id: origin["seen_in"] for slide_id, origin in slides.items()}
 
 
 def _scorable(

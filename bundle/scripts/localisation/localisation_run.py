@@ -53,6 +53,7 @@ class Localisation:
         positive: those with a lesion by their label.
         correctly_called: positive ones that were called so.
         lesions: of all slides.
+        seen_in_training: slides that the model met when it was trained; None where that is not known.
         figures: with their intervals, by name.
         beside: what is said beside a figure, by its name and its own.
         curve: FROC curve: false positives per slide, and sensitivity, (P,) each.
@@ -66,6 +67,7 @@ class Localisation:
     positive: int
     correctly_called: int
     lesions: int
+    seen_in_training: int | None
     figures: Mapping[str, Estimate]
     beside: Mapping[str, Mapping[str, float | None]]
     curve: tuple[Floats, Floats]
@@ -83,6 +85,7 @@ class Localisation:
             "positive": self.positive,
             "correctly_called": self.correctly_called,
             "lesions": self.lesions,
+            "seen_in_training": self.seen_in_training,
             **{name: {**one.to_json(), **beside.get(name, {})} for name, one in self.figures.items()},
             "best_threshold": asdict(self.best_threshold),
             "seed": self.seed,
@@ -173,7 +176,7 @@ def summarise(scores: Sequence[SlideScores], *, resamples: int, seed: int) -> Lo
     slides.
     """
     slides = [one.slide for one in scores]
-    patients = [slide.patient for slide in slides]
+    patients, seen = [slide.patient for slide in slides], [slide.seen for slide in slides]
     drawn = drawn_from(len(slides), patients)
     weights = resample_weights(len(slides), patients=patients, resamples=resamples, seed=seed)
     positive = np.array([slide.positive for slide in slides])
@@ -186,6 +189,7 @@ def summarise(scores: Sequence[SlideScores], *, resamples: int, seed: int) -> Lo
         positive=int(positive.sum()),
         correctly_called=int(right.sum()),
         lesions=int(sum(one.lesions.max() for one in scores)),
+        seen_in_training=None if None in seen else sum(map(bool, seen)),
         figures=_estimates(scores, positive, right, weights, drawn),
         beside={
             "hit_rate": {"slides": int(right.sum()), "chance": _share(chance, right)},

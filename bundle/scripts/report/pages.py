@@ -147,12 +147,15 @@ def _plots(performance: Performance) -> dict[str, object]:
 
 
 def _streams(report: Report) -> dict[str, object] | None:
-    """Fig. 9 of the cohort: tissue area against stream score; None with too few slides whose area is known."""
+    """Fig. 9 of the cohort: tissue area against stream score; None with too few slides whose area is known.
+
+    Slides with a label that is none of the classes are left out.
+    """
     inference = report.inference
     points = [
         (slide, slide.area_mm2, slide.prediction.stream_score)
         for slide in inference.slides
-        if slide.area_mm2 and slide.prediction.stream_score is not None
+        if slide.area_mm2 and slide.prediction.stream_score is not None and slide.prediction.other_label is None
     ]
     if len(points) < FEWEST_POINTS:
         return None

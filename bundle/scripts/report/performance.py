@@ -13,7 +13,7 @@ from ..common.errors import RequestError
 from ..common.journal import require_as_written
 from ..common.json_files import NUMBER, Kind, read_json
 from ..common.pseudonyms import AS_THEY_ARE, Names
-from ..evaluation.bootstrap import evaluate
+from ..evaluation.bootstrap import drawn_from, evaluate
 from ..evaluation.calibration import ReliabilityBin, reliability
 from ..evaluation.curves import Curves, curves
 from ..evaluation.measured import Metrics, read_metrics
@@ -93,10 +93,12 @@ def of_evaluation(
         raise RequestError(
             f"{folder / 'predictions.csv'}: {unlabelled} of {len(table.predictions)} slides have no label, expected {expected}"
         )
+    weights = calibration.get("weights_sha256")
     for what, found, wanted in (
         ("classes", list(table.class_names), list(inference.class_names)),
         ("temperature", calibration["temperature"], card.temperature),
         ("threshold", metrics.threshold, card.threshold),
+        ("weights_sha256", weights, card.weights_sha256 if weights and card.weights_sha256 else weights),
     ):
         if found != wanted:
             raise RequestError(
@@ -114,8 +116,8 @@ def of_evaluation(
 
 
 def of_cohort(inference: Inference, *, seed: int = 0) -> Performance | None:
-    """Compare a cohort with its labels; slides that the model was made with do not count. None without two classes of labels."""
-    pairs = [(slide, slide.prediction.label) for slide in inference.slides if not slide.seen_in]
+    """Compare a cohort with its labels; patients that the model was made with do not count. None without two classes of labels."""
+    pairs = [(slide, slide.prediction.label) for slide in inference.slides if inference.is_new(slide)]
     slides = [slide for slide, label in pairs if label is not None]
     labels = [label for _, label in pairs if label is not None]
     if len(set(labels)) < 2:
@@ -178,5 +180,5 @@ def _performance(
         confusion=confusion_matrix(
             labels, predicted_classes(probabilities, threshold), labels=np.arange(len(class_names))
         ),
-        patients_drawn=bool(patients and any(patients)),
+        patients_drawn=drawn_from(len(predictions), patients).unit == "patient",
     )

@@ -79,9 +79,12 @@ def write_reports(
     seen = sum(slide.seen_in is not None for slide in inference.slides)
     if seen:
         notes.append(
-            f"{seen} of the slides were used to make the model (training or validation): they are marked, and left out of every "
-            "figure."
+            f"{seen} of the slides were used to make the model (training or validation): they are marked, and do not count where "
+            "this cohort is compared with its labels."
         )
+    related = sum(slide.seen_in is None and not inference.is_new(slide) for slide in inference.slides)
+    if related:
+        notes.append(f"{related} more of the slides are of the same patients: they do not count there either.")
     strange = sum(slide.prediction.other_label is not None for slide in inference.slides)
     if strange:
         notes.append(

@@ -2,6 +2,7 @@
 
 import csv
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ class SlideResult:
         threshold: on P(class 1); ``None`` for more than two classes.
         folder: of its heat map, which need not be there.
         patient: whose slide it is, where that is known.
-        seen_in: split in which the model met the slide when it was trained; ``None`` if it did not.
+        seen_in: split in which the model met an equal embedding when it was trained; ``None`` if in none.
         scores: content of ``scores.json``; ``None`` where inference wrote no heat maps.
     """
 
@@ -99,6 +100,15 @@ class Inference:
     others: tuple[dict[str, str], ...]
     run: dict[str, Any]
     card: ModelCard
+
+    @cached_property
+    def patients_met(self) -> frozenset[str]:
+        """Patients of whom the model met a slide when it was trained."""
+        return frozenset(slide.patient for slide in self.slides if slide.seen_in and slide.patient)
+
+    def is_new(self, slide: SlideResult) -> bool:
+        """Whether the model met neither the slide nor another of its patient; one without a patient stands for itself."""
+        return not slide.seen_in and slide.patient not in self.patients_met
 
 
 def read_inference(folder: str | Path | None) -> Inference:

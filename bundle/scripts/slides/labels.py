@@ -14,7 +14,7 @@ MISSING = frozenset(
 )  # fmt: skip
 """What spreadsheets, R, pandas and people write where there is no value, whatever the case."""
 
-_WHOLE = re.compile(r"([+-]?\d+)\.0*", re.ASCII)
+_WHOLE = re.compile(r"([+-]?\d{1,300})\.0*", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
@@ -38,8 +38,11 @@ def _place(word: str) -> tuple[str, str]:
 
 
 def spelling_of(word: str) -> str:
-    """Return what spellings of one word have in common: they differ by case, spaces or Unicode's forms alone."""
-    return re.sub(r"\s+", " ", unicodedata.normalize("NFKC", word).casefold())
+    """Return what spellings of one word have in common: they differ by case, spaces, dashes, Unicode's forms or what is not seen."""
+    letters = unicodedata.normalize("NFKC", word).casefold()
+    kinds = ((letter, unicodedata.category(letter)) for letter in letters)
+    seen = "".join("-" if kind == "Pd" else letter for letter, kind in kinds if kind != "Cf")
+    return re.sub(r"\s+", " ", seen).strip()
 
 
 def require_one_spelling(words: Iterable[str], what: str, source: object, *, numbers: bool) -> None:

@@ -22,8 +22,9 @@ from ..common.apart import run_apart
 from ..common.errors import RequestError, SlideError
 from ..common.files import blocks_of
 from .geometry import PatchGrid, area_average
-from .mask_pixels import Corner, MaskPixels, open_mask, whole_factor
+from .mask_pixels import Corner, MaskPixels, open_mask
 from .opening import open_slide
+from .reader import whole_factor
 from .table import SlideRow
 
 MASK_SUFFIXES = (".png", ".tif", ".tiff")
@@ -181,8 +182,14 @@ def _place(
     places = [
         (k, (left, top))
         for left, top, width, height in dict.fromkeys((whole, scanned))
-        if (k := whole_factor((width, height), size_xy_px, mask_px)) is not None
+        for k in _factors((width, height), size_xy_px, mask_px)[:1]
     ]
+    several = [k for k in _factors(whole[2:], size_xy_px, mask_px) if k != places[0][0]] if places else []
+    if several:
+        raise SlideError(
+            f"{mask}: {size_xy_px[0]} x {size_xy_px[1]} pixels may be of {places[0][0]} to {several[-1]} level-0 pixels each, so large are "
+            "they; expected one whole number alone: give it with --mask_px"
+        )
     if mask_px is None and len(places) > 1:
         raise SlideError(
             f"{mask}: {size_xy_px[0]} x {size_xy_px[1]} pixels fit the whole slide, {places[0][0]} level-0 pixels each, and the "
@@ -200,6 +207,16 @@ def _place(
         f"{mask}: {size_xy_px[0]} x {size_xy_px[1]} pixels, the slide has {whole[2]} x {whole[3]} at level 0{part}; expected the "
         f"slide's size{' or that of the scanned part' if part else ''} over {scale} on both sides: write the mask anew, or {remedy}"
     )
+
+
+def _factors(large_xy: tuple[int, int], small_xy: tuple[int, int], mask_px: int | None) -> list[int]:
+    """Every k by which sides become those of a mask, rounded up or down; one that leaves no remainder stands alone."""
+    if mask_px is not None:
+        return [mask_px] if whole_factor(large_xy, small_xy, mask_px) else []
+    large, small = max(large_xy), max(small_xy)
+    most = large if small == 1 else min(large, large // (small - 1))
+    fitting = [k for k in range(max(1, large // (small + 1)), most + 1) if whole_factor(large_xy, small_xy, k)]
+    return [k for k in fitting if (k * small_xy[0], k * small_xy[1]) == large_xy] or fitting
 
 
 def _stated_regions(attributes: Mapping[str, Any]) -> Regions | None:

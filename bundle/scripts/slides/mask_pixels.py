@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..common.errors import SlideError
+from .reader import whole_factor
 from .tiff_slide import examine_mask
 
 CELL_PX = 8
@@ -96,16 +97,3 @@ def _values_of_picture(path: Path, pixels: NDArray[Any], level: int, low: Corner
             "channel, with 0 where there is no lesion"
         )
     return first
-
-
-def whole_factor(large_xy: tuple[int, int], small_xy: tuple[int, int], factor: int | None = None) -> int | None:
-    """Return the whole number that both sides of one image are over those of another, a pixel rounded off; None: there is none.
-
-    Args:
-        large_xy: sides of the one.
-        small_xy: sides of the other.
-        factor: the only number that will do; None: the one that the longer sides tell.
-    """
-    factor = factor or max(1, round(max(large_xy) / max(small_xy)))
-    fits = all(abs(large / factor - small) < 1 for large, small in zip(large_xy, small_xy, strict=True))
-    return factor if fits else None

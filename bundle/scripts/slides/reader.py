@@ -32,8 +32,8 @@ class SlideReader(abc.ABC):
         backend: ``"cucim"``, ``"openslide"`` or ``"tifffile"``.
         remedy: What to do about a tile that cannot be decoded, for messages.
         level_sizes_xy_px: Width and height of every pyramid level, finest first.
-        level_downsamples: Size of a pixel of every level in level-0 pixels: as the format tells, else the mean of x and y of the
-            sizes.
+        level_downsamples: Size of a pixel of every level in level-0 pixels: as the format tells, else the whole number that fits
+            both sides, else by the longer ones. The mean of both would follow the rounding of a thin slide's shorter side.
         mpp_xy: Micrometres per level-0 pixel along x and y as the metadata say; ``None`` where they say nothing.
         bounds_xywh_px: Region that holds the scan: left, top, width, height in level-0 pixels. The whole slide where
             the format has no bounds.
@@ -63,7 +63,10 @@ class SlideReader(abc.ABC):
         width, height = level_sizes_xy_px[0]
         self.path = path
         self.level_sizes_xy_px = level_sizes_xy_px
-        self.level_downsamples = level_downsamples or tuple((width / w + height / h) / 2 for w, h in level_sizes_xy_px)
+        self.level_downsamples = level_downsamples or tuple(
+            float(whole_factor((width, height), sizes) or max(width, height) / max(sizes))
+            for sizes in level_sizes_xy_px
+        )
         self.mpp_xy = mpp_xy
         self.bounds_xywh_px = bounds_xywh_px or (0, 0, width, height)
         self.tile_sizes_xy_px = tile_sizes_xy_px or (DEFAULT_TILE_XY_PX,) * len(level_sizes_xy_px)
@@ -255,3 +258,16 @@ def _watched(decoded: Iterator[Decoded]) -> Iterator[Decoded]:
         if batch is None:
             return
         yield batch
+
+
+def whole_factor(large_xy: tuple[int, int], small_xy: tuple[int, int], factor: int | None = None) -> int | None:
+    """Return the whole number that both sides of one image are over those of another, a pixel rounded off; None: there is none.
+
+    Args:
+        large_xy: sides of the one.
+        small_xy: sides of the other.
+        factor: the only number that will do; None: the one that the longer sides tell.
+    """
+    factor = factor or max(1, round(max(large_xy) / max(small_xy)))
+    fits = all(abs(large / factor - small) < 1 for large, small in zip(large_xy, small_xy, strict=True))
+    return factor if fits else None

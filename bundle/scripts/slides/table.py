@@ -211,12 +211,24 @@ def require_consistent(rows: Sequence[SlideRow], source: Path) -> None:
     require_one_spelling((row.label for row in rows if row.label), "label", source, numbers=True)
     require_one_spelling((row.patient for row in rows if row.patient), "patient", source, numbers=False)
     first: dict[str, SlideRow] = {}
-    for row in rows:
-        if row.patient and row.split and (other := first.setdefault(row.patient, row)).split != row.split:
+    for row in (row for row in rows if row.patient and row.split):
+        other = first.setdefault(without_zeros(str(row.patient)), row)
+        if other.split != row.split and other.patient == row.patient:
             raise RequestError(
                 f"{source}: patient {row.patient} is in split {other.split} with {other.path} and in {row.split} with "
                 f"{row.path}, which leaks from one to the other: put all slides of a patient in one split"
             )
+        if other.split != row.split:
+            raise RequestError(
+                f"{source}: patients {other.patient} and {row.patient} are in splits {other.split} and {row.split}, expected one "
+                "split, as they look like one patient whose zeros a spreadsheet took away: write both alike, or tell them apart by "
+                "a letter"
+            )
+
+
+def without_zeros(patient: str) -> str:
+    """Return a patient's number without the zeros before it, which a spreadsheet takes away; any other name as it is."""
+    return patient.lstrip("0") if patient.isdecimal() else patient
 
 
 def filled_lines(reader: Iterable[dict[str, str]]) -> Iterator[dict[str, str]]:

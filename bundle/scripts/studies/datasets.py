@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,9 +11,11 @@ from typing import Any
 
 from ..common.errors import RequestError
 from ..slides.lesion_mask import digest_of_masks, find_masks
+from ..slides.slide_ids import place_of
 from ..training.training_table import EmbeddingTable
 from .recipe import Recipe
 
+_LOGGER = logging.getLogger(__name__)
 _OF_TABLE = {"slides": "slides", "classes": "classes", "table#allow_missing": "allow_missing"}
 
 
@@ -60,6 +63,26 @@ class Dataset:
     def patients(self) -> dict[str, str | None]:
         """Patient of every test slide."""
         return {item["slide_id"]: item["patient"] or None for item in self.table().items("test")}
+
+    def test_slides(self) -> tuple[str, ...]:
+        """Where every test slide lies."""
+        return tuple(place_of(row.path) for row in self.table().rows if row.split == "test" and row.label is not None)
+
+
+def draws_of(datasets: Sequence[Dataset]) -> list[int]:
+    """Seed of each dataset's resamples: those of the same test slides, as two encoders give them, share one.
+
+    Datasets that share some test slides alone are resampled apart, with a warning.
+    """
+    tested = [dataset.test_slides() for dataset in datasets]
+    draws = [tested.index(slides) for slides in tested]
+    places = [place for index in set(draws) for place in tested[index]]
+    if repeated := len(places) - len(set(places)):
+        _LOGGER.warning(
+            "%d test slides stand in more than one dataset, which count as independent: the intervals are too narrow",
+            repeated,
+        )
+    return draws
 
 
 def pooled(folders: Sequence[str | Path], tables: Sequence[str | Path], options: Mapping[str, Any]) -> list[Dataset]:

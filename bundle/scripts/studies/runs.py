@@ -84,7 +84,7 @@ class Run:
         }
 
     def is_done(self) -> bool:
-        """Whether this very run was finished before.
+        """Whether this very run was finished before, and what it wrote is there.
 
         Raises:
             RequestError: another run was finished in its folder.
@@ -95,7 +95,7 @@ class Run:
         expected = "what a finished run writes: remove its folder"
         stated = read_json(done, expected=expected, fields={"request": dict})["request"]
         refuse_another(done, stated, self.request, remedy="name another --output_dir, or remove that folder")
-        return True
+        return all((self.folder / name).is_file() for name in (*EVALUATION_FILES, "model.pt", "model.json"))
 
     def execute(self) -> None:
         """Train and evaluate through the bundle's configs."""

@@ -88,10 +88,12 @@ def tissue_mask(
         pen = judged & (by_name["pen"] >= INK_SHARE)
     glass, threshold = _thresholds(scores[judged], method)
     textured = judged & (scores >= threshold)
-    with_pen = without_specks(textured, min_patches=min_speck_patches)
+    with_pen = without_specks(textured, min_patches=min(min_speck_patches, int(judged.sum())))
     mask = with_pen & ~pen  # specks are judged without pen: what a stroke cuts off a section is none
     reason = ""
-    if not with_pen.any():
+    if textured.any() and not with_pen.any():
+        reason = f"all that has the texture of tissue are specks: {textured.sum()} patches, in pieces of under {min_speck_patches}"
+    elif not with_pen.any():
         reason = "no patch has the texture of tissue" if method == "rle" else "no patch is darker than the glass"
     elif float(np.median(darkness[with_pen])) > DARK:
         reason = "what has texture is too dark for a stained section in bright field (fluorescence?)"

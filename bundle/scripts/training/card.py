@@ -63,7 +63,7 @@ def write_card(
         chosen: runs the chosen weights over the validation slides; nothing of it is logged as another validation.
         outputs: where the training wrote its weights, those of the best epoch; the seed is among its settings.
         intended_use: a sentence for whoever finds the weights.
-        calibrate: whether to fit a temperature; otherwise it is 1.
+        calibrate: whether to fit a temperature; otherwise it is 1, as where the validation slides allow no fit.
 
     Returns:
         the card.
@@ -85,7 +85,7 @@ def write_card(
         threshold=judged.threshold,
         threshold_from=judged.threshold_from,
         temperature=judged.temperature,
-        temperature_from="val" if calibrate else None,
+        temperature_from="val" if calibrate and judged.temperature != 1 else None,
         encoder=table.encoder,
         precision=table.precision,
         architecture=type(network).__name__,

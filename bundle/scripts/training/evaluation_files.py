@@ -81,6 +81,7 @@ def write_evaluation(
         output / "calibration.json",
         {
             "split": split,
+            "weights_sha256": card.weights_sha256,
             "temperature": card.temperature,
             "fitted_on": card.temperature_from,
             **{when: one.to_json() for when, one in compared.items()},

@@ -238,11 +238,13 @@ class EmbeddingTable:
     def thumbnail_levels(self) -> int:
         """L of a network to be trained; 0 where some slide has neither a thumbnail nor its slide file, so that it runs on V alone.
 
+        Slides of train and val decide, as those of test may have no say in a network; all slides where none is in a split.
+
         Raises:
             RequestError: thumbnails of different levels, or of fewer than asked for.
         """
         levels = set()
-        for row in self.rows:
+        for row in [row for row in self.rows if row.split in ("train", "val")] or self.rows:
             header = self.headers[row.slide_id]
             made = self.levels or DEFAULT_LEVELS  # from the slide, on loading
             levels.add(0 if lacks_thumbnail(row, header) else made if header.levels is None else header.levels)

@@ -121,8 +121,12 @@ class CucimReader(SlideReader):
         # cuCIM refuses a region larger than the whole level; what is past the border is the caller's to fill
         level_width, level_height = self.level_sizes_xy_px[level]
         width, height = min(size_xy_px[0], level_width), min(size_xy_px[1], level_height)
-        # cuCIM divides a location by the downsample in single precision and cuts: aim at the middle of the pixel
-        locations = np.floor((corners_xy + 0.5) * self.level_downsamples[level]).astype(np.int64)
+        # cuCIM divides a location by the mean of both sides' downsamples, in single precision, and cuts: aim at the pixel's middle
+        downsample = (
+            sum(whole / own for whole, own in zip(self.level_sizes_xy_px[0], (level_width, level_height), strict=True))
+            / 2
+        )
+        locations = np.floor((corners_xy + 0.5) * downsample).astype(np.int64)
         batches = self._image.read_region(
             location=locations.tolist(),
             size=[width, height],

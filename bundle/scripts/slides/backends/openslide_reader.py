@@ -78,12 +78,15 @@ class OpenSlideReader(SlideReader):
         super().__init__(
             path,
             level_sizes_xy_px=tuple(listed[level] for level in native),
-            level_downsamples=tuple(slide.level_downsamples[level] for level in native),
+            level_downsamples=None
+            if _is_mean_of_sides(slide)
+            else tuple(slide.level_downsamples[level] for level in native),
             mpp_xy=tiff.mpp_xy if tiff and follows_directories else _mpp_xy(slide),
             bounds_xywh_px=_bounds_xywh_px(slide),
             tile_sizes_xy_px=tuple(_tile_size(slide, level) for level in native),
         )
         self._native = native
+        self._own_downsamples = tuple(slide.level_downsamples[level] for level in native)
         self._tiles = tiff.tiles if tiff else None
         self.lost_tiles = self._tiles.lost if self._tiles else 0
         self._slide = slide
@@ -92,10 +95,10 @@ class OpenSlideReader(SlideReader):
         self._pool = ThreadPoolExecutor(max(1, num_workers), thread_name_prefix="openslide")
 
     def _require_sound(self, level: int) -> None:
-        self._jpegs.require(self._native[level], downsample=self.level_downsamples[level], pool=self._pool)
+        self._jpegs.require(self._native[level], downsample=self._own_downsamples[level], pool=self._pool)
 
     def _decode(self, corners_xy: NDArray[np.int64], *, size_xy_px: tuple[int, int], level: int) -> Iterator[Decoded]:
-        locations = np.rint(corners_xy * self.level_downsamples[level]).astype(np.int64).tolist()
+        locations = np.rint(corners_xy * self._own_downsamples[level]).astype(np.int64).tolist()
         allowed = np.ones(len(corners_xy), dtype=bool)
         if self._tiles is not None:
             allowed = self._tiles.whole(corners_xy, size_xy_px=size_xy_px, level=level)
@@ -182,3 +185,11 @@ def _bounds_xywh_px(slide: "OpenSlide") -> tuple[int, int, int, int] | None:
     except (KeyError, ValueError):
         return None
     return x, y, width, height
+
+
+def _is_mean_of_sides(slide: "OpenSlide") -> bool:
+    """Whether the downsamples come from the levels' sizes alone, as OpenSlide takes them where the format says nothing."""
+    (width, height), told = slide.level_dimensions[0], slide.level_downsamples
+    return all(
+        abs((width / w + height / h) / 2 - own) < 1e-6 for (w, h), own in zip(slide.level_dimensions, told, strict=True)
+    )
