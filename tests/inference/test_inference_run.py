@@ -199,8 +199,11 @@ def test_an_embedding_that_does_not_serve_fails_alone(tmp_path: Path) -> None:
     write_embedding(tmp_path / "wide.h5", channels=7)
     write_embedding(tmp_path / "shallow.h5", channels=6, levels=2)
     (tmp_path / "junk.h5").write_bytes(b"no HDF5")
-    (tmp_path / "slides.csv").write_text("slide\ngood.tif\nwide.tif\nshallow.tif\njunk.tif\nabsent.tif\nglass.tif\n")
+    (tmp_path / "slides.csv").write_text(
+        "slide\ngood.tif\nwide.tif\nshallow.tif\njunk.tif\nabsent.tif\nglass.tif\nclear.tif\n"
+    )
     (tmp_path / "manifest.csv").write_text("slide_id,status,error\nglass,empty,no tissue\n")
+    (tmp_path / "manifest.2-of-2.csv").write_text("slide_id,status,error\nclear,empty,no tissue\n")
     slides = slide_set(None, tmp_path)
     assert [item["slide_id"] for item in slides.items] == ["good"]
     assert {entry.slide_id: entry.status for entry in slides.manifest} == {
@@ -209,8 +212,9 @@ def test_an_embedding_that_does_not_serve_fails_alone(tmp_path: Path) -> None:
         "junk": "failed",
         "absent": "failed",
         "glass": "empty",
+        "clear": "empty",
     }
-    with pytest.raises(SlideError, match="4 of 6 slides failed"):
+    with pytest.raises(SlideError, match="4 of 7 slides failed"):
         slides.require_complete(tmp_path / "out", AS_THEY_ARE)
     with open(tmp_path / "out" / "manifest.csv", newline="") as file:
         errors = {row["slide_id"]: row["error"] for row in csv.DictReader(file)}

@@ -73,7 +73,6 @@ def test_unlabelled_slides(pair: Path) -> None:
     )
     table = EmbeddingTable(pair, classes=["0", "1"])
     assert [item["slide_id"] for item in table.items("test")] == ["b"]
-    assert [item["label"] for item in table.items("test", labelled=False)] == [-1, 1]
 
 
 def test_without_any_label_nothing_can_be_trained(pair: Path) -> None:

@@ -20,7 +20,6 @@ from ..common.errors import RequestError
 from ..common.option_words import Split
 from ..dsnet.segmentation import NO_TISSUE_LOGIT
 from ..slides.lesion_mask import digest_of_masks, find_masks
-from .batches import OBSERVED
 from .mask_cells import MaskCells
 from .slide_item import LesionItem
 from .training_table import EmbeddingTable
@@ -99,10 +98,10 @@ class LoadLesiond(MapTransform):
 
     Args:
         cells: those of the slides of class 1.
-        keys: `.batches.OBSERVED`, with ``slide_id`` and ``label`` beside it.
+        keys: where each cell's vector is, 0 for none, with ``slide_id`` and ``label`` beside it.
     """
 
-    def __init__(self, cells: MaskCells, keys: KeysCollection = OBSERVED) -> None:
+    def __init__(self, cells: MaskCells, keys: KeysCollection = "places") -> None:
         super().__init__(keys)
         self.cells = cells
 
@@ -113,7 +112,7 @@ class LoadLesiond(MapTransform):
             SlideError: a mask cannot be read or does not fit its slide.
         """
         item = dict(data)
-        observed = item["places"][0] != 0
+        observed = item[self.keys[0]][0] != 0
         if item["label"] == 1:
             target = torch.from_numpy(self.cells.of(item["slide_id"]).astype(np.int8))
         else:

@@ -107,12 +107,11 @@ class EmbeddingTable:
         """Embedding file of a slide."""
         return self.folder / f"{row.slide_id}.h5"
 
-    def items(self, split: Split | None = None, *, labelled: bool = True) -> list[SlideItem]:
-        """List the slides of a split (None: all) as items for a dataset, in the table's order.
+    def items(self, split: Split | None = None) -> list[SlideItem]:
+        """List the labelled slides of a split (None: all) as items for a dataset, in the table's order.
 
         Args:
             split: "train", "val" or "test".
-            labelled: leave out slides without a label; otherwise their label is -1.
 
         Raises:
             RequestError: the split has no such slide.
@@ -121,11 +120,10 @@ class EmbeddingTable:
         self.require_readable(*{row.split for row in rows})
         if not rows:
             raise RequestError(
-                f"{self.source}: no {'labelled ' if labelled else ''}slide in split {split!r}; expected a column split "
+                f"{self.source}: no labelled slide in split {split!r}; expected a column split "
                 f"with {', '.join(SPLITS)}: assign the slides to splits, all slides of a patient to one"
             )
-        if labelled:
-            rows = self._labelled(rows, split)
+        rows = self._labelled(rows, split)
         if self.card is None:
             levels, channel_range = self.thumbnail_levels, self.channel_range or (0, self.channels)
         else:
@@ -135,7 +133,7 @@ class EmbeddingTable:
             slide_item(
                 row,
                 self.path_of(row),
-                label=None if row.label is None else label_index(row, self.class_names),
+                label=label_index(row, self.class_names),
                 thumbnail_levels=levels,
                 channel_range=channel_range,
             )
