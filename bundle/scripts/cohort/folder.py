@@ -56,8 +56,8 @@ def list_folder(slides: str | Path, *, patient_pattern: str | None = None) -> Co
             patient = match[1] if pattern.groups else match[0]
             if parse_word(patient or "") is None:
                 raise RequestError(
-                    f"{path}: patient_pattern {patient_pattern!r} finds no patient in its name (its first group holds {patient!r}), "
-                    "expected one for every slide: correct it; groups that only join, as in A(?:1|2), begin with ?:"
+                    f"{path}: patient_pattern {patient_pattern!r} finds no patient in its name (its first group holds "
+                    f"{patient!r}), expected one for every slide: correct it; groups that only join, as in A(?:1|2), begin with ?:"
                 )
         cohort.rows.append(SlideRow("", path, _class_of(folders, path), patient=patient, split=split))
     return cohort

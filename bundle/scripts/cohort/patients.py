@@ -42,7 +42,8 @@ def tell_patients(rows: Sequence[SlideRow], stage: str) -> None:
     for patient in sorted({row.patient for row in rows if row.patient and row.patient.isdecimal()}):
         if (other := first.setdefault(without_zeros(patient), patient)) != patient:
             _LOGGER.warning(
-                "patients %s and %s count as one, whose zeros a spreadsheet took away: write both alike, or tell them apart by a letter",
+                "patients %s and %s count as one, whose zeros a spreadsheet took away: write both alike, or tell them apart "
+                "by a letter",
                 other,
                 patient,
             )

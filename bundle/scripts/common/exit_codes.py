@@ -57,8 +57,8 @@ def _of_system(error: BaseException) -> str | None:
         return f"{file}: {error.strerror or error}; expected a file that this user may read or a folder that this user may write"
     if isinstance(error, RuntimeError) and (killed := _LOADER_KILLED.search(str(error))):
         return (
-            f"a process that loads data ended by {killed[1]!r}, as where memory runs out; expected room for all of them: give fewer "
-            "--num_workers, or a smaller --batch_size"
+            f"a process that loads data ended by {killed[1]!r}, as where memory runs out; expected room for all of them: give "
+            "fewer --num_workers, or a smaller --batch_size"
         )
     if isinstance(error, RuntimeError) and _LOADER_DIED.search(str(error)):
         return (

@@ -204,8 +204,8 @@ class HeatMapHandler:
     def _tell_replaced(self) -> None:
         if self._replaced:
             _LOGGER.warning(
-                "the files of %d slides are not those that were encoded: what is said is of those before, and their maps lie on the "
-                "thumbnail; encode them again, or bring the files back",
+                "the files of %d slides are not those that were encoded: what is said is of those before, and their maps lie on "
+                "the thumbnail; encode them again, or bring the files back",
                 self._replaced,
             )
 

@@ -152,8 +152,8 @@ def read_mapped_slides(
         )
     if empty:
         _LOGGER.warning(
-            "%d of %d positive slides have a mask without a lesion cell, so no map of theirs can hit; expected one that fills half of "
-            "some cell: look at these masks' channel and values (--lesion_from), and scale (--mask_px)",
+            "%d of %d positive slides have a mask without a lesion cell, so no map of theirs can hit; expected one that fills half "
+            "of some cell: look at these masks' channel and values (--lesion_from), and scale (--mask_px)",
             empty,
             len(positive),
         )

@@ -38,7 +38,7 @@ def _place(word: str) -> tuple[str, str]:
 
 
 def spelling_of(word: str) -> str:
-    """Return what spellings of one word have in common: they differ by case, spaces, dashes, Unicode's forms or what is not seen."""
+    """Return what spellings of one word have in common: they differ by case, spaces, dashes, Unicode's forms or unseen letters."""
     letters = unicodedata.normalize("NFKC", word).casefold()
     kinds = ((letter, unicodedata.category(letter)) for letter in letters)
     seen = "".join("-" if kind == "Pd" else letter for letter, kind in kinds if kind != "Cf")

@@ -187,8 +187,8 @@ def _place(
     several = [k for k in _factors(whole[2:], size_xy_px, mask_px) if k != places[0][0]] if places else []
     if several:
         raise SlideError(
-            f"{mask}: {size_xy_px[0]} x {size_xy_px[1]} pixels may be of {places[0][0]} to {several[-1]} level-0 pixels each, so large are "
-            "they; expected one whole number alone: give it with --mask_px"
+            f"{mask}: {size_xy_px[0]} x {size_xy_px[1]} pixels may be of {places[0][0]} to {several[-1]} level-0 pixels each, "
+            "so large are they; expected one whole number alone: give it with --mask_px"
         )
     if mask_px is None and len(places) > 1:
         raise SlideError(
