@@ -67,7 +67,7 @@ def write_cohort(folder: Path, *, slides: int, distinct: int, **shape: Any) -> N
             write_features(original, seed=2 * (index % distinct) + (split == "val"), **shape)
         if not path.exists():
             os.link(original, path)
-        rows.append({"slide": f"{path.stem}.tif", "label": index % 2, "split": split, "patient": path.stem})
+        rows.append({"slide": f"{path.stem}.tif", "label": index % distinct % 2, "split": split, "patient": path.stem})
     write_csv(folder / "slides.csv", list(rows[0]), rows)
 
 

@@ -51,7 +51,7 @@ def test_json_of_ours_is_read_in_one_place() -> None:
         "common/lock.py",
         "common/same_request.py",
         "encoding/embedding_file.py",
-        "encoding/existing.py",
+        "encoding/settings.py",
         "patches/dataset.py",
     }
     scripts = Path(json_files.__file__).parents[1]

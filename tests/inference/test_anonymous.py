@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import tifffile
@@ -19,6 +20,7 @@ from slides.dicom_file import write_dicom_slide
 from tiny_flow import ON_CPU, TinyFlow, read_rows, run_config
 
 from scripts.common.errors import RequestError, SlideError
+from scripts.encoding.checksums import seal
 
 pytest_plugins = ["tiny_flow_fixture"]
 
@@ -59,6 +61,11 @@ def dataset(flow: TinyFlow, tmp_path_factory: pytest.TempPathFactory) -> Path:
             (folder / "archiv" / name).mkdir()
             pixels = tifffile.imread(flow.slides.parent / "slides" / f"{source}.tif", level=0)
             slide = write_dicom_slide(folder / "archiv" / name, [np.asarray(pixels)], mpp_xy=(0.5, 0.5))[0]
+            with h5py.File(folder / f"{name}.h5", "r+") as file:
+                stated = json.loads(file.attrs["parameters"])
+                del stated["slide_bytes"]  # of the TIFF
+                file.attrs["parameters"] = json.dumps(stated)
+                seal(file)
         row = {
             "slide": str(slide.relative_to(folder)),
             "slide_id": name,

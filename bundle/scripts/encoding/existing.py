@@ -1,6 +1,5 @@
 """What lies in the output folder already under the names of the slides' embeddings: whose it is, and of which slide."""
 
-import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -14,7 +13,7 @@ from ..slides.slide_ids import manifest_rows, place_of
 from ..slides.table import SlideRow
 from .embedding_file import EmbeddingFile, EmbeddingHeader, embedding_file
 from .job import EncodingJob
-from .settings import EncodingSettings, is_content_of
+from .settings import EncodingSettings, is_content_of, stated_parameters
 from .store import FORMAT
 
 
@@ -92,10 +91,9 @@ def _parameters(path: Path, *, verify: bool) -> dict[str, object] | None:
     """What an embedding of ours was made with; None where it is not ours, or is damaged and will be made anew."""
     try:
         attributes = _seen(embedding_file(path), verify=verify).attributes
-        stated = json.loads(attributes["parameters"]) if attributes["format"] == FORMAT else None
-    except (SlideError, KeyError, ValueError, RecursionError):
+    except SlideError:
         return None
-    return stated if isinstance(stated, dict) else None
+    return stated_parameters(attributes) if attributes.get("format") == FORMAT else None
 
 
 def _seen(file: EmbeddingFile, *, verify: bool) -> EmbeddingHeader:

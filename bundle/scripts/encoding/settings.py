@@ -111,11 +111,17 @@ def is_replaced(attributes: Mapping[str, Any], path: Path) -> bool:
         attributes: root attributes of the embedding.
         path: the slide.
     """
+    stated = stated_parameters(attributes) or {}
+    return "slide_bytes" in stated and not is_content_of(stated, path)
+
+
+def stated_parameters(attributes: Mapping[str, Any]) -> dict[str, object] | None:
+    """What an embedding was made with, as its root attributes state by :func:`parameters_of`; None where they do not."""
     try:
-        stated = json.loads(str(attributes.get("parameters")))
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(stated, dict) and "slide_bytes" in stated and not is_content_of(stated, path)
+        stated = json.loads(attributes["parameters"])
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return None
+    return stated if isinstance(stated, dict) else None
 
 
 def _content(path: Path) -> dict[str, object]:
