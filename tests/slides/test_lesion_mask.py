@@ -165,6 +165,15 @@ def test_a_mask_that_fits_the_glass_and_the_scan_says_which(tmp_path: Path) -> N
     assert [int(lesion_cells(mask, grid, mask_px=k, **told).sum()) for k in (64, 32)] == [48, 12]
 
 
+def test_a_mask_of_the_scanned_part_may_fit_several_scales(tmp_path: Path) -> None:
+    mask = write_mask(tmp_path / "mask.png", np.ones((6, 7), dtype=np.uint8))
+    stated = {"slide_size_xy_px": np.array([768, 384]), "bounds_xywh_px": np.array([256, 64, 320, 256])}
+    told = {"slide": tmp_path / "gone.mrxs", "attributes": stated}
+    with pytest.raises(SlideError, match=r"7 x 6 pixels may be of 41 to 51 level-0 pixels each"):
+        lesion_cells(mask, GRID, **told)
+    assert lesion_cells(mask, GRID, mask_px=48, **told).any()
+
+
 def test_a_scale_that_is_given_serves_where_the_slide_cannot_be_opened(tmp_path: Path) -> None:
     (tmp_path / "broken.svs").write_text("no slide")
     mask = write_mask(tmp_path / "mask.png", np.ones((4, 6), dtype=np.uint8))

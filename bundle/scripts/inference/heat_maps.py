@@ -152,7 +152,7 @@ class HeatMapHandler:
         self._target_class = target_class
         self._boxes = BoxReader()
         self._writer: HeatMapWriter
-        self._replaced = 0
+        self._replaced: int
 
     def close(self) -> None:
         """End the process that reads pictures of slides."""
@@ -175,6 +175,7 @@ class HeatMapHandler:
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._tell_replaced)
 
     def _begin(self, engine: Any) -> None:
+        self._replaced = 0
         self._writer = HeatMapWriter(
             network=unwrapped(engine.network),
             card=self._slides.card,

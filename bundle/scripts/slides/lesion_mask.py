@@ -180,23 +180,23 @@ def _place(
             raise
         return mask_px, (0, 0)
     places = [
-        (k, (left, top))
+        (factors, (left, top))
         for left, top, width, height in dict.fromkeys((whole, scanned))
-        for k in _factors((width, height), size_xy_px, mask_px)[:1]
+        if (factors := _factors((width, height), size_xy_px, mask_px))
     ]
-    several = [k for k in _factors(whole[2:], size_xy_px, mask_px) if k != places[0][0]] if places else []
-    if several:
-        raise SlideError(
-            f"{mask}: {size_xy_px[0]} x {size_xy_px[1]} pixels may be of {places[0][0]} to {several[-1]} level-0 pixels each, "
-            "so large are they; expected one whole number alone: give it with --mask_px"
-        )
     if mask_px is None and len(places) > 1:
         raise SlideError(
-            f"{mask}: {size_xy_px[0]} x {size_xy_px[1]} pixels fit the whole slide, {places[0][0]} level-0 pixels each, and the "
-            f"scanned part, {places[1][0]} each; expected one of them: say which with --mask_px"
+            f"{mask}: {size_xy_px[0]} x {size_xy_px[1]} pixels fit the whole slide, {places[0][0][0]} level-0 pixels each, and the "
+            f"scanned part, {places[1][0][0]} each; expected one of them: say which with --mask_px"
         )
     if places:
-        return places[0]
+        factors, corner = places[0]
+        if len(factors) > 1:
+            raise SlideError(
+                f"{mask}: {size_xy_px[0]} x {size_xy_px[1]} pixels may be of {factors[0]} to {factors[-1]} level-0 pixels each, "
+                "so large are they; expected one whole number alone: give it with --mask_px"
+            )
+        return factors[0], corner
     part = "" if scanned == whole else f", of which {scanned[2]} x {scanned[3]} were scanned"
     scale, remedy = (
         ("one whole number", "give level-0 pixels per mask pixel with --mask_px")
