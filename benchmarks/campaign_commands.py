@@ -114,6 +114,6 @@ def _become(words: Sequence[str], folder: Path, output: int, file_bytes: int | N
     # until the bundle's own code is asked, Python alone would show its trace
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if file_bytes is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     warnings.simplefilter("ignore")
     become(["-m", "monai.bundle", *words], folder, [os.open(os.devnull, os.O_RDONLY), output, output])

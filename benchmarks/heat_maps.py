@@ -30,10 +30,10 @@ from scripts.evaluation.bootstrap import drawn_from, resample_weights
 from scripts.evaluation.calibration import calibrated
 from scripts.evaluation.interval import estimate
 from scripts.evaluation.metrics import predicted_classes
-from scripts.localisation.inputs import MappedSlide
 from scripts.localisation.localisation_run import summarise
+from scripts.localisation.mapped_slide import MappedSlide, observed_lesions
 from scripts.localisation.scores import Calls, SlideScores, score_slide
-from scripts.slides.lesion_mask import find_masks, lesion_cells
+from scripts.slides.lesion_mask import all_lesion_cells, find_masks
 from scripts.training.batches import image_of
 from scripts.training.card import load_model, network_from_card, read_card
 from scripts.training.training_table import EmbeddingTable
@@ -63,17 +63,20 @@ def score_maps(model: Path, dataset: Path, masks: Path, split: str, *, methods: 
         name, positive = item["slide_id"], item["label"] == 1
         image = image_of(load(item))
         observed = (image[0, : network.embedding_channels] != 0).any(dim=0).numpy()
-        lesion = np.zeros_like(observed)
+        lesion, unobserved = np.zeros_like(observed), 0
         if positive:
             grid = read_embedding(Path(item["embedding"])).grid
-            lesion = observed & lesion_cells(mask_of[name], grid, slide=rows[name].path)
+            cells, begin_yx = all_lesion_cells(mask_of[name], grid, slide=rows[name].path)
+            lesion, unobserved = observed_lesions(cells, observed, begin_yx)
         with torch.no_grad():
             raw = torch.softmax(network.attend(image)[0], dim=1).tolist()
         probabilities = calibrated(raw, card.temperature)
         called = bool(predicted_classes(probabilities, card.threshold)[0])
         for key in keys:
             heat = (HeatMap() if of_patches else HeatMap(*key))(network, image, 1)
-            slide = MappedSlide(name, name, positive, called, float(probabilities[0, 1]), heat, observed, lesion)
+            slide = MappedSlide(
+                name, name, positive, called, float(probabilities[0, 1]), heat, observed, lesion, unobserved
+            )
             kind = "probability" if of_patches else "cam"
             scores[key].append(score_slide(slide, kind=kind, calls=Calls()))
     return scores

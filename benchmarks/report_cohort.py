@@ -55,8 +55,7 @@ def write_slide(folder: Path, prediction: Prediction, shape_yx: tuple[int, int],
         observed,
         pink.astype(np.uint8),
         PatchGrid(PATCH_PX, (0, 0), shape_yx),
-        MPP,
-        MPP,
+        (MPP, MPP),
         NAMES[1],
         folder / "gone.tif",
     )
@@ -98,7 +97,8 @@ def write_inference(folder: Path, slides: int, distinct: int, shape_yx: tuple[in
     card = ModelCard(class_names=NAMES, threshold=0.5, threshold_from="val", encoder=None, network=network)
     write_predictions(folder / "predictions.csv", predictions, class_names=NAMES, threshold=0.5)
     origins = {one.slide_id: SlideOrigin(f"p{index}", None) for index, one in enumerate(predictions)}
-    write_run(folder / "inference.json", card=card, threshold=0.5, settings={"seed": 0}, slides=origins)
+    settings = {"seed": 0}
+    write_run(folder / "inference.json", card=card, threshold=0.5, settings=settings, slides=origins, mapped=origins)
 
 
 def main(arguments: list[str] | None = None) -> dict[str, float]:

@@ -21,6 +21,7 @@ ALWAYS: Mapping[str, Mapping[str, str]] = {
     "pip": {"no-deps": ""},
     "cold_start.py": {"repeats": "1", "commands": "help"},
     "inference_cohort.py": {"slides": "2", "distinct": "1", "cells": "4"},
+    "interval_coverage.py": {"sets": "2", "resamples": "50"},
     "heat_maps.py": {"methods": "gradcam", "layers": "head"},
     "mosaics.py": {"train": "4", "val": "2", "test": "2", "cells": "6"},
     "nuclei.py": {"max_epochs": "1", "patches_per_image": "4"},

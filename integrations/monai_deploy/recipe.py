@@ -11,7 +11,7 @@ from monai.transforms import Compose
 from scripts.common.errors import RequestError
 from scripts.common.files import sha256_of
 from scripts.common.json_files import read_json
-from scripts.common.weights import read_weights, require_finite_weights, require_fit
+from scripts.common.weights import read_weights, require_finite_weights, require_fitting_weights
 from scripts.dsnet.network import DSNet
 from scripts.encoding.job import EncodingJob
 from scripts.inference.heat_maps import class_index
@@ -93,7 +93,7 @@ def _network_of(scripted: Path, model: Path, card: ModelCard) -> DSNet:
     network = network_from_card(card)
     constants = {name for name, _ in network.named_buffers()} - set(network.state_dict())  # TorchScript keeps them too
     state = {name: value for name, value in state.items() if name not in constants}
-    require_fit(scripted, state, network=network, expected="an export of the model that the card describes")
+    require_fitting_weights(scripted, state, network=network, expected="an export of the model that the card describes")
     require_finite_weights(scripted, state)
     network.load_state_dict(state)
     if model.is_file():

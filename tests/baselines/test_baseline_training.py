@@ -103,4 +103,4 @@ def test_resuming_gives_the_same_bits(dataset: Path, tmp_path: Path, overlay: st
 def test_which_values_of_a_mask_are_lesion_is_an_option(dataset: Path, masks: Path, tmp_path: Path) -> None:
     options = {"dataset_dir": dataset, "output_dir": tmp_path, "masks": masks, "mask_px": STEP_PX, "lesion_from": 255}
     stage = run_config("train.yaml", "baselines/wang.yaml", run_id="training", dry_run=True, **options, **ON_CPU)
-    assert stage.parser.get_parsed_content("lesions").lesion_from == 255
+    assert stage.parser.get_parsed_content("lesions").cells.lesion_from == 255

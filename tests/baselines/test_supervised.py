@@ -7,7 +7,8 @@ from sklearn.ensemble import RandomForestClassifier
 
 from scripts.baselines.forest import Forest
 from scripts.baselines.supervised import HeatMapForest, largest_region
-from scripts.training.masks import LESION, NO_LESION, UNKNOWN, PatchLoss
+from scripts.training.lesion_losses import PatchLoss
+from scripts.training.lesion_targets import LESION, NO_LESION, UNKNOWN
 
 
 def test_the_forest_answers_as_that_of_scikit_learn() -> None:

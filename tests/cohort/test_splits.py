@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from tiny_flow import run_config
 
-from scripts.cohort.splits import assign_splits, split_slides
+from scripts.cohort.split_draw import Division, assign_splits
+from scripts.cohort.splits import split_slides
 from scripts.common.errors import RequestError
 from scripts.slides.table import SlideRow, read_slides
 
@@ -47,7 +48,7 @@ def share_of_classes(rows: list[SlideRow], split_of: list[str], split: str) -> d
 def test_patients_stay_together_and_classes_are_spread(folds: int | None, classes: int, mixed: bool) -> None:
     rows = rows_of(90, classes=classes, mixed=mixed)
     whole = share_of_classes(rows, ["all"] * len(rows), "all")
-    for split_of in assign_splits(rows, folds=folds):
+    for split_of in assign_splits(rows, Division(folds=folds)):
         splits_of_patient: dict[str | None, set[str]] = {}
         for row, split in zip(rows, split_of, strict=True):
             splits_of_patient.setdefault(row.patient, set()).add(split)
@@ -60,14 +61,14 @@ def test_patients_stay_together_and_classes_are_spread(folds: int | None, classe
 
 def test_every_slide_is_tested_once() -> None:
     rows = rows_of()
-    tested = np.array([[split == "test" for split in split_of] for split_of in assign_splits(rows, folds=4)])
+    tested = np.array([[split == "test" for split in split_of] for split_of in assign_splits(rows, Division(folds=4))])
     assert (tested.sum(axis=0) == 1).all()
     assert tested.sum(axis=1) == pytest.approx(len(rows) / 4, abs=4)
 
 
 def test_a_slide_without_patient_stands_for_itself_and_one_without_label_in_no_split() -> None:
     rows = [SlideRow(f"s{i}", Path(f"s{i}.tif"), label=None if i == 7 else str(i % 2)) for i in range(40)]
-    (split_of,) = assign_splits(rows)
+    (split_of,) = assign_splits(rows, Division())
     assert Counter(split_of) == {"train": 23, "val": 8, "test": 8, "": 1}
     assert split_of[7] == ""
 
@@ -75,7 +76,7 @@ def test_a_slide_without_patient_stands_for_itself_and_one_without_label_in_no_s
 @pytest.mark.parametrize(("test_share", "val_share"), [(0.1, 0.15), (0.5, 0.25), (0, 0.3)])
 def test_shares(test_share: float, val_share: float) -> None:
     rows = [SlideRow(f"s{i}", Path(f"s{i}.tif"), label=str(i % 2)) for i in range(200)]
-    (split_of,) = assign_splits(rows, test_share=test_share, val_share=val_share)
+    (split_of,) = assign_splits(rows, Division(test_share=test_share, val_share=val_share))
     assert split_of.count("test") == pytest.approx(200 * test_share, abs=3)
     assert split_of.count("val") == pytest.approx(200 * val_share, abs=3)
 
@@ -94,14 +95,14 @@ def test_a_share_that_is_small_or_nearly_all(
 ) -> None:
     """It is one part of the most that there are, or all but one."""
     rows = [SlideRow(f"s{i}", Path(f"s{i}.tif"), label=str(i % 2)) for i in range(slides)]
-    (split_of,) = assign_splits(rows, test_share=shares[0], val_share=shares[1])
+    (split_of,) = assign_splits(rows, Division(test_share=shares[0], val_share=shares[1]))
     assert (split_of.count("test"), split_of.count("val")) == pytest.approx(expected, abs=slides * 0.01)
 
 
 def test_three_patients_a_class_are_enough() -> None:
     for seed in range(20):
         rows = [SlideRow(f"s{i}", Path(f"s{i}.tif"), label=str(i % 2)) for i in range(6)]
-        assert Counter(assign_splits(rows, seed=seed)[0]) == {"train": 2, "val": 2, "test": 2}
+        assert Counter(assign_splits(rows, Division(seed=seed))[0]) == {"train": 2, "val": 2, "test": 2}
 
 
 @pytest.mark.parametrize("moved", ["data", "splits"])
@@ -121,21 +122,21 @@ def test_copies_are_written_anew_where_they_lead_nowhere(tmp_path: Path, moved: 
 
 def test_the_seed_draws() -> None:
     rows = rows_of()
-    assert assign_splits(rows, seed=1) == assign_splits(rows, seed=1)
-    assert assign_splits(rows, seed=1) != assign_splits(rows, seed=2)
+    assert assign_splits(rows, Division(seed=1)) == assign_splits(rows, Division(seed=1))
+    assert assign_splits(rows, Division(seed=1)) != assign_splits(rows, Division(seed=2))
 
 
 def test_an_official_test_set_stays() -> None:
     rows = [
         SlideRow(f"s{i}", Path(f"s{i}.tif"), str(i % 2), f"p{i // 2}", "test" if i < 20 else "train") for i in range(60)
     ]
-    (split_of,) = assign_splits(rows, keep_test=True, val_share=0.25)
+    (split_of,) = assign_splits(rows, Division(keep_test=True, val_share=0.25))
     assert split_of[:20] == ["test"] * 20
     assert Counter(split_of[20:]) == {"train": 30, "val": 10}
     with pytest.raises(RequestError, match="patient p0 is in split test with other slides, which leaks"):
-        assign_splits([*rows, SlideRow("late", Path("late.tif"), "0", "p0")], keep_test=True)
+        assign_splits([*rows, SlideRow("late", Path("late.tif"), "0", "p0")], Division(keep_test=True))
     with pytest.raises(RequestError, match="no slide is in split test"):
-        assign_splits(rows_of(), keep_test=True)
+        assign_splits(rows_of(), Division(keep_test=True))
 
 
 @pytest.mark.parametrize(
@@ -151,7 +152,7 @@ def test_an_official_test_set_stays() -> None:
 )
 def test_wrong_requests(options: dict, message: str) -> None:
     with pytest.raises(RequestError, match=message):
-        assign_splits(rows_of(), **options)
+        assign_splits(rows_of(), Division(**options))
 
 
 def test_too_few_patients_of_a_class() -> None:
@@ -161,9 +162,9 @@ def test_too_few_patients_of_a_class() -> None:
         for i in range(40)
     ]
     with pytest.raises(RequestError, match=r"class 1: slides of 2 patients to divide, expected 3 or more.*least: add"):
-        assign_splits(rows)
+        assign_splits(rows, Division())
     with pytest.raises(RequestError, match="1 classes in 20 slides, expected two or more"):
-        assign_splits(rows[:20])
+        assign_splits(rows[:20], Division())
 
 
 def test_folds_beyond_all_patients_are_refused_before_any_file_is_named(tmp_path: Path) -> None:
@@ -278,13 +279,13 @@ def counted(rows: list[SlideRow], split_of: list[str]) -> dict[str, dict[str | N
 @pytest.mark.parametrize("seed", range(5))
 def test_a_rare_class_does_not_round_the_share_of_the_others(seed: int) -> None:
     rows = of_sizes(neg=20, pos=3)
-    (split_of,) = assign_splits(rows, seed=seed)
+    (split_of,) = assign_splits(rows, Division(seed=seed))
     assert counted(rows, split_of) == {
         "train": {"neg": 12, "pos": 1},
         "val": {"neg": 4, "pos": 1},
         "test": {"neg": 4, "pos": 1},
     }
-    for split_of in assign_splits(rows, folds=3, seed=seed):
+    for split_of in assign_splits(rows, Division(folds=3, seed=seed)):
         counts = counted(rows, split_of)
         assert [counts[split]["pos"] for split in counts] == [1, 1, 1]
         assert counts["val"]["neg"] in (3, 4, 5) and counts["test"]["neg"] in (6, 7)
@@ -297,7 +298,7 @@ def test_several_rare_classes_and_a_patient_of_two() -> None:
         SlideRow("a0_n", Path("a0_n.tif"), "neg", "a0"),
     ]
     for seed in range(5):
-        (split_of,) = assign_splits(rows, seed=seed)
+        (split_of,) = assign_splits(rows, Division(seed=seed))
         counts = counted(rows, split_of)
         assert all(set(of_split) == {"neg", "a", "b"} for of_split in counts.values())
         assert [counts[split]["neg"] for split in counts] == pytest.approx([24.6, 8.2, 8.2], abs=1.5)
@@ -330,9 +331,9 @@ def test_the_share_that_came_out_is_held_against_the_one_asked_for(
             "8 of 12 slides name no patient",
         ),
         (
-            [f"{i:03d}" for i in range(11)] + ["7"],
-            "splitting: 12 slides of 11 patients",
-            "patients 007 and 7 count as one",
+            [f"{i + 341:05d}" for i in range(9)] + ["341", "0341", "342"],
+            "splitting: 12 slides of 9 patients",
+            "the numbers of 2 patients are written with and without leading zeros",
         ),
         ([f"p{i}" for i in range(12)], "splitting: 12 slides of 12 patients", None),
     ],
@@ -348,12 +349,19 @@ def test_who_the_patients_are_is_told(
     split_slides(write(tmp_path, rows), tmp_path / "splits", val_share=0.25, test_share=0.25)
     assert any(message.startswith(told) for message in caplog.messages)
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    found = [
-        message
-        for message in warnings
-        if "patients that" in message or "name no patient" in message or "as one" in message
-    ]
+    found = [message for message in warnings if "name no patient" in message or "as one" in message]
     assert [message[: len(warned or "")] for message in found] == ([warned] if warned else [])
+
+
+def test_patients_are_named_in_the_debug_log_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    patients = ["00341", "341", *(f"p{i}" for i in range(10))]
+    rows = [SlideRow(f"s{i}", Path(f"s{i}.tif"), str(i % 2), patient) for i, patient in enumerate(patients)]
+    table = write(tmp_path, rows)
+    split_slides(table, tmp_path / "splits", val_share=0.25, test_share=0.25)
+    naming = [record for record in caplog.records if "341" in record.getMessage().replace(str(tmp_path), "")]
+    assert [(record.levelname, record.getMessage()) for record in naming] == [("DEBUG", "one patient: 00341, 341")]
+    assert f"sort {table} by the number in its column patient" in caplog.text
 
 
 def test_shares_that_are_met_are_said_without_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,7 @@ import errno
 import logging
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from scripts.common.ending import forget_end
 from scripts.common.exit_codes import causes
 from scripts.common.options import how_to_go_on
 from scripts.common.process import install_exit_codes
+
+BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 
 
 @pytest.fixture
@@ -78,6 +81,21 @@ def test_a_signal_that_ends_an_import_is_one_line_too(
     assert capfd.readouterr().err == line
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_forked_process_that_hears_the_signal_too_is_silent(
+    installed: None, capfd: pytest.CaptureFixture[str], number: int, code: int
+) -> None:
+    """One that loads data and has just begun printed a trace, or said again what this one says."""
+    child = os.fork()
+    if not child:
+        try:
+            os.kill(os.getpid(), number)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == code
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize(("number", "kind"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
 def test_a_signal_that_compiled_code_turns_into_its_own_error_is_no_slide_s_failure(
     installed: None, number: int, kind: type[BaseException]
@@ -115,6 +133,52 @@ def test_a_signal_that_is_dropped_in_a_finalizer_comes_again(
     assert capfd.readouterr().err == "terminated: go on like this\n"
 
 
+def test_a_signal_that_becomes_another_error_in_a_finalizer_comes_again(
+    installed: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As a loader does that waits for its processes, when the same signal ends them."""
+
+    class Loader:
+        def __del__(self) -> None:
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+            finally:
+                raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Terminated. ")
+
+    with pytest.raises(SystemExit) as caught:
+        Loader().__del__  # noqa: B018 (it is finalized here)
+        for _ in range(1000):
+            time.sleep(0.01)
+    assert caught.value.code == 143
+    assert capfd.readouterr().err == "terminated: go on like this\n"
+
+
+ENDED_WITH_ITS_LOADERS = """
+import os, signal, weakref
+from scripts.common.process import install_exit_codes
+
+class Loader:
+    def __del__(self):
+        missed()
+
+def missed():
+    raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Terminated. ")
+
+install_exit_codes("go on like this")
+weakref.finalize(Loader, missed)
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+finally:
+    Loader()
+"""
+
+
+def test_what_follows_from_a_signal_is_not_told() -> None:
+    """Loader processes that the same signal ended are missed in finalizers, and among those of the exit."""
+    ended = subprocess.run([sys.executable, "-c", ENDED_WITH_ITS_LOADERS], capture_output=True, text=True, cwd=BUNDLE)
+    assert (ended.returncode, ended.stderr) == (143, "terminated: go on like this\n")
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [
@@ -122,6 +186,17 @@ def test_a_signal_that_is_dropped_in_a_finalizer_comes_again(
         (OSError(errno.EROFS, "Read-only file system", "out"), "cannot be written (Read-only file system)"),
         (PermissionError(errno.EACCES, "Permission denied", "out"), "out: Permission denied"),
         (RuntimeError("can't flush (file write failed: errno = 28, error message = 'x')"), "No space left on device"),
+        (OSError(errno.EIO, "Input/output error", "a.h5"), "a.h5: Input/output error; expected a disk or a network folder"),
+        (OSError(errno.ESTALE, "Stale file handle", "a.h5"), "a.h5: Stale file handle; expected a disk or a network folder"),
+        (OSError(errno.ENOTCONN, "not connected", "a.h5"), "a.h5: Transport endpoint is not connected; expected a disk"),
+        (RuntimeError("Can't decrement id ref count (\nfilename = 'a.h5', errno = 5, error = 'x')"), "a.h5: Input/output error"),
+        (OSError(errno.EMFILE, "Too many open files", "a.h5"), "a.h5: Too many open files; expected a limit"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "Cannot allocate memory); expected room for a batch"),
+        (MemoryError(), "error: memory ran out; expected room for a batch"),
+        (MemoryError("Unable to allocate 7 GiB"), "memory ran out (Unable to allocate 7 GiB); expected room for a batch"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB. GPU 0 has"), "memory ran out (CUDA out of memory. Tried to "),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "a smaller --batch_size or fewer --num_workers"),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Terminated. "), "data ended by 'Terminated'"),
         (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp', '/home']"), "'/tmp', '/home' takes"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), "fewer --num_workers, or a smaller"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible"), "--num_workers 0"),
@@ -152,7 +227,7 @@ def test_a_full_disk_met_in_a_finalizer_does_not_end_the_run(
 
 
 def test_the_word_about_resuming_follows_the_config() -> None:
-    configs = Path(__file__).parents[2] / "bundle" / "configs"
+    configs = BUNDLE / "configs"
     assert "--resume true goes on" in how_to_go_on([f"{configs}/train.yaml"])
     assert "the same command goes on" in how_to_go_on([f"{configs}/encode.yaml"])
     assert "begins anew" in how_to_go_on([f"{configs}/sample.yaml"])

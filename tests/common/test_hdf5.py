@@ -1,5 +1,8 @@
 """HDF5 files that others may have written."""
 
+import errno
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,8 +10,10 @@ import h5py
 import numpy as np
 import pytest
 
-from scripts.common.hdf5 import EDGE_BYTES, dataset_of, open_hdf5
+from scripts.common.hdf5 import EDGE_BYTES, dataset_of, new_hdf5, open_hdf5
 from scripts.common.journal import is_our_hdf5
+
+BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 
 
 def virtual(file: h5py.File, source: str) -> None:
@@ -89,3 +94,41 @@ def test_texts_with_zeros_over_them_are_damage(tmp_path: Path, objects: int, lar
     with pytest.raises(OSError, match="written over"):
         open_hdf5(path)
     assert is_our_hdf5(path, damaged=True) and not is_our_hdf5(path)
+
+
+FILL = """
+import resource, sys
+from pathlib import Path
+import h5py, numpy as np
+from scripts.common.hdf5 import new_hdf5
+
+limit = int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+try:
+    with new_hdf5(Path(sys.argv[1])) as file:
+        file.attrs["settings"] = "s" * 5000
+        file.create_dataset("values", (0, 64), "f4", maxshape=(None, 64), chunks=(1, 64), fletcher32=True)
+        file.create_dataset("names", (0,), h5py.string_dtype(), maxshape=(None,), chunks=(4096,))
+        for length in range(1000, 9000, 1000):
+            for name, value in {"values": np.random.default_rng(0).random((1000, 64)), "names": "a slide"}.items():
+                file[name].resize(length, axis=0)
+                file[name][length - 1000 :] = value
+except OSError as error:
+    print(error.errno)
+assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == limit
+"""
+
+
+@pytest.mark.parametrize("limit", [0, 2000, 20_000, 300_000, 1_500_000, 2_300_000])
+def test_a_file_that_cannot_be_written_is_an_error_and_not_the_end_of_the_process(tmp_path: Path, limit: int) -> None:
+    """A limit on the size of files stands for a full disk, which root alone can mount."""
+    command = [sys.executable, "-c", FILL, str(tmp_path / "a.h5"), str(limit)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=BUNDLE)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"{errno.EFBIG}\n", "")
+
+
+def test_what_is_written_is_there(tmp_path: Path) -> None:
+    with new_hdf5(tmp_path / "a.h5") as file:
+        file["values"] = np.arange(3)
+    with open_hdf5(tmp_path / "a.h5") as file:
+        assert file["values"][:].tolist() == [0, 1, 2]

@@ -3,7 +3,7 @@
 import pytest
 
 from scripts.common.errors import RequestError
-from scripts.common.names import MAX_NAME_BYTES, printable, require_plain_name, shortened
+from scripts.common.names import MAX_NAME_BYTES, elided, printable, require_plain_name
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_what_leaves_the_folder_or_names_no_file_is_refused(name: str, fault: st
 
 
 def test_a_long_name_is_quoted_in_part() -> None:
-    assert shortened("a" * 100 + "b" * 100) == "a" * 30 + "..." + "b" * 30
+    assert elided("a" * 100 + "b" * 100) == "a" * 30 + "..." + "b" * 30
 
 
 def test_a_path_that_is_not_utf8_can_be_printed() -> None:

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from scripts.common.option_structures import Either, Items, Names, type_like
+from scripts.common.option_structures import Either, Items, TextMapping, type_like
 from scripts.common.option_types import OptionType, PathText, Text, Whole, Word
 
 PAIR = Items(Whole(least=0), "two whole numbers, the first smaller, such as 0,64", count=2, rising=True)
@@ -20,7 +20,7 @@ SEEDS = Items(Whole(least=0), "whole numbers", distinct=True)
         (NAMES, [0, 1], ["0", "1"]),
         (Items(PathText(), "paths", may_be_empty=True), "[]", []),
         (Items(PathText(), "paths"), "2024", ["2024"]),
-        (Names("a mapping"), "{'slide': id, label: 'Class'}", {"slide": "id", "label": "Class"}),
+        (TextMapping("a mapping"), "{'slide': id, label: 'Class'}", {"slide": "id", "label": "Class"}),
         (Either(Word(("auto",)), Whole(least=0)), "2", 2),
     ],
 )  # fmt: skip
@@ -39,7 +39,7 @@ def test_what_a_structure_means(type_: OptionType, given: Any, meant: Any) -> No
         *[(NAMES, names, "expected") for names in ("", "a,,b", "[]", [], "[a: b]", "a,$b", ["@x"])],
         (SEEDS, "0,1,0", "0 stands there twice; expected whole numbers, each once"),
         (SEEDS, [1, "01"], "1 stands there twice"),
-        *[(Names("a mapping"), text, "expected") for text in ("a", "{a: [1]}", "{", "", 3, "{a: }")],
+        *[(TextMapping("a mapping"), text, "expected") for text in ("a", "{a: [1]}", "{", "", 3, "{a: }")],
         (Either(Word(("auto",)), Whole(least=0)), "-1", "expected one of auto, or a whole number, 0 or more"),
     ],
 )  # fmt: skip

@@ -202,6 +202,22 @@ def test_the_command_line_goes_before_the_files(config: str, overlay: Path) -> N
     assert request(f"['{config}','{overlay}']", "--max_epochs", "3").changed == {}
 
 
+@pytest.mark.parametrize(("text", "changed"), [("true", True), ("yes", True), ("True", None), ("no", False)])
+def test_any_component_may_be_disabled(text: str, changed: bool | None) -> None:
+    """MONAI's own word for it, which no config has to say; of its own it takes ``true`` for a text and ``yes`` for no yes."""
+    for name in ("early_stopping", "standardise", "train#handlers#3", "validate#handlers#0"):
+        asked = request(f"{CONFIGS}/train.yaml", f"--{name}#_disabled_", text)
+        expected = {} if changed is None else {f"{name.replace('#', ID_SEP_KEY)}{ID_SEP_KEY}_disabled_": changed}
+        assert asked.changed == expected
+
+
+def test_what_may_not_be_disabled() -> None:
+    """Neither by another value than yes or no, nor what is no component."""
+    assert "expected true or false" in refusal(f"{CONFIGS}/train.yaml", "--early_stopping#_disabled_", "maybe")
+    for name in ("seed", "train", "early_stoping"):
+        assert f"unknown option --{name}#_disabled_" in refusal(f"{CONFIGS}/train.yaml", f"--{name}#_disabled_", "true")
+
+
 def test_names_of_overlays_are_known(config: str, overlay: Path) -> None:
     overlay.write_text("extra: 1\n", encoding="utf-8")
     assert "--extra" in refusal(config, "--extra", "2")

@@ -6,19 +6,35 @@ import pytest
 
 from scripts.comparison.cost import Cost
 from scripts.comparison.methods import METHODS
-from scripts.comparison.methods_summary import COLUMNS, Outcome, Slides, record_of
-from scripts.comparison.methods_table import Comparison, write_page, write_table
+from scripts.comparison.methods_summary import COLUMNS, record_of
+from scripts.comparison.methods_table import MethodsTable, write_methods, write_page
 from scripts.evaluation.bootstrap import Run, resampled_metrics
 from scripts.evaluation.curves import curves, mean_roc
+from scripts.studies.outcomes import EvaluatedSlides, Outcome
+from scripts.studies.runs import Spent
+from scripts.training.model_card import ModelCard
 
 LABELS = np.arange(40) % 2
-SLIDES = Slides(LABELS, (None,) * 40, tuple(map(str, range(40))))
+SLIDES = EvaluatedSlides(LABELS, (None,) * 40, tuple(map(str, range(40))))
 COST = Cost(parameters=1234, gflop=0.5)
+CARD = ModelCard(
+    class_names=("0", "1"),
+    threshold=0.5,
+    threshold_from="val",
+    encoder=None,
+    network={},
+    validation={"auc": {"value": 0.9}},
+)
 
 
 def outcome(seed: int, noise: float) -> Outcome:
     p = np.clip(0.5 + 0.2 * (LABELS - 0.5) + np.random.default_rng(seed).normal(0, noise, 40), 0, 1)
-    return Outcome(seed, Run(np.stack([1 - p, p], axis=1), 0.5), 0.9, (10.0 + seed, 1.0), 500.0)
+    run = Run(np.stack([1 - p, p], axis=1), 0.5)
+    return Outcome(seed, run, resampled_metrics(LABELS, [run], resamples=1), CARD)
+
+
+def spent(runs: int) -> list[Spent]:
+    return [Spent(10.0 + seed, 1.0, 500.0) for seed in range(runs)]
 
 
 def test_methods_are_dsnet_and_the_overlays() -> None:
@@ -35,7 +51,7 @@ def test_methods_are_dsnet_and_the_overlays() -> None:
 
 def test_figures_of_a_method() -> None:
     good, bad = [outcome(seed, 0.05) for seed in range(3)], [outcome(seed, 0.4) for seed in range(4)]
-    record = record_of(bad, SLIDES, COST, against=good, resamples=200)
+    record = record_of(bad, SLIDES, COST, spent(4), against=good, resamples=200)
     each = [resampled_metrics(LABELS, [one.run], resamples=1).values for one in bad]
     assert record["auc"] == pytest.approx(np.mean([values["auc"] for values in each]))
     balanced = np.mean([(values["recall"] + values["specificity"]) / 2 for values in each])
@@ -52,16 +68,16 @@ def test_figures_of_a_method() -> None:
 
 
 def test_one_training_has_no_deviation() -> None:
-    record = record_of([outcome(0, 0.1)], SLIDES, COST, against=[outcome(1, 0.1)], resamples=50)
+    record = record_of([outcome(0, 0.1)], SLIDES, COST, spent(1), against=[outcome(1, 0.1)], resamples=50)
     assert record["sd_over_seeds"] is None and "difference" not in record  # no seed in common
 
 
 def test_the_page(tmp_path: Path) -> None:
-    found = record_of([outcome(0, 0.1), outcome(1, 0.1)], SLIDES, COST, resamples=50)
+    found = record_of([outcome(0, 0.1), outcome(1, 0.1)], SLIDES, COST, spent(2), resamples=50)
     said = {"method": "dsnet", "title": "DSNet", "paper_camelyon16": 0.76}
     record = {column: (said | found).get(column) for column in COLUMNS}
-    comparison = Comparison("Dataset: x.", [record], {"naive": "no <T>: encode with `encode.yaml`"}, "slide", "dsnet")
-    text = write_table(tmp_path, comparison)
+    table = MethodsTable("Dataset: x.", [record], {"naive": "no <T>: encode with `encode.yaml`"}, "slide", "dsnet")
+    text = write_methods(tmp_path, table)
     assert (
         "| `dsnet`: DSNet | 2 |" in text
         and "- `naive`: no <T>: encode with `encode.yaml`" in text
@@ -73,7 +89,7 @@ def test_the_page(tmp_path: Path) -> None:
     scores = [np.asarray(outcome(seed, 0.1).run.probabilities)[:, 1] for seed in range(2)]
     curve = mean_roc(LABELS, scores, resamples=50)
     assert curve is not None
-    write_page(tmp_path, comparison, {f"method{index}": curve for index in range(7)})
+    write_page(tmp_path, table, {f"method{index}": curve for index in range(7)})
     page = (tmp_path / "methods.html").read_text()
     for cell in ('<th scope="row">dsnet</th>', f"{found['auc']:.3f} (", "0.760, -", "no &lt;T&gt;", "method6", "<svg",
         "<code>encode.yaml</code>", "or with 0.5 where no threshold parted those",
@@ -81,7 +97,7 @@ def test_the_page(tmp_path: Path) -> None:
         assert cell in page, cell
     assert "`" not in page[page.index("<body") :].partition("<script")[0]
     assert "default-src 'none'" in page and 'src="roc' not in page
-    write_page(tmp_path, comparison, {})
+    write_page(tmp_path, table, {})
     assert "<svg" not in (tmp_path / "methods.html").read_text()
     for told in (text, page):
         assert "over bootstrap resamples of slides\nalone: the trainings stay the same" in told
@@ -89,7 +105,7 @@ def test_the_page(tmp_path: Path) -> None:
 
 
 def test_intervals_of_one_training_hold_that_of_the_slides_alone() -> None:
-    once, twice = (Comparison("x", [{"runs": 1}, {"runs": runs}], {}, "slide", "dsnet") for runs in (1, 2))
+    once, twice = (MethodsTable("x", [{"runs": 1}, {"runs": runs}], {}, "slide", "dsnet") for runs in (1, 2))
     assert "each of slides. Difference" in once.notes and "of both" not in once.notes
     assert "resamples of slides. Numbers" in once.of_curves
     assert "of both" in twice.notes and "unlike those" in twice.of_curves

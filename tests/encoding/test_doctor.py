@@ -105,7 +105,15 @@ def test_a_table_gives_the_resolution(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "add a column mpp" in report(capsys)["plain"]
     (tmp_path / "slides.csv").write_text("slide,mpp\nplain.tif,0.5\n", encoding="utf-8")
     assert examine(tmp_path / "slides.csv") == []
-    assert report(capsys)["plain"].endswith("0.5 um/px; levels 256 x 256; patches of 128 px from level 0")
+    assert report(capsys)["plain"].endswith("; 0.5 um/px; levels 256 x 256; patches of 128 px from level 0")
+
+
+def test_both_resolutions_of_pixels_that_are_not_square(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tags = {"resolution": (1e4 / 0.5, 1e4 / 0.51), "resolutionunit": "CENTIMETER"}
+    pixels = np.zeros((256, 256, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "wide.tif", pixels, tile=(128, 128), photometric="rgb", metadata=None, **tags)
+    assert examine(tmp_path) == []
+    assert "; 0.5 x 0.51 um/px; levels 256 x 256" in report(capsys)["wide"]
 
 
 def test_a_request_for_nothing_prints_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

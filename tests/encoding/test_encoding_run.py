@@ -1,5 +1,8 @@
 import csv
 import errno
+import itertools
+import math
+import multiprocessing
 import os
 import shutil
 import signal
@@ -7,6 +10,7 @@ import struct
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -18,10 +22,13 @@ from encoding.painted import MeanEncoder, paint, quarter_colours, write_painted_
 from tiny_flow import ON_CPU, run_command
 
 from scripts.common.errors import RequestError, SlideError
+from scripts.common.outputs import HeldOutputs
 from scripts.encoding import job
+from scripts.encoding import manifest as manifest_of_run
 from scripts.encoding.encoders import SCAEEncoder
+from scripts.encoding.encoding_run import encoding_of
 from scripts.encoding.job import COLUMNS, ManifestRow, Task
-from scripts.encoding.manifest import manifest_name, require_complete
+from scripts.encoding.manifest import KeptRows, manifest_name, require_complete
 from scripts.patches.patch_file import FORMAT as PATCHES
 from scripts.scae.scae_network import SCAE
 from scripts.slides.opening import Reading, open_slide
@@ -104,8 +111,11 @@ def test_an_empty_slide_is_no_failure(tmp_path: Path) -> None:
     require_complete(encode(slide, tmp_path / "out"), tmp_path / "out")
 
 
-def test_the_manifest_is_written_after_every_slide(mixed: Path, tmp_path: Path) -> None:
-    """A run that is interrupted in its last slide has told of those before it."""
+def test_the_manifest_is_written_after_every_slide(
+    mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where that takes no time: a run that is interrupted in its last slide has told of those before it."""
+    monkeypatch.setattr(manifest_of_run, "WRITE_SHARE", math.inf)
     calls, manifest = [], tmp_path / "out" / "manifest.csv"
 
     class Killed(MeanEncoder):
@@ -131,6 +141,50 @@ def test_the_manifest_is_written_after_every_slide(mixed: Path, tmp_path: Path) 
         "c_broken": "failed",
         "d_good": "done",
     }
+
+
+def test_writing_the_manifest_takes_a_share_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 2,000 slides that take as long as one writing of it; the end has all rows."""
+    now_s = itertools.count()
+    monkeypatch.setattr(manifest_of_run, "time", SimpleNamespace(monotonic=lambda: float(next(now_s))))
+    writings, rows = [], [ManifestRow(f"{place:04d}", f"{place:04d}.tif", "failed") for place in range(2000)]
+    write_csv = manifest_of_run.write_csv
+    monkeypatch.setattr(
+        manifest_of_run, "write_csv", lambda *table: writings.append(len(table[2])) or write_csv(*table)
+    )
+    with HeldOutputs(tmp_path, "encoding", {}) as held:
+        kept = KeptRows([row.slide_id for row in rows], (), tmp_path / "manifest.csv", held, "encoding")
+        for row in rows:
+            kept.enter(row)
+        kept.write()
+        kept.write()
+    assert writings[0] == 1 and len(writings) <= 2 + 2000 * manifest_of_run.WRITE_SHARE
+    assert [row["slide_id"] for row in manifest_rows(tmp_path / "manifest.csv")] == [row.slide_id for row in rows]
+
+
+def test_rows_that_a_killed_run_had_not_written_come_from_the_embeddings(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        write_painted_slide(tmp_path / "scans" / f"{name}.tif", seed=ord(name))
+    whole = encode(tmp_path / "scans", tmp_path / "whole")
+    output = tmp_path / "out"
+
+    def killed() -> None:
+        manifest_of_run.WRITE_SHARE = 1e-9
+        with encoding_of(tmp_path / "scans", job_of(output, MeanEncoder)) as rows:
+            list(rows)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    process = multiprocessing.get_context("fork").Process(target=killed)
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL and seen(output) == ["a.h5", "b.h5", "c.h5", "manifest.csv"]
+    assert [row["slide_id"] for row in manifest_rows(output / "manifest.csv")] == ["a"]
+    again = encode(tmp_path / "scans", output)
+    assert statuses(again) == dict.fromkeys("abc", "skipped")
+    told = [(row.slide_id, row.slide, row.patches, row.output) for row in whole]
+    assert told == [(row.slide_id, row.slide, row.patches, row.output) for row in again]
+    rows = manifest_rows(output / "manifest.csv")
+    assert told == [(row["slide_id"], row["slide"], int(row["patches"]), row["output"]) for row in rows]
 
 
 def test_an_error_halfway_is_that_slides_failure(mixed: Path, tmp_path: Path) -> None:

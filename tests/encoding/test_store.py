@@ -169,3 +169,25 @@ def test_a_fingerprint_tells_slides_apart_and_not_names(tmp_path: Path) -> None:
     assert all(re.fullmatch("[0-9a-f]{16}", text) for text in prints)
     for name, expected in (("0", prints[0]), ("f1", prints[4])):
         assert header_of(Path(shutil.copy(tmp_path / f"{name}.h5", tmp_path / "other.h5"))).fingerprint == expected
+
+
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [
+        ({"mpp_x": 0.5, "mpp_y": 0.51}, (0.5, 0.51)),
+        ({"mpp_x": "0.5", "mpp_y": np.float32(0.5)}, (0.5, 0.5)),
+        ({"mpp_x": 0.5}, None),
+        ({"mpp_x": 0.5, "mpp_y": 0.0}, None),
+        ({"mpp_x": 0.5, "mpp_y": float("nan")}, None),
+        ({"mpp_x": 0.5, "mpp_y": "unknown"}, None),
+        ({"mpp_x": 0.5, "mpp_y": np.array([0.5, 0.5])}, None),
+    ],
+)
+def test_a_resolution_counts_where_both_axes_have_one(
+    tmp_path: Path, stated: dict[str, object], expected: tuple[float, float] | None
+) -> None:
+    """Another tool may write one alone, or what no slide has: the table or the slide is asked then."""
+    path = write_foreign_features(tmp_path / "a.h5", np.array([(0, 0), (0, 1)]))
+    with h5py.File(path, "a") as file:
+        file.attrs.update(stated)
+    assert read_embedding(path).mpp_xy == expected

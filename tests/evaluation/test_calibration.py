@@ -9,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from scripts.evaluation.bootstrap import evaluate
 from scripts.evaluation.calibration import (
+    RANGE,
     calibrated,
     calibrated_predictions,
     cross_entropy,
@@ -16,6 +17,7 @@ from scripts.evaluation.calibration import (
     reliability,
     smoothed_targets,
 )
+from scripts.evaluation.metrics import ranks
 from scripts.evaluation.predictions import Prediction
 from scripts.evaluation.reliability import write_reliability_plot
 
@@ -75,6 +77,28 @@ def test_order_and_highest_class_stay() -> None:
     np.testing.assert_allclose(after.sum(axis=1), 1)
     _, more = drawn(200, 5, temperature=3.0)
     assert (calibrated(more, 2.7).argmax(axis=1) == more.argmax(axis=1)).all()
+
+
+def of_margins(margins: np.ndarray) -> np.ndarray:
+    return softmax(np.stack([np.zeros_like(margins), margins], axis=1), axis=1)
+
+
+@pytest.mark.parametrize("margin", [0.01, 0.04, 0.4])
+def test_slides_surer_than_any_of_validation_keep_their_order(margin: float) -> None:
+    """A hardly trained network: logits of validation lie close together, and those of other slides go far beyond."""
+    labels = np.arange(40) % 2
+    temperature = fit_temperature(labels, of_margins(np.where(labels == 1, margin, -margin)))
+    assert RANGE[0] <= temperature < 0.2
+    says = of_margins(np.linspace(-36.5, 36.5, 400))
+    after = calibrated(says, temperature)
+    assert len(np.unique(after[:, 1])) < 400, "the probability of class 1 alone is 1 for many"
+    assert (after > 0).all()
+    np.testing.assert_array_equal(ranks(after), ranks(says))
+    np.testing.assert_array_equal(after.argmax(axis=1), says.argmax(axis=1))
+    true = np.random.default_rng(0).integers(0, 2, 400)
+    before, then = (evaluate(true, rows, threshold=0.5, threshold_from=None, resamples=50) for rows in (says, after))
+    assert then["auc"] == before["auc"]
+    assert before["auc"].value == pytest.approx(roc_auc_score(true, says[:, 1]), abs=1e-4)
 
 
 def test_a_probability_of_zero() -> None:

@@ -168,6 +168,17 @@ def test_files(pair: tuple[Path, Path], tmp_path: Path) -> None:
     assert "| auc |" in text and "DeLong's test" in text and "over slides, 2000 resamples, seed 3" in text
 
 
+def test_sure_slides_that_are_1_after_rounding_keep_their_order(tmp_path: Path) -> None:
+    """All of class 1 are called surely, in an order that the probability of class 0 alone tells."""
+    labels, p0 = np.arange(40) % 2, 10.0 ** -np.arange(20, 60)
+    sure, turned = Run(np.stack([p0, 1 - p0], axis=1), 0.5), Run(np.stack([p0, 1 - p0], axis=1)[::-1], 0.5)
+    paths = [write(tmp_path / f"{name}.csv", labels, run) for name, run in (("a", sure), ("b", turned))]
+    report = files_compared(*paths, tmp_path / "out")
+    for which, run in (("first", sure), ("second", turned)):
+        expected = roc_auc_score(labels, -np.log(np.asarray(run.probabilities)[:, 0]))
+        assert [report["auc"][which]["value"], report["delong"][which]] == pytest.approx([expected, expected])
+
+
 def test_order_of_the_rows_does_not_matter(pair: tuple[Path, Path], tmp_path: Path) -> None:
     labels, _, second = scored(60, 0, gain=2.0)
     turned = write(tmp_path / "turned.csv", labels, second, order=-1)

@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics as reference
 
 from scripts.common.errors import RequestError
-from scripts.evaluation.metrics import METRICS, choose_threshold, predicted_classes, weighted_metrics
+from scripts.evaluation.metrics import METRICS, choose_threshold, predicted_classes, ranks, weighted_metrics
 
 
 def one(labels: np.ndarray, probabilities: np.ndarray, *, threshold: float | None) -> dict[str, float]:
@@ -28,6 +28,21 @@ def three_class_case() -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(4)
     labels = rng.integers(0, 3, 90)
     return labels, 0.6 * rng.dirichlet([1, 1, 1], 90) + 0.4 * np.eye(3)[np.where(rng.random(90) < 0.5, labels, 0)]
+
+
+def test_sure_slides_are_ranked_by_what_is_left_for_the_others() -> None:
+    p0 = np.array([1e-30, 0.4, 1e-20, 1e-30, 0.0])
+    found = ranks(np.stack([p0, 1 - p0], axis=1))
+    assert found[:, 1].tolist() == [2, 0, 1, 2, 3]
+    assert found[:, 0].tolist() == [1, 3, 2, 1, 0]
+    labels, rows = np.array([1, 0, 0, 1]), np.stack([p0[:4], 1 - p0[:4]], axis=1)
+    assert one(labels, rows, threshold=0.5)["auc"] == 1
+
+
+def test_equal_probabilities_share_a_place_whatever_the_rounding_of_the_others() -> None:
+    rows = [[0.7, 0.1, 0.2], [0.7, 0.3, 0.0], [0.7, 0.2, 0.1], [0.7, 0.1 + 1e-16, 0.2]]
+    assert ranks(rows)[:, 0].tolist() == [0, 0, 0, 0]
+    assert ranks([[0.1, 0.9], [0.100001, 0.9]])[:, 1].tolist() == [0, 0]
 
 
 def test_two_classes_agree_with_scikit_learn() -> None:

@@ -34,8 +34,7 @@ def example() -> dict[str, Any]:
         "thumbnail": thumbnail,
         "origin_xy_px": ORIGIN,
         "patch_px_level0": STEP,
-        "mpp_x": 0.5,
-        "mpp_y": 0.25,
+        "mpp_xy": (0.5, 0.25),
         "class_name": "tumour <1>",
         "slide": Path("absent.svs"),
         "bounds_xy_px": (0, 0),
@@ -97,7 +96,7 @@ def test_nifti_affine_is_mm_from_the_slides_corner(tmp_path: Path) -> None:
 
 def test_missing_resolution_gives_pixels_and_a_note(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        write_heat_map(tmp_path, view_of(**{**example(), "mpp_x": None, "mpp_y": None, "thumbnail": None}))
+        write_heat_map(tmp_path, view_of(**{**example(), "mpp_xy": None, "thumbnail": None}))
     assert "resolution is unknown" in caplog.text
     image = nibabel.load(tmp_path / "cam.nii.gz")
     np.testing.assert_allclose(image.affine @ (0, 0, 0, 1), (-704, -320, 0, 1))

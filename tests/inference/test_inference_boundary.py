@@ -14,7 +14,6 @@ from inference.told_predictions import write_all
 from training.embedding_files import write_embedding, write_foreign, write_table
 
 from scripts.common.errors import SlideError
-from scripts.common.pseudonyms import AS_THEY_ARE
 from scripts.dsnet.network import DSNet
 from scripts.encoding.job import ManifestRow
 from scripts.evaluation.predictions import Prediction
@@ -57,7 +56,7 @@ def test_files_that_cannot_be_read(folder: Path) -> None:
     assert set(failed(slides)) == {"a", "b"}
     assert all(f"{name}.h5: " in error for name, error in failed(slides).items())
     with pytest.raises(SlideError, match="2 of 3 slides failed"):
-        slides.require_complete(folder / "out", AS_THEY_ARE)
+        slides.require_complete(folder / "out")
 
 
 def test_the_file_of_another_encoder(folder: Path) -> None:

@@ -1,6 +1,7 @@
 import csv
 import gc
 import json
+import math
 import multiprocessing
 import shutil
 import tracemalloc
@@ -30,9 +31,9 @@ from slides.mirax_file import write_mirax
 from training.embedding_files import write_embedding, write_foreign
 
 from scripts.common.errors import RequestError, SlideError, StorageError
-from scripts.common.pseudonyms import AS_THEY_ARE
 from scripts.dsnet.heat_map import HeatMap
 from scripts.dsnet.network import DSNet
+from scripts.encoding import manifest
 from scripts.encoding.embedding_file import embedding_file, header_of, read_embedding
 from scripts.evaluation.predictions import Prediction
 from scripts.inference import exports, heat_maps, inference_run
@@ -42,7 +43,8 @@ from scripts.inference.inference_boundary import SparingDataset, SparingIteratio
 from scripts.inference.inference_outputs import SO_FAR, PredictionOutputs
 from scripts.inference.inference_run import ResultWriter, classify
 from scripts.inference.slide_set import InferenceSet
-from scripts.localisation.inputs import read_heat_map
+from scripts.localisation.mapped_slide import read_heat_map
+from scripts.report.results import read_inference
 from scripts.slides.box import BoxReader
 from scripts.training import transforms
 from scripts.training.batches import PadCollate, image_of
@@ -118,7 +120,7 @@ def test_slides_that_fail_or_are_empty_are_left_out(scans: Path, tmp_path: Path)
     assert slides.encoder.startswith("MeanEncoder sha256:")
     slides.require_any()
     with pytest.raises(SlideError, match=r"1 of 3 slides failed.*manifest\.csv"):
-        slides.require_complete(tmp_path, AS_THEY_ARE)
+        slides.require_complete(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +217,8 @@ def test_an_embedding_that_does_not_serve_fails_alone(tmp_path: Path) -> None:
         "clear": "empty",
     }
     with pytest.raises(SlideError, match="4 of 7 slides failed"):
-        slides.require_complete(tmp_path / "out", AS_THEY_ARE)
+        slides.require_complete(tmp_path / "out")
+    outputs_of(slides, tmp_path / "out").write_manifest()
     with open(tmp_path / "out" / "manifest.csv", newline="") as file:
         errors = {row["slide_id"]: row["error"] for row in csv.DictReader(file)}
     assert "7 channels" in errors["wide"] and "2 levels" in errors["shallow"]
@@ -272,8 +275,7 @@ def test_the_manifest_of_embeddings_leads_to_their_slides(five: Path, tmp_path: 
     (five / "slides.csv").write_text("slide\na.tif\nd.tif\nbroken.tif\n")
     encode_all(five / "slides.csv", tmp_path / "data", MeanEncoder)
     slides = slide_set(None, tmp_path / "data")
-    with pytest.raises(SlideError, match="1 of 3 slides failed"):
-        slides.require_complete(tmp_path / "deep" / "out", AS_THEY_ARE)
+    outputs_of(slides, tmp_path / "deep" / "out").write_manifest()
     rows = read_predictions(tmp_path / "deep" / "out", "manifest.csv")
     names = {row["slide_id"]: (row["status"], row["slide"]) for row in rows}
     assert names == {
@@ -420,7 +422,7 @@ def test_a_slide_of_the_training_is_marked(scans: Path, tmp_path: Path) -> None:
         ResultWriter(outputs_of(slides, tmp_path / "without"), told).finish()
         for out in ("out", "without"):
             run = json.loads((tmp_path / out / "inference.json").read_text())
-            assert run["slides"] == {"good": {"patient": "p1", "seen_in": expected}}
+            assert run["slides"] == {"good": {"patient": "p1", "seen_in": expected, "mapped": out == "out"}}
 
 
 def test_a_slide_that_is_predicted_without_a_heat_map_is_told_of(
@@ -435,7 +437,12 @@ def test_a_slide_that_is_predicted_without_a_heat_map_is_told_of(
     slides.prepare()
     with pytest.raises(SlideError, match="2 of 5 slides failed"):
         classify(*pipeline(slides, tmp_path / "out"))
-    assert list(json.loads((tmp_path / "out" / "inference.json").read_text())["slides"]) == ["a", "c", "e"]
+    run = json.loads((tmp_path / "out" / "inference.json").read_text())
+    assert {slide_id: origin["mapped"] for slide_id, origin in run["slides"].items()} == {
+        "a": True, "c": False, "e": True
+    }  # fmt: skip
+    assert {slide_id: row["status"] for slide_id, row in run["not_predicted"].items()} == {"b": "failed", "d": "empty"}
+    assert "b.tif" in run["not_predicted"]["b"]["error"]
 
 
 def test_a_threshold_for_three_classes_is_refused_before_any_slide_is_encoded(scans: Path, tmp_path: Path) -> None:
@@ -510,10 +517,10 @@ def test_another_slide_in_the_place_of_the_one_that_was_encoded(scans: Path, tmp
 
 
 def pipeline(
-    slides: InferenceSet, out: Path
+    slides: InferenceSet, out: Path, *, heat_maps: bool = True
 ) -> tuple[SupervisedEvaluator, PredictionOutputs, HeatMapHandler, ResultWriter]:
     """What the config builds, with heat maps of nothing."""
-    collector, outputs = PredictionCollector(), outputs_of(slides, out)
+    collector, outputs = PredictionCollector(), replace(outputs_of(slides, out), heat_maps=heat_maps)
     maps, results = HeatMapHandler(outputs, collector, made_by=BlankMap()), ResultWriter(outputs, collector)
     evaluator = SupervisedEvaluator(
         device="cpu",
@@ -577,6 +584,7 @@ def test_the_manifest_tells_of_embedding_and_prediction(
     five: Path, tmp_path: Path, embeddings: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A slide that is encoded and cannot be judged, or has no map, has failed; its row names the embedding, at once."""
+    monkeypatch.setattr(manifest, "WRITE_SHARE", math.inf)
     out, there = tmp_path / "out", tmp_path / embeddings
     slides = InferenceSet(str(five), job_of(there, MeanEncoder), CARD, model=str(five / "a.tif"))
     slides.prepare()
@@ -693,6 +701,7 @@ def test_a_run_that_is_stopped_leaves_the_whole_result_of_before(
 
     run()
     before = (tmp_path / "out" / "predictions.csv").read_bytes()
+    assert [slide.slide_id for slide in read_inference(tmp_path / "out").slides] == ["a", "c", "e"], "it has ended"
     original = heat_maps.write_heat_map
 
     def write(folder: Path, view: HeatMapView) -> None:
@@ -705,9 +714,37 @@ def test_a_run_that_is_stopped_leaves_the_whole_result_of_before(
         run()
     assert (tmp_path / "out" / "predictions.csv").read_bytes() == before
     assert [row["slide_id"] for row in read_predictions(tmp_path / "out", SO_FAR)] == ["a"]
+    with pytest.raises(RequestError, match="inference was stopped or is still at work"):
+        read_inference(tmp_path / "out")
     run()
     assert (tmp_path / "out" / "predictions.csv").read_bytes() == before
+    assert len(read_inference(tmp_path / "out").slides) == 3
     assert not (tmp_path / "out" / SO_FAR).exists()
+
+
+@pytest.mark.parametrize("embeddings", ["out", "data"])
+def test_what_a_run_says_is_of_this_run_alone(five: Path, tmp_path: Path, embeddings: str) -> None:
+    """After one with heat maps of a slide more, whose files stay: as embeddings do of a slide that has left the table."""
+    out, table = tmp_path / "out", five / "slides.csv"
+
+    def run(*names: str, heat_maps: bool) -> None:
+        table.write_text("".join(f"{line}\n" for line in ("slide", *names)))
+        slides = InferenceSet(str(table), job_of(tmp_path / embeddings, MeanEncoder), CARD, model=str(five / "a.tif"))
+        slides.prepare()
+        with pytest.raises(SlideError, match="slides failed") if "b.tif" in names else nullcontext():
+            classify(*pipeline(slides, out, heat_maps=heat_maps))
+
+    run("a.tif", "b.tif", "c.tif", "d.tif", heat_maps=True)
+    told = read_inference(out)
+    assert [(one.slide_id, one.scores is None) for one in told.slides] == [("a", False), ("c", False)]
+    assert [(other.slide_id, other.status) for other in told.others] == [("b", "failed"), ("d", "empty")]
+    run("a.tif", "d.tif", heat_maps=False)
+    told = read_inference(out)
+    assert [(one.slide_id, one.scores) for one in told.slides] == [("a", None)]
+    assert [(other.slide_id, other.status) for other in told.others] == [("d", "empty")]
+    assert (tmp_path / embeddings / "c.h5").is_file() and (out / "c" / "cam.png").is_file()
+    run("a.tif", "c.tif", heat_maps=True)
+    assert all(one.scores for one in read_inference(out).slides) and not read_inference(out).others
 
 
 @pytest.mark.parametrize("end", [None, KeyboardInterrupt(), StorageError("no room"), RuntimeError("of a handler")])

@@ -15,8 +15,7 @@ SUB_IFDS = 330
 
 
 def write(path: Path, cam: np.ndarray, *, mpp: tuple[float, float] | None = (0.5, 0.25)) -> Path:
-    mpp_x, mpp_y = mpp or (None, None)
-    write_ome_tiff(path, view_of(cam, mpp_x=mpp_x, mpp_y=mpp_y, class_name="tumour <1>"))
+    write_ome_tiff(path, view_of(cam, mpp_xy=mpp, class_name="tumour <1>"))
     return path
 
 

@@ -190,7 +190,7 @@ def test_a_slide_that_lacks_what_is_needed(tmp_path: Path, missing: str) -> None
 
 def export(folder: Path, slide: Path) -> list[str]:
     cam = np.ones((4, 6), dtype=np.float32)
-    view = view_of(cam, origin_xy_px=(96, 64), patch_px_level0=STEP, mpp_x=MPP_XY[0], mpp_y=MPP_XY[1], slide=slide)
+    view = view_of(cam, origin_xy_px=(96, 64), patch_px_level0=STEP, mpp_xy=MPP_XY, slide=slide)
     write_heat_map(folder, view)
     return sorted(path.name for path in folder.iterdir())
 

@@ -8,6 +8,7 @@ from inference.heat_map_views import view_of
 from PIL import Image
 
 from scripts.dsnet.network import DSNet
+from scripts.encoding.job import ManifestRow
 from scripts.encoding.store import Embedding
 from scripts.encoding.tissue_record import TissueRecord
 from scripts.evaluation.predictions import Prediction
@@ -23,7 +24,7 @@ def scores_of(
     thumbnail: np.ndarray,
     tissue: TissueRecord | None,
     *,
-    mpp_xy: tuple[float | None, float | None] = (None, None),
+    mpp_xy: tuple[float, float] | None = None,
     **attributes: Any,
 ) -> dict[str, Any]:
     embedding = Embedding(
@@ -36,8 +37,7 @@ def scores_of(
         tissue=tissue,
         attributes=attributes,
     )
-    mpp_x, mpp_y = mpp_xy
-    view = view_of(np.zeros((2, 2), dtype=np.float32), thumbnail=thumbnail, mpp_x=mpp_x, mpp_y=mpp_y)
+    view = view_of(np.zeros((2, 2), dtype=np.float32), thumbnail=thumbnail, mpp_xy=mpp_xy)
     write_scores(
         folder / "case",
         view,
@@ -97,13 +97,16 @@ def test_run_keeps_the_card_but_no_fingerprint(tmp_path: Path) -> None:
         threshold=0.6,
         settings={"slides": Path("x"), "seed": 1, "threshold": None},
         slides={"case": SlideOrigin("p1", "val"), "other": SlideOrigin(None, None)},
+        mapped={"case"},
+        not_predicted=[ManifestRow("third", "third.tif", "failed", error="damaged")],
     )
     text = (tmp_path / "inference.json").read_text()
     run = json.loads(text)
     assert "0123456789abcdef" not in text and ModelCard.from_json("inference.json", run["card"]) == card
     assert run["threshold"] == 0.6 and run["settings"] == {"slides": "x", "seed": 1, "threshold": None}
     assert run["slides"] == {
-        "case": {"patient": "p1", "seen_in": "val"},
-        "other": {"patient": None, "seen_in": None},
+        "case": {"patient": "p1", "seen_in": "val", "mapped": True},
+        "other": {"patient": None, "seen_in": None, "mapped": False},
     }
+    assert run["not_predicted"] == {"third": {"status": "failed", "error": "damaged"}}
     assert set(run["versions"]) == {"bundle", "monai", "torch"}

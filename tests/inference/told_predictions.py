@@ -39,5 +39,5 @@ def write_all(
     with closing(HeatMapHandler(outputs, collector, **options)) as maps:
         maps.attach(engine)
         engine.run(told.predictions)
-    ResultWriter(outputs, collector).finish()
+    ResultWriter(outputs, collector).finish(maps.written)
     return collector

@@ -11,7 +11,7 @@ from training.embedding_files import STEP_PX, write_embedding
 from scripts.encoding.embedding_file import read_embedding
 from scripts.evaluation.predictions import Prediction, write_predictions
 from scripts.inference.exports import write_nifti, write_observed
-from scripts.localisation.inputs import MappedSlide
+from scripts.localisation.mapped_slide import MappedSlide
 from scripts.slides.geometry import PatchGrid
 
 
@@ -49,15 +49,16 @@ class Cohort:
         label: int | None,
         probability: float,
         split: str = "test",
+        observed: np.ndarray | None = None,
     ) -> None:
-        """Add a slide; ``lesion`` None writes no mask. The mask has one pixel per cell."""
+        """Add a slide, observed everywhere if not told; ``lesion`` None writes no mask. The mask has one pixel per cell."""
         write_embedding(self.dataset / f"{slide_id}.h5", shape_yx=heat.shape, seed=len(self._rows))
         grid = PatchGrid(STEP_PX, (0, 0), heat.shape)
         assert read_embedding(self.dataset / f"{slide_id}.h5").grid == grid
         folder = self.predictions / slide_id
-        view = view_of(heat.astype(np.float32), origin_xy_px=(0, 0), patch_px_level0=STEP_PX, mpp_x=None, mpp_y=None)
+        view = view_of(heat.astype(np.float32), origin_xy_px=(0, 0), patch_px_level0=STEP_PX, mpp_xy=None)
         write_nifti(folder / "cam.nii.gz", view)
-        write_observed(folder / "observed.png", np.ones(heat.shape, dtype=bool))
+        write_observed(folder / "observed.png", np.ones(heat.shape, dtype=bool) if observed is None else observed)
         if lesion is not None:
             Image.fromarray(lesion.astype(np.uint8) * 255).save(self.masks / f"{slide_id}.png")
         self._rows.append(f"{slide_id}.tif,{'' if label is None else label},{split},{slide_id}")

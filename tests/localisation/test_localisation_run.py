@@ -16,6 +16,7 @@ from training.embedding_files import STEP_PX
 
 from scripts.common.errors import RequestError, SlideError
 from scripts.common.journal import Journal, digests_of
+from scripts.evaluation.score_interval import wilson
 from scripts.inference.exports import write_nifti, write_observed
 from scripts.inference.record import SlideOrigin, write_run
 from scripts.localisation.localisation_run import localise, summarise
@@ -136,6 +137,50 @@ def test_masks_without_a_lesion_cell_are_told(cohort: Cohort, tmp_path: Path, ca
     assert "1 of 4 positive slides have a mask without a lesion cell" in caplog.text
 
 
+def test_lesions_that_were_not_observed_are_missed(
+    cohort: Cohort, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One in the box of V, one beyond it, and one of which a cell was observed."""
+    options = cohort.finish()
+    before = run(options, tmp_path / "before")
+    lesion = np.zeros((12, 15))
+    lesion[6:8, 6:8] = lesion[10:12, 12:15] = lesion[1:3, 1:3] = 1
+    observed = np.ones(SHAPE, dtype=bool)
+    observed[6:8, 6:8] = observed[1, 1:3] = observed[2, 1] = False
+    cohort.add("lost", heat=spot(SHAPE, (2, 2)), lesion=lesion, label=1, probability=0.9, observed=observed)
+    after = run(cohort.finish(), tmp_path / "after")
+    assert [before[name] for name in ("lesions", "unobserved_lesions")] == [3, 0]
+    assert [after[name] for name in ("lesions", "unobserved_lesions")] == [6, 2]
+    assert before["lesion_hit_rate"]["value"] == pytest.approx(2 / 3)
+    assert after["lesion_hit_rate"]["value"] == pytest.approx(3 / 6)
+    assert max(after["froc"]["sensitivity"].values()) == pytest.approx(4 / 6)
+    rows = {row["slide_id"]: row for row in read_rows(tmp_path / "after" / "localisation.csv")}
+    assert [rows["lost"][name] for name in ("lesions", "unobserved_lesions", "lesions_hit", "lesion_cells", "dice")] == [
+        "3", "2", "1", "1", "1",
+    ]  # fmt: skip
+    assert "2 lesions of 1 slides have no observed patch and count as missed" in caplog.text
+
+
+def test_a_cohort_of_which_no_lesion_was_observed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lost = Cohort(tmp_path)
+    observed = LESION == 0
+    lost.add("lost", heat=np.zeros(SHAPE), lesion=LESION, label=1, probability=0.9, observed=observed)
+    report = run(lost.finish(), tmp_path / "out")
+    assert [report[name]["value"] for name in ("froc", "lesion_hit_rate", "hit_rate")] == [0, 0, 0]
+    assert [report[name]["value"] for name in ("cell_auc", "dice", "dice_pooled")] == [None, None, None]
+    assert report["best_threshold"]["dice_pooled"] == 0
+    assert "1 lesions of 1 slides" in caplog.text and "without a lesion cell" not in caplog.text
+
+
+def test_hit_rates_have_wilsons_interval() -> None:
+    """All 24 lesions of 12 slides are found: of slides that are all alike it is not known how much theirs have in common."""
+    lesion = spot(SHAPE, (1, 1), (5, 6))
+    scores = [score_slide(mapped(lesion, lesion), kind="probability", calls=Calls(nms_cells=1)) for _ in range(12)]
+    found = summarise(scores, resamples=20, seed=0).figures
+    for name in ("hit_rate", "hit_rate_all_positives", "lesion_hit_rate"):
+        assert (found[name].value, found[name].ci95) == (1, pytest.approx(wilson(1, 12)))
+
+
 def test_the_stage(cohort: Cohort, tmp_path: Path) -> None:
     options = cohort.finish()
     run_config("localise.yaml", run_id="localising", output_dir=tmp_path / "out", resamples=50, **options)
@@ -174,12 +219,15 @@ def test_no_detection_hits_no_lesion_whatever_the_threshold(cohort: Cohort, tmp_
     cold.add("cold", heat=np.zeros(SHAPE), lesion=LESION, label=1, probability=0.9)
     report = run(cold.finish(), tmp_path / "none", calls=Calls(threshold=0.0, lowest=0.0))
     assert report["lesion_hit_rate"]["value"] == 0
+    assert read_rows(tmp_path / "none" / "localisation.csv")[0]["lesions_hit"] == "0"
 
 
 def test_predictions_that_changed_since_inference_wrote_them(cohort: Cohort, tmp_path: Path) -> None:
     options = cohort.finish()
     path = cohort.predictions / "predictions.csv"
-    Journal(path.parent / ".inference.outputs.jsonl", "inference", {}, {path.name: digests_of(path)}).start()
+    journal = Journal(path.parent / ".inference.outputs.jsonl", "inference", {}, {path.name: digests_of(path)})
+    journal.start()
+    journal.finish()
     path.write_text(path.read_text().replace("0.9", "0.8"))
     with pytest.raises(RequestError, match=r"predictions\.csv: changed since it was written, expected what inference"):
         run(options, tmp_path / "out")
@@ -211,9 +259,8 @@ def test_a_heat_map_in_mm_of_an_embedding_without_resolution(
     cohort: Cohort, tmp_path: Path, mpp: float | None, origin_xy_px: tuple[int, int], fits: bool
 ) -> None:
     """Inference took it from table or slide; the place in pixels is that of the embedding all the same."""
-    view = view_of(
-        np.ones(SHAPE, dtype=np.float32), origin_xy_px=origin_xy_px, patch_px_level0=STEP_PX, mpp_x=mpp, mpp_y=mpp
-    )
+    mpp_xy = None if mpp is None else (mpp, mpp)
+    view = view_of(np.ones(SHAPE, dtype=np.float32), origin_xy_px=origin_xy_px, patch_px_level0=STEP_PX, mpp_xy=mpp_xy)
     write_nifti(cohort.predictions / "hit" / "cam.nii.gz", view)
     with nullcontext() if fits else pytest.raises(SlideError, match="or a place that are not the embedding's"):
         assert run(cohort.finish(), tmp_path / "out")["slides"] == 4
@@ -288,6 +335,22 @@ def test_predicted_slides_that_are_not_in_the_table(
         run(options, tmp_path / "other", slides=table)
 
 
+def write_record(cohort: Cohort, origins: dict[str, SlideOrigin], *, mapped: set[str]) -> None:
+    """Write what inference records of its slides."""
+    path = cohort.predictions / "inference.json"
+    write_run(path, card=card_of("0", "1"), threshold=0.5, settings={}, slides=origins, mapped=mapped)
+
+
+def test_maps_of_an_earlier_run_are_not_scored(cohort: Cohort, tmp_path: Path) -> None:
+    options = cohort.finish()
+    origins = dict.fromkeys(("hit", "missed", "not_called", "negative"), SlideOrigin(None, None))
+    write_record(cohort, origins, mapped={"hit", "negative"})
+    with pytest.raises(
+        SlideError, match=r"2 slides cannot be scored: .*missed: no heat map of the run that wrote .*not_called"
+    ):
+        run(options, tmp_path / "out")
+
+
 def test_slides_that_the_model_met_are_told_and_counted(
     cohort: Cohort, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -297,9 +360,7 @@ def test_slides_that_the_model_met_are_told_and_counted(
     for met, number in ((splits, 2), (dict.fromkeys(splits), 0)):
         caplog.clear()
         origins = {name: SlideOrigin(None, split) for name, split in met.items()}
-        write_run(
-            cohort.predictions / "inference.json", card=card_of("0", "1"), threshold=0.5, settings={}, slides=origins
-        )
+        write_record(cohort, origins, mapped=set(origins))
         assert run(options, tmp_path / f"out{number}")["seen_in_training"] == number
         told = [one for one in caplog.messages if "when the model was trained" in one]
         assert [one.partition(" were")[0] for one in told] == ["2 of 4 slides"] * (number > 0)

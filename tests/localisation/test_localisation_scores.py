@@ -4,7 +4,7 @@ from localisation.mapped_slides import mapped, spot
 from monai.apps.pathology.utils import compute_multi_instance_mask
 from sklearn.metrics import roc_auc_score
 
-from scripts.localisation.inputs import MappedSlide
+from scripts.localisation.mapped_slide import MappedSlide, observed_lesions
 from scripts.localisation.scores import Calls, SlideScores, score_slide
 
 SHAPE = (12, 14)
@@ -39,6 +39,16 @@ def test_a_cam_is_weighed_by_the_slides_probability() -> None:
     assert scored(slide, kind="cam").score.max() == pytest.approx(0.4)
     assert scored(slide, kind="probability").score.max() == 1
     assert scored(slide, kind="cam").hit == 1
+
+
+def test_a_lesion_is_lost_that_has_no_observed_cell() -> None:
+    cells, observed = np.zeros((9, 9), dtype=bool), np.ones((4, 5), dtype=bool)
+    cells[2, 3:6] = cells[4:6, 4:6] = cells[8, 8] = True
+    observed[2, 2] = False
+    lesion, lost = observed_lesions(cells, observed, (2, 2))
+    assert np.argwhere(lesion).tolist() == [[0, 1], [0, 2], [0, 3], [2, 3], [3, 2], [3, 3]]
+    assert lost == 1, "the cell beyond; the second lesion has lost one cell of four"
+    assert observed_lesions(np.zeros_like(cells), observed, (2, 2))[1] == 0
 
 
 def test_lesions_touch_at_corners_and_hold_what_they_enclose() -> None:

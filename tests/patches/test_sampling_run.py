@@ -1,5 +1,7 @@
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -188,3 +190,26 @@ def test_a_slide_that_ends_its_reader_fails_alone(table: Path, tmp_path: Path, m
     assert "full.tif: the process that read it was ended by SIGSEGV" in counts[0].error
     with h5py.File(tmp_path / "out" / "patches.h5") as found, h5py.File(tmp_path / "whole" / "patches.h5") as whole:
         np.testing.assert_array_equal(found["patches"][:], whole["patches"][20:])
+
+
+SAMPLE_WITH_LITTLE_ROOM = """
+import resource, sys
+from scripts.common.process import install_exit_codes
+from scripts.patches.draw import DrawRules
+from scripts.patches.sampling_run import sample_slides
+
+install_exit_codes()
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+sample_slides(sys.argv[1], sys.argv[2], rules=DrawRules(patches_per_slide=8, rich_share=0))
+"""
+
+
+def test_a_full_disk_is_an_error_and_leaves_no_patches(tmp_path: Path) -> None:
+    """A limit on the size of files stands for it. The process ended by a segmentation fault, after it had said all."""
+    slide = write_plain_slide(tmp_path / "a.tif", rich=10, pale=10)
+    words = [sys.executable, "-c", SAMPLE_WITH_LITTLE_ROOM, str(slide), str(tmp_path / "out")]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False, cwd=REPO / "bundle")
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith(f"error: {tmp_path / 'out'}: File too large; ")
+    assert [path.name for path in (tmp_path / "out").glob("[!.]*")] == []
+    assert not list((tmp_path / "out").glob(".*.partial*"))

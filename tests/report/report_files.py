@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from inference.heat_map_views import view_of
 
-from scripts.common.files import write_csv
-from scripts.encoding.job import COLUMNS
+from scripts.encoding.job import ManifestRow
 from scripts.encoding.store import Embedding
 from scripts.encoding.tissue_record import TissueRecord
 from scripts.evaluation.predictions import Prediction, write_predictions
@@ -80,7 +79,7 @@ def write_inference(
     empty_map: bool = False,
     failed: str | None = None,
 ) -> Path:
-    """Write what inference leaves, with one row of ``manifest.csv`` for a slide that failed.
+    """Write what inference leaves but for its manifest, with a slide that failed where one is named.
 
     Slides are seen in ``seen_in``: all, or those of the places ``seen``. Each is of a patient of its own, or of those given.
     """
@@ -93,9 +92,15 @@ def write_inference(
         for index, one in enumerate(predictions)
     }
     settings = {"seed": 0, "slides": None}
-    write_run(folder / "inference.json", card=card, threshold=chosen, settings=settings, slides=origins)
-    rows = [{"slide_id": failed, "slide": f"{failed}.tif", "status": "failed", "error": "damaged"}] if failed else []
-    write_csv(folder / "manifest.csv", COLUMNS, [{**dict.fromkeys(COLUMNS, ""), **row} for row in rows])
+    write_run(
+        folder / "inference.json",
+        card=card,
+        threshold=chosen,
+        settings=settings,
+        slides=origins,
+        mapped=origins if heat_maps else (),
+        not_predicted=[ManifestRow(failed, f"{failed}.tif", "failed", error="damaged")] if failed else [],
+    )
     for index, prediction in enumerate(predictions if heat_maps else ()):
         rng = np.random.default_rng(index)
         observed = np.ones(SHAPE_YX, dtype=bool)
@@ -111,8 +116,7 @@ def write_inference(
             thumbnail=thumbnail,
             origin_xy_px=(256, 512),
             patch_px_level0=PATCH_PX,
-            mpp_x=mpp,
-            mpp_y=mpp,
+            mpp_xy=mpp and (mpp, mpp),
             class_name=names[1],
             slide=folder / "gone" / f"{index}.tif",
         )

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,14 @@ def test_of_an_evaluation(tmp_path: Path, evaluated: Path) -> None:
     assert not found.patients_drawn and found.metrics.bootstrap.drawn.unit == "patient"
 
 
+def test_the_curve_ranks_slides_that_are_1_after_rounding_as_the_auc_does(tmp_path: Path) -> None:
+    sure = [replace(one, probabilities=(10.0**-order, 1.0)) for order, one in enumerate(predictions_of(20), start=20)]
+    found = of_evaluation(write_evaluated(tmp_path / "eval", CARD, sure), inference_of(tmp_path / "out"))
+    curve = found.curves[0][1]
+    assert found.metrics["auc"].value == pytest.approx(np.trapezoid(curve.recall, curve.false_positive_rate))
+    assert found.metrics["auc"].value == pytest.approx(0.55), "each positive follows its negative"
+
+
 def test_an_evaluation_of_the_validation_slides(tmp_path: Path) -> None:
     evaluated = write_evaluated(tmp_path / "eval", CARD, predictions_of(20))
     assert of_evaluation(evaluated, inference_of(tmp_path / "out")).slide_set == "test"
@@ -56,8 +65,12 @@ def test_an_evaluation_of_the_validation_slides(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["metrics.json", "calibration.json", "predictions.csv"])
 def test_an_evaluation_that_changed_since_it_was_written(name: str, tmp_path: Path) -> None:
     path = write_evaluated(tmp_path / "eval", CARD, predictions_of(20)) / name
-    Journal(path.parent / ".evaluating.outputs.jsonl", "evaluating", {}, {name: digests_of(path)}).start()
+    journal = Journal(path.parent / ".evaluating.outputs.jsonl", "evaluating", {}, {name: digests_of(path)})
+    journal.start()
     inference = inference_of(tmp_path / "out")
+    with pytest.raises(RequestError, match=rf"{name}: evaluating was stopped or is still at work here"):
+        of_evaluation(path.parent, inference)
+    journal.finish()
     of_evaluation(path.parent, inference)
     path.write_text(path.read_text() + "\n")
     with pytest.raises(RequestError, match=rf"{name}: changed since it was written, expected what evaluating writes"):

@@ -75,6 +75,9 @@ def test_the_thumbnail_stands_in_for_a_slide_that_is_gone(tmp_path: Path) -> Non
     picture = picture_of(slide)
     assert picture.source == "thumbnail"
     assert decoded(picture.image).shape == (2 * SHAPE_YX[0], 2 * SHAPE_YX[1], 3), "never enlarged"
+    assert slide.scores
+    without = replace(slide, scores={**slide.scores, "tissue": {**slide.tissue, "pen_coloured": None}})
+    assert picture_of(without).source == "nothing", "what lies there is of an earlier run"
     (slide.folder / "thumbnail.png").unlink()
     white = picture_of(slide)
     assert white.source == "nothing" and decoded(white.image).min() > 250

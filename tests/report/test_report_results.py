@@ -25,7 +25,7 @@ def written(left: Path, tmp_path: Path) -> Path:
 def test_what_inference_left(written: Path) -> None:
     inference = read_inference(written)
     assert [slide.slide_id for slide in inference.slides] == ["slide_00", "slide_01", "slide_02"]
-    assert [row["slide_id"] for row in inference.others] == ["broken"]
+    assert inference.others == (("broken", "failed", "damaged"),)
     first = inference.slides[0]
     assert first.predicted == int(first.prediction.probabilities[1] >= 0.4) and first.threshold == 0.4
     assert first.tissue["patches"] == 6 * 8 - 1 and (first.patient, first.seen_in) == ("p0", None)
@@ -69,7 +69,6 @@ def test_a_slide_whose_origin_is_not_told(written: Path, origin: object) -> None
         ("slide_01/scores.json", '{"format": "x"}', r"slide_01/scores\.json: format 'x'"),
         ("slide_01/scores.json", '{"format": "dsnet-scores/1", "slide": 3}', r"slide_01/scores\.json: slide is '3'"),
         ("slide_01/scores.json", "[" * 100_000, r"slide_01/scores\.json: not JSON \(RecursionError"),
-        ("manifest.csv", "slide\na.tif\n", r"manifest\.csv: not a manifest \(KeyError"),
     ],
 )
 def test_a_file_that_is_missing_or_wrong(written: Path, name: str, content: str | None, message: str) -> None:
@@ -80,22 +79,53 @@ def test_a_file_that_is_missing_or_wrong(written: Path, name: str, content: str 
         read_inference(written)
 
 
-@pytest.mark.parametrize("name", ["inference.json", "predictions.csv", "manifest.csv", "slide_01/scores.json"])
+@pytest.mark.parametrize("name", ["inference.json", "predictions.csv", "slide_01/scores.json"])
 def test_a_file_that_changed_since_it_was_written(written: Path, name: str) -> None:
     path = written / name
     journal = Journal(written / ".inference.outputs.jsonl", "inference", {}, {name: digests_of(path)})
     journal.start()
+    journal.finish()
     read_inference(written)
     path.write_text(path.read_text() + "\n")
     with pytest.raises(RequestError, match=rf"{name}: changed since it was written, expected what inference writes"):
         read_inference(written)
     path.rename(path.with_name("elsewhere"))
-    if name.endswith(("scores.json", "manifest.csv")):  # which a report can be without
+    if name.endswith("scores.json"):  # which a report can be without
         with pytest.raises(RequestError, match=rf"{name}: gone since it was written, expected what inference writes"):
             read_inference(written)
     path.with_name("elsewhere").rename(path)
     journal.path.unlink()
     assert len(read_inference(written).slides) == 3, "without the record of the stage a file is taken as it is"
+
+
+@pytest.mark.parametrize("name", ["inference.json", "predictions.csv", "slide_01/scores.json"])
+def test_a_run_that_was_stopped_or_is_at_work(written: Path, name: str) -> None:
+    journal = Journal(written / ".inference.outputs.jsonl", "inference", {}, {name: digests_of(written / name)})
+    journal.start()
+    with pytest.raises(RequestError, match=rf"{name}: inference was stopped or is still at work here.*run it anew"):
+        read_inference(written)
+    journal.finish()
+    assert len(read_inference(written).slides) == 3
+
+
+def test_heat_maps_of_an_earlier_run_are_none_of_this_one(written: Path) -> None:
+    """Nor are they looked at: those of before may have been edited, or be gone."""
+    assert all(slide.scores for slide in read_inference(written).slides)
+    names = ("slide_00/scores.json", "slide_01/scores.json")
+    journal = Journal(written / ".inference.outputs.jsonl", "inference", {}, dict.fromkeys(names, ("0",)))
+    journal.start()
+    journal.finish()
+    (written / "slide_01" / "scores.json").unlink()
+    write_inference(written, card_of("normal", "tumour"), predictions_of(3), heat_maps=False)
+    assert [slide.scores for slide in read_inference(written).slides] == [None] * 3
+
+
+@pytest.mark.parametrize("found", [None, [], {}, {"status": "failed"}, {"status": "failed", "error": 3}])
+def test_a_slide_of_which_it_is_not_told_why_it_was_not_predicted(written: Path, found: object) -> None:
+    run = json.loads((written / "inference.json").read_text())
+    (written / "inference.json").write_text(json.dumps(run | {"not_predicted": {"broken": found}}))
+    with pytest.raises(RequestError, match=r"inference\.json, slide broken: .*run it anew with this version"):
+        read_inference(written)
 
 
 def test_files_of_two_runs(written: Path) -> None:

@@ -99,6 +99,12 @@ def test_names_are_text(reported: Path) -> None:
     assert NAMES[0] in Page(reported / "slides" / f"{NAMES[0]}.html").text
 
 
+def test_a_name_that_is_no_unicode_is_told_with_backslashes(tmp_path: Path) -> None:
+    failed = "\udcff.tif"  # as a file's name in another encoding is read
+    folder = write_inference(tmp_path, card_of("a", "b"), predictions_of(2), heat_maps=False, failed=failed)
+    assert r"\udcff.tif" in Page(write_reports(folder)).text
+
+
 def test_links_lead_to_the_slides(reported: Path) -> None:
     links = {str(link["href"]) for link in Page(reported / "report.html").of("a")} - {None}
     pages = [reported / unquote(link) for link in links if not link.startswith("#")]
@@ -171,6 +177,15 @@ def test_without_heat_maps(tmp_path: Path) -> None:
     for path in tmp_path.rglob("*.html"):
         assert_needs_nothing(Page(path))
         assert not Page(path).of("img")
+
+
+def test_heat_maps_of_an_earlier_run_are_told_of_and_not_shown(tmp_path: Path) -> None:
+    for heat_maps in (True, False):
+        write_inference(tmp_path, card_of("a", "b"), predictions_of(3), heat_maps=heat_maps)
+    write_reports(tmp_path)
+    page = Page(tmp_path / "slides" / "slide_01.html")
+    assert not page.of("img") and not Page(tmp_path / "report.html").of("img")
+    assert "The heat map in the slide's folder is of an earlier run of inference: it is not shown." in page.text
 
 
 def test_an_empty_map_is_called_empty(tmp_path: Path) -> None:
@@ -298,6 +313,34 @@ def test_slides_with_labels_that_are_no_classes_are_left_out_of_area_and_streams
     strange = [replace(one, label=None, other_label="x") if place < 2 else one for place, one in enumerate(predictions)]
     page = Page(write_reports(write_inference(tmp_path, card_of("a", "b"), strange)))
     assert "Tissue area against stream score (Fig. 9 of the paper), 4 slides of this cohort, by label;" in page.text
+
+
+@pytest.mark.parametrize("anonymise", [False, True])
+def test_slides_with_labels_that_are_no_classes_count_as_called_and_in_no_other_figure(
+    tmp_path: Path, anonymise: bool
+) -> None:
+    predictions = [replace(one, stream_score=place / 10) for place, one in enumerate(predictions_of(6))]
+    strange = [
+        replace(one, label=None, other_label="Dr Who") if place < 2 else one for place, one in enumerate(predictions)
+    ]
+    folder = write_inference(tmp_path / "out", card_of("a", "b"), strange, heat_maps=False)
+    names = Names(anonymise, tmp_path / "study.key", tmp_path / "report")
+    cohort = Page(write_reports(folder, output_dir=tmp_path / "report", names=names))
+    called = [int(many) for many in re.findall(r"(\d) called [ab]", cohort.text)]
+    assert sum(called) == 6
+    assert "2 of the slides have a label that is none of the model's classes: they are counted above" in cohort.text
+    pages = [Page(path) for path in (tmp_path / "report" / "slides").iterdir()]
+    assert all("the median of the 4 slides of this run that count in figures, 0.35." in page.text for page in pages)
+    given = "another" if anonymise else "Dr Who"
+    assert sum(f"The label given is {given}, which is none of" in page.text for page in pages) == 2
+    assert ("Dr Who" in cohort.text) is not anonymise
+
+
+def test_the_median_of_a_run_of_one_slide_that_counts_is_none(tmp_path: Path) -> None:
+    first, *others = predictions_of(3)
+    strange = [first, *(replace(one, label=None, other_label="x") for one in others)]
+    write_reports(write_inference(tmp_path, card_of("a", "b"), strange, heat_maps=False))
+    assert not any("median" in Page(path).text for path in (tmp_path / "slides").iterdir())
 
 
 def test_labels_that_are_no_classes_and_few_test_slides(tmp_path: Path) -> None:

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import tifffile
 from command_server import command_server
+from slides.unreadable import unreadable_tiles
 
 from scripts.common.errors import RequestError, SlideError
-from scripts.slides.damage import Region
 from scripts.slides.jpeg2000 import is_whole_codestream
 from scripts.slides.opening import Reading, open_slide
 
 TILE_PX = 64
 BAD = (1, 2)  # row and column of the damaged tile
+BAD_TILES = [[2, 1]]  # column and row of all of them
 GRID = np.array([(x, y) for y in range(0, 256, 32) for x in range(0, 320, 32)])
 READ = """
 import sys
@@ -23,7 +24,9 @@ from scripts.slides.opening import Reading, open_slide
 with open_slide(sys.argv[2], Reading(backend="cucim", unreadable_tiles="mask")) as reader:
     grid = np.array([(x, y) for y in range(0, 256, 32) for x in range(0, 320, 32)])
     list(reader.iter_patches(grid, size_xy_px=(32, 32), level=0, batch_size=8))
-    print([(region.x_px, region.y_px) for region in reader.unreadable_regions])
+    width, height = reader.tile_sizes_xy_px[0]
+    tiles = np.array([(0, 0), (width, 0), (0, height), (width, height)])
+    print(reader.unreadable(tiles, size_xy_px=(width, height), level=0))
 """
 
 
@@ -76,7 +79,7 @@ def test_a_damaged_tile_fails_or_is_masked(tmp_path, backend, kind, capfd, monke
         list(reader.iter_patches(GRID, size_xy_px=(32, 32), level=0, batch_size=8))
     with open_slide(tmp_path / "slide.tif", Reading(backend=backend, unreadable_tiles="mask", num_workers=2)) as reader:
         masked = np.concatenate(list(reader.iter_patches(GRID, size_xy_px=(32, 32), level=0, batch_size=8)))
-        assert reader.unreadable_regions == [Region(0, 128, 64, TILE_PX, TILE_PX)]
+        assert unreadable_tiles(reader) == BAD_TILES
         again = reader.read_patches(np.array([(128, 64), (0, 0)]), size_xy_px=(32, 32), level=0)
         low = reader.read_patches(np.array([(0, 0)]), size_xy_px=(160, 128), level=1)
     hit = (BAD[::-1] == GRID // TILE_PX).all(axis=1)
@@ -97,7 +100,7 @@ def test_a_file_cut_off_is_refused_or_masked(tmp_path, backend):
     def read(policy):
         with open_slide(path, Reading(backend=backend, unreadable_tiles=policy)) as reader:
             list(reader.iter_patches(GRID, size_xy_px=(32, 32), level=0, batch_size=8))
-            return reader.unreadable_regions
+            return unreadable_tiles(reader)
 
     with pytest.raises(SlideError, match=r"slide\.tif"):
         read("fail")
@@ -122,7 +125,7 @@ def test_a_tile_with_a_place_but_no_bytes_is_damaged_and_its_level_stays(tmp_pat
     with open_slide(path, Reading(unreadable_tiles="mask")) as reader:
         assert len(reader.level_sizes_xy_px) == 2
         reader.read_patches(np.array([(0, 0)]), size_xy_px=(32, 32), level=1)
-        assert reader.unreadable_regions == [Region(1, 0, 0, TILE_PX, TILE_PX)]
+        assert (unreadable_tiles(reader, level=1), unreadable_tiles(reader)) == ([[0, 0]], [])
 
 
 def test_a_pyramid_that_lost_its_lower_levels_is_refused(tmp_path):
@@ -151,7 +154,7 @@ def test_a_damaged_jpeg_2000_tile_does_not_end_the_process(tmp_path, data_dir, s
         file.write(np.random.default_rng(1).bytes(min(length, count - max(0, start))))
     bundle = Path(__file__).parents[2] / "bundle"
     done = command_server().run("-c", READ, str(bundle), str(path), cwd=tmp_path)
-    assert (done.returncode, done.stdout.strip()) == (0, "[(0, 0)]"), done.stderr
+    assert (done.returncode, done.stdout.strip()) == (0, "[ True False False False]"), done.stderr
 
 
 def test_the_tiles_of_a_real_jpeg_2000_slide_are_whole(data_dir):
@@ -181,7 +184,7 @@ def test_damage_is_seen_whatever_the_temporary_folder_is(tmp_path, monkeypatch, 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / folder))
     with open_slide(tmp_path / "slide.tif", Reading(backend="cucim", unreadable_tiles="mask")) as reader:
         list(reader.iter_patches(GRID, size_xy_px=(32, 32), level=0, batch_size=8))
-        assert reader.unreadable_regions == [Region(0, 128, 64, TILE_PX, TILE_PX)]
+        assert unreadable_tiles(reader) == BAD_TILES
 
 
 def test_jpeg_beside_a_page_that_ends_cucim_is_read_strictly(tmp_path):
@@ -202,4 +205,4 @@ def test_jpeg_beside_a_page_that_ends_cucim_is_read_strictly(tmp_path):
     with open_slide(path, Reading(unreadable_tiles="mask")) as reader:
         assert reader.backend == "tifffile"
         list(reader.iter_patches(GRID, size_xy_px=(32, 32), level=0, batch_size=8))
-        assert reader.unreadable_regions == [Region(0, 128, 64, TILE_PX, TILE_PX)]
+        assert unreadable_tiles(reader) == BAD_TILES

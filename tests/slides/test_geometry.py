@@ -39,8 +39,7 @@ def test_cropped_grid_names_the_same_patches():
 def test_half_micron_scan_reads_128_px_from_the_bounds_corner():
     plan = plan_reading(fake_reader(bounds=(100, 50, 1281, 1153)))
     assert plan.grid == PatchGrid(patch_px_level0=128, origin_xy_px=(100, 50), shape_yx=(10, 11))
-    assert (plan.level, plan.read_px, plan.level_mpp, plan.patch_um) == (0, 128, 0.5, PATCH_UM)
-    assert plan.enlargement == pytest.approx(112 / 128)
+    assert (plan.level, plan.read_px, plan.mpp_xy) == (0, 128, (0.5, 0.5))
 
 
 @pytest.mark.parametrize(
@@ -50,18 +49,23 @@ def test_level_choice_on_a_camelyon_pyramid(read_level, level, read_px):
     reader = fake_reader(mpp_xy=(0.243, 0.243), downsamples=(1.0, 2.0, 4.0))
     plan = plan_reading(reader, read_level=read_level)
     assert (plan.level, plan.read_px) == (level, read_px)
-    assert plan.level_mpp == pytest.approx(0.243 * (1, 2)[level])
 
 
 def test_auto_takes_a_level_exactly_at_the_target():
     reader = fake_reader(mpp_xy=(PATCH_UM / 448, PATCH_UM / 448), downsamples=(1.0, 2.0, 4.0, 8.0))
     plan = plan_reading(reader)
-    assert (plan.level, plan.read_px, plan.enlargement) == (2, PATCH_PX, 1.0)
+    assert (plan.level, plan.read_px) == (2, PATCH_PX)
 
 
 def test_given_mpp_goes_before_the_metadata():
     plan = plan_reading(fake_reader(mpp_xy=(352.0, 352.0)), mpp=0.25)
-    assert (plan.mpp_x, plan.mpp_y, plan.grid.patch_px_level0) == (0.25, 0.25, 256)
+    assert (plan.mpp_xy, plan.grid.patch_px_level0) == ((0.25, 0.25), 256)
+
+
+def test_a_patch_of_pixels_that_are_nearly_square_goes_by_their_mean():
+    plan = plan_reading(fake_reader(mpp_xy=(0.49, 0.51), bounds=(0, 0, 1280, 640)))
+    assert plan.mpp_xy == (0.49, 0.51), "both are kept"
+    assert (plan.grid.patch_px_level0, plan.grid.shape_yx, plan.read_px) == (128, (5, 10), 128)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +92,8 @@ def test_a_level_beyond_the_limit_is_refused_though_the_slide_is_fine():
 def test_coarse_slide_is_enlarged_and_said_so_without_its_name(caplog):
     with caplog.at_level(logging.WARNING):
         plan = plan_reading(fake_reader(mpp_xy=(4.0, 4.0)))
-    assert (plan.read_px, plan.enlargement) == (16, 7.0)
+    assert plan.read_px == 16
+    assert "read at 4 um/px, coarser than the target of 0.571 um/px" in caplog.text
     assert "enlarged 7.0 times" in caplog.text
     assert "s.svs" not in caplog.text
 
@@ -98,7 +103,7 @@ def test_fine_slide_warns_of_nothing(caplog):
     assert not caplog.records
 
 
-@pytest.mark.parametrize("request_", [{"read_level": "lowest"}, {"patch_um": 0}, {"patch_px": -1}])
+@pytest.mark.parametrize("request_", [{"read_level": "lowest"}, {"patch_um": 0}])
 def test_wrong_requests(request_):
     with pytest.raises(RequestError, match="expected"):
         plan_reading(fake_reader(), **request_)

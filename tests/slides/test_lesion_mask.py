@@ -10,7 +10,7 @@ from slides.mirax_file import write_mirax
 
 from scripts.common.errors import RequestError, SlideError
 from scripts.slides.geometry import PatchGrid
-from scripts.slides.lesion_mask import find_masks, lesion_cells
+from scripts.slides.lesion_mask import all_lesion_cells, find_masks, lesion_cells
 from scripts.slides.table import read_slides
 
 SIZE_XY = (320, 256)
@@ -40,6 +40,27 @@ def test_a_mask_of_any_whole_scale_says_the_same(slide: Path, tmp_path: Path, k:
     cells = random_cells()
     mask = write_mask(tmp_path / "mask.png", np.kron(cells, np.ones((32 // k, 32 // k))).astype(np.uint8) * 255)
     np.testing.assert_array_equal(lesion_cells(mask, GRID, slide=slide), cells[1:7, 2:9])
+
+
+@pytest.mark.parametrize("k", [1, 8, 32])
+def test_cells_go_on_as_far_as_the_mask(slide: Path, tmp_path: Path, k: int) -> None:
+    cells = random_cells()
+    mask = write_mask(tmp_path / "mask.png", np.kron(cells, np.ones((32 // k, 32 // k))).astype(np.uint8) * 255)
+    found, begin_yx = all_lesion_cells(mask, GRID, slide=slide)
+    np.testing.assert_array_equal(found, cells)
+    assert begin_yx == (1, 2)
+    larger = PatchGrid(32, (-32, -64), (11, 14))
+    found, begin_yx = all_lesion_cells(mask, larger, slide=slide)
+    np.testing.assert_array_equal(found, np.pad(cells, ((2, 1), (1, 3))))
+    assert begin_yx == (0, 0)
+
+
+def test_cells_that_go_on_lie_as_those_of_the_grid(slide: Path, tmp_path: Path) -> None:
+    """A grid off the corner by a part of a cell: as many whole cells as cover the rest."""
+    mask, grid = write_mask(tmp_path / "mask.png", np.full((256, 320), 255, np.uint8)), PatchGrid(32, (40, 24), (2, 3))
+    found, begin_yx = all_lesion_cells(mask, grid, slide=slide)
+    assert found.shape == (1 + 8, 2 + 9) and begin_yx == (1, 2)
+    np.testing.assert_array_equal(found[1:3, 2:5], lesion_cells(mask, grid, slide=slide))
 
 
 def test_a_mask_coarser_than_a_patch(slide: Path, tmp_path: Path) -> None:

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import tifffile
+from slides.unreadable import unreadable_tiles
 
 from scripts.common.errors import SlideError
-from scripts.slides.damage import DamagedTiles, Region
+from scripts.slides.damage import DamagedTiles
 from scripts.slides.geometry import PatchGrid
 from scripts.slides.opening import Reading, open_slide
 from scripts.slides.spoiled import read_again, recorded, spoiled_cells
@@ -43,7 +44,7 @@ def test_a_region_keeps_what_its_other_tiles_hold(slide, backend):
     spoil(slide, 1, 3)
     with open_slide(slide, Reading(backend=backend, unreadable_tiles="mask")) as reader:
         masked = read(reader, 1, size_px=128)[0]
-        assert reader.unreadable_regions == [Region(1, 64, 64, 64, 64)]
+        assert unreadable_tiles(reader, level=1) == [[1, 1]]
         coords = np.array([(0, 0), (96, 96), (128, 128), (224, 224), (300, 300)])
         hit = reader.unreadable(coords, size_xy_px=(16, 16), level=1)
         assert hit.tolist() == [False, False, True, True, False]
@@ -97,7 +98,7 @@ def test_regions_under_bad_tiles_are_counted_as_one_by_one():
     ]
     assert damage.under(corners, (80, 60), 0).tolist() == expected
     assert 20 < sum(expected) < 280
-    assert len(damage.regions()) == len(bad)
+    assert all(damage.has(0, column, row) for column, row in bad)
 
 
 def test_a_patch_that_is_white_from_corner_to_corner_is_not_recorded(slide):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tifffile
+from slides.unreadable import unreadable_tiles
 
 from scripts.common.errors import SlideError
 from scripts.slides.opening import Reading, open_slide
@@ -21,23 +22,27 @@ LAYOUTS = {
 
 def write_ome(path, pixels, *, layout="contiguous", compression="deflate", metadata=None, steps=STEPS):
     """Write a pyramid whose levels below the first are SubIFDs, as Bio-Formats and QuPath do."""
+    with tifffile.TiffWriter(path, ome=True) as file:
+        write_pyramid(file, pixels, layout=layout, compression=compression, metadata=metadata, steps=steps)
+    return path
+
+
+def write_pyramid(file, pixels, *, layout="contiguous", compression="deflate", metadata=None, steps=STEPS):
     how = LAYOUTS[layout]
     first = metadata if metadata is not None else {"PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
-    with tifffile.TiffWriter(path, ome=True) as file:
-        for step in steps:
-            level = pixels[::step, ::step]
-            file.write(
-                level if how["axes"] == "YXS" else np.ascontiguousarray(np.moveaxis(level, -1, 0)),
-                tile=(TILE_PX, TILE_PX),
-                photometric=how["photometric"],
-                planarconfig=how["planarconfig"],
-                compression=compression,
-                compressionargs={"level": 90} if compression == "jpeg" else None,
-                subifds=len(steps) - 1 if step == 1 else 0,
-                subfiletype=int(step > 1),
-                metadata={"axes": how["axes"], **first} if step == 1 else None,
-            )
-    return path
+    for step in steps:
+        level = pixels[::step, ::step]
+        file.write(
+            level if how["axes"] == "YXS" else np.ascontiguousarray(np.moveaxis(level, -1, 0)),
+            tile=(TILE_PX, TILE_PX),
+            photometric=how["photometric"],
+            planarconfig=how["planarconfig"],
+            compression=compression,
+            compressionargs={"level": 90} if compression == "jpeg" else None,
+            subifds=len(steps) - 1 if step == 1 else 0,
+            subfiletype=int(step > 1),
+            metadata={"axes": how["axes"], **first} if step == 1 else None,
+        )
 
 
 def assert_levels(reader, pixels, tolerance=0):
@@ -77,6 +82,34 @@ def test_auto_refuses_what_is_no_plane_of_rgb(shape, axes, tmp_path):
     photometric = "rgb" if "S" in axes else "minisblack"
     tifffile.imwrite(path, np.zeros(shape, "uint8"), tile=(64, 64), photometric=photometric, metadata={"axes": axes})
     with pytest.raises(SlideError, match="expected 8-bit RGB in one plane"):
+        open_slide(path)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("is_tiled", [True, False])
+def test_the_slide_is_the_largest_image_wherever_it_stands(is_tiled, layout, tmp_path, pixels):
+    """The macro image of the glass may come first, as may the label."""
+    path = tmp_path / "slide.ome.tif"
+    with tifffile.TiffWriter(path, ome=True) as file:
+        macro = {
+            "metadata": {"axes": "YXS", "Name": "macro", "PhysicalSizeX": 20, "PhysicalSizeY": 20},
+            "photometric": "rgb",
+        }
+        file.write(pixels[:50, :120], tile=(TILE_PX, TILE_PX) if is_tiled else None, **macro)
+        write_pyramid(file, pixels, layout=layout)
+        file.write(pixels[:40, :40], **macro)
+    with open_slide(path) as reader:
+        assert reader.mpp_xy == (0.5, 0.5)
+        assert_levels(reader, pixels)
+
+
+def test_a_largest_image_that_is_no_slide_is_refused(tmp_path, pixels):
+    """A smaller image beside it would be a macro or a label, and no slide."""
+    path = tmp_path / "slide.ome.tif"
+    with tifffile.TiffWriter(path, ome=True) as file:
+        file.write(pixels[:64, :64], tile=(TILE_PX, TILE_PX), photometric="rgb", metadata={"axes": "YXS"})
+        file.write(np.zeros((200, 300), "uint16"), tile=(TILE_PX, TILE_PX), metadata={"axes": "YX"})
+    with pytest.raises(SlideError, match="uint16, T 1 x Z 1 x C 1 x Y 200 x X 300, expected 8-bit RGB in one plane"):
         open_slide(path)
 
 
@@ -220,7 +253,7 @@ def test_damage_is_an_error_or_masked(compression, tmp_path, pixels):
         reader.read_patches(coords, size_xy_px=(10, 10), level=0)
     with open_slide(path, Reading(backend="tifffile", unreadable_tiles="mask")) as reader:
         whole, masked = reader.read_patches(np.array([(0, 0), (290, 190)]), size_xy_px=(10, 10), level=0)
-        assert [(region.x_px, region.y_px) for region in reader.unreadable_regions] == [(256, 192)]
+        assert unreadable_tiles(reader) == [[4, 3]]
     assert np.abs(whole.astype(int) - pixels[:10, :10]).mean() <= COMPRESSIONS[compression]
     assert np.abs(masked[:2].astype(int) - pixels[190:192, 290:]).mean() <= 2 * COMPRESSIONS[compression], (
         "another tile"

@@ -2,11 +2,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-import torch
 from tissue.array_slide import ArraySlide
 
 from scripts.slides.geometry import PatchGrid
-from scripts.tissue.score import RunLengthScored, intensity_scores, rle_scores, slide_scores
+from scripts.tissue.score import intensity_scores, rle_scores, slide_scores
 
 
 def counted(patch, levels, dead_band):
@@ -49,17 +48,6 @@ def test_dead_band_quiets_glass_that_sits_on_a_step():
 def test_intensity_runs_from_white_to_black():
     patches = np.array([255, 0, 51], dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 3), dtype=np.uint8)
     np.testing.assert_allclose(intensity_scores(patches), [0, 1, 0.8], atol=1e-6)
-
-
-def test_transform_agrees_and_keeps_the_item():
-    patch = np.random.default_rng(1).integers(0, 256, (16, 16, 3)).astype(np.uint8)
-    item = {"image": torch.from_numpy(patch).permute(2, 0, 1).float(), "name": "p"}
-    out = RunLengthScored("image", "score")(item)
-    assert out["score"] == pytest.approx(float(rle_scores(patch[None])[0]))
-    assert out["name"] == "p"
-    assert "score" not in item
-    with pytest.raises(ValueError, match="expected one"):
-        RunLengthScored(["a", "b"])
 
 
 def test_slide_scores_take_each_patch_from_its_place():

@@ -161,7 +161,7 @@ def test_shares_come_back_in_order(monkeypatch: pytest.MonkeyPatch, items: int, 
     [("cpu", 4, []), ("cuda", 4, [2]), (torch.device("cuda", 2), 4, [2]), ("cuda:0", 4, None), ("cuda:3", 1, [3])],
 )
 def test_each_process_takes_a_card(
-    monkeypatch: pytest.MonkeyPatch, device: torch.device | str, processes: int, taken: list[int] | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: torch.device | str, processes: int, taken: list[int] | None
 ) -> None:
     """The third of four; None: refused."""
     found: list[int] = []
@@ -170,10 +170,17 @@ def test_each_process_takes_a_card(
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
     if taken is None:
         with pytest.raises(RequestError, match=r"^--device cuda:0 is one card for 4 processes; .*leave --device out"):
-            several_processes.take_device(device)
-    else:
-        several_processes.take_device(device)
-    assert found == (taken or [])
+            several_processes.require_own_card(device)
+        return
+    several_processes.require_own_card(device)
+    monkeypatch.chdir(tmp_path)
+    for root in (str(BUNDLE), "."):  # "." is the default: the code does not lie there
+        stage = workflow("train.yaml", "multi_gpu_train.yaml", run_id="training", bundle_root=root, device=device)
+        steps = [index for index, step in enumerate(stage.parser["initialize"]) if "set_device" in str(step)]
+        for index in steps:
+            stage.parser.get_parsed_content(f"initialize::{index}")
+        assert found == taken
+        found.clear()
 
 
 def test_batch_norm_of_one_process_alone_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

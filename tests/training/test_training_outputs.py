@@ -9,7 +9,7 @@ from scripts.common.errors import RequestError
 from scripts.common.files import atomic_path
 from scripts.training.saved_state import FORMAT
 from scripts.training.tracking import EventLog
-from scripts.training.training_outputs import TrainingOutputs
+from scripts.training.training_outputs import TrainingOutputs, trained_weights
 
 
 def write_state(folder: Path, settings: dict[str, Any], *, epoch: int) -> None:
@@ -133,3 +133,11 @@ def test_a_state_of_other_settings_is_refused_before_anything_is_written(tmp_pat
     with pytest.raises(RequestError, match=r"learning_rate was 0\.1, now 0\.2.*train anew without --resume"):
         train(tmp_path, rate=0.2, resume=True)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_the_weights_that_are_evaluated(tmp_path: Path) -> None:
+    """Those of the training whose folder is given, else the bundle's."""
+    (tmp_path / "trained").mkdir()
+    (tmp_path / "trained" / "last.pt").touch()
+    assert trained_weights(f"{tmp_path}/trained/", "bundle") == str(tmp_path / "trained" / "model.pt")
+    assert trained_weights(tmp_path, tmp_path / "bundle") == str(tmp_path / "bundle" / "models" / "model.pt")

@@ -75,8 +75,16 @@ def test_the_same_seed_gives_the_same_weights_from_another_folder(
 
 def test_a_handler_may_be_disabled(dataset: Path, tmp_path: Path) -> None:
     """By an overlay, with MONAI's ``_disabled_``."""
+    handlers = [
+        "checkpointing",
+        "standardise",
+        "early_stopping",
+        "train#handlers#3",
+        "train#handlers#5",
+        "validate#handlers#0",
+    ]
     overlay = tmp_path / "overlay.yaml"
-    overlay.write_text("checkpointing#_disabled_: true\nstandardise#_disabled_: true\n", encoding="utf-8")
+    overlay.write_text("".join(f"{handler}#_disabled_: true\n" for handler in handlers), encoding="utf-8")
     options = {"dataset_dir": dataset, "output_dir": tmp_path / "log", "model": tmp_path / "model.pt", "max_epochs": 1}
     run_config("train.yaml", str(overlay), run_id="training", **options, **SMALL_NETWORK, **ON_CPU)
     assert (tmp_path / "model.pt").is_file()

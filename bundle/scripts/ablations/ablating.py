@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import RequestError
-from ..evaluation.bootstrap import drawn_from
-from ..studies.datasets import Dataset, draws_of, pooled
-from ..studies.recipe import overlay_file
-from ..studies.runs import Run, Study
+from ..studies.datasets import Dataset, datasets_of, draws_of
+from ..studies.outcomes import EvaluatedSlides, read_outcome
+from ..studies.recipe import overlay_file, recipes_named
+from ..studies.runs import Study, StudyRun
 from ..studies.trainings import Trainings
 from .rows import MIXED, ROWS, Row, rows_that_set
-from .summary import TABLES, read_result, summarise, write_table
+from .summary import TABLES, records_of, write_ablations
 
 
 def ablate(
@@ -48,44 +48,43 @@ def ablate(
         SlideError: a run failed; the table of the others is written.
     """
     found = tuple(str(overlay_file(overlay)) for overlay in overlays)
-    chosen = [replace(row, overlays=found) for row in _chosen(rows)]
+    overlaid = [replace(row, overlays=found) for row in recipes_named("rows", rows, ROWS)]
     _refuse_undoing({**trainings.options, **trainings.more})
-    given = trainings.options_for(chosen)
+    given = trainings.options_for(overlaid)
     folders = [dataset_dir] if isinstance(dataset_dir, str | Path) else dataset_dir
     if mixed_dataset_dir and len(mixed_dataset_dir) != len(folders):
         raise RequestError("mixed_dataset_dir: expected one for each dataset_dir, in the same order")
     tables = [slides] if isinstance(slides, str | Path) else slides or ()
-    datasets, mixed = (pooled(group, tables, given) for group in (folders, mixed_dataset_dir))
+    datasets, mixed = (datasets_of(group, tables, given) for group in (folders, mixed_dataset_dir))
     output = Path(output_dir)
-    runs, left_out = _runs(chosen, datasets, mixed, trainings.seeds, output)
+    runs, left_out = _runs(overlaid, datasets, mixed, trainings.seeds, output)
     study = Study("ablating", output, TABLES, [run for of_row in runs.values() for _, run in of_row], left_out)
     if dry_run:
         study.print_plan()
         return []
-    patients, draws = [dataset.patients() for dataset in datasets], draws_of(datasets)
+    tested, draws = [EvaluatedSlides.of(dataset.table().items("test")) for dataset in datasets], draws_of(datasets)
     with study.carried_out(jobs=trainings.jobs) as failed:
-        results = {
+        outcomes = {
             name: [
-                read_result(run.folder, dataset=index, draw=draws[index], seed=run.seed, patients=patients[index])
+                read_outcome(run.folder, tested[index], seed=run.seed, dataset=index, draw=draws[index])
                 for index, run in of_row
                 if run.folder not in failed
             ]
             for name, of_row in runs.items()
         }
-        records = summarise(results)
+        records = records_of(outcomes)
         recipe = " and ".join(["train.yaml", *(Path(overlay).name for overlay in found)])
         title = f"Datasets: {', '.join(dataset.name for dataset in datasets)}. {trainings.title(given, recipe)}"
-        of_slides = [patient for of_dataset in patients for patient in of_dataset.values()]
-        unit = drawn_from(len(of_slides), of_slides).unit
-        print(write_table(output, records, left_out=left_out, title=title, unit=unit))
+        unit = "patient" if any(slides.unit == "patient" for slides in tested) else "slide"
+        print(write_ablations(output, records, left_out=left_out, title=title, unit=unit))
     return records
 
 
 def _runs(
     rows: Sequence[Row], datasets: Sequence[Dataset], mixed: Sequence[Dataset], seeds: Sequence[int], output: Path
-) -> tuple[dict[str, list[tuple[int, Run]]], dict[str, str]]:
+) -> tuple[dict[str, list[tuple[int, StudyRun]]], dict[str, str]]:
     """The runs of every row, each with the number of its dataset; and the rows that are left out, with the reason."""
-    runs: dict[str, list[tuple[int, Run]]] = {}
+    runs: dict[str, list[tuple[int, StudyRun]]] = {}
     left_out: dict[str, str] = {}
     for row in rows:
         used = mixed if row.name == MIXED else datasets
@@ -94,18 +93,11 @@ def _runs(
             continue
         folders = [output / dataset.name / row.name for dataset in datasets]
         runs[row.name] = [
-            (index, Run.on(dataset, row, seed, folders[index])) for seed in seeds for index, dataset in enumerate(used)
+            (index, StudyRun.on(dataset, row, seed, folders[index]))
+            for seed in seeds
+            for index, dataset in enumerate(used)
         ]
     return runs, left_out
-
-
-def _chosen(rows: Sequence[str] | None) -> list[Row]:
-    """The rows asked for, in the paper's order."""
-    names = list(ROWS) if rows is None else list(rows)
-    unknown = [name for name in names if name not in ROWS]
-    if unknown or not names:
-        raise RequestError(f"rows {', '.join(unknown) or 'none'}: expected some of {', '.join(ROWS)}")
-    return [row for name, row in ROWS.items() if name in names]
 
 
 def _refuse_undoing(options: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from ..common.errors import RequestError
 from ..common.option_words import Strategy
 from ..encoding.encoders import scae_name
 from ..studies.datasets import Dataset
-from ..studies.recipe import Recipe, config_paths
+from ..studies.recipe import StudyRecipe, config_paths
 
 FULL = "full"
 MIXED = "mixed"
@@ -22,7 +22,7 @@ STRATEGIES: dict[str, Strategy] = {"foreground": "separated", "background": "sep
 
 
 @dataclass(frozen=True)
-class Row(Recipe):
+class Row(StudyRecipe):
     """One row.
 
     Attributes:

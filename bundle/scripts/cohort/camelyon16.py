@@ -20,7 +20,8 @@ _LABELS = dict.fromkeys(("normal", "negative"), "normal") | dict.fromkeys(
 PARTLY_ANNOTATED = frozenset({10, 15, 18, 20, 25, 29, 33, 34, 44, 46, 51, 54, 55, 56, 67, 79, 85, 92, 95, 110})
 """Numbers of the training tumour slides whose outlines are not exhaustive (README): their slide labels hold."""
 
-Slide = tuple[str, int]
+SlideName = tuple[str, int]
+"""Kind and number, such as ("tumor", 111)."""
 
 
 def list_camelyon16(
@@ -86,9 +87,9 @@ def list_camelyon16(
     return cohort
 
 
-def _by_name(paths: list[Path], cohort: Cohort) -> dict[Slide, Path]:
+def _by_name(paths: list[Path], cohort: Cohort) -> dict[SlideName, Path]:
     """Return the first file of each slide; masks and second copies are left out."""
-    files: dict[Slide, Path] = {}
+    files: dict[SlideName, Path] = {}
     for path in paths:
         match = _NAME.fullmatch(path.stem)
         if match is None:

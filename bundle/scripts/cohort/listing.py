@@ -79,7 +79,7 @@ def write_listing(
         rows = draw_slides(rows, slides_per_class, seed=seed)
     with outputs:
         _write(rows, listed.left_out, table)
-    _report(rows, listed.left_out, notes_are_ours=cohort != "table")
+    _report(rows, listed.left_out, table, notes_are_ours=cohort != "table")
     return rows
 
 
@@ -133,10 +133,12 @@ def _write(rows: Sequence[SlideRow], left_out: Sequence[tuple[Path, str]], table
     write_csv(table, columns, ({name: line.get(name) for name in columns} for line in lines))
 
 
-def _report(rows: Sequence[SlideRow], left_out: Sequence[tuple[Path, str]], *, notes_are_ours: bool) -> None:
+def _report(
+    rows: Sequence[SlideRow], left_out: Sequence[tuple[Path, str]], table: Path, *, notes_are_ours: bool
+) -> None:
     """Log how many slides of each class are in each split, what is special about slides, and what was left out."""
     labels = _labels(rows)
-    tell_patients(rows, "listing")
+    tell_patients(rows, "listing", table)
     for split in (*SPLITS, None):
         counts = Counter(row.label for row in rows if row.split == split)
         if counts:

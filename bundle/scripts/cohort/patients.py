@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +29,8 @@ def named_by_slides(rows: Sequence[SlideRow]) -> list[SlideRow]:
     return [replace(row, patient=row.slide_id) for row in rows]
 
 
-def tell_patients(rows: Sequence[SlideRow], stage: str) -> None:
-    """Log how many patients there are, and warn where some slides name one and others do not."""
+def tell_patients(rows: Sequence[SlideRow], stage: str, table: Path) -> None:
+    """Log how many patients ``table`` has, and warn where some slides name none, or one number is written in several ways."""
     named = sum(row.patient is not None for row in rows)
     note = "" if named else " (no slide names a patient, so each counts as one: see the column patient)"
     _LOGGER.info("%s: %d slides of %d patients%s", stage, len(rows), len(set(patients_in(rows))), note)
@@ -38,12 +39,14 @@ def tell_patients(rows: Sequence[SlideRow], stage: str) -> None:
             "%d of %d slides name no patient, and each of them counts as a patient of its own: where a spreadsheet had merged "
             "cells, fill all of them in, or slides of one patient may come into several splits", len(rows) - named, len(rows),
         )  # fmt: skip
-    first: dict[str, str] = {}
-    for patient in sorted({row.patient for row in rows if row.patient and row.patient.isdecimal()}):
-        if (other := first.setdefault(without_zeros(patient), patient)) != patient:
-            _LOGGER.warning(
-                "patients %s and %s count as one, whose zeros a spreadsheet took away: write both alike, or tell them apart "
-                "by a letter",
-                other,
-                patient,
-            )
+    spellings: dict[str, set[str]] = {}
+    for patient in (row.patient for row in rows if row.patient):
+        spellings.setdefault(without_zeros(patient), set()).add(patient)
+    if several := [sorted(patients) for patients in spellings.values() if len(patients) > 1]:
+        _LOGGER.warning(
+            "the numbers of %d patients are written with and without leading zeros, as 007 and 7, and count as one each: write "
+            "them alike, or tell them apart by a letter; to find them, sort %s by the number in its column patient",
+            len(several), table,
+        )  # fmt: skip
+        for patients in several:
+            _LOGGER.debug("one patient: %s", ", ".join(patients))

@@ -131,10 +131,16 @@ def storage_reason(error: BaseException) -> str | None:
 
     h5py tells of it in the text of a RuntimeError when a file is closed.
     """
-    number = error.errno if isinstance(error, OSError) else None
-    if number is None and (match := re.search(r"errno = (\d+)", str(error))):
-        number = int(match[1])
+    number = error_number(error)
     return os.strerror(number) if number in _STORAGE_ERRORS else None
+
+
+def error_number(error: BaseException) -> int | None:
+    """The system's number of an error, as in :mod:`errno`; None for one that has none."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None and (match := re.search(r"errno = (\d+)", str(error))):  # of h5py's
+        number = int(match[1])
+    return number
 
 
 def remove_partial(folder: str | os.PathLike[str], stems: Iterable[str]) -> None:

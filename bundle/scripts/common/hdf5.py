@@ -1,9 +1,13 @@
-"""HDF5 files that others may have written: what they hold lies in them, and is as large as they say."""
+"""HDF5 files: new ones, whose failure is an error; and those of others, which hold what they say and no other file."""
 
 import os
+import resource
 import struct
-from contextlib import ExitStack
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import h5py
 
@@ -12,8 +16,67 @@ MOST_EXPANSION = 1100  # DEFLATE gives at most 1032 bytes per byte
 EDGE_BYTES = 1 << 20
 """Of a file at either end, where the texts of its attributes lie."""
 
+METADATA_BYTES = 1 << 26
+"""What HDF5 keeps in memory of where the values of a new file lie: enough for half a million chunks."""
+
 _HEAP = struct.Struct("<4sB3xQ")  # "GCOL", version, bytes of it all
 _HEAP_OBJECT = struct.Struct("<HH4xQ")  # number, references, bytes
+
+
+@contextmanager
+def new_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Yield a new file to write to.
+
+    Where an error ends the block, what HDF5 still holds back goes nowhere, and the file is worth nothing. HDF5 would try to write
+    it when it closes the file. Where that fails too, as on a full disk, it ends the whole process with a segmentation fault.
+
+    Raises:
+        OSError, RuntimeError: it cannot be written.
+    """
+    file = _NewFile(path, "w")
+    with ExitStack() as failed:
+        failed.callback(_abandon, file)
+        _keep_metadata(file)
+        yield file
+        file.flush()
+        failed.pop_all()
+    file.close()
+
+
+class _NewFile(h5py.File):
+    """A file whose datasets stay open as long as it does: one that is closed before writes, and does not tell of a failure."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._made: list[h5py.Dataset] = []
+
+    def create_dataset(self, *args: Any, **options: Any) -> h5py.Dataset:
+        made = super().create_dataset(*args, **options)
+        self._made.append(made)
+        return made
+
+
+def _keep_metadata(file: h5py.File) -> None:
+    """Let HDF5 read nothing back of what it has written about the file itself: closing it can then do without the disk."""
+    cache = file.id.get_mdc_config()
+    cache.set_initial_size = True
+    cache.initial_size = cache.min_size = cache.max_size = METADATA_BYTES
+    file.id.set_mdc_config(cache)
+
+
+def _abandon(file: h5py.File) -> None:
+    """Close a file whose descriptor, on Linux, now leads to memory: of that, nothing but what HDF5 holds back is ever filled."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limits[1], limits[1]))  # it holds for memory, too
+    try:
+        if sys.platform.startswith("linux"):
+            memory = os.memfd_create("nowhere")
+            os.dup2(memory, file.id.get_vfd_handle())
+            os.close(memory)
+        with suppress(OSError, RuntimeError):  # what went wrong is known already
+            file.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def open_hdf5(path: Path) -> h5py.File:

@@ -103,7 +103,7 @@ def read_journals(folder: str | os.PathLike[str]) -> list[Journal]:
 
 
 def require_as_written(folder: str | os.PathLike[str], names: Iterable[str], *, expected: str) -> None:
-    """Refuse files that hold something else than the stage that wrote them has noted; one that no stage here knows is taken as is.
+    """Refuse files that are not what one finished run of their stage has left; one that no stage here knows is taken as is.
 
     Args:
         folder: where the stage wrote.
@@ -111,13 +111,20 @@ def require_as_written(folder: str | os.PathLike[str], names: Iterable[str], *, 
         expected: what wrote them and what to do, for the message.
 
     Raises:
-        RequestError: one has changed or is gone, or a file in the folder has the name of a journal and is none.
+        RequestError: the stage that wrote one is still at work or was stopped, so that files of two runs may lie together. Or one
+            has changed or is gone, or a file in the folder has the name of a journal and is none.
         OSError: one cannot be read.
     """
     journals = read_journals(folder)
     for name in names:
-        noted = [journal.files[name] for journal in journals if name in journal.files]
+        writers = [journal for journal in journals if name in journal.files]
+        noted = [journal.files[name] for journal in writers]
         path = Path(folder) / name
+        if stage := next((journal.stage for journal in writers if not journal.finished), None):
+            raise RequestError(
+                f"{path}: {stage} was stopped or is still at work here, so that files of two runs may lie together; expected "
+                f"{expected}"
+            )
         if noted and not path.is_file():
             raise RequestError(f"{path}: gone since it was written, expected {expected}")
         digest = sha256_of(path) if noted else ""

@@ -31,7 +31,7 @@ def require_plain_name(name: str, where: str) -> str:
     fault = name_fault(name)
     if fault is not None:
         raise RequestError(
-            f"{where}: slide_id {shortened(name)!r} {fault}, expected the name of a file without a folder, of at most "
+            f"{where}: slide_id {elided(name)!r} {fault}, expected the name of a file without a folder, of at most "
             f"{MAX_NAME_BYTES} bytes: correct it, or give another in the column slide_id of a table"
         )
     return name
@@ -42,7 +42,7 @@ def printable(path: str | os.PathLike[str]) -> str:
     return os.fspath(path).encode(errors="backslashreplace").decode()
 
 
-def shortened(name: str, characters: int = 60) -> str:
+def elided(name: str, characters: int = 60) -> str:
     """``name``, its middle left out where it is long."""
     half = characters // 2
     return name if len(name) <= characters else f"{name[:half]}...{name[-half:]}"

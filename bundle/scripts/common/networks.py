@@ -15,6 +15,11 @@ def unwrapped(network: Any) -> Any:
     return network.module if isinstance(network, DistributedDataParallel) else network
 
 
+def trainable_parameters(network: nn.Module) -> int:
+    """Return how many numbers a training of ``network`` changes."""
+    return sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
+
+
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
     """Hold a network in evaluation mode, and record no gradients; at the end it is in the mode that it was in, also after an error.

@@ -14,6 +14,8 @@ from .option_structures import Items, Section, type_like
 from .option_table import PATH_ARGUMENTS, named, options_of
 from .option_types import MARKS, OptionType, PathText, YesNo, is_null, read_as
 
+_DISABLED = "_disabled_"
+
 
 class OptionReader:
     """Reads options by their types, files first; what it finds wrong is told at once.
@@ -44,6 +46,9 @@ class OptionReader:
         for file in self.files:
             content = read_config(file)
             lay(meant, {key: self._of_file(file, key, value, meant) for key, value in content.items()})
+        for name in own:
+            if disables(name, meant) and name not in meant:
+                meant[name] = False  # what MONAI takes it for
         values = {name: self._of_command_line(name, option, meant) for name, option in own.items() if name in meant}
         if self.faults:
             raise RequestError("; ".join(self.faults))
@@ -104,6 +109,12 @@ class OptionReader:
         return spelled(name) in self.nullable or referred in self.nullable
 
 
+def disables(name: str, config: ConfigParser) -> bool:
+    """Whether an id is MONAI's word, in a component of a config, that leaves this out: ``early_stopping#_disabled_``."""
+    component, _, key = name.rpartition(ID_SEP_KEY)
+    return key == _DISABLED and is_component(config.get(component))
+
+
 def type_of(name: str, default: Any, known: Mapping[str, OptionType]) -> OptionType | None:
     """Return the type of an id; None where nothing says it.
 
@@ -112,6 +123,8 @@ def type_of(name: str, default: Any, known: Mapping[str, OptionType]) -> OptionT
         default: its value in the config.
         known: the options of the config.
     """
+    if name.endswith(f"{ID_SEP_KEY}{_DISABLED}"):
+        return YesNo()
     if is_component(default):  # under the name of an option of other stages
         return type_like(default)
     if ID_SEP_KEY not in name:

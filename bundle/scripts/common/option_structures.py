@@ -49,7 +49,7 @@ class Items:
 
 
 @dataclass(frozen=True)
-class Names:
+class TextMapping:
     """A mapping of texts to texts, ``{key: value}``."""
 
     expected: str

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from .errors import RequestError
-from .option_structures import Either, Items, Names, mapping
+from .option_structures import Either, Items, TextMapping, mapping
 from .option_types import (
     Device,
     Number,
@@ -101,7 +101,7 @@ OPTIONS: dict[str, OptionType] = {
     "itc": Word(words(IsolatedCells)),
     "section": Word(words(Section)),
     "patient_pattern": Text("a regular expression"),
-    "columns": Names("{'slide': ..., 'label': ..., 'patient': ..., 'split': ..., 'mpp': ...}"),
+    "columns": TextMapping("{'slide': ..., 'label': ..., 'patient': ..., 'split': ..., 'mpp': ...}"),
     "slide_folder": PathText(),
     "test_share": Number(least=0, under=1),
     "val_share": Number(over=0, under=1),

@@ -20,7 +20,7 @@ from .config_check import nested, require_sound, spelled
 from .config_files import merged
 from .config_help import read_options
 from .errors import RequestError
-from .option_reading import OptionReader
+from .option_reading import OptionReader, disables
 from .option_types import OptionType, shown
 from .renamed_options import refuse_renamed
 
@@ -101,6 +101,8 @@ def refuse_unknown(
 ) -> None:
     """Refuse options that are neither MONAI's, nor an id of the config in any spelling, nor with ``--tracking`` a setting of it.
 
+    ``--a#_disabled_`` is known of every component ``a``, whether its config says so or not.
+
     Raises:
         RequestError: names the nearest known one of each.
     """
@@ -109,7 +111,7 @@ def refuse_unknown(
         known |= _tracking_names(given["tracking"].value)
     hints = []
     for name in own:
-        if name in known or name in config:
+        if name in known or name in config or disables(name, config):
             continue
         spelling = spelled(name)
         if "#" in spelling:

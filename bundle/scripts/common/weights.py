@@ -21,7 +21,7 @@ def read_weights(path: str | Path, *, network: nn.Module, made_by: str) -> dict[
     """
     expected = f"the weights that {made_by} writes"
     state = read_state_dict(path, expected=expected)
-    require_fit(path, state, network=network, expected="weights trained with the same settings")
+    require_fitting_weights(path, state, network=network, expected="weights trained with the same settings")
     return state
 
 
@@ -91,7 +91,7 @@ def first_not_finite(state: Mapping[str, Tensor]) -> str | None:
     return next((name for name, value in state.items() if not torch.isfinite(value).all()), None)
 
 
-def require_fit(path: str | Path, state: dict[str, Tensor], *, network: nn.Module, expected: str) -> None:
+def require_fitting_weights(path: str | Path, state: dict[str, Tensor], *, network: nn.Module, expected: str) -> None:
     """Check that ``state``, read from ``path``, has the names, shapes and types of ``network``.
 
     Raises:

@@ -9,15 +9,17 @@ import numpy as np
 from ..common.errors import RequestError
 from ..encoding.raw import RAW_NAME
 from ..evaluation.curves import MeanRoc, mean_roc
+from ..evaluation.metrics import ranks
 from ..studies.datasets import Dataset
-from ..studies.runs import Run, Study
+from ..studies.outcomes import EvaluatedSlides, Outcome, read_outcome
+from ..studies.recipe import recipes_named
+from ..studies.runs import Study, StudyRun
 from ..studies.trainings import Trainings
-from ..training.card import read_card
-from ..training.masks import training_masks
+from ..training.lesion_targets import training_masks
 from .cost import cost_of
 from .methods import DSNET, METHODS, PAPER, RAW, Method
-from .methods_summary import COLUMNS, Outcome, Slides, read_outcome, record_of
-from .methods_table import TABLES, Comparison, write_page, write_table
+from .methods_summary import COLUMNS, record_of
+from .methods_table import TABLES, MethodsTable, write_methods, write_page
 from .roc import write_roc
 
 
@@ -48,15 +50,16 @@ def compare_methods(
             folder with a run of another request. See :class:`..common.outputs.HeldOutputs`, too.
         SlideError: a run failed; the table of the others is written.
     """
-    chosen = _chosen(methods, reference)
-    given = trainings.options_for(chosen)
+    compared = recipes_named("methods", methods, METHODS)
+    _require_reference(reference, [method.name for method in compared])
+    given = trainings.options_for(compared)
     dataset = Dataset(Path(dataset_dir), given)
     items = dataset.table().items("test")
-    left_out = {method.name: reason for method in chosen if (reason := _reason_to_skip(method, dataset))}
+    left_out = {method.name: reason for method in compared if (reason := _reason_to_skip(method, dataset))}
     output = Path(output_dir)
     runs = {
-        method.name: [Run.on(dataset, method, seed, output / method.name) for seed in trainings.seeds]
-        for method in chosen
+        method.name: [StudyRun.on(dataset, method, seed, output / method.name) for seed in trainings.seeds]
+        for method in compared
         if method.name not in left_out
     }
     everything = [
@@ -67,9 +70,9 @@ def compare_methods(
         study.print_plan()
         return []
     with study.carried_out(jobs=trainings.jobs) as failed:
-        slides = Slides.of(items)
+        slides = EvaluatedSlides.of(items)
         outcomes = {
-            name: [read_outcome(run, slides) for run in of_method if run.folder not in failed]
+            name: [read_outcome(run.folder, slides, seed=run.seed) for run in of_method if run.folder not in failed]
             for name, of_method in runs.items()
         }
         for name, of_method in outcomes.items():
@@ -81,24 +84,19 @@ def compare_methods(
         write_roc(output / "roc.csv", output / "roc.png", curves)
         recipe = "train.yaml with the overlay of each method"
         title = f"Dataset: {dataset.name}, {len(items)} test slides. {trainings.title(given, recipe)}"
-        comparison = Comparison(title, records, left_out, slides.unit, reference)
-        write_page(output, comparison, curves)
-        print(write_table(output, comparison))
+        table = MethodsTable(title, records, left_out, slides.unit, reference)
+        write_page(output, table, curves)
+        print(write_methods(output, table))
     return records
 
 
-def _chosen(methods: Sequence[str] | None, reference: str) -> list[Method]:
-    """The methods asked for, in the order of `METHODS`."""
-    names = list(METHODS) if methods is None else list(methods)
-    unknown = [name for name in (*names, reference) if name not in METHODS]
-    if unknown or not names:
-        raise RequestError(f"methods {', '.join(unknown) or 'none'}: expected some of {', '.join(METHODS)}")
+def _require_reference(reference: str, names: Sequence[str]) -> None:
+    recipes_named("methods", [reference], METHODS)
     if reference not in names:
         raise RequestError(
             f"reference {reference} is none of the methods {', '.join(names)}, and nothing could be compared with it: add it to "
             "--methods, or name one of them with --reference"
         )
-    return [method for name, method in METHODS.items() if name in names]
 
 
 def _reason_to_skip(method: Method, dataset: Dataset) -> str | None:
@@ -125,30 +123,34 @@ def _reason_to_skip(method: Method, dataset: Dataset) -> str | None:
 
 def _record(
     method: Method,
-    runs: Sequence[Run],
+    runs: Sequence[StudyRun],
     outcomes: Mapping[str, Sequence[Outcome]],
-    slides: Slides,
+    slides: EvaluatedSlides,
     item: Mapping[str, Any],
     reference: str,
 ) -> dict[str, object]:
     """The row of one method."""
     mine = outcomes[method.name]
-    folder = next(run.folder for run in runs if run.seed == mine[0].seed)
-    cost = cost_of(read_card(folder / "model.pt"), item)
-    against = outcomes.get(reference, ()) if method.name != reference else ()
-    found = record_of(mine, slides, cost, against=against)
+    succeeded = {outcome.seed for outcome in mine}
+    found = record_of(
+        mine,
+        slides,
+        cost_of(mine[0].card, item),
+        [run.spent() for run in runs if run.seed in succeeded],
+        against=outcomes.get(reference, ()) if method.name != reference else (),
+    )
     camelyon16, tcga_lusc = PAPER.get(method.name.removesuffix(RAW), (None, None))
     said = {"method": method.name, "title": method.title, "paper_camelyon16": camelyon16, "paper_tcga_lusc": tcga_lusc}
     return {column: (said | found).get(column) for column in COLUMNS}
 
 
-def _curves(outcomes: Mapping[str, Sequence[Outcome]], slides: Slides) -> dict[str, MeanRoc]:
+def _curves(outcomes: Mapping[str, Sequence[Outcome]], slides: EvaluatedSlides) -> dict[str, MeanRoc]:
     """The mean ROC curve of each method, of two classes."""
     found = {}
     for name, of_method in outcomes.items():
         probabilities = [np.asarray(outcome.run.probabilities) for outcome in of_method]
         if probabilities[0].shape[1] == 2:
-            curve = mean_roc(slides.labels == 1, [one[:, 1] for one in probabilities], patients=slides.patients)
+            curve = mean_roc(slides.labels == 1, [ranks(one)[:, 1] for one in probabilities], patients=slides.patients)
             if curve is not None:
                 found[name] = curve
     return found

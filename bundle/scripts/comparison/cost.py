@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..common.networks import trainable_parameters
 from ..training.batches import image_of
 from ..training.card import network_from_card
 from ..training.model_card import ModelCard
@@ -36,5 +37,4 @@ def cost_of(card: ModelCard, item: Mapping[str, Any]) -> Cost:
     image = image_of(LoadEmbeddingd()({**item, **levels}))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(image)
-    parameters = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
-    return Cost(parameters, counter.get_total_flops() / 1e9)
+    return Cost(trainable_parameters(network), counter.get_total_flops() / 1e9)

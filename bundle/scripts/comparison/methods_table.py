@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from ..common.files import atomic_path, write_csv
-from ..common.markdown import write_markdown
+from ..common.markdown import number, write_markdown
 from ..evaluation.bootstrap import RESAMPLES
 from ..evaluation.curves import MeanRoc
 from ..report.figures import mean_roc_plot
 from ..report.pages import frame, templates
+from ..studies.outcomes import estimate_cell, interval_cell
 from .methods_summary import COLUMNS
 
 TABLES = ("methods.csv", "methods.md", "methods.html", "roc.csv", "roc.png")
@@ -35,7 +36,7 @@ HEAD = (
 
 
 @dataclass(frozen=True)
-class Comparison:
+class MethodsTable:
     """What the tables show.
 
     Attributes:
@@ -69,73 +70,57 @@ class Comparison:
         return OF_CURVES.format(unit=self.unit, alone=ALONE if self.repeated else "")
 
 
-def write_table(output_dir: Path, comparison: Comparison) -> str:
+def write_methods(output_dir: Path, table: MethodsTable) -> str:
     """Write ``methods.csv`` and ``methods.md`` into a folder, and return the text of the second."""
-    write_csv(output_dir / TABLES[0], COLUMNS, comparison.records)
+    write_csv(output_dir / TABLES[0], COLUMNS, table.records)
     return write_markdown(
         output_dir / TABLES[1],
         Path(__file__).parent / "templates" / "methods.md.jinja",
-        comparison=comparison,
+        table=table,
         head=HEAD,
-        rows=_rows(comparison),
-        of_curves=comparison.of_curves,
+        rows=_rows(table),
+        of_curves=table.of_curves,
     )
 
 
-def write_page(output_dir: Path, comparison: Comparison, curves: Mapping[str, MeanRoc]) -> None:
+def write_page(output_dir: Path, table: MethodsTable, curves: Mapping[str, MeanRoc]) -> None:
     """Write ``methods.html`` into a folder: table and ROC curves by method, in one file that needs nothing else."""
     page = (
         templates()
         .get_template("comparison.html")
         .render(
             **frame(),
-            comparison=comparison,
+            table=table,
             head=HEAD,
-            rows=_rows(comparison),
+            rows=_rows(table),
             plot=mean_roc_plot(curves) if curves else None,
-            of_curves=comparison.of_curves,
+            of_curves=table.of_curves,
         )
     )
     with atomic_path(output_dir / TABLES[2]) as partial:
         partial.write_text(page, encoding="utf-8")
 
 
-def _rows(comparison: Comparison) -> list[tuple[str, str, list[str]]]:
+def _rows(table: MethodsTable) -> list[tuple[str, str, list[str]]]:
     """Name, title and cells of every method."""
-    return [(record["method"], record["title"], _cells(record)) for record in comparison.records]
+    return [(record["method"], record["title"], _cells(record)) for record in table.records]
 
 
 def _cells(record: Mapping[str, Any]) -> list[str]:
-    paper = [_number(record[f"paper_{data}"], "{:.3f}") or "-" for data in ("camelyon16", "tcga_lusc")]
+    paper = [number(record[f"paper_{data}"], "") or "-" for data in ("camelyon16", "tcga_lusc")]
     return [
         str(record["runs"]),
-        _figure(record, "auc", "{:.3f}"),
-        _number(record["sd_over_seeds"], "{:.3f}"),
-        _figure(record, "balanced_accuracy", "{:.3f}"),
-        _figure(record, "difference", "{:+.3f}"),
-        _number(record["difference_p"], "{:.3f}"),
-        _range(record, "difference_t", "{:+.3f}"),
-        _number(record["validation_auc"], "{:.3f}"),
+        estimate_cell(record, "auc"),
+        number(record["sd_over_seeds"], ""),
+        estimate_cell(record, "balanced_accuracy"),
+        estimate_cell(record, "difference", "+.3f"),
+        number(record["difference_p"], ""),
+        interval_cell(record, "difference_t", "+.3f"),
+        number(record["validation_auc"], ""),
         f"{record['parameters']:,}",
-        _number(record["gflop"], "{:.3f}"),
-        _number(record["peak_mib"], "{:,.0f}"),
-        _number(record["training_s"], "{:.0f}"),
-        _number(record["evaluating_s"], "{:.1f}"),
+        number(record["gflop"], ""),
+        number(record["peak_mib"], "", form=",.0f"),
+        number(record["training_s"], "", form=".0f"),
+        number(record["evaluating_s"], "", form=".1f"),
         ", ".join(paper) if any(word != "-" for word in paper) else "",
     ]
-
-
-def _number(value: float | None, pattern: str) -> str:
-    return "" if value is None else pattern.format(value)
-
-
-def _range(record: Mapping[str, Any], name: str, pattern: str) -> str:
-    ends = [record[f"{name}_{end}"] for end in ("low", "high")]
-    return "" if None in ends else " to ".join(map(pattern.format, ends))
-
-
-def _figure(record: Mapping[str, Any], name: str, pattern: str) -> str:
-    """A figure with its interval."""
-    if record[name] is None:
-        return ""
-    return f"{pattern.format(record[name])} ({_range(record, name, pattern) or 'no interval'})"

@@ -106,7 +106,8 @@ def _reading_of(reading: Reading, row: SlideRow) -> str:
                 f"{row.path}: {reader.lost_tiles} tiles lie past the end of the file, or over each other; expected a whole file: "
                 f"{reader.remedy}"
             )
-    return f"{reader.backend}; {plan.mpp_x:.4g} um/px; levels {levels}; patches of {plan.read_px} px from level {plan.level}"
+    mpp = " x ".join(dict.fromkeys(f"{mpp:.4g}" for mpp in plan.mpp_xy))  # both where they differ
+    return f"{reader.backend}; {mpp} um/px; levels {levels}; patches of {plan.read_px} px from level {plan.level}"
 
 
 def require_readable(unreadable: list[str]) -> None:

@@ -212,8 +212,8 @@ def _attributes(
         "origin_xy_px": np.array(grid.origin_xy_px, dtype=np.int64),
         "patch_um": settings.patch_um,
         "patch_size_level0": grid.patch_px_level0,
-        "mpp_x": plan.mpp_x,
-        "mpp_y": plan.mpp_y,
+        "mpp_x": plan.mpp_xy[0],
+        "mpp_y": plan.mpp_xy[1],
         "read_level": plan.level,
         "read_px": plan.read_px,
         "slide_size_xy_px": np.array(reader.level_sizes_xy_px[0], dtype=np.int64),
@@ -231,7 +231,7 @@ def _attributes(
     }
 
 
-def compression_ratio(channels: int, levels: int, *, patch_px: int = PATCH_PX) -> float:
+def compression_ratio(channels: int, levels: int) -> float:
     """3 S^2 K^2 / (3 S^2 L + C K^2) with K = S / 2 (V-A.a): 229.5 for C = 128, L = 3."""
-    k = patch_px / T_PIXELS_PER_PATCH
-    return 3 * patch_px**2 * k**2 / (3 * patch_px**2 * levels + channels * k**2)
+    k = PATCH_PX / T_PIXELS_PER_PATCH
+    return 3 * PATCH_PX**2 * k**2 / (3 * PATCH_PX**2 * levels + channels * k**2)

@@ -77,7 +77,7 @@ def encoding_of(
 ) -> Iterator[KeptRows]:
     """Hold the folder inside the block, and yield what encodes slide after slide: the row of each, in the order of the slides.
 
-    Written are ``<slide_id>.h5``, ``manifest.csv`` (after every slide, before its row is handed out) and, from a CSV,
+    Written are ``<slide_id>.h5``, ``manifest.csv`` (by the end, and meanwhile: see :class:`.manifest.KeptRows`) and, from a CSV,
     ``slides.csv`` (of shards by the first). While the caller has a row, the next slide is encoded. Further slides may be added to a
     folder by further runs of the same encoder and settings; the manifest keeps the rows of the others.
 
@@ -142,7 +142,9 @@ def encoding_of(
                     copy_table(table, job.output / "slides.csv", known=known)
             here = stack.enter_context(closing(job.encode_in(apart, mine)))  # begins with its first row
             results = here if run.cluster is None else run.cluster.encode(mine, job)
-            yield KeptRows([row.slide_id for row in mine], results, job.output / manifest, held, run.said_by.work)
+            kept = KeptRows([row.slide_id for row in mine], results, job.output / manifest, held, run.said_by.work)
+            stack.callback(kept.write)  # where the run is stopped, too
+            yield kept
 
 
 def _is_file(source: Path, target: Path) -> bool:

@@ -1,6 +1,7 @@
-"""The manifest of a folder of embeddings: a row per slide, written as soon as it is known."""
+"""The manifest of a folder of embeddings: a row per slide, written while the slides are encoded."""
 
 import logging
+import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,13 +16,18 @@ from ..slides.slide_ids import manifest_rows
 from .embedding_file import embedding_file
 from .job import COLUMNS, ManifestRow, Status
 
+WRITE_SHARE = 0.01
+"""Of a run's time, at most, for writing its manifest: it is written whole, which takes the longer the more slides there are."""
+
 _LOGGER = logging.getLogger(__name__)
 
 
 class KeptRows:
-    """The rows of an encoding, to be gone over once: each stands in the manifest before it is handed out.
+    """The rows of an encoding, to be gone over once.
 
-    The manifest has the rows known so far in the order of the slides, then those of other slides that it had before.
+    The manifest has the rows known so far in the order of the slides, then those of other slides that it had before. It is written
+    as often as `WRITE_SHARE` allows, a short one after almost every slide, and by :meth:`write` in the end. A run that is killed
+    may leave it without the latest rows; the next run of the same request has them again, from the embeddings or by trying anew.
 
     Args:
         slide_ids: of the slides, in their order.
@@ -39,6 +45,8 @@ class KeptRows:
         self._held = held
         self._results = track(results, total=len(self._slide_ids), what=work, unit="slide")
         self._entries: dict[str, ManifestRow] = {}
+        self._unwritten = False
+        self._due_s = 0.0  # on the monotonic clock
         mine = set(self._slide_ids)
         self._others = [row for row in manifest_rows(manifest) if row["slide_id"] not in mine]
 
@@ -67,15 +75,31 @@ class KeptRows:
         self._tell()
 
     def enter(self, entry: ManifestRow) -> None:
-        """Write the manifest with this row in the place of the slide's, which later work may have found to have failed.
+        """Put this row in the place of the slide's, which later work may have found to have failed; write the manifest if due.
 
         Raises:
             StorageError: nothing more can be written.
         """
         self._entries[entry.slide_id] = entry
+        self._unwritten = True
+        if time.monotonic() >= self._due_s:
+            self.write()
+
+    def write(self) -> None:
+        """Write the manifest, unless it has all that is known.
+
+        Raises:
+            StorageError: nothing more can be written.
+        """
+        if not self._unwritten:
+            return
+        start_s = time.monotonic()
         others = ({name: row.get(name) for name in COLUMNS} for row in self._others)
         with writing_to(self._manifest.parent), guarded_by(self._held):  # whoever else holds the folder meanwhile
             write_csv(self._manifest, COLUMNS, [*(known.cells() for known in self.entries), *others])
+        self._unwritten = False
+        end_s = time.monotonic()
+        self._due_s = end_s + (end_s - start_s) / WRITE_SHARE
 
     def _tell(self) -> None:
         entries = self.entries

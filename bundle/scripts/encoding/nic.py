@@ -15,7 +15,7 @@ from torch import Tensor
 from ..common.boundary import file_boundary
 from ..common.errors import RequestError
 from ..common.hdf5 import dataset_of, open_hdf5
-from ..common.weights import read_state_dict, require_finite_weights, require_fit
+from ..common.weights import read_state_dict, require_finite_weights, require_fitting_weights
 from ..scae.nic_networks import CHANNELS, LAYERS, NICLayers
 
 KERAS = "the Keras HDF5 weights of an NIC encoder"
@@ -50,7 +50,7 @@ class NICEncoder(NICLayers):
             path, expected=f"the weights that train_scae.yaml with an overlay of configs/nic writes, or {KERAS}"
         )
         own = {name.removeprefix(PREFIX): value for name, value in state.items() if name.startswith(PREFIX)}
-        require_fit(path, own, network=self, expected="the weights of an encoder of configs/nic")
+        require_fitting_weights(path, own, network=self, expected="the weights of an encoder of configs/nic")
         self.load_state_dict(own)
 
     def _load(self, path: Path) -> None:

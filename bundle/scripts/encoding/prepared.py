@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..common.errors import NoTissueError
-from ..slides.geometry import PATCH_PX, PatchGrid, ReadPlan, plan_reading
+from ..slides.geometry import PatchGrid, ReadPlan, plan_reading
 from ..slides.reader import SlideReader
 from ..slides.table import SlideRow
 from ..tissue.mask import find_tissue, require_judged
@@ -54,9 +54,7 @@ def plan_of(reader: SlideReader, row: SlideRow, settings: EncodingSettings) -> R
     Raises:
         SlideError: the slide cannot be read at the resolution asked for.
     """
-    return plan_reading(
-        reader, patch_um=settings.patch_um, patch_px=PATCH_PX, read_level=settings.read_level, mpp=row.mpp
-    )
+    return plan_reading(reader, patch_um=settings.patch_um, read_level=settings.read_level, mpp=row.mpp)
 
 
 def prepare_slide(reader: SlideReader, plan: ReadPlan, settings: EncodingSettings) -> PreparedSlide:

@@ -8,7 +8,7 @@ import torch
 from monai.networks.nets import resnet50
 from torch import nn
 
-from ..common.weights import read_state_dict, require_fit
+from ..common.weights import read_state_dict, require_fitting_weights
 
 RANDOM = "random"
 _LOGGER = logging.getLogger(__name__)
@@ -52,6 +52,6 @@ def resnet50_stage3(weights: str | Path) -> nn.Module:
         for name, value in state.items()
         if not name.startswith(("layer4.", "fc."))
     }
-    require_fit(weights, counters | taken, network=network, expected=expected)
+    require_fitting_weights(weights, counters | taken, network=network, expected=expected)
     network.load_state_dict(counters | taken)
     return network

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..common.boundary import slide_boundary
 from ..common.errors import SlideError
 from ..common.hdf5 import open_hdf5
-from ..slides.geometry import T_PIXELS_PER_PATCH, PatchGrid
+from ..slides.geometry import T_PIXELS_PER_PATCH, PatchGrid, is_plausible
 from .checksums import CHECKED, SEAL, require_sealed
 from .embedding_values import observed_rows, read_values, require_cells, require_coords, require_features, stated_px
 from .regrid import common_step, require_one_vector_each, snap_to_grid
@@ -58,6 +58,15 @@ class Embedding:
     def grid(self) -> PatchGrid:
         """Where the cells of V lie."""
         return PatchGrid(self.patch_px_level0, self.origin_xy_px, self.shape_yx)
+
+    @property
+    def mpp_xy(self) -> tuple[float, float] | None:
+        """Micrometres per level-0 pixel along x and y; None where the file does not state both, as a slide may have them."""
+        try:
+            mpp_xy = float(self.attributes["mpp_x"]), float(self.attributes["mpp_y"])
+        except (KeyError, TypeError, ValueError):  # another tool may write anything
+            return None
+        return mpp_xy if is_plausible(mpp_xy) else None
 
     def places(self, channel_range: Sequence[int | None] = (0, None)) -> NDArray[np.int32]:
         """Number of the vector in each cell of V, (rows, columns), from 1; 0 where the channels [first, last) were not observed."""

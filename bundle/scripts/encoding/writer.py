@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from ..common.errors import SlideError
 from ..common.files import atomic_path
+from ..common.hdf5 import new_hdf5
 from ..common.journal import EMBEDDING_FORMATS, is_our_hdf5
 from .checksums import seal
 from .embedding_file import EmbeddingHeader, header_in, state_of
@@ -46,7 +47,7 @@ def embedding_writer(
             f"{path}: a file of another tool or stage, which stays; expected none, or an embedding of ours: name another folder"
         )
     chunk = max(1, min(patches, CHUNK_ROWS))
-    with atomic_path(path) as partial, h5py.File(partial, "w") as file:
+    with atomic_path(path) as partial, new_hdf5(partial) as file:
         for name, width, kind in (("features", channels, dtype), ("coords", 2, "int64"), ("grid", 2, "int32")):
             shape, most = (0, width), (max(1, patches), width)
             file.create_dataset(name, shape, maxshape=most, dtype=kind, chunks=(chunk, width))

@@ -1,4 +1,4 @@
-"""Metrics with bootstrap intervals: the content of ``metrics.json``."""
+"""Metrics with intervals: the content of ``metrics.json``."""
 
 import logging
 from collections.abc import Sequence
@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..common.errors import RequestError
-from .interval import Bootstrap, Drawn, estimate, missing_in_words
+from .interval import Bootstrap, Drawn, Estimate, estimate, missing_in_words
 from .measured import Metrics
-from .metrics import METRICS, UNDEFINED_BECAUSE, Floats, Ints, Threshold, weighted_metrics
+from .metrics import METRICS, UNDEFINED_BECAUSE, Floats, Ints, Threshold, predicted_classes, shares, weighted_metrics
+from .score_interval import Ends, separated_auc_interval, share_interval
 
 logger = logging.getLogger(__name__)
 
@@ -40,12 +41,18 @@ class Resampled:
         spread: on the resamples, (R,); NaN where undefined, as that of a metric that needs a class in a resample without it.
         degenerate: number of resamples that lack a class of the model.
         drawn: what each resample drew.
+        ends: intervals by formula of one run, see `evaluate`.
     """
 
     values: dict[str, float]
     spread: dict[str, Floats]
     degenerate: int
     drawn: Drawn
+    ends: dict[str, Ends]
+
+    def estimate(self, name: str, *, undefined: str = "undefined") -> Estimate:
+        """The metric with its interval; ``undefined`` says why it is so, where it is."""
+        return estimate(self.values[name], self.spread[name], self.drawn, ends=self.ends.get(name), undefined=undefined)
 
 
 def evaluate(
@@ -60,10 +67,14 @@ def evaluate(
 ) -> Metrics:
     """Return the metrics of N classified slides, as they stand in ``metrics.json``.
 
-    Intervals are 2.5 to 97.5 percentiles over a bootstrap of patients (cluster bootstrap: all slides of a drawn patient
-    enter together), or of slides where no patients are given. Each metric takes the resamples in which it is defined
+    Accuracy and, of two classes, precision, recall, F1 and specificity have Wilson's interval, with the number of slides cut by what
+    those of a patient have in common (`.score_interval.share_interval`); an AUC of 0 or 1 of two classes has Newcombe's.
+
+    All other intervals are 2.5 to 97.5 percentiles over a bootstrap of patients, or of slides where no patients are given. It is a
+    cluster bootstrap: all slides of a drawn patient enter together. Each metric takes the resamples in which it is defined
     (``bootstrap.used``): accuracy, Brier score and ECE all of them, recall those with a slide of the class. Of too few
-    patients or resamples no interval is given, and what is undefined is ``None``; ``bootstrap.no_interval`` and the log say why.
+    patients or resamples no interval of either kind is given, and what is undefined is ``None``; ``bootstrap.no_interval`` and
+    the log say why.
 
     Args:
         labels: (N,) class indices.
@@ -82,10 +93,7 @@ def evaluate(
     run = Run(probabilities, threshold)
     result = resampled_metrics(labels, [run], patients=patients, resamples=resamples, seed=seed)
     label_of, probability = _checked(labels, probabilities)
-    found = {
-        name: estimate(result.values[name], result.spread[name], result.drawn, undefined=UNDEFINED_BECAUSE[name])
-        for name in METRICS
-    }
+    found = {name: result.estimate(name, undefined=UNDEFINED_BECAUSE[name]) for name in METRICS}
     for name, one in found.items():
         if one.value is None:
             logger.warning("%s is undefined: %s", name, one.reason)
@@ -142,12 +150,32 @@ def resampled_metrics(
             values[name] += float(point[name][0]) / len(runs)
             of_resample = np.concatenate([part[name] for part in parts])
             spread[name] += np.where(drawn > 0, drawn * of_resample, 0) / len(runs)
-    return Resampled(values, spread, int((~complete).sum()), drawn_from(len(label_of), patients))
+    ends = (
+        _by_formula(label_of, checked[0][1], runs[0].threshold, patients, auc=values["auc"]) if len(runs) == 1 else {}
+    )
+    return Resampled(values, spread, int((~complete).sum()), drawn_from(len(label_of), patients), ends)
+
+
+def _by_formula(
+    labels: Ints, probabilities: Floats, threshold: Threshold, patients: Sequence[str | None] | None, *, auc: float
+) -> dict[str, Ends]:
+    """Intervals of one run by formula, by the name of the metric; see `evaluate`."""
+    predicted = predicted_classes(probabilities, threshold)
+    group_of_slide, _ = group_by_patient(len(labels), patients)
+    of_metric = {"accuracy": (predicted == labels, np.ones(len(labels)))}
+    ends: dict[str, Ends] = {}
+    if probabilities.shape[1] == 2:
+        of_metric |= shares(labels == 1, predicted == 1)
+        if auc in (0, 1):
+            low, high = separated_auc_interval(*(len(np.unique(group_of_slide[labels == index])) for index in (1, 0)))
+            ends["auc"] = (low, high) if auc == 1 else (1 - high, 1 - low)
+    found = {name: share_interval(*terms, group_of_slide) for name, terms in of_metric.items()}
+    return ends | {name: one for name, one in found.items() if one is not None}
 
 
 def drawn_from(slides: int, patients: Sequence[str | None] | None) -> Drawn:
     """Say what `resample_weights` draws of so many slides."""
-    return Drawn("patient" if patients and any(patients) else "slide", _groups(slides, patients)[1])
+    return Drawn("patient" if patients and any(patients) else "slide", group_by_patient(slides, patients)[1])
 
 
 def resample_weights(
@@ -157,13 +185,13 @@ def resample_weights(
 
     With G patients, G are drawn with replacement in each resample, and every slide counts as often as its patient.
     """
-    group_of_slide, groups = _groups(slides, patients)
+    group_of_slide, groups = group_by_patient(slides, patients)
     counts = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), size=resamples)
     return counts[:, group_of_slide].astype(np.float64)
 
 
-def _groups(slides: int, patients: Sequence[str | None] | None) -> tuple[Ints, int]:
-    """Number of each slide's patient, and how many there are; a slide without a patient stands for itself."""
+def group_by_patient(slides: int, patients: Sequence[str | None] | None) -> tuple[Ints, int]:
+    """Return the number of each slide's patient, and how many there are; a slide without a patient stands for itself."""
     if patients is None:
         return np.arange(slides), slides
     # A pair cannot collide with a patient's name.

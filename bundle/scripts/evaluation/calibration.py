@@ -8,14 +8,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
-from scipy.stats import binomtest
 
 from .metrics import Floats, Ints
 from .predictions import Prediction
+from .score_interval import wilson
 
 _LOGGER = logging.getLogger(__name__)
 
-RANGE = (0.01, 100.0)  # of the temperature
+RANGE = (53 / 1022, 100.0)
+"""Of the temperature T. Where float64 tells a probability from 1 its odds are at most 2^53; raised to 1/T they stay under 2^1022.
+So the smaller probability never becomes 0, and the order of the slides stays (`.metrics.ranks`)."""
 RELIABILITY_BINS = 10
 _SMALLEST = np.finfo(np.float64).tiny  # a probability of 0 has no logarithm
 
@@ -62,7 +64,8 @@ def cross_entropy(targets: Floats, logits: Floats) -> float:
 def calibrated(probabilities: ArrayLike, temperature: float) -> Floats:
     """Return softmax(logits / T), (N, K).
 
-    Of two classes the order of the slides stays, and with it the AUC; of more the highest class of each slide stays.
+    Of two classes the order of the slides by `.metrics.ranks` stays for every T of `RANGE`, and with it the AUC. Sure slides may all
+    have a probability of 1 after rounding, but not the same other probability. Of more the highest class of each slide stays.
     """
     if temperature == 1:
         return np.asarray(probabilities, dtype=np.float64)
@@ -120,7 +123,6 @@ def reliability(labels: ArrayLike, probabilities: ArrayLike, *, bins: int = RELI
         if not slides:
             found.append(ReliabilityBin(low, high, 0))
             continue
-        interval = binomtest(int(event[inside].sum()), slides).proportion_ci(method="wilson")
         found.append(
             ReliabilityBin(
                 low,
@@ -128,7 +130,7 @@ def reliability(labels: ArrayLike, probabilities: ArrayLike, *, bins: int = RELI
                 slides,
                 float(confidence[inside].mean()),
                 float(event[inside].mean()),
-                (float(interval.low), float(interval.high)),
+                wilson(float(event[inside].mean()), slides),
             )
         )
     return found

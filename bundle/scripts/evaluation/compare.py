@@ -15,7 +15,7 @@ from ..common.outputs import HeldOutputs
 from .bootstrap import RESAMPLES, Run, resampled_metrics
 from .delong import DeLong, delong
 from .interval import FEWEST_UNITS, TIE, Bootstrap, Estimate, estimate, missing_in_words
-from .metrics import METRICS
+from .metrics import METRICS, ranks
 from .predictions import read_predictions
 from .same_slides import aligned, patients_of, require_same_slides
 
@@ -122,6 +122,8 @@ def compare(
 ) -> Comparison:
     """Compare two methods on the same N slides by the paired bootstrap: each resample is drawn once and serves both.
 
+    The figures of a method with one run have the intervals of :func:`.bootstrap.evaluate`.
+
     Args:
         labels: (N,) class indices.
         first: what the first method says, one run or one per seed.
@@ -149,8 +151,8 @@ def compare(
         (before, spread_before), (after, spread_after) = ((found.values[name], found.spread[name]) for found in results)
         difference = estimate(after - before, spread_after - spread_before, drawn)
         metrics[name] = Compared(
-            first=estimate(before, spread_before, drawn),
-            second=estimate(after, spread_after, drawn),
+            first=results[0].estimate(name),
+            second=results[1].estimate(name),
             difference=difference,
             p=None if difference.ci95 is None else _two_sided(spread_after - spread_before),
         )
@@ -222,7 +224,7 @@ def compare_files(
         slides=len(ids),
         patients=drawn.units if drawn.unit == "patient" else None,
         comparison=comparison,
-        delong=delong(labels, *(np.asarray(group[0].probabilities)[:, 1] for group in runs)) if tested else None,
+        delong=delong(labels, *(ranks(group[0].probabilities)[:, 1] for group in runs)) if tested else None,
     )
     with outputs:
         write_json(Path(output_dir) / "comparison.json", found.to_json())

@@ -50,7 +50,7 @@ def curves(
 
     Args:
         is_class: (N,) whether a slide is of the class.
-        scores: (N,) its probability.
+        scores: (N,) its probability, or its place by it (:func:`.metrics.ranks`).
         patients: (N,) patient of each slide; all slides of a drawn patient enter together.
         resamples: number of resamples.
         seed: of the resampling.
@@ -108,7 +108,7 @@ def mean_roc(
 
     Args:
         is_class: (N,) whether a slide is of the class.
-        scores: per network its probability of each slide, (N,).
+        scores: per network its probability of each slide, (N,), or its place by it (:func:`.metrics.ranks`).
         patients: as for :func:`curves`.
         resamples: number of resamples, the same for every network.
         seed: of the resampling.

@@ -1,4 +1,4 @@
-"""A figure and its bootstrap interval, or the reason why it has none."""
+"""A figure and its interval, or the reason why it has none."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .metrics import Floats
+from .score_interval import Ends
 
 CI95_PERCENTILES = (2.5, 97.5)
 
@@ -47,13 +48,13 @@ class Estimate:
 
     Attributes:
         value: on the slides as they are; None where undefined.
-        ci95: percentile interval over the resamples; None where there is none.
+        ci95: interval, by formula or of percentiles over the resamples; None where there is none.
         used: number of resamples in which the figure is defined.
         reason: why there is no interval; None where there is one.
     """
 
     value: float | None
-    ci95: tuple[float, float] | None
+    ci95: Ends | None
     used: int
     reason: str | None
 
@@ -84,13 +85,16 @@ def is_defined_often(used: int, resamples: int) -> bool:
     return used >= max(1, LEAST_USED * resamples)
 
 
-def estimate(value: float, spread: Floats, drawn: Drawn, *, undefined: str = "undefined") -> Estimate:
+def estimate(
+    value: float, spread: Floats, drawn: Drawn, *, ends: Ends | None = None, undefined: str = "undefined"
+) -> Estimate:
     """Return a figure with its interval.
 
     Args:
         value: on the slides as they are; NaN where undefined.
         spread: (R,) on the resamples; NaN where undefined.
         drawn: what each resample drew.
+        ends: of an interval by formula (`.score_interval`), in place of the percentiles; None: there is none.
         undefined: why the value is undefined, where it is.
     """
     usable = spread[np.isfinite(spread)]
@@ -102,7 +106,7 @@ def estimate(value: float, spread: Floats, drawn: Drawn, *, undefined: str = "un
         reason = f"undefined in {resamples - used} of {resamples} resamples"
     if reason is not None:
         return Estimate(float(value), None, used, reason)
-    low, high = np.percentile(usable, CI95_PERCENTILES)
+    low, high = ends or np.percentile(usable, CI95_PERCENTILES)
     return Estimate(float(value), (float(low), float(high)), used, None)
 
 

@@ -22,6 +22,8 @@ Threshold = float | Sequence[float] | None
 METRICS = ("auc", "accuracy", "precision", "recall", "f1", "specificity", "brier", "ece")
 ECE_BINS = 15
 FALLBACK_THRESHOLD = 0.5
+BESIDE_1 = 1e-6
+"""Distance from 1 up to which the other probabilities tell more than the probability itself."""
 
 UNDEFINED_BECAUSE = {
     "auc": "needs slides inside and outside each class",
@@ -84,6 +86,42 @@ def choose_threshold(labels: ArrayLike, p: ArrayLike) -> float:
     return float(best[np.abs(best - 0.5).argmin()])
 
 
+def ranks(probabilities: ArrayLike) -> Ints:
+    """Return the place of each slide by its probability of each class, (N, K), from 0 for the lowest; equal ones share a place.
+
+    Of two that are equal beside 1, the one whose other probabilities have the smaller sum is higher. Near 0 float64 tells apart what
+    it rounds to one number near 1.
+    """
+    probability = np.asarray(probabilities, dtype=np.float64)
+    others = np.minimum(probability @ (1 - np.eye(probability.shape[1])), BESIDE_1)
+    return np.stack([_places(p, rest) for p, rest in zip(probability.T, others.T, strict=True)], axis=1)
+
+
+def _places(p: Floats, others: Floats) -> Ints:
+    """Place of each slide (N,), by ``p`` and, of equals, by ``others``, the lower the higher."""
+    order = np.lexsort((-others, p))
+    differs = (np.diff(p[order]) != 0) | (np.diff(others[order]) != 0)
+    places = np.empty(len(p), dtype=np.int64)
+    places[order] = np.cumsum(np.r_[0, differs])
+    return places
+
+
+def shares(is_class: NDArray[np.bool_], called: NDArray[np.bool_]) -> dict[str, tuple[Floats, Floats]]:
+    """Return the metrics of a class that are a sum over a sum: numerator and denominator of each slide, (N,), by name.
+
+    Args:
+        is_class: (N,) whether the slide is of the class.
+        called: (N,) whether it was called so.
+    """
+    positive, said = is_class.astype(np.float64), called.astype(np.float64)
+    return {
+        "precision": (positive * said, said),
+        "recall": (positive * said, positive),
+        "f1": (2 * positive * said, positive + said),
+        "specificity": ((1 - positive) * (1 - said), 1 - positive),
+    }
+
+
 def weighted_metrics(
     labels: Ints, probabilities: Floats, weights: Floats, *, threshold: Threshold
 ) -> dict[str, Floats]:
@@ -92,7 +130,7 @@ def weighted_metrics(
     Two classes: figures of class 1 at ``threshold``. More: decision by the highest probability; auc (one against the
     rest), precision, recall, f1 and specificity are unweighted means over the classes, undefined where one class's is.
 
-    - auc: P(score of a positive > score of a negative) + half of P(equal), the rank statistic.
+    - auc: P(score of a positive > score of a negative) + half of P(equal), the rank statistic, of `ranks`.
     - brier: mean (P(class 1) - label)^2; for more classes the mean over slides of the sum over classes (Brier 1950).
     - ece: expected calibration error over `ECE_BINS` equal bins (lo, hi], the first with 0: sum over bins of share
       times |mean probability - observed frequency|. Two classes: probability and frequency of class 1. More: of the
@@ -120,17 +158,13 @@ def weighted_metrics(
         confidence, event = probabilities.max(axis=1), top == labels
         squared = ((probabilities - one_hot) ** 2).sum(axis=1)
 
+    rank = ranks(probabilities)
     per_class: dict[str, list[Floats]] = {name: [] for name in ("auc", "precision", "recall", "f1", "specificity")}
     for index in scored:
-        is_class, called = labels == index, predicted == index
-        true_positive = weights @ (is_class & called)
-        false_positive = weights @ (~is_class & called)
-        positive, negative = weights @ is_class, weights @ ~is_class
-        per_class["auc"].append(_weighted_auc(is_class, probabilities[:, index], weights))
-        per_class["precision"].append(_ratio(true_positive, true_positive + false_positive))
-        per_class["recall"].append(_ratio(true_positive, positive))
-        per_class["f1"].append(_ratio(2 * true_positive, true_positive + false_positive + positive))
-        per_class["specificity"].append(_ratio(negative - false_positive, negative))
+        is_class = labels == index
+        per_class["auc"].append(_weighted_auc(is_class, rank[:, index], weights))
+        for name, (hits, among) in shares(is_class, predicted == index).items():
+            per_class[name].append(_ratio(weights @ hits, weights @ among))
 
     values = {name: np.mean(of_classes, axis=0) for name, of_classes in per_class.items()}
     values["accuracy"] = _ratio(weights @ (predicted == labels), total)
@@ -144,7 +178,7 @@ def _ratio(numerator: Floats, denominator: Floats) -> Floats:
     return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
 
 
-def _weighted_auc(is_class: NDArray[np.bool_], scores: Floats, weights: Floats) -> Floats:
+def _weighted_auc(is_class: NDArray[np.bool_], scores: Ints, weights: Floats) -> Floats:
     """Rank statistic (R,) with ties counted half."""
     order = np.argsort(scores)
     _, first_of_tie = np.unique(scores[order], return_index=True)

@@ -35,7 +35,7 @@ def write_heat_map(folder: Path, view: HeatMapView) -> None:
     Raises:
         OSError: a file cannot be written.
     """
-    if view.mpp_x is None or view.mpp_y is None:
+    if view.mpp_xy is None:
         _LOGGER.info("a slide's resolution is unknown: its cam.nii.gz and scale bar are in level-0 pixels")
     bands = outline(view.heat, view.grid, class_name=view.class_name)
     write_nifti(folder / "cam.nii.gz", view)
@@ -52,7 +52,7 @@ def write_heat_map(folder: Path, view: HeatMapView) -> None:
             _LOGGER.debug("%s", error)
 
 
-def nifti_affine(grid: PatchGrid, *, mpp_x: float | None, mpp_y: float | None) -> NDArray[np.float64]:
+def nifti_affine(grid: PatchGrid, mpp_xy: tuple[float, float] | None) -> NDArray[np.float64]:
     """Return the affine (4, 4) from voxel (column, row, 0) to the world of NIfTI, in mm from the slide's top-left corner.
 
     World axes are right, anterior, superior. On a screen that shows an axial slice, patient left and posterior are right and down,
@@ -60,7 +60,7 @@ def nifti_affine(grid: PatchGrid, *, mpp_x: float | None, mpp_y: float | None) -
     The translation leads to the middle of the first cell. The slice is as thick as a cell is wide; a section's thickness is not
     known. Without a resolution the unit is the level-0 pixel.
     """
-    mm_x, mm_y = (1.0, 1.0) if mpp_x is None or mpp_y is None else (mpp_x / 1000, mpp_y / 1000)
+    mm_x, mm_y = (1.0, 1.0) if mpp_xy is None else (mpp_xy[0] / 1000, mpp_xy[1] / 1000)
     step_x, step_y = grid.patch_px_level0 * mm_x, grid.patch_px_level0 * mm_y
     left, top = grid.origin_xy_px
     affine = np.diag([-step_x, -step_y, step_x, 1.0])
@@ -71,10 +71,10 @@ def nifti_affine(grid: PatchGrid, *, mpp_x: float | None, mpp_y: float | None) -
 def write_nifti(path: Path, view: HeatMapView) -> None:
     """Write the map (H, W) as a float32 volume (W, H, 1), compressed: array axis 0 is x (columns), axis 1 is y (rows)."""
     image = nibabel.Nifti1Image(view.heat.T[:, :, None].astype(np.float32), None)
-    affine = nifti_affine(view.grid, mpp_x=view.mpp_x, mpp_y=view.mpp_y)
+    affine = nifti_affine(view.grid, view.mpp_xy)
     image.set_sform(affine, code="scanner")
     image.set_qform(affine, code="scanner")
-    image.header.set_xyzt_units("unknown" if view.mpp_x is None or view.mpp_y is None else "mm")
+    image.header.set_xyzt_units("unknown" if view.mpp_xy is None else "mm")
     with atomic_path(path) as partial:
         partial.write_bytes(gzip.compress(image.to_bytes(), mtime=0))
 

@@ -19,9 +19,8 @@ class HeatMapView:
         observed: observation mask O, (H, W).
         thumbnail: T, (2H, 2W, 3L), the finest level first; None where there is none.
         grid: where the cells lie, in level-0 pixels.
-        mpp_x: micrometres per level-0 pixel along x; None where neither embedding nor table nor slide says so: sizes are then given
-            in level-0 pixels.
-        mpp_y: the same along y.
+        mpp_xy: micrometres per level-0 pixel along x and y; None where neither embedding nor table nor slide says so: sizes are
+            then given in level-0 pixels.
         class_name: class that the heat is evidence for.
         slide: the slide's file, which may be absent.
         bounds_xy_px: top-left corner of what was scanned, in level-0 pixels; not 0, 0 for MRXS and SCN.
@@ -36,8 +35,7 @@ class HeatMapView:
     observed: NDArray[np.bool_]
     thumbnail: NDArray[np.uint8] | None
     grid: PatchGrid
-    mpp_x: float | None
-    mpp_y: float | None
+    mpp_xy: tuple[float, float] | None
     class_name: str
     slide: Path
     bounds_xy_px: tuple[int, int] = (0, 0)

@@ -23,7 +23,7 @@ from ..encoding.store import Embedding
 from ..evaluation.calibration import calibrated_predictions
 from ..evaluation.predictions import Prediction
 from ..slides.box import BoxReader
-from ..slides.geometry import MPP_RANGE
+from ..slides.geometry import MPP_RANGE, is_plausible
 from ..slides.opening import open_slide
 from ..training.batches import image_of
 from ..training.model_card import ModelCard
@@ -109,14 +109,12 @@ class HeatMapWriter:
         self.network.eval()
         slide, loaded = Path(item["slide"]), LoadEmbeddingd()(item)
         scan = _scan_of(embedding, slide, mpp)
-        mpp_x, mpp_y = scan.mpp_xy or (None, None)
         return HeatMapView(
             heat=self.heat_map(self.network, image_of(loaded, self.device), shown),
             observed=(loaded["places"][0] != 0).numpy(),
             thumbnail=loaded["t"][:3].permute(1, 2, 0).numpy(),
             grid=embedding.grid,
-            mpp_x=mpp_x,
-            mpp_y=mpp_y,
+            mpp_xy=scan.mpp_xy,
             class_name=self.card.class_names[shown],
             slide=slide if is_that and not self.names.anonymise else Path(),  # a DICOM map takes the patient from it
             bounds_xy_px=scan.corner_xy_px or (0, 0),
@@ -135,6 +133,9 @@ class HeatMapHandler:
         predictions: collects them; attached to the evaluator before.
         made_by: makes the maps.
         target_class: class whose maps are drawn; None leaves it to :class:`HeatMapWriter`.
+
+    Attributes:
+        written: ids of the slides whose map this run has written.
     """
 
     def __init__(
@@ -151,6 +152,7 @@ class HeatMapHandler:
         self._heat_map = made_by or HeatMap()
         self._target_class = target_class
         self._boxes = BoxReader()
+        self.written: set[str] = set()
         self._writer: HeatMapWriter
         self._replaced: int
 
@@ -175,7 +177,7 @@ class HeatMapHandler:
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._tell_replaced)
 
     def _begin(self, engine: Any) -> None:
-        self._replaced = 0
+        self._replaced, self.written = 0, set()
         self._writer = HeatMapWriter(
             network=unwrapped(engine.network),
             card=self._slides.card,
@@ -201,6 +203,8 @@ class HeatMapHandler:
             self._replaced += not self._writer.write(item, calibrated, mpp=row.mpp)
         except SlideError as error:
             self._slides.fail(prediction.slide_id, f"predicted, but without a heat map: {error}")
+        else:
+            self.written.add(prediction.slide_id)
 
     def _tell_replaced(self) -> None:
         if self._replaced:
@@ -240,16 +244,15 @@ def _scan_of(embedding: Embedding, slide: Path, mpp: float | None) -> _Scan:
     Raises:
         SlideError: the table's ``mpp`` is none of a slide.
     """
-    stated = embedding.attributes
-    mpp_xy = (stated["mpp_x"], stated["mpp_y"]) if {"mpp_x", "mpp_y"} <= stated.keys() else None
+    mpp_xy = embedding.mpp_xy
     if mpp_xy is None and mpp is not None:
-        if not _is_plausible(mpp):
+        if not is_plausible((mpp, mpp)):
             raise SlideError(
                 f"{slide}: the table says {mpp:.4g} um/px, expected {MPP_RANGE[0]:g} to {MPP_RANGE[1]:g}: correct its column mpp, "
                 "or leave it empty to take the slide's own"
             )
         mpp_xy = (mpp, mpp)
-    bounds = stated.get("bounds_xywh_px")
+    bounds = embedding.attributes.get("bounds_xywh_px")
     said = _Scan(None, None)
     if (mpp_xy is None or bounds is None) and slide.is_file():
         try:
@@ -261,9 +264,5 @@ def _scan_of(embedding: Embedding, slide: Path, mpp: float | None) -> _Scan:
 
 def _said_by(slide: Path) -> _Scan:
     with open_slide(slide) as reader:
-        is_known = reader.mpp_xy is not None and all(map(_is_plausible, reader.mpp_xy))
+        is_known = reader.mpp_xy is not None and is_plausible(reader.mpp_xy)
         return _Scan(reader.mpp_xy if is_known else None, reader.bounds_xywh_px[:2])
-
-
-def _is_plausible(mpp: float) -> bool:
-    return MPP_RANGE[0] <= mpp <= MPP_RANGE[1]

@@ -18,7 +18,7 @@ def write_manifest(output_dir: str | Path, rows: Iterable[ManifestRow], *, embed
         embeddings: folder of the embeddings.
         names: what slides are called in ``output_dir``.
     """
-    told = (_without_names(row, names) if names.anonymise else _seen_from(output_dir, row, embeddings) for row in rows)
+    told = (without_names(row, names) if names.anonymise else _seen_from(output_dir, row, embeddings) for row in rows)
     write_csv(Path(output_dir) / "manifest.csv", COLUMNS, (row.cells() for row in told))
 
 
@@ -27,6 +27,6 @@ def _seen_from(output_dir: str | Path, row: ManifestRow, embeddings: Path) -> Ma
     return replace(row, slide=relative_to(embeddings / row.slide, output_dir), output=output)
 
 
-def _without_names(row: ManifestRow, names: Names) -> ManifestRow:
+def without_names(row: ManifestRow, names: Names) -> ManifestRow:
     """A row that tells of a slide by its salted id alone."""
     return replace(row, slide_id=names.slide(row.slide_id), slide="", output="", error=NOT_TOLD if row.error else "")

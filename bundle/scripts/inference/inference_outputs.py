@@ -10,8 +10,12 @@ from ..common.files import sha256_of
 from ..common.outputs import HeldOutputs
 from ..common.pseudonyms import AS_THEY_ARE, Names
 from .asked_slides import listed_slides
+from .inference_manifest import write_manifest
 from .record import with_pseudonyms
 from .slide_set import InferenceSet
+
+EMBEDDINGS = "embeddings"
+"""Folder below that of the predictions where the slides' embeddings lie, unless the user names another."""
 
 SO_FAR = "predictions_so_far.csv"
 OF_RUN = ("predictions.csv", "inference.json", SO_FAR)
@@ -51,6 +55,12 @@ class PredictionOutputs:
         asked = self.settings.get("threshold")
         return self.slides.card.threshold if asked is None else float(str(asked))
 
+    @property
+    def replaces_embeddings(self) -> bool:
+        """Whether embeddings of another request may be replaced, too: those in the predictions' own folder, in no other."""
+        own = Path(self.folder) / EMBEDDINGS
+        return self.replace and self.slides.folder.resolve() == own.resolve()
+
     def check(self) -> None:
         """Look at what lies in the folder; nothing is written.
 
@@ -74,9 +84,10 @@ class PredictionOutputs:
         """
         self._held().hold_for(self.names.keep, *steps)
 
-    def require_complete(self) -> None:
-        """Write ``manifest.csv``; raise a SlideError (exit code 1) where slides failed, all others being done."""
-        self.slides.require_complete(self.folder, self.names)
+    def write_manifest(self) -> None:
+        """Write ``manifest.csv``, unless encoding does so in the same folder."""
+        if not self.slides.share_manifest(self.folder):
+            write_manifest(self.folder, self.slides.all_rows, embeddings=self.slides.folder, names=self.names)
 
     def _held(self) -> HeldOutputs:
         return HeldOutputs(self.folder, "inference", self._request(), writes=self._writes(), replace=self.replace)

@@ -1,7 +1,7 @@
 """The stage ``inference``: slide after slide is encoded, classified, mapped and written."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from ..evaluation.calibration import calibrated_predictions
 from ..evaluation.predictions import Prediction, write_predictions
 from ..training.predicting import PredictionCollector
 from .heat_maps import HeatMapHandler
+from .inference_manifest import without_names
 from .inference_outputs import SO_FAR, PredictionOutputs
 from .record import SlideOrigin, with_pseudonyms, write_run
 from .slide_set import NOT_PREDICTED
@@ -53,18 +54,22 @@ class ResultWriter:
         engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
 
-    def finish(self) -> None:
-        """Write what the whole run has found."""
+    def finish(self, mapped: Collection[str] = ()) -> None:
+        """Write what the whole run has found; ``mapped`` are the ids of the slides whose heat map it wrote."""
         finite = self._finite(self._predictions.predictions)
         self._write("predictions.csv", self._as_written(finite))
-        outputs = self._outputs
-        settings = with_pseudonyms(outputs.slides.resolved(self._settings), outputs.names)
+        outputs, names = self._outputs, self._outputs.names
+        settings = with_pseudonyms(outputs.slides.resolved(self._settings), names)
+        origins = {one.slide_id: self._origin(one.slide_id) for one in finite}
+        others = (row for row in outputs.slides.manifest if row.slide_id not in origins)
         write_run(
             Path(outputs.folder) / "inference.json",
             card=outputs.slides.card,
             threshold=outputs.threshold,
             settings=settings,
-            slides={outputs.names.slide(one.slide_id): self._origin(one.slide_id) for one in finite},
+            slides={names.slide(slide_id): origin for slide_id, origin in origins.items()},
+            mapped=set(map(names.slide, mapped)),
+            not_predicted=(without_names(row, names) if names.anonymise else row for row in others),
         )
         (Path(outputs.folder) / SO_FAR).unlink(missing_ok=True)
 
@@ -125,9 +130,12 @@ def classify(
 
     Raises:
         RequestError: see :meth:`.slide_set.InferenceSet.opened`, or the folder cannot be held.
-        SlideError: slides failed; all others are done.
+        SlideError: slides failed; all others are done, and the run counts as finished. Or none could be classified.
         StorageError: nothing more can be written.
     """
     slides = outputs.slides
     with slides.opened(outputs.folder), closing(maps):
-        outputs.hold_for(evaluator.run, slides.require_any, results.finish, outputs.require_complete)
+        outputs.hold_for(
+            evaluator.run, slides.require_any, lambda: results.finish(maps.written), outputs.write_manifest
+        )
+    slides.require_complete(outputs.folder)

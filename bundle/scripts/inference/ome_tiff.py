@@ -27,19 +27,21 @@ def write_ome_tiff(path: Path, view: HeatMapView) -> None:
         path: the file.
         view: the heat map; without a resolution sizes and position are left out.
     """
-    grid, mpp_x, mpp_y, class_name = view.grid, view.mpp_x, view.mpp_y, view.class_name
+    grid, class_name = view.grid, view.class_name
     levels = [np.ascontiguousarray(view.heat, dtype=np.float32)]
     while max(levels[-1].shape) > TILE_PX:
         levels.append(F.avg_pool2d(torch.from_numpy(levels[-1])[None, None], 2, ceil_mode=True)[0, 0].numpy())
     digest = hashlib.sha256(levels[0].tobytes()).hexdigest()
+    resolution_said = " ".join(map(str, view.mpp_xy or (None, None)))
     metadata: dict[str, Any] = {
         "axes": "YX",
         "Name": f"{view.kind.title}, {class_name}",
         "Channel": {"Name": [class_name]},
-        "UUID": str(uuid.uuid5(uuid.NAMESPACE_OID, f"{digest} {grid} {mpp_x} {mpp_y} {class_name}")),
+        "UUID": str(uuid.uuid5(uuid.NAMESPACE_OID, f"{digest} {grid} {resolution_said} {class_name}")),
     }
     resolution: dict[str, Any] = {}
-    if mpp_x is not None and mpp_y is not None:
+    if view.mpp_xy is not None:
+        mpp_x, mpp_y = view.mpp_xy
         width_um, height_um = grid.patch_px_level0 * mpp_x, grid.patch_px_level0 * mpp_y
         left, top = grid.origin_xy_px
         metadata |= {"PhysicalSizeX": width_um, "PhysicalSizeXUnit": "µm"}

@@ -14,7 +14,10 @@ from ..common.figure_words import plain_text, shortened
 from ..common.files import atomic_path
 from .heat_map_view import HeatMapView
 
-LONG_SIDE_IN = 8.0
+LONG_SIDE_IN = 8.0  # of the slide in the picture
+LEAST_WIDTH_IN, LEAST_HEIGHT_IN = 1.5, 4.5  # of the room for it: so high are the longest words beside it
+MARGIN_IN, SCALE_BAR_ROOM_IN = 0.1, 0.4
+COLOUR_BAR_IN, COLOUR_BAR_ROOM_IN = 0.2, 1.1  # its width; with its figures and its label
 DPI = 150
 COLOR_MAP = "viridis"  # keeps apart from pink and purple tissue, and is safe for colour-blind readers
 OPACITY = 0.55
@@ -30,34 +33,25 @@ def write_overlay(path: Path, view: HeatMapView) -> None:
         path: the file.
         view: the heat map; without a picture and a thumbnail it lies on white, without a resolution the scale bar is in pixels.
     """
-    mpp_x, mpp_y, patch_px = view.mpp_x, view.mpp_y, view.grid.patch_px_level0
-    rows, columns = view.heat.shape
-    figure = Figure(figsize=_size_in(rows, columns), dpi=DPI, layout="constrained")
+    figure, axes, colour_bar = _place(view)
     canvas = FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    rows, columns = view.heat.shape
     extent = (0, columns, rows, 0)  # in cells, y down
-    axes.imshow(view.background, extent=extent)
+    axes.imshow(view.background, extent=extent, aspect="auto")
     heat = axes.imshow(
         np.ma.masked_where(~view.observed, view.heat),
         extent=extent,
+        aspect="auto",
         interpolation="nearest",
         cmap=COLOR_MAP,
         alpha=OPACITY,
         vmin=0,
         vmax=1,
     )
-    if mpp_x is not None and mpp_y is not None:
-        axes.set_aspect(mpp_y / mpp_x)
-        cell_um = patch_px * mpp_x
-        length_um = nice_length(SCALE_BAR_SHARE * columns * cell_um)
-        label = f"{length_um / 1000:g} mm" if length_um >= 1000 else f"{length_um:g} µm"
-        _draw_scale_bar(axes, rows, length_cells=length_um / cell_um, label=label)
-    else:
-        length_px = nice_length(SCALE_BAR_SHARE * columns * patch_px)
-        _draw_scale_bar(axes, rows, length_cells=length_px / patch_px, label=f"{length_px:g} px")
+    _draw_scale_bar(axes, view)
     axes.set_axis_off()
-    label, options = plain_text(f"{view.kind.title}, {shortened(view.class_name)} ({view.kind.unit})")
-    figure.colorbar(heat, ax=axes, shrink=0.8).set_label(label, **options)
+    label, options = plain_text(f"{view.kind.title}, {shortened(view.class_name)}")
+    figure.colorbar(heat, cax=colour_bar).set_label(f"{label}\n({view.kind.unit})", **options)
     canvas.draw()
     drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())[:, :, :3])
     figure.clear()
@@ -66,28 +60,47 @@ def write_overlay(path: Path, view: HeatMapView) -> None:
         drawn.save(partial, format="PNG", dpi=(DPI, DPI), compress_level=COMPRESSION)
 
 
+def _place(view: HeatMapView) -> tuple[Figure, Axes, Axes]:
+    """Return a figure of the slide's shape, and its places for the slide and the colour bar.
+
+    Both are set in inches: matplotlib's own layout would draw all texts twice to see how much room they take.
+    """
+    rows, columns = view.heat.shape
+    mpp_x, mpp_y = view.mpp_xy or (1.0, 1.0)
+    inch = LONG_SIDE_IN / max(columns, rows * mpp_y / mpp_x)  # of a cell along x
+    width, height = columns * inch, rows * mpp_y / mpp_x * inch
+    room_x, room_y = max(width, LEAST_WIDTH_IN), max(height, LEAST_HEIGHT_IN)
+    full_x, full_y = room_x + 2 * MARGIN_IN + COLOUR_BAR_ROOM_IN, room_y + MARGIN_IN + SCALE_BAR_ROOM_IN
+    figure = Figure(figsize=(full_x, full_y), dpi=DPI)
+
+    def add(left: float, bottom: float, width: float, height: float) -> Axes:
+        return figure.add_axes((left / full_x, bottom / full_y, width / full_x, height / full_y))
+
+    slide = add(MARGIN_IN, SCALE_BAR_ROOM_IN + (room_y - height) / 2, width, height)
+    bar = add(2 * MARGIN_IN + room_x, SCALE_BAR_ROOM_IN + 0.1 * room_y, COLOUR_BAR_IN, 0.8 * room_y)
+    return figure, slide, bar
+
+
 def nice_length(most: float) -> float:
     """Return the largest of 1, 2 or 5 times a power of ten that is at most ``most`` (over 0)."""
     power = 10.0 ** floor(log10(most))
     return max(factor * power for factor in (1, 2, 5) if factor * power <= most * (1 + 1e-9))
 
 
-def _draw_scale_bar(axes: Axes, rows: int, *, length_cells: float, label: str) -> None:
-    """Draw a bar under the picture, so that it hides no tissue."""
-    height = 0.012 * max(axes.get_xlim()[1], rows)
-    axes.add_patch(Rectangle((0, rows + height), length_cells, height, facecolor="black", linewidth=0, clip_on=False))
+def _draw_scale_bar(axes: Axes, view: HeatMapView) -> None:
+    """Draw a bar of a round length under the picture, so that it hides no tissue."""
+    rows, columns = view.heat.shape
+    cell = view.grid.patch_px_level0 * (view.mpp_xy[0] if view.mpp_xy else 1.0)
+    length = nice_length(SCALE_BAR_SHARE * columns * cell)
+    unit = "µm" if view.mpp_xy else "px"
+    label = f"{length / 1000:g} mm" if view.mpp_xy and length >= 1000 else f"{length:g} {unit}"
+    height = 0.012 * max(columns, rows)  # in cells
+    axes.add_patch(Rectangle((0, rows + height), length / cell, height, facecolor="black", linewidth=0, clip_on=False))
     axes.annotate(
         label,
-        (length_cells, rows + 1.5 * height),
+        (length / cell, rows + 1.5 * height),
         xytext=(5, 0),
         textcoords="offset points",
         va="center",
         annotation_clip=False,
     )
-
-
-def _size_in(rows: int, columns: int) -> tuple[float, float]:
-    """Width and height of the figure in inches, with room for the bars and no side under 3."""
-    longest = max(rows, columns)
-    width, height = LONG_SIDE_IN * columns / longest, LONG_SIDE_IN * rows / longest
-    return max(width, 3.0) + 1.5, max(height, 3.0) + 0.5

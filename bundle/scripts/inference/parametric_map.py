@@ -2,17 +2,20 @@
 
 import hashlib
 import logging
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..common.errors import SlideError
 from ..common.files import atomic_path
 from ..common.version import BUNDLE_VERSION
+from ..dsnet.heat_map import MapKind
 from ..slides.companions import companions_of
 from .heat_map_view import HeatMapView
 
@@ -56,67 +59,10 @@ def write_parametric_map(path: Path, view: HeatMapView) -> None:
         SlideError: the slide's files lack what such a map needs.
         OSError: a file cannot be read or written.
     """
-    import highdicom
-    from pydicom.sr.codedict import codes
-    from pydicom.uid import generate_uid
-
-    heat, grid, slide, class_name, kind = view.heat, view.grid, view.slide, view.class_name, view.kind
+    slide = view.slide
     try:
         source = _finest_level(slide)
-        (left, top), step = grid.origin_xy_px, grid.patch_px_level0
-        first_column, first_row = max(0, left // step), max(0, top // step)
-        shift_x, shift_y = left - first_column * step, top - first_row * step
-        (rows, columns), measures = heat.shape, source.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
-        covering = np.zeros(
-            (
-                max(first_row + rows, ceil((source.TotalPixelMatrixRows - shift_y) / step)),
-                max(first_column + columns, ceil((source.TotalPixelMatrixColumns - shift_x) / step)),
-            ),
-            dtype=np.float32,
-        )
-        covering[first_row : first_row + rows, first_column : first_column + columns] = heat
-        to_slide = highdicom.spatial.ImageToReferenceTransformer.for_image(source, for_total_pixel_matrix=True)
-        (middle,) = to_slide(np.array([[shift_x + step / 2, shift_y + step / 2]]))
-        digest = hashlib.sha256(covering.tobytes()).hexdigest()
-        series, instance = (
-            generate_uid(entropy_srcs=[level, source.SOPInstanceUID, str(grid), class_name, BUNDLE_VERSION, digest])
-            for level in ("series", "instance")
-        )
-        parametric_map = highdicom.pm.ParametricMap(
-            [source],
-            covering,
-            series_instance_uid=series,
-            series_number=1,
-            sop_instance_uid=instance,
-            instance_number=1,
-            manufacturer="dsnet-wsi",
-            manufacturer_model_name="DSNet",
-            software_versions=BUNDLE_VERSION,
-            device_serial_number="0",
-            contains_recognizable_visual_features=False,
-            content_label="GRAD_CAM" if "CAM" in kind.title else kind.title.upper().replace(" ", "_"),
-            content_description=f"{kind.title}, {class_name}"[:TEXT_CHARACTERS],
-            series_description=f"Heat map, {class_name}"[:TEXT_CHARACTERS],
-            specific_character_set="ISO_IR 192",  # UTF-8, for the class's name
-            real_world_value_mappings=[
-                highdicom.pm.RealWorldValueMapping(
-                    lut_label=class_name[:LABEL_CHARACTERS],
-                    lut_explanation=f"{kind.title}, {class_name}, {kind.unit}"[:TEXT_CHARACTERS],
-                    unit=codes.UCUM.NoUnits,
-                    value_range=(0.0, 1.0),
-                    quantity_definition=codes.DCM.Probability if kind.is_probability else codes.DCM.ClassActivation,
-                )
-            ],
-            voi_lut_transformations=[highdicom.VOILUTTransformation(window_center=0.5, window_width=1.0)],
-            pixel_measures=highdicom.PixelMeasuresSequence(
-                pixel_spacing=[float(side) * step for side in measures.PixelSpacing],
-                slice_thickness=measures.SliceThickness,
-            ),
-            plane_positions=[highdicom.PlanePositionSequence("SLIDE", middle.tolist(), pixel_matrix_position=(1, 1))],
-            tile_pixel_array=True,
-            tile_size=(min(TILE_PX, covering.shape[0]), min(TILE_PX, covering.shape[1])),
-            dimension_organization_type="TILED_SPARSE",
-        )
+        parametric_map = _parametric_map(source, _placed(source, view), view)
     except (AttributeError, ValueError) as error:
         raise SlideError(
             f"{slide}: no parametric map can refer to this slide ({error}); expected a whole VL Whole Slide Microscopy series: "
@@ -124,6 +70,95 @@ def write_parametric_map(path: Path, view: HeatMapView) -> None:
         ) from error
     with atomic_path(path) as partial:
         parametric_map.save_as(partial)
+
+
+@dataclass(frozen=True)
+class _PlacedMap:
+    """A map that covers its whole slide.
+
+    Attributes:
+        values: of the map, float32 (H, W), 0 where there is no V.
+        origin_mm: middle of its first pixel in the slide's coordinate system, x, y, z.
+    """
+
+    values: NDArray[np.float32]
+    origin_mm: list[float]
+
+
+def _placed(source: "Dataset", view: HeatMapView) -> _PlacedMap:
+    """Lay the map on the image ``source`` of the whole slide: whole patches from its corner on, as far as either of them goes."""
+    import highdicom
+
+    (left, top), step = view.grid.origin_xy_px, view.grid.patch_px_level0
+    first_column, first_row = max(0, left // step), max(0, top // step)
+    shift_x, shift_y = left - first_column * step, top - first_row * step
+    rows, columns = view.heat.shape
+    values = np.zeros(
+        (
+            max(first_row + rows, ceil((source.TotalPixelMatrixRows - shift_y) / step)),
+            max(first_column + columns, ceil((source.TotalPixelMatrixColumns - shift_x) / step)),
+        ),
+        dtype=np.float32,
+    )
+    values[first_row : first_row + rows, first_column : first_column + columns] = view.heat
+    to_slide = highdicom.spatial.ImageToReferenceTransformer.for_image(source, for_total_pixel_matrix=True)
+    (middle,) = to_slide(np.array([[shift_x + step / 2, shift_y + step / 2]]))
+    return _PlacedMap(values, middle.tolist())
+
+
+def _parametric_map(source: "Dataset", placed: _PlacedMap, view: HeatMapView) -> "Dataset":
+    """Make the instance: whose it is and where it lies by ``source``, its identifiers by slide, class and values."""
+    import highdicom
+    from pydicom.uid import generate_uid
+
+    grid, kind, class_name, (rows, columns) = view.grid, view.kind, view.class_name, placed.values.shape
+    digest = hashlib.sha256(placed.values.tobytes()).hexdigest()
+    series, instance = (
+        generate_uid(entropy_srcs=[level, source.SOPInstanceUID, str(grid), class_name, BUNDLE_VERSION, digest])
+        for level in ("series", "instance")
+    )
+    measures = source.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    return highdicom.pm.ParametricMap(
+        [source],
+        placed.values,
+        series_instance_uid=series,
+        series_number=1,
+        sop_instance_uid=instance,
+        instance_number=1,
+        manufacturer="dsnet-wsi",
+        manufacturer_model_name="DSNet",
+        software_versions=BUNDLE_VERSION,
+        device_serial_number="0",
+        contains_recognizable_visual_features=False,
+        content_label="GRAD_CAM" if "CAM" in kind.title else kind.title.upper().replace(" ", "_"),
+        content_description=f"{kind.title}, {class_name}"[:TEXT_CHARACTERS],
+        series_description=f"Heat map, {class_name}"[:TEXT_CHARACTERS],
+        specific_character_set="ISO_IR 192",  # UTF-8, for the class's name
+        real_world_value_mappings=[_meaning(kind, class_name)],
+        voi_lut_transformations=[highdicom.VOILUTTransformation(window_center=0.5, window_width=1.0)],
+        pixel_measures=highdicom.PixelMeasuresSequence(
+            pixel_spacing=[float(side) * grid.patch_px_level0 for side in measures.PixelSpacing],
+            slice_thickness=measures.SliceThickness,
+        ),
+        plane_positions=[highdicom.PlanePositionSequence("SLIDE", placed.origin_mm, pixel_matrix_position=(1, 1))],
+        tile_pixel_array=True,
+        tile_size=(min(TILE_PX, rows), min(TILE_PX, columns)),
+        dimension_organization_type="TILED_SPARSE",
+    )
+
+
+def _meaning(kind: MapKind, class_name: str) -> Any:
+    """What a value of the map means: a highdicom ``RealWorldValueMapping``."""
+    import highdicom
+    from pydicom.sr.codedict import codes
+
+    return highdicom.pm.RealWorldValueMapping(
+        lut_label=class_name[:LABEL_CHARACTERS],
+        lut_explanation=f"{kind.title}, {class_name}, {kind.unit}"[:TEXT_CHARACTERS],
+        unit=codes.UCUM.NoUnits,
+        value_range=(0.0, 1.0),
+        quantity_definition=codes.DCM.Probability if kind.is_probability else codes.DCM.ClassActivation,
+    )
 
 
 def _finest_level(slide: Path) -> "Dataset":

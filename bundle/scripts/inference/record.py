@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from ..common.files import atomic_path, relative_to, write_json
 from ..common.option_table import is_path
 from ..common.pseudonyms import AS_THEY_ARE, Names
 from ..common.version import BUNDLE_VERSION
+from ..encoding.job import ManifestRow
 from ..encoding.settings import HEAD_BYTES, is_replaced
 from ..encoding.store import Embedding
 from ..encoding.tissue_record import TissueRecord
@@ -52,6 +53,8 @@ def write_run(
     threshold: float | None,
     settings: Mapping[str, Any],
     slides: Mapping[str, SlideOrigin],
+    mapped: Collection[str] = (),
+    not_predicted: Iterable[ManifestRow] = (),
 ) -> None:
     """Write the model card as it was used, the threshold, all settings and the slides; the card's fingerprints of slides stay out.
 
@@ -61,6 +64,8 @@ def write_run(
         threshold: decision threshold that was applied, the card's or another.
         settings: options of the stage by name; values that JSON does not know are written as text.
         slides: where each predicted slide comes from, by the id in ``predictions.csv``.
+        mapped: ids of those whose heat map this run wrote; any other map in the folder is of an earlier one.
+        not_predicted: what became of the other slides of this run.
     """
     plain = (str, int, float, bool, type(None))
     content = {
@@ -68,7 +73,8 @@ def write_run(
         "threshold": threshold,
         "card": {name: value for name, value in card.to_json().items() if name != "seen"},
         "settings": {name: value if isinstance(value, plain) else str(value) for name, value in settings.items()},
-        "slides": {slide_id: asdict(origin) for slide_id, origin in slides.items()},
+        "slides": {slide_id: asdict(origin) | {"mapped": slide_id in mapped} for slide_id, origin in slides.items()},
+        "not_predicted": {row.slide_id: {"status": row.status, "error": row.error} for row in not_predicted},
         "versions": {"bundle": BUNDLE_VERSION, "monai": monai.__version__, "torch": str(torch.__version__)},
     }
     write_json(path, content)
@@ -108,10 +114,10 @@ def write_scores(
     """
     attributes, tissue = embedding.attributes, embedding.tissue
     thumbnail = _finest(view.thumbnail)
-    mpp_x, mpp_y = (_number(mpp) for mpp in (view.mpp_x, view.mpp_y))
+    mpp_x, mpp_y = view.mpp_xy or (None, None)
     rows, columns = embedding.shape_yx
     patches = len(embedding.features)
-    cell_mm2 = None if mpp_x is None or mpp_y is None else embedding.patch_px_level0**2 * mpp_x * mpp_y / 1e6
+    cell_mm2 = None if view.mpp_xy is None else embedding.patch_px_level0**2 * view.mpp_xy[0] * view.mpp_xy[1] / 1e6
     content = {
         "format": SCORES_FORMAT,
         "slide": "" if names.anonymise else relative_to(item["slide"], folder.parent),

@@ -10,7 +10,6 @@ from ..common.config_settings import Plain
 from ..common.errors import RequestError, SlideError, first_of
 from ..common.option_words import Split
 from ..common.progress import track
-from ..common.pseudonyms import Names
 from ..encoding.embedding_file import header_of
 from ..encoding.encoding_run import EncodingRun, Wording, encoding_of
 from ..encoding.job import EncodingJob, ManifestRow
@@ -31,7 +30,6 @@ from ..training.model_fit import (
 )
 from ..training.slide_item import SlideItem
 from .asked_slides import empty_slides, listed_slides, other_labels
-from .inference_manifest import write_manifest
 from .record import SlideOrigin
 
 _LOGGER = logging.getLogger(__name__)
@@ -278,21 +276,18 @@ class InferenceSet:
                 f"{first_of(reasons) if reasons else 'all are without tissue'}"
             )
 
-    def require_complete(self, output_dir: str | Path, names: Names) -> None:
-        """Write ``manifest.csv``; raise a SlideError (exit code 1) that counts the slides that failed, all others being done.
+    def require_complete(self, output_dir: str | Path) -> None:
+        """Raise a SlideError (exit code 1) that counts the slides that failed, all others being done.
 
         Args:
-            output_dir: folder of the predictions.
-            names: what slides are called there.
+            output_dir: folder of the predictions, whose manifest says why.
         """
-        if not self.share_manifest(output_dir):
-            write_manifest(output_dir, [*self.manifest, *self._classified], embeddings=self.folder, names=names)
         require_complete(self.manifest, output_dir, total=len(self._rows))
 
     @property
-    def _classified(self) -> list[ManifestRow]:
-        """Rows of the slides that were not encoded now."""
-        return [
+    def all_rows(self) -> list[ManifestRow]:
+        """What became of each slide, those included that were not encoded now."""
+        return self.manifest + [
             self.encoding.row_of(self.row(slide_id), "done", patches=header_of(path).patches, output=path.name)
             for slide_id, path in ((item["slide_id"], Path(item["embedding"])) for item in self.items)
             if slide_id not in self._entries

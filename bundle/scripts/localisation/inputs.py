@@ -1,63 +1,27 @@
 """What is scored: heat maps and predictions as inference left them, beside the lesions that masks show."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import nibabel
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
-from ..common.boundary import slide_boundary
 from ..common.errors import RequestError, SlideError, first_of
 from ..common.journal import require_as_written
 from ..common.json_files import NONE, read_json, require_fields
 from ..common.option_table import checked
 from ..common.option_words import MapValues, Split
 from ..dsnet.heat_map import LESION_MAP, PATCH_MAP
-from ..encoding.embedding_file import read_embedding
-from ..encoding.store import Embedding
 from ..evaluation.metrics import predicted_classes
 from ..evaluation.predictions import Prediction, read_predictions
-from ..inference.exports import nifti_affine
 from ..inference.record import SCORES_FORMAT
-from ..slides.lesion_mask import find_masks, lesion_cells
+from ..slides.lesion_mask import all_lesion_cells, find_masks
 from ..slides.slide_ids import known_ids
 from ..slides.table import SlideRow, read_slides
+from .mapped_slide import MappedSlide, read_maps
 
 _LOGGER = logging.getLogger(__name__)
 EXPECTED = "what inference writes: run it anew"
-
-
-@dataclass(frozen=True)
-class MappedSlide:
-    """One slide with its heat map and its lesions, on V's grid.
-
-    Attributes:
-        slide_id: its name.
-        patient: whose it is.
-        positive: whether its label is the class with lesions.
-        called: whether it was predicted to be.
-        probability: calibrated P(class with lesions).
-        heat: the heat map (H, W), 0 to 1, as inference wrote it.
-        observed: observation mask (H, W).
-        lesion: observed cells that are lesion (H, W).
-        seen: whether the model met it when it was trained; None: not known.
-    """
-
-    slide_id: str
-    patient: str | None
-    positive: bool
-    called: bool
-    probability: float
-    heat: NDArray[np.float32]
-    observed: NDArray[np.bool_]
-    lesion: NDArray[np.bool_]
-    seen: bool | None = None
 
 
 def read_mapped_slides(
@@ -108,14 +72,20 @@ def read_mapped_slides(
     chosen = _scorable(of_table, mask_of)
     kind = _kind_of([results / one.slide_id for one, _ in chosen], kind, table.class_names[1])
 
-    cells_of = partial(lesion_cells, mask_px=mask_px, lesion_from=lesion_from)
-    met = _splits_met(results)
+    cells_of = partial(all_lesion_cells, mask_px=mask_px, lesion_from=lesion_from)
+    origins = _origins(results)
     found: list[MappedSlide] = []
     faults: list[str] = []
     for prediction, threshold in chosen:
         row, mask = row_of[prediction.slide_id], mask_of.get(prediction.slide_id)
+        origin = origins.get(prediction.slide_id)
         try:
-            heat, observed, lesion = _read_maps(
+            if origin and not origin["mapped"]:
+                raise SlideError(
+                    f"{results / prediction.slide_id}: no heat map of the run that wrote {results / 'predictions.csv'}, expected "
+                    "one: run inference anew with --heat_maps true"
+                )
+            heat, observed, lesion, unobserved = read_maps(
                 dataset / f"{row.slide_id}.h5",
                 results / row.slide_id,
                 slide=row.path,
@@ -135,7 +105,8 @@ def read_mapped_slides(
                 heat=heat,
                 observed=observed,
                 lesion=lesion,
-                seen=met[row.slide_id] is not None if row.slide_id in met else None,
+                unobserved_lesions=unobserved,
+                seen=origin["seen_in"] is not None if origin else None,
             )
         )
     if faults:
@@ -143,19 +114,32 @@ def read_mapped_slides(
             f"{len(faults)} slides cannot be scored: {' | '.join(faults)}; expected all: correct them, or take them out of the "
             "table"
         )
-    positive = [slide for slide in found if slide.positive]
-    empty = sum(not slide.lesion.any() for slide in positive)
-    if empty == len(positive):
+    if not any(slide.has_lesion for slide in found):
         raise RequestError(
             f"{results / 'predictions.csv'}: none of {len(found)} slides has a lesion cell; expected positive slides of {source} "
             f"{f'in split {split!r} ' if split else ''}with masks: name their folder with --masks, or fill the column mask"
         )
-    if empty:
+    _tell(found)
+    return found, kind
+
+
+def _tell(found: Sequence[MappedSlide]) -> None:
+    """Warn of what makes the figures less than they seem."""
+    positive = [slide for slide in found if slide.positive]
+    if empty := sum(not slide.has_lesion for slide in positive):
         _LOGGER.warning(
             "%d of %d positive slides have a mask without a lesion cell, so no map of theirs can hit; expected one that fills half "
             "of some cell: look at these masks' channel and values (--lesion_from), and scale (--mask_px)",
             empty,
             len(positive),
+        )
+    if lost := sum(slide.unobserved_lesions for slide in found):
+        _LOGGER.warning(
+            "%d lesions of %d slides have no observed patch and count as missed; expected tissue wherever a mask has a lesion: look "
+            "at observed.png of the slides with unobserved_lesions in localisation.csv, and encode them with another "
+            "--settings#tissue_method, or with --settings#drop_pen false",
+            lost,
+            sum(slide.unobserved_lesions > 0 for slide in found),
         )
     if seen := sum(bool(slide.seen) for slide in found):
         _LOGGER.warning(
@@ -164,7 +148,6 @@ def read_mapped_slides(
             seen,
             len(found),
         )
-    return found, kind
 
 
 def _rows_of(
@@ -205,8 +188,11 @@ def _rows_of(
     return found
 
 
-def _splits_met(results: Path) -> dict[str, str | None]:
-    """Split in which the model met each slide, by slide id, None in none; empty where inference left no record.
+def _origins(results: Path) -> dict[str, dict[str, Any]]:
+    """What inference recorded of each slide, by slide id: ``seen_in``, the split in which the model met it, and ``mapped``.
+
+    Returns:
+        the record; empty where inference left none.
 
     Raises:
         RequestError: the record is not what inference writes.
@@ -214,10 +200,10 @@ def _splits_met(results: Path) -> dict[str, str | None]:
     run = results / "inference.json"
     if not run.is_file():
         return {}
-    slides = read_json(run, expected=EXPECTED, fields={"slides": dict})["slides"]
+    slides: dict[str, dict[str, Any]] = read_json(run, expected=EXPECTED, fields={"slides": dict})["slides"]
     for slide_id, origin in slides.items():
-        require_fields(f"{run}, slide {slide_id}", origin, {"seen_in": (str, NONE)}, expected=EXPECTED)
-    return {slide_id: origin["seen_in"] for slide_id, origin in slides.items()}
+        require_fields(f"{run}, slide {slide_id}", origin, {"seen_in": (str, NONE), "mapped": bool}, expected=EXPECTED)
+    return slides
 
 
 def _scorable(
@@ -264,68 +250,3 @@ def _kind_of(folders: Sequence[Path], asked: MapValues | None, class_name: str) 
                 f"{path}: the heat map is a {said['heat_map']}, expected one to be scored by --map {kind}: {remedy}"
             )
     return kind or "cam"
-
-
-def _read_maps(
-    embedding_path: Path,
-    results: Path,
-    *,
-    slide: Path,
-    mask: Path | None,
-    cells_of: Callable[..., NDArray[np.bool_]],
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Read heat map, observation mask and lesions of one slide, (H, W) each.
-
-    Args:
-        embedding_path: embedding of the slide, which says where the cells lie.
-        results: what inference wrote of the slide.
-        slide: its file.
-        mask: its lesion mask; None: it has no lesion.
-        cells_of: :func:`..slides.lesion_mask.lesion_cells` with the masks' scale and lowest value.
-
-    Raises:
-        SlideError: embedding, heat map or mask cannot be read, or they belong to different grids.
-    """
-    with slide_boundary(embedding_path):
-        embedding = read_embedding(embedding_path)
-        heat, observed = read_heat_map(results, embedding)
-        lesion = np.zeros_like(observed)
-        if mask is not None:
-            lesion = observed & cells_of(mask, embedding.grid, slide=slide, attributes=embedding.attributes)
-    return heat, observed, lesion
-
-
-def read_heat_map(folder: Path, embedding: Embedding) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Read ``cam.nii.gz`` and ``observed.png`` of a slide, (H, W) each; where nothing was observed the heat is 0.
-
-    Raises:
-        SlideError: there is no heat map, it is not one of this embedding, or is not finite.
-    """
-    path = folder / "cam.nii.gz"
-    if not path.is_file():
-        raise SlideError(
-            f"{path}: no such file, expected the slide's heat map: manifest.csv says why there is none; run inference again"
-        )
-    try:
-        volume: Any = nibabel.load(path)
-        heat = np.asarray(volume.dataobj, dtype=np.float32)[:, :, 0].T
-        with Image.open(folder / "observed.png") as image:
-            observed = np.asarray(image) > 0
-    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, IndexError) as error:
-        raise SlideError(f"{path}: not a readable heat map ({error}); run inference again") from error
-    said = embedding.attributes
-    # of an embedding that says no resolution: inference may have had it from table or slide
-    of_map = -1000 * volume.affine.diagonal() / embedding.patch_px_level0
-    mpp_x, mpp_y = said.get("mpp_x", of_map[0]), said.get("mpp_y", of_map[1])
-    expected = nifti_affine(embedding.grid, mpp_x=mpp_x, mpp_y=mpp_y)
-    if not heat.shape == observed.shape == embedding.shape_yx or not np.allclose(volume.affine, expected, rtol=1e-4):
-        raise SlideError(
-            f"{path}: {heat.shape[0]} x {heat.shape[1]} cells or a place that are not the embedding's ({embedding.shape_yx[0]} x "
-            f"{embedding.shape_yx[1]}); expected the heat map of that embedding: run inference on it again, or correct "
-            "--dataset_dir"
-        )
-    if not np.isfinite(heat[observed]).all():
-        raise SlideError(
-            f"{path}: NaN or infinite where patches were observed, expected finite numbers: run inference again"
-        )
-    return np.where(observed, heat, np.float32(0)), observed

@@ -1,4 +1,4 @@
-"""The stage ``localising``: hit rate, FROC, cell AUC and Dice of a cohort's heat maps, with bootstrap intervals."""
+"""The stage ``localising``: hit rate, FROC, cell AUC and Dice of a cohort's heat maps, with intervals."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -15,8 +15,9 @@ from ..common.markdown import number
 from ..common.option_table import OF_STAGE, checked
 from ..common.option_words import MapValues
 from ..common.outputs import HeldOutputs
-from ..evaluation.bootstrap import drawn_from, resample_weights
+from ..evaluation.bootstrap import drawn_from, group_by_patient, resample_weights
 from ..evaluation.interval import Bootstrap, Drawn, Estimate, estimate
+from ..evaluation.score_interval import share_interval
 from .inputs import read_mapped_slides
 from .plot import write_froc_plot
 from .scores import Calls, SlideScores, score_slide
@@ -29,8 +30,8 @@ FALSE_POSITIVES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 THRESHOLDS = tuple(float(step) for step in np.round(np.arange(0.05, 1.0, 0.05), 2))
 DEFAULT_CALLS = Calls()
 COLUMNS = (
-    "slide_id", "positive", "called", "probability", "observed_cells", "lesion_cells", "lesions", "lesions_hit",
-    "false_detections", "hit", "chance", "cell_auc", "dice",
+    "slide_id", "positive", "called", "probability", "observed_cells", "lesion_cells", "lesions",
+    "unobserved_lesions", "lesions_hit", "false_detections", "hit", "chance", "cell_auc", "dice",
 )  # fmt: skip
 
 Floats = NDArray[np.float64]
@@ -52,7 +53,8 @@ class Localisation:
         slides: that were scored.
         positive: those with a lesion by their label.
         correctly_called: positive ones that were called so.
-        lesions: of all slides.
+        lesions: of all slides, observed or not.
+        unobserved_lesions: those of them without an observed cell, which no map can show; they count as missed.
         seen_in_training: slides that the model met when it was trained; None where that is not known.
         figures: with their intervals, by name.
         beside: what is said beside a figure, by its name and its own.
@@ -67,6 +69,7 @@ class Localisation:
     positive: int
     correctly_called: int
     lesions: int
+    unobserved_lesions: int
     seen_in_training: int | None
     figures: Mapping[str, Estimate]
     beside: Mapping[str, Mapping[str, float | None]]
@@ -85,6 +88,7 @@ class Localisation:
             "positive": self.positive,
             "correctly_called": self.correctly_called,
             "lesions": self.lesions,
+            "unobserved_lesions": self.unobserved_lesions,
             "seen_in_training": self.seen_in_training,
             **{name: {**one.to_json(), **beside.get(name, {})} for name, one in self.figures.items()},
             "best_threshold": asdict(self.best_threshold),
@@ -162,15 +166,19 @@ def localise(
         write_json(output / "localisation.json", report)
     hit, froc = found.figures["hit_rate"], found.figures["froc"]
     _LOGGER.info(
-        "hottest cell in the lesion: %s of %d correctly called positive slides (chance %s); FROC %s on %d slides, %d lesions",
+        "hottest cell in the lesion: %s of %d correctly called positive slides (chance %s); FROC %s on %d slides, %d lesions, of which "
+        "%d have no observed patch",
         number(hit.value), found.correctly_called, number(found.beside["hit_rate"]["chance"]), number(froc.value), len(slides),
-        found.lesions,
+        found.lesions, found.unobserved_lesions,
     )  # fmt: skip
     return report
 
 
 def summarise(scores: Sequence[SlideScores], *, resamples: int, seed: int) -> Localisation:
     """Return the cohort's figures with 95 % intervals, and its FROC curve.
+
+    Hit rates, of slides and of lesions, have the interval of `..evaluation.score_interval.share_interval`; all others are of the
+    bootstrap.
 
     The hit rate is that of the correctly called positive slides, beside that of all positive ones; everything else counts all
     slides.
@@ -188,9 +196,10 @@ def summarise(scores: Sequence[SlideScores], *, resamples: int, seed: int) -> Lo
         slides=len(slides),
         positive=int(positive.sum()),
         correctly_called=int(right.sum()),
-        lesions=int(sum(one.lesions.max() for one in scores)),
+        lesions=sum(len(one.detections[1]) for one in scores),
+        unobserved_lesions=sum(slide.unobserved_lesions for slide in slides),
         seen_in_training=None if None in seen else sum(map(bool, seen)),
-        figures=_estimates(scores, positive, right, weights, drawn),
+        figures=_estimates(scores, positive, right, weights, patients, drawn),
         beside={
             "hit_rate": {"slides": int(right.sum()), "chance": _share(chance, right)},
             "hit_rate_all_positives": {"slides": int(positive.sum()), "chance": _share(chance, positive)},
@@ -207,32 +216,37 @@ def summarise(scores: Sequence[SlideScores], *, resamples: int, seed: int) -> Lo
 
 
 def _estimates(
-    scores: Sequence[SlideScores], positive: NDArray[np.bool_], right: NDArray[np.bool_], weights: Floats, drawn: Drawn
+    scores: Sequence[SlideScores],
+    positive: NDArray[np.bool_],
+    right: NDArray[np.bool_],
+    weights: Floats,
+    patients: Sequence[str | None],
+    drawn: Drawn,
 ) -> dict[str, Estimate]:
     """The figures with their intervals; ``right`` are the positive slides that were called so."""
     hits, aucs, dice = (np.array([getattr(one, name) for one in scores]) for name in ("hit", "cell_auc", "dice"))
     with_lesion = np.array([one.slide.lesion.any() for one in scores])
-    lesions_hit = np.array(
-        [((one.detections[1] >= one.calls.threshold) & (one.detections[1] > 0)).sum() for one in scores]
-    )
+    lesions_hit = np.array([one.lesions_hit for one in scores])
     overlaps = np.array([one.overlap(one.calls.threshold) for one in scores])
+    group_of_slide, _ = group_by_patient(len(scores), patients)
 
-    def ratio(numerators: NDArray[Any], denominators: NDArray[Any]) -> Estimate:
+    def ratio(numerators: NDArray[Any], denominators: NDArray[Any], *, is_share: bool = False) -> Estimate:
         """Sum over sum; undefined where there is nothing to divide by."""
         above, below = weights @ numerators, weights @ denominators
         spread = np.divide(above, below, out=np.full(len(weights), np.nan), where=below > 0)
         value = numerators.sum() / denominators.sum() if denominators.sum() else float("nan")
-        return estimate(float(value), spread, drawn)
+        ends = share_interval(numerators, denominators, group_of_slide) if is_share else None
+        return estimate(float(value), spread, drawn, ends=ends)
 
-    def mean(values: Floats, chosen: NDArray[np.bool_]) -> Estimate:
-        return ratio(np.where(chosen, values, 0), chosen)
+    def mean(values: Floats, chosen: NDArray[np.bool_], *, is_share: bool = False) -> Estimate:
+        return ratio(np.where(chosen, values, 0), chosen, is_share=is_share)
 
     froc = np.array([_froc(scores, of_resample)[1] for of_resample in weights])
     return {
-        "hit_rate": mean(hits, right),
-        "hit_rate_all_positives": mean(hits, positive),
+        "hit_rate": mean(hits, right, is_share=True),
+        "hit_rate_all_positives": mean(hits, positive, is_share=True),
         "froc": estimate(_froc(scores, np.ones(len(scores)))[1], froc, drawn),
-        "lesion_hit_rate": ratio(lesions_hit, np.array([one.lesions.max() for one in scores])),
+        "lesion_hit_rate": ratio(lesions_hit, np.array([len(one.detections[1]) for one in scores]), is_share=True),
         "cell_auc": mean(aucs, np.isfinite(aucs)),
         "dice": mean(dice, with_lesion),
         "dice_pooled": ratio(overlaps[:, 0], overlaps[:, 1]),
@@ -256,7 +270,8 @@ def _froc(scores: Sequence[SlideScores], weights: Floats) -> tuple[tuple[Floats,
 
 
 def _best_threshold(scores: Sequence[SlideScores]) -> BestThreshold:
-    dice = [np.divide(*np.sum([one.overlap(threshold) for one in scores], axis=0)) for threshold in THRESHOLDS]
+    above, below = np.array([np.sum([one.overlap(threshold) for one in scores], axis=0) for threshold in THRESHOLDS]).T
+    dice = above / np.maximum(below, 1)  # 0 where no cell is called and no lesion observed
     return BestThreshold(THRESHOLDS[int(np.argmax(dice))], float(np.max(dice)))
 
 
@@ -274,7 +289,8 @@ def _row(one: SlideScores) -> dict[str, int | str]:
         "observed_cells": int(slide.observed.sum()),
         "lesion_cells": int(slide.lesion.sum()),
         "lesions": len(true),
-        "lesions_hit": int((true >= one.calls.threshold).sum()),
+        "unobserved_lesions": slide.unobserved_lesions,
+        "lesions_hit": one.lesions_hit,
         "false_detections": int((false >= one.calls.threshold).sum()),
         "hit": f"{one.hit:.6g}" if slide.positive else "",
         "chance": f"{one.chance:.6g}" if slide.positive else "",

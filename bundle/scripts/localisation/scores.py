@@ -8,14 +8,12 @@ import torch
 from monai.apps.pathology.utils import PathologyProbNMS
 from monai.metrics import compute_dice, compute_fp_tp_probs
 from numpy.typing import NDArray
-from scipy import ndimage
-from skimage.measure import label
 from sklearn.metrics import roc_auc_score
 
 from ..common.errors import RequestError
 from ..common.option_table import checked
 from ..common.option_words import MapValues
-from .inputs import MappedSlide
+from .mapped_slide import MappedSlide, numbered
 
 
 @dataclass(frozen=True)
@@ -73,12 +71,14 @@ class SlideScores:
 
     @cached_property
     def lesions(self) -> NDArray[np.int64]:
-        """Lesions numbered from 1 (H, W): cells that touch along a side or at a corner, with what they enclose."""
-        return label(ndimage.binary_fill_holes(self.slide.lesion), connectivity=2)
+        """Observed lesions, numbered from 1 (H, W); see :func:`.mapped_slide.numbered`."""
+        return numbered(self.slide.lesion)
 
     @cached_property
     def detections(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Scores of the false detections, (n,), and of the best detection in each lesion, (lesions,), 0 where there is none.
+
+        Lesions that were not observed come last: a lesion that encoding lost is one that the map misses.
 
         A detection is the hottest cell left; its box is cleared, and the next one sought (MONAI's ``PathologyProbNMS``). One that
         lies in a lesion is true (``compute_fp_tp_probs``, the code of the Camelyon16 challenge).
@@ -86,7 +86,13 @@ class SlideScores:
         suppress = PathologyProbNMS(spatial_dims=2, prob_threshold=self.calls.lowest, box_size=self.calls.nms_cells)
         found = np.array(suppress(self.score.copy()), dtype=np.float32).reshape(-1, 3)
         false, true, _ = compute_fp_tp_probs(found[:, 0], found[:, 1], found[:, 2], self.lesions)
-        return np.asarray(false), np.asarray(true)
+        return np.asarray(false), np.pad(np.asarray(true, dtype=np.float32), (0, self.slide.unobserved_lesions))
+
+    @property
+    def lesions_hit(self) -> int:
+        """Number of lesions with a detection of at least the threshold; 0 is the score of none."""
+        best = self.detections[1]
+        return int(((best >= self.calls.threshold) & (best > 0)).sum())
 
     @cached_property
     def cell_auc(self) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 from ..common.boundary import file_boundary
 from ..common.errors import RequestError
 from ..common.files import atomic_path
-from ..common.hdf5 import dataset_of, open_hdf5
+from ..common.hdf5 import dataset_of, new_hdf5, open_hdf5
 from ..slides.geometry import PATCH_PX
 from .draw import SlideSample
 
@@ -30,7 +30,7 @@ def patch_writer(path: Path, attributes: Mapping[str, str | int | float]) -> Ite
     checksum, which HDF5 compares when it reads. The file grows slide by slide, so the memory does not depend on the number of
     slides.
     """
-    with atomic_path(path) as partial, h5py.File(partial, "w") as file:
+    with atomic_path(path) as partial, new_hdf5(partial) as file:
         file.attrs.update({"format": FORMAT, **attributes})
         columns: tuple[tuple[str, tuple[int, ...], object], ...] = (
             ("patches", (PATCH_PX, PATCH_PX, 3), np.uint8),

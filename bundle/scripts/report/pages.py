@@ -4,10 +4,10 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -36,6 +36,13 @@ METRIC_NAMES = {
 }
 
 
+class Median(NamedTuple):
+    """A median, and of how many slides it is."""
+
+    value: float
+    slides: int
+
+
 @dataclass(frozen=True)
 class Report:
     """All that the pages are about.
@@ -51,6 +58,13 @@ class Report:
     performances: tuple[Performance, ...]
     notes: tuple[str, ...] = ()
     seed: int = 0
+
+    @cached_property
+    def median_stream(self) -> Median | None:
+        """The median stream score, beside which that of one slide is shown; None with fewer slides than two."""
+        scores = [slide.prediction.stream_score for slide in self.inference.counted]
+        known = [score for score in scores if score is not None]
+        return Median(median(known), len(known)) if len(known) > 1 else None
 
 
 def slide_page(report: Report, slide: SlideResult, picture: Picture | None) -> str:
@@ -68,7 +82,7 @@ def slide_page(report: Report, slide: SlideResult, picture: Picture | None) -> s
             quality=words.quality(slide),
             channel_scores=scores,
             channel_plot=figures.channel_score_plot(scores) if scores and scores[0] < scores[-1] else None,
-            median_stream_score=_median_stream_score(report.inference),
+            median_stream=report.median_stream,
         )
     )
 
@@ -94,7 +108,6 @@ def cohort_page(report: Report, pictures: Sequence[Picture | None]) -> str:
             ),
             plots={performance.name: _plots(performance) for performance in report.performances},
             streams=_streams(report),
-            median_stream_score=_median_stream_score(inference),
         )
     )
 
@@ -147,15 +160,12 @@ def _plots(performance: Performance) -> dict[str, object]:
 
 
 def _streams(report: Report) -> dict[str, object] | None:
-    """Fig. 9 of the cohort: tissue area against stream score; None with too few slides whose area is known.
-
-    Slides with a label that is none of the classes are left out.
-    """
+    """Fig. 9 of the cohort: tissue area against stream score; None with too few slides whose area is known."""
     inference = report.inference
     points = [
         (slide, slide.area_mm2, slide.prediction.stream_score)
-        for slide in inference.slides
-        if slide.area_mm2 and slide.prediction.stream_score is not None and slide.prediction.other_label is None
+        for slide in inference.counted
+        if slide.area_mm2 and slide.prediction.stream_score is not None
     ]
     if len(points) < FEWEST_POINTS:
         return None
@@ -187,11 +197,6 @@ def _by_class(names: Sequence[str], pairs: Sequence[tuple[int | None, Any]]) -> 
 
 def _classes(inference: Inference) -> range:
     return range(len(inference.class_names))
-
-
-def _median_stream_score(inference: Inference) -> float | None:
-    scores = [slide.prediction.stream_score for slide in inference.slides if slide.prediction.stream_score is not None]
-    return median(scores) if scores else None
 
 
 @cache

@@ -17,7 +17,7 @@ from ..evaluation.bootstrap import drawn_from, evaluate
 from ..evaluation.calibration import ReliabilityBin, reliability
 from ..evaluation.curves import Curves, curves
 from ..evaluation.measured import Metrics, read_metrics
-from ..evaluation.metrics import Threshold, predicted_classes
+from ..evaluation.metrics import Threshold, predicted_classes, ranks
 from ..evaluation.predictions import Prediction, read_predictions
 from ..evaluation.same_slides import patients_of
 from .results import Inference
@@ -167,7 +167,7 @@ def _performance(
     shown = [1] if len(class_names) == 2 else range(len(class_names))
     drawn = {"resamples": metrics.bootstrap.resamples, "seed": metrics.seed}
     found = (
-        (class_names[index], curves(labels == index, probabilities[:, index], patients=patients, **drawn))
+        (class_names[index], curves(labels == index, ranks(probabilities)[:, index], patients=patients, **drawn))
         for index in shown
     )
     return Performance(

@@ -132,7 +132,7 @@ def _tissue(slide: SlideResult, grid: PatchGrid, side_px: int, boxes: BoxReader)
         if found is not None:
             return found, "slide"
     thumbnail = _own_file(slide.folder, "thumbnail.png")
-    if thumbnail.is_file():
+    if slide.has_thumbnail and thumbnail.is_file():
         with Image.open(thumbnail) as image:
             return np.asarray(image.convert("RGB")), "thumbnail"
     return np.full((*grid.shape_yx, 3), 255, dtype=np.uint8), "nothing"

@@ -20,13 +20,16 @@ def remarks_on(slide: SlideResult, inference: Inference) -> list[str]:
     if slide.threshold is not None and abs(slide.prediction.probabilities[1] - slide.threshold) < NEAR:
         found.append(f"The probability lies within {NEAR:g} of the threshold: the verdict is close.")
     if slide.scores is None:
-        return [
-            *found,
-            "Inference wrote no heat map and kept no scores of this slide (heat_maps false, or a network without one).",
-        ]
+        found.append(
+            "Inference wrote no heat map and kept no scores of this slide: heat_maps false, a network without one, or what "
+            "manifest.csv says."
+        )
+        if (slide.folder / "scores.json").is_file():
+            found.append("The heat map in the slide's folder is of an earlier run of inference: it is not shown.")
+        return found
     found += _on_tissue(slide)
     found += _on_resolution(slide)
-    if inference.card.network["thumbnail_stream"] and not (slide.folder / "thumbnail.png").is_file():
+    if inference.card.network["thumbnail_stream"] and not slide.has_thumbnail:
         found.append("There was no thumbnail of this slide: the model judged it by its patches alone.")
     return found
 

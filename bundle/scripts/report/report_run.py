@@ -12,9 +12,9 @@ from ..common.progress import track
 from ..common.pseudonyms import AS_THEY_ARE, Names
 from ..slides.box import BoxReader
 from .pages import Report, cohort_page, slide_page
-from .performance import is_part_of, of_cohort, of_evaluation
+from .performance import Performance, is_part_of, of_cohort, of_evaluation
 from .pictures import Picture, slide_pictures
-from .results import read_inference, renamed
+from .results import Inference, read_inference, renamed
 
 SLIDE_SIDE_PX = 960
 COHORT_SIDE_PX = 480
@@ -67,15 +67,36 @@ def write_reports(
         replace=replace,
     )
     outputs.check()
-    performances = (
-        [] if evaluation_dir is None else [of_evaluation(evaluation_dir, inference, slides=slides, names=names)]
+    evaluation = (
+        None if evaluation_dir is None else of_evaluation(evaluation_dir, inference, slides=slides, names=names)
     )
-    notes = []
+    report = _report_of(inference, evaluation, seed, names)
+    with writing_to(output), outputs:
+        names.keep()
+        failures = _write_pages(report, output)
+    _LOGGER.info("report: %s", output / "report.html")
+    if failures:
+        raise SlideError(
+            f"{len(failures)} of {len(inference.slides)} slides are shown without their heat map, all others are done; "
+            f"{failures[0]}"
+        )
+    return output / "report.html"
+
+
+def _report_of(inference: Inference, evaluation: Performance | None, seed: int, names: Names) -> Report:
+    """Put together what the pages are about: the cohort's own figures only where they add to those of the evaluation."""
+    performances, notes = [] if evaluation is None else [evaluation], _notes_on(inference)
     cohort = of_cohort(inference, seed=seed)
-    if cohort and performances and is_part_of(cohort, performances[0], names):
-        notes.append("The labelled slides of this cohort are among the test slides of the evaluation below.")
+    if cohort and evaluation and is_part_of(cohort, evaluation, names):
+        notes.insert(0, "The labelled slides of this cohort are among the test slides of the evaluation below.")
     elif cohort:
         performances.append(cohort)
+    return Report(inference, tuple(performances), tuple(notes), seed)
+
+
+def _notes_on(inference: Inference) -> list[str]:
+    """Say which slides do not count where one may expect it, and why."""
+    notes = []
     seen = sum(slide.seen_in is not None for slide in inference.slides)
     if seen:
         notes.append(
@@ -85,20 +106,24 @@ def write_reports(
     related = sum(slide.seen_in is None and not inference.is_new(slide) for slide in inference.slides)
     if related:
         notes.append(f"{related} more of the slides are of the same patients: they do not count there either.")
-    strange = sum(slide.prediction.other_label is not None for slide in inference.slides)
+    strange = len(inference.slides) - len(inference.counted)
     if strange:
         notes.append(
-            f"{strange} of the slides have a label that is none of the model's classes: they count in no figure."
+            f"{strange} of the slides have a label that is none of the model's classes: they are counted above as they were "
+            "called, and in no other figure."
         )
-    report = Report(inference, tuple(performances), tuple(notes), seed)
-    shrunk = COHORT_SIDE_PX * min(1.0, (COHORT_PICTURES / max(1, len(inference.slides))) ** 0.5)
+    return notes
+
+
+def _write_pages(report: Report, output: Path) -> list[SlideError]:
+    """Write the page of each slide and the page of all; return why pictures are missing."""
+    slides = report.inference.slides
+    shrunk = COHORT_SIDE_PX * min(1.0, (COHORT_PICTURES / max(1, len(slides))) ** 0.5)
     sides_px = (SLIDE_SIDE_PX, max(LEAST_SIDE_PX, round(shrunk)))
-    path = output / "report.html"
-    with writing_to(output), outputs, closing(BoxReader()) as boxes:
-        names.keep()
-        small: list[Picture | None] = []
-        failures: list[SlideError] = []
-        for slide in track(inference.slides, total=len(inference.slides), what="reports", unit="slide"):
+    small: list[Picture | None] = []
+    failures: list[SlideError] = []
+    with closing(BoxReader()) as boxes:
+        for slide in track(slides, total=len(slides), what="reports", unit="slide"):
             pictures: list[Picture] = []
             try:
                 with slide_boundary(slide.folder, "run inference anew"):
@@ -108,16 +133,10 @@ def write_reports(
             large, *others = [*pictures, None, None][:2]
             _write(output / "slides" / f"{slide.slide_id}.html", slide_page(report, slide, large))
             small += others
-        _write(path, cohort_page(report, small))
-    _LOGGER.info("report: %s", path)
-    if failures:
-        raise SlideError(
-            f"{len(failures)} of {len(inference.slides)} slides are shown without their heat map, all others are done; "
-            f"{failures[0]}"
-        )
-    return path
+    _write(output / "report.html", cohort_page(report, small))
+    return failures
 
 
 def _write(path: Path, page: str) -> None:
     with atomic_path(path) as partial:
-        partial.write_text(page, encoding="utf-8")
+        partial.write_text(page, encoding="utf-8", errors="backslashreplace")  # a file's name may be no Unicode

@@ -123,9 +123,8 @@ def _same_series(path: Path) -> list[Path]:
         for entry in entries:
             if entry.name == path.name or not entry.is_file():
                 continue
-            with suppress(
-                FileNotFoundError, PermissionError
-            ):  # what cannot be opened is no part of the slide for OpenSlide either
+            # What cannot be opened is no part of the slide for OpenSlide either.
+            with suppress(FileNotFoundError, PermissionError):
                 others = _series_of_file(Path(entry.path))
                 if others is not None and (not series or not others or series & others):
                     found.append(Path(entry.path))

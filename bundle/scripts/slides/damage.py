@@ -1,23 +1,11 @@
 """Which tiles of a slide cannot be decoded, as far as is known."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 Sizes = tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True)
-class Region:
-    """A tile, or what of it lies on the level, that could not be decoded; in pixels of ``level``."""
-
-    level: int
-    x_px: int
-    y_px: int
-    width_px: int
-    height_px: int
 
 
 class DamagedTiles:
@@ -59,16 +47,6 @@ class DamagedTiles:
         inside = (high > low).all(axis=1)[:, None]
         left, top = np.where(inside, low // self._tile_sizes[level], 0).T
         right, bottom = np.where(inside, (high - 1) // self._tile_sizes[level] + 1, 0).T
-        before = np.pad(
-            self._bad[level].cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0))
-        )  # bad tiles above and left of each
+        # bad tiles above and left of each
+        before = np.pad(self._bad[level].cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
         return before[bottom, right] - before[top, right] - before[bottom, left] + before[top, left] > 0
-
-    def regions(self) -> list[Region]:
-        """List the bad tiles, level by level, row by row."""
-        found = []
-        for level, bad in sorted(self._bad.items()):
-            tile, size = np.array(self._tile_sizes[level]), np.array(self._level_sizes[level])
-            for corner in np.argwhere(bad)[:, ::-1] * tile:
-                found.append(Region(level, *corner.tolist(), *np.minimum(tile, size - corner).tolist()))
-        return found

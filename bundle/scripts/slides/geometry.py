@@ -13,7 +13,6 @@ from torch.nn import functional
 
 from ..common.errors import SlideError
 from ..common.option_table import checked
-from ..common.option_types import Whole
 from ..common.option_words import ReadLevel
 from .reader import SlideReader
 
@@ -69,29 +68,20 @@ class ReadPlan:
     Attributes:
         grid: Where they lie.
         level: Pyramid level they are read from.
-        level_mpp: Micrometres per pixel of that level (mean of x and y).
         read_px: Side of a patch in pixels of that level.
-        mpp_x: Micrometres per level-0 pixel along x.
-        mpp_y: The same along y.
-        patch_um: Side of a patch in micrometres that was asked for.
-        enlargement: Network input over ``read_px``: over 1 where the level is coarser than the target resolution.
+        mpp_xy: Micrometres per level-0 pixel along x and y; a patch has as many pixels along both, by their mean.
     """
 
     grid: PatchGrid
     level: int
-    level_mpp: float
     read_px: int
-    mpp_x: float
-    mpp_y: float
-    patch_um: float
-    enlargement: float
+    mpp_xy: tuple[float, float]
 
 
 def plan_reading(
     reader: SlideReader,
     *,
     patch_um: float = PATCH_UM,
-    patch_px: int = PATCH_PX,
     read_level: ReadLevel = "auto",
     mpp: float | None = None,
 ) -> ReadPlan:
@@ -101,8 +91,7 @@ def plan_reading(
 
     Args:
         reader: the slide.
-        patch_um: side of a patch on the slide.
-        patch_px: side of the network input; ``patch_um / patch_px`` is the target resolution.
+        patch_um: side of a patch on the slide; over ``PATCH_PX`` it is the target resolution.
         read_level: ``"auto"``: the coarsest level that is still at least as fine as the target. ``"highest"``: level 0,
             as in the paper. A number: that level.
         mpp: micrometres per level-0 pixel (column ``mpp`` of slides.csv); goes before what the metadata say.
@@ -110,13 +99,12 @@ def plan_reading(
     Raises:
         SlideError: The resolution is missing, absurd, not square, or more than 8 times coarser than the target; or the
             slide has no level ``read_level``.
-        RequestError: ``read_level`` is another word, or a size is not positive.
+        RequestError: ``read_level`` is another word, or ``patch_um`` is not positive.
     """
     checked("patch_um", patch_um)
-    checked("patch_px", patch_px, Whole(least=1))
     checked("read_level", read_level)
-    mpp_x, mpp_y = _resolution_um(reader, mpp)
-    mean_mpp = (mpp_x + mpp_y) / 2
+    mpp_xy = _usable_mpp_xy(reader, mpp)
+    mean_mpp = sum(mpp_xy) / 2
     left, top, width, height = reader.bounds_xywh_px
     patch_px_level0 = max(1, round(patch_um / mean_mpp))
     grid = PatchGrid(
@@ -125,37 +113,28 @@ def plan_reading(
         shape_yx=(ceil(height / patch_px_level0), ceil(width / patch_px_level0)),
     )
     sides_px = [max(1, round(patch_px_level0 / downsample)) for downsample in reader.level_downsamples]
-    level = _choose_level(reader, sides_px, patch_px=patch_px, read_level=read_level)
+    level = _choose_level(reader, sides_px, read_level)
     level_mpp = mean_mpp * reader.level_downsamples[level]
-    coarseness = level_mpp * patch_px / patch_um
+    target_mpp = patch_um / PATCH_PX
+    coarseness = level_mpp / target_mpp
     if coarseness > MAX_ENLARGEMENT:
         raise SlideError(
             f"{reader.path}: level {level} has {level_mpp:.4g} um/px, {coarseness:.1f} times coarser than the target "
-            f"of {patch_um / patch_px:.3g} um/px, expected at most {MAX_ENLARGEMENT:g} times: use a finer level or "
+            f"of {target_mpp:.3g} um/px, expected at most {MAX_ENLARGEMENT:g} times: use a finer level or "
             "scan; if the resolution in the metadata is wrong, give the right one in the column mpp of slides.csv"
         )
-    if sides_px[level] < patch_px:
+    if sides_px[level] < PATCH_PX:
         _LOGGER.warning(
             "a slide is read at %.4g um/px, coarser than the target of %.3g um/px: its patches are enlarged %.1f times",
             level_mpp,
-            patch_um / patch_px,
-            patch_px / sides_px[level],
+            target_mpp,
+            PATCH_PX / sides_px[level],
         )
-    return ReadPlan(
-        grid=grid,
-        level=level,
-        level_mpp=level_mpp,
-        read_px=sides_px[level],
-        mpp_x=mpp_x,
-        mpp_y=mpp_y,
-        patch_um=patch_um,
-        enlargement=patch_px / sides_px[level],
-    )
+    return ReadPlan(grid, level, read_px=sides_px[level], mpp_xy=mpp_xy)
 
 
-def _resolution_um(reader: SlideReader, mpp: float | None) -> tuple[float, float]:
-    """Return a plausible mpp along x and y, from slides.csv before the metadata."""
-    low, high = MPP_RANGE
+def _usable_mpp_xy(reader: SlideReader, mpp: float | None) -> tuple[float, float]:
+    """Return mpp along x and y from slides.csv, else the metadata; refuse what no slide has, and pixels far from square."""
     source = "the metadata say" if mpp is None else "slides.csv says"
     mpp_xy = reader.mpp_xy if mpp is None else (mpp, mpp)
     if mpp_xy is None:
@@ -164,20 +143,26 @@ def _resolution_um(reader: SlideReader, mpp: float | None) -> tuple[float, float
             "add a column mpp to slides.csv"
         )
     mpp_x, mpp_y = mpp_xy
-    if not (low <= mpp_x <= high and low <= mpp_y <= high):
+    said = f"{reader.path}: {source} {mpp_x:.4g} x {mpp_y:.4g} um/px"
+    if not is_plausible(mpp_xy):
         raise SlideError(
-            f"{reader.path}: {source} {mpp_x:.4g} x {mpp_y:.4g} um/px, expected {low:g} to {high:g}: give the right "
-            "resolution in the column mpp of slides.csv, or leave this slide out if it is as coarse as that"
+            f"{said}, expected {MPP_RANGE[0]:g} to {MPP_RANGE[1]:g}: give the right resolution in the column mpp of "
+            "slides.csv, or leave this slide out if it is as coarse as that"
         )
     if abs(mpp_x - mpp_y) > MAX_ANISOTROPY * min(mpp_x, mpp_y):
         raise SlideError(
-            f"{reader.path}: {source} {mpp_x:.4g} x {mpp_y:.4g} um/px, expected square pixels (5 % apart at most): "
-            "give the right resolution in the column mpp of slides.csv, or resample the slide"
+            f"{said}, expected square pixels (5 % apart at most): give the right resolution in the column mpp of slides.csv, or "
+            "resample the slide"
         )
-    return mpp_x, mpp_y
+    return mpp_xy
 
 
-def _choose_level(reader: SlideReader, sides_px: list[int], *, patch_px: int, read_level: ReadLevel) -> int:
+def is_plausible(mpp_xy: tuple[float, float]) -> bool:
+    """Whether a slide may have so many micrometres per level-0 pixel along x and y."""
+    return all(MPP_RANGE[0] <= mpp <= MPP_RANGE[1] for mpp in mpp_xy)
+
+
+def _choose_level(reader: SlideReader, sides_px: list[int], read_level: ReadLevel) -> int:
     """Return the level to read from; ``sides_px`` holds the side of a patch at every level."""
     if isinstance(read_level, int):
         if read_level >= len(sides_px):
@@ -188,7 +173,7 @@ def _choose_level(reader: SlideReader, sides_px: list[int], *, patch_px: int, re
         return read_level
     if read_level == "highest":
         return 0
-    return max((level for level, side_px in enumerate(sides_px) if side_px >= patch_px), default=0)
+    return max((level for level, side_px in enumerate(sides_px) if side_px >= PATCH_PX), default=0)
 
 
 def area_average(images: torch.Tensor, edges_y_px: Sequence[float], edges_x_px: Sequence[float]) -> torch.Tensor:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import product
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -109,17 +110,59 @@ def lesion_cells(
         SlideError: the mask or the slide cannot be read, or their sizes do not fit.
     """
     stated = _stated_regions(attributes or {})
-    return run_apart(partial(_lesion_cells, grid, slide, stated, mask_px, lesion_from), mask, mask)
+    return run_apart(partial(_lesion_cells, grid, slide, stated, mask_px, lesion_from, False), mask, mask)[0]
+
+
+def all_lesion_cells(
+    mask: Path,
+    grid: PatchGrid,
+    *,
+    slide: Path,
+    attributes: Mapping[str, Any] | None = None,
+    mask_px: int | None = None,
+    lesion_from: int = 1,
+) -> tuple[NDArray[np.bool_], tuple[int, int]]:
+    """Read a mask as :func:`lesion_cells` does, on a grid that goes on by whole cells as far as the mask.
+
+    Returns:
+        the cells, and at which row and column of them the grid itself begins.
+
+    Raises:
+        SlideError: as there.
+    """
+    stated = _stated_regions(attributes or {})
+    return run_apart(partial(_lesion_cells, grid, slide, stated, mask_px, lesion_from, True), mask, mask)
 
 
 def _lesion_cells(
-    grid: PatchGrid, slide: Path, stated: Regions | None, mask_px: int | None, lesion_from: int, mask: Path
-) -> NDArray[np.bool_]:
+    grid: PatchGrid,
+    slide: Path,
+    stated: Regions | None,
+    mask_px: int | None,
+    lesion_from: int,
+    everywhere: bool,
+    mask: Path,
+) -> tuple[NDArray[np.bool_], tuple[int, int]]:
     with open_mask(mask) as pixels:
-        k, (left, top) = _place(mask, pixels.level_sizes_xy_px[0], slide, stated, mask_px)
+        size_xy_px = pixels.level_sizes_xy_px[0]
+        k, (left, top) = _place(mask, size_xy_px, slide, stated, mask_px)
         x, y = grid.origin_xy_px
-        on_mask = replace(grid, origin_xy_px=(x - left, y - top))
-        return lesion_shares(pixels, on_mask, k, lesion_from=lesion_from) >= LESION_SHARE - 1e-6
+        on_mask, begin_yx = replace(grid, origin_xy_px=(x - left, y - top)), (0, 0)
+        if everywhere:
+            on_mask, begin_yx = _grown(on_mask, (k * size_xy_px[0], k * size_xy_px[1]))
+        return lesion_shares(pixels, on_mask, k, lesion_from=lesion_from) >= LESION_SHARE - 1e-6, begin_yx
+
+
+def _grown(grid: PatchGrid, size_xy_px: Corner) -> tuple[PatchGrid, tuple[int, int]]:
+    """Add whole cells until the grid covers (0, 0) to ``size_xy_px``; and the rows and columns that stand before its first cell."""
+    step, starts_yx = grid.patch_px_level0, grid.origin_xy_px[::-1]
+    before = [max(0, ceil(start / step)) for start in starts_yx]
+    after = [
+        max(0, ceil((size - start) / step) - cells)
+        for size, start, cells in zip(size_xy_px[::-1], starts_yx, grid.shape_yx, strict=True)
+    ]
+    rows, columns = (sum(parts) for parts in zip(before, grid.shape_yx, after, strict=True))
+    return grid.crop(-before[0], -before[1], rows, columns), (before[0], before[1])
 
 
 def lesion_shares(pixels: MaskPixels, grid: PatchGrid, mask_px: int, *, lesion_from: int) -> NDArray[np.float32]:
@@ -166,19 +209,11 @@ def _place(
     Raises:
         SlideError: no k, or not the one that is given, fits both sides of either; or one k fits the slide and another the part.
     """
-    if stated is None and not slide.is_file():
-        if mask_px is None:
-            raise SlideError(
-                f"{mask}: the slide {slide} is not there to tell the mask's scale: give level-0 pixels per mask pixel with "
-                "--mask_px"
-            )
+    regions = stated or _regions_of(slide, mask, needed=mask_px is None)
+    if regions is None:
+        assert mask_px is not None  # else they were needed
         return mask_px, (0, 0)
-    try:
-        whole, scanned = stated or _regions_of(slide)
-    except SlideError:
-        if mask_px is None:
-            raise
-        return mask_px, (0, 0)
+    whole, scanned = regions
     places = [
         (factors, (left, top))
         for left, top, width, height in dict.fromkeys((whole, scanned))
@@ -189,21 +224,27 @@ def _place(
             f"{mask}: {size_xy_px[0]} x {size_xy_px[1]} pixels fit the whole slide, {places[0][0][0]} level-0 pixels each, and the "
             f"scanned part, {places[1][0][0]} each; expected one of them: say which with --mask_px"
         )
-    if places:
-        factors, corner = places[0]
-        if len(factors) > 1:
-            raise SlideError(
-                f"{mask}: {size_xy_px[0]} x {size_xy_px[1]} pixels may be of {factors[0]} to {factors[-1]} level-0 pixels each, "
-                "so large are they; expected one whole number alone: give it with --mask_px"
-            )
-        return factors[0], corner
+    if not places:
+        raise _misfit(mask, size_xy_px, regions, mask_px)
+    factors, corner = places[0]
+    if len(factors) > 1:
+        raise SlideError(
+            f"{mask}: {size_xy_px[0]} x {size_xy_px[1]} pixels may be of {factors[0]} to {factors[-1]} level-0 pixels each, "
+            "so large are they; expected one whole number alone: give it with --mask_px"
+        )
+    return factors[0], corner
+
+
+def _misfit(mask: Path, size_xy_px: Corner, regions: Regions, mask_px: int | None) -> SlideError:
+    """Say that a mask covers neither region in whole numbers."""
+    whole, scanned = regions
     part = "" if scanned == whole else f", of which {scanned[2]} x {scanned[3]} were scanned"
     scale, remedy = (
         ("one whole number", "give level-0 pixels per mask pixel with --mask_px")
         if mask_px is None
         else (f"{mask_px}, as --mask_px says,", "correct --mask_px")
     )
-    raise SlideError(
+    return SlideError(
         f"{mask}: {size_xy_px[0]} x {size_xy_px[1]} pixels, the slide has {whole[2]} x {whole[3]} at level 0{part}; expected the "
         f"slide's size{' or that of the scanned part' if part else ''} over {scale} on both sides: write the mask anew, or {remedy}"
     )
@@ -228,6 +269,19 @@ def _stated_regions(attributes: Mapping[str, Any]) -> Regions | None:
     return (0, 0, width, height), (left, top, scan_width, scan_height)
 
 
-def _regions_of(slide: Path) -> Regions:
-    with open_slide(slide) as reader:
-        return (0, 0, *reader.level_sizes_xy_px[0]), reader.bounds_xywh_px
+def _regions_of(slide: Path, mask: Path, *, needed: bool) -> Regions | None:
+    """Return what the slide says; where that is not needed, None for a slide that is not there or cannot be opened."""
+    if not slide.is_file():
+        if needed:
+            raise SlideError(
+                f"{mask}: the slide {slide} is not there to tell the mask's scale: give level-0 pixels per mask pixel with "
+                "--mask_px"
+            )
+        return None
+    try:
+        with open_slide(slide) as reader:
+            return (0, 0, *reader.level_sizes_xy_px[0]), reader.bounds_xywh_px
+    except SlideError:
+        if needed:
+            raise
+        return None

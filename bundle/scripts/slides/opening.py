@@ -29,7 +29,7 @@ class Reading:
             Who may read a TIFF is decided before any of them sees it, by :func:`~.tiff_slide.examine_tiff`. Their names insist.
         num_workers: Threads that decode; 0 means one.
         device: ``"cuda"`` lets cuCIM decode on the GPU where it can; the patches come to the host all the same.
-        unreadable_tiles: ``"fail"``: a tile that cannot be decoded is an error; ``"mask"``: it is white, and listed.
+        unreadable_tiles: ``"fail"``: a tile that cannot be decoded is an error; ``"mask"``: it is white, and remembered.
         timeout_s: Longest call of a decoder; a slide whose decoder does not return for so long fails.
 
     Raises:

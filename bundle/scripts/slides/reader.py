@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..common.errors import SlideError
 from ..common.option_words import Backend
 from ..common.watch import reading
-from .damage import DamagedTiles, Region
+from .damage import DamagedTiles
 from .sweep import WHITE, sweep
 
 DEFAULT_TILE_XY_PX = (512, 512)
@@ -41,8 +41,8 @@ class SlideReader(abc.ABC):
         lost_tiles: Tiles of all levels that are not in the file, as where it was cut off, or lie over each other; 0 where nothing
             tells before they are read.
         checks_levels: Whether the first patch that is read of a level costs the decoding of all of it.
-        unreadable_tiles: ``"fail"``: a tile that cannot be decoded is an error. ``"mask"``: its pixels become white, and it is
-            listed in ``unreadable_regions``.
+        unreadable_tiles: ``"fail"``: a tile that cannot be decoded is an error. ``"mask"``: its pixels become white, and
+            :meth:`unreadable` tells which patches lie on it.
     """
 
     backend: Backend
@@ -162,11 +162,6 @@ class SlideReader(abc.ABC):
             pixels[done : done + len(batch)] = batch
             done += len(batch)
         return pixels
-
-    @property
-    def unreadable_regions(self) -> list[Region]:
-        """The tiles that could not be decoded so far, each once."""
-        return self._damage.regions()
 
     def unreadable(
         self, coords_xy_px: NDArray[np.int64], *, size_xy_px: tuple[int, int], level: int

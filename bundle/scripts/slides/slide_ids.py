@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..common.errors import RequestError
-from ..common.names import MAX_NAME_BYTES, name_fault, require_plain_name, shortened
+from ..common.names import MAX_NAME_BYTES, elided, name_fault, require_plain_name
 from .slide_search import FOREIGN_SUFFIXES, SLIDE_SUFFIXES
 
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
@@ -101,7 +101,7 @@ def distinct_ids(
     if repeated := _repeated(given):
         first, again = repeated[0][:2]
         raise RequestError(
-            f"{paths[again]}: slide_id {shortened(str(given[again]))!r} is that of {paths[first]} too, expected another for each "
+            f"{paths[again]}: slide_id {elided(str(given[again]))!r} is that of {paths[first]} too, expected another for each "
             "slide (capitals do not count): correct the column slide_id"
         )
     before = [known.of_slide.get(place_of(path)) if known.of_slide else None for path in paths]
@@ -109,7 +109,7 @@ def distinct_ids(
     ids = _chosen(written, given, before, known)
     for path, name in zip(paths, ids, strict=True):
         if name_fault(name) is not None:
-            require_plain_name(name, shortened(str(path)))
+            require_plain_name(name, elided(str(path)))
     if repeated := _repeated(ids):
         same = ", ".join(str(paths[place]) for place in sorted(chain(*repeated)))
         raise RequestError(

@@ -35,8 +35,8 @@ PEN_SHARE = 0.25  # of the slides of either label
 
 
 @dataclass(frozen=True)
-class SlidePlan:
-    """What one worker needs to make one slide: its files follow from ``output_dir`` and ``name``."""
+class SyntheticSlide:
+    """What one worker needs to make one slide; its files follow from ``output_dir`` and ``name``."""
 
     output_dir: Path
     name: str
@@ -101,7 +101,7 @@ def write_slide_set(
         children = np.random.SeedSequence([seed, split_index]).spawn(count)
         for index, child in enumerate(children):
             name, label = f"{split}_{index:03d}", index % 2
-            plans.append(SlidePlan(output_dir, name, label, cells, mpp, (low, high), child, seed))
+            plans.append(SyntheticSlide(output_dir, name, label, cells, mpp, (low, high), child, seed))
             rows.append({"slide": f"slides/{name}.tif", "label": label, "patient": name, "split": split})
     request = {"seed": seed, "cells": cells, "mpp": mpp, "lesion_share": [low, high]}
     names = ["slides.csv", *(name for plan in plans for name in plan.files)]
@@ -119,15 +119,15 @@ def write_slide_set(
     return output_dir / "slides.csv"
 
 
-def write_tiny_slide_set(output_dir: str | os.PathLike[str], *, seed: int = 0, cells: int = 4) -> Path:
-    """Write the smallest set that every stage accepts, for tests: four slides to train, two to validate, two to test.
+def write_tiny_slide_set(output_dir: str | os.PathLike[str]) -> Path:
+    """Write the smallest set that every stage accepts: four slides to train, two to validate, two to test.
 
     Returns the path of ``slides.csv``, see ``write_slide_set``. A slide of 4 cells has 512 px per side at 0.5 um/px.
     """
-    return write_slide_set(output_dir, {"train": 4, "val": 2, "test": 2}, seed=seed, cells=cells)
+    return write_slide_set(output_dir, {"train": 4, "val": 2, "test": 2}, seed=0, cells=4)
 
 
-def write_slide(plan: SlidePlan) -> None:
+def write_slide(plan: SyntheticSlide) -> None:
     """Make one slide and its lesion mask."""
     rng = np.random.default_rng(plan.seed)
     share = rng.uniform(*plan.lesion_share)

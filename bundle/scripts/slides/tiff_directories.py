@@ -59,6 +59,8 @@ def read_directories(path: Path) -> TiffDirectories | None:
 
 @dataclass(frozen=True)
 class _Entry:
+    """Where a tag's values lie, how many there are, and TIFF's number of their type."""
+
     kind: int
     count: int
     at: int
@@ -115,7 +117,7 @@ class _Source:
         if len(self._seen) >= MAX_DIRECTORIES:
             raise SlideError(f"more than {MAX_DIRECTORIES} directories")
         self._seen.add(offset)
-        counter, wide, step = (8, 8, 20) if self._is_big else (2, 4, 12)
+        counter, step = (8, 20) if self._is_big else (2, 12)
         count = self.number(offset, counter)
         start, end = offset + counter, offset + counter + count * step
         link = 8 if self._is_big or self._is_ndpi else 4
@@ -126,30 +128,37 @@ class _Source:
             )
         table = self.read(start, count * step)
         entries: dict[int, _Entry] = {}
-        for index in range(count):
-            at = index * step
-            tag, kind = self._whole(table[at : at + 2]), self._whole(table[at + 2 : at + 4])
-            values = self._whole(table[at + 4 : at + 4 + wide])
-            if not tag:
-                raise SlideError(
-                    f"directory {number} has an entry without a tag, as where zeros were written over it: damaged"
-                )
-            if kind not in _DTYPES and tag in _READ_TAGS:
-                raise SlideError(f"directory {number}: tag {tag} is of type {kind}, which TIFF does not have: damaged")
-            if kind not in _DTYPES:
-                continue  # as the standard asks: a reader skips types that it does not know
-            length = values * np.dtype(_DTYPES[kind]).itemsize
-            inline = at + 4 + wide
-            place = start + inline if length <= wide else self._whole(table[inline : inline + wide])
-            if place + length > self._size:
-                raise SlideError(
-                    f"directory {number}, tag {tag}: {values} values at byte {place}, but the file ends at {self._size}: it was "
-                    "cut off, or the directory is damaged"
-                )
+        for at in range(0, count * step, step):
+            tag = self._whole(table[at : at + 2])
+            entry = self._entry(table[at : at + step], tag, start + at, number)
+            if entry is None:
+                continue
             if tag in entries and tag not in _TEXT_TAGS:
                 raise SlideError(f"directory {number} states tag {tag} twice")
-            entries.setdefault(tag, _Entry(kind, values, place))
+            entries.setdefault(tag, entry)
         return entries, self.number(end, link)
+
+    def _entry(self, record: bytes, tag: int, at: int, number: int) -> _Entry | None:
+        """Read what the entry at byte ``at`` says of its values; None for a type that the standard lets a reader skip."""
+        wide = 8 if self._is_big else 4
+        kind, values = self._whole(record[2:4]), self._whole(record[4 : 4 + wide])
+        if not tag:
+            raise SlideError(
+                f"directory {number} has an entry without a tag, as where zeros were written over it: damaged"
+            )
+        if kind not in _DTYPES:
+            if tag in _READ_TAGS:
+                raise SlideError(f"directory {number}: tag {tag} is of type {kind}, which TIFF does not have: damaged")
+            return None
+        length = values * np.dtype(_DTYPES[kind]).itemsize
+        inline = 4 + wide
+        place = at + inline if length <= wide else self._whole(record[inline : inline + wide])
+        if place + length > self._size:
+            raise SlideError(
+                f"directory {number}, tag {tag}: {values} values at byte {place}, but the file ends at {self._size}: it was "
+                "cut off, or the directory is damaged"
+            )
+        return _Entry(kind, values, place)
 
     def _children(self, entries: dict[int, _Entry], number: int) -> Iterator[TiffPage]:
         """Read the SubIFDs; theirs are not followed."""

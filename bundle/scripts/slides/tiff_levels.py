@@ -7,20 +7,17 @@ import numpy as np
 
 from ..common.errors import SlideError
 from .ome_metadata import OmeImage
+from .tiff_codes import JPEG, MACRO, MASK, REDUCED, RGB, SAMPLES, YCBCR
 from .tiff_page import TiffDirectories, TiffPage
 from .tiff_vendors import PhilipsLevels, is_philips, philips_levels
 
-REDUCED, MASK, MACRO = 1, 4, 8
 MIN_STEP = 1.05
 """Least factor between two levels: a page nearer to the size of another is a copy of it."""
 
 OTHER_IMAGE = re.compile(r"^(label|macro|thumbnail|overview)\b", re.MULTILINE | re.IGNORECASE)
 """How descriptions begin, or a line of Aperio's, of images beside the slide."""
 
-COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 4: 1, 5: 4, 6: 3, 8: 3}
-"""Samples of each photometric interpretation, without extra ones."""
-
-JPEG, JPEG_BITS = 7, frozenset({8, 12})
+JPEG_BITS = frozenset({8, 12})
 
 TO_TILES = "vips tiffsave in.tif out.tif --tile --pyramid --compression jpeg"
 
@@ -102,7 +99,7 @@ def ome_pyramid(directories: TiffDirectories, image: OmeImage) -> Pyramid:
 
 def kind_of(page: TiffPage) -> tuple[object, ...]:
     """What the levels of one image share, whatever their compression."""
-    family = 2 if page.photometric == 6 else page.photometric
+    family = RGB if page.photometric == YCBCR else page.photometric
     return page.samples, set(page.bits), set(page.sample_formats), page.extra_samples, page.planar, family
 
 
@@ -141,11 +138,11 @@ def _pyramid_of(base: tuple[TiffPage, ...], others: list[tuple[TiffPage, ...]]) 
 
 def contradiction(page: TiffPage) -> str | None:
     """What no image can be of what a page states of its samples, such as after a tag was lost; None where it may be one."""
-    colours = COLOURS.get(page.photometric) if page.photometric is not None else None
     if page.photometric is None:
         return "no colours (PhotometricInterpretation)"
     if len(page.bits) not in (1, page.samples):
         return f"the bits of {len(page.bits)} samples, of {page.samples} per pixel"
+    colours = SAMPLES.get(page.photometric)
     if (colours is not None and page.samples < colours) or (
         colours == 1 and page.samples > 1 + len(page.extra_samples)
     ):

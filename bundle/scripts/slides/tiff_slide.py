@@ -6,35 +6,37 @@ from pathlib import Path
 from ..common.errors import SlideError
 from ..common.option_words import Backend
 from .ome_metadata import is_ome, read_ome
+from .tiff_codes import (
+    APERIO_JPEG2000,
+    APERIO_YCBCR,
+    COLOURS,
+    JPEG,
+    LZW,
+    MIN_IS_BLACK,
+    PALETTE,
+    PREDICTABLE,
+    RGB,
+    SAMPLES,
+    UNASSOCIATED_ALPHA,
+    UNCOMPRESSED,
+    YCBCR,
+)
 from .tiff_directories import read_directories
 from .tiff_levels import TiffLevel, ome_pyramid, plain_pyramid, tiled_pages
 from .tiff_page import TiffDirectories, TiffPage
 from .tiff_resolution import mpp_xy_of
-from .tiff_vendors import followed_by_openslide_alone, is_philips, placed_levels
+from .tiff_vendors import is_philips, placed_format, placed_levels
 from .tile_heads import is_jpeg_tables
-from .tile_table import APERIO_JPEG2000, JPEG, UNCOMPRESSED, TileTable
+from .tile_table import TileTable
 
-RGB, YCBCR = 2, 6
-LABELS = frozenset({1, 3})
-"""TIFF's codes of colours in which the pixel's number stands as it is: grey from black on, and a palette's indices."""
+_COLOURS_OF_MASKS = frozenset({MIN_IS_BLACK, PALETTE})
+"""In which a pixel's number stands as it is: grey from black on, and a palette's indices."""
 
-UNASSOCIATED_ALPHA = 2
-_GREY_OR_PALETTE = frozenset({0, 1, 3, 4})
-_LZW, _APERIO_YCBCR = 5, 33003
 _NATIVE = frozenset({UNCOMPRESSED, JPEG, *APERIO_JPEG2000})
-_SAFE_BESIDE = _NATIVE | {_LZW}
-_PREDICTED = frozenset({_LZW, 8, 32946, 34925, 50000})
-_COLOURS = {
-    0: "grey",
-    1: "grey",
-    2: "RGB",
-    3: "palette colours",
-    4: "a mask",
-    5: "CMYK",
-    6: "YCbCr",
-    8: "CIE Lab",
-    None: "no colour space",
-}
+"""Compressions that cuCIM and OpenSlide may decode: of others they do not report all damage."""
+
+_SAFE_BESIDE = _NATIVE | {LZW}
+"""Compressions of other pages that do not end the process in cuCIM."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +99,10 @@ def examine_tiff(path: Path) -> TiffSlide | None:
         return None
     for page in directories.all_pages():
         _require_consistent(page)
-    placed = followed_by_openslide_alone(directories)
-    if placed:
+    if found := placed_format(directories):
         _require_tiles_that_agree(path, directories)
-        reason = f"{placed[0]}, whose pixels are placed by what OpenSlide alone follows"
-        return TiffSlide((), None, None, ("openslide",), reason, vendor=placed[1], placed=placed_levels(directories))
+        reason = f"{found.name}, whose pixels are placed by what OpenSlide alone follows"
+        return TiffSlide((), None, None, ("openslide",), reason, vendor=found.vendor, placed=placed_levels(directories))
     first = directories.pages[0]
     is_an_ome = is_ome(first)
     pyramid = ome_pyramid(directories, read_ome(directories.pages)) if is_an_ome else plain_pyramid(directories)
@@ -127,7 +128,7 @@ def examine_mask(path: Path) -> TiffSlide | None:
     """
     directories = read_directories(path)
     tiled = tiled_pages(directories) if directories else []
-    if directories is None or not tiled or not _is_label_image(max(tiled, key=lambda page: page.width * page.height)):
+    if directories is None or not tiled or not _is_mask(max(tiled, key=lambda page: page.width * page.height)):
         return None
     for page in directories.all_pages():
         _require_consistent(page)
@@ -137,8 +138,8 @@ def examine_mask(path: Path) -> TiffSlide | None:
     return TiffSlide(levels, None, TileTable(path, levels), ("tifffile",), "a mask")
 
 
-def _is_label_image(page: TiffPage) -> bool:
-    return page.photometric in LABELS and (page.samples, page.bits, page.sample_formats) == (1, (8,), (1,))
+def _is_mask(page: TiffPage) -> bool:
+    return page.photometric in _COLOURS_OF_MASKS and (page.samples, page.bits, page.sample_formats) == (1, (8,), (1,))
 
 
 def _require_tiles_that_agree(path: Path, directories: TiffDirectories) -> None:
@@ -150,7 +151,7 @@ def _require_tiles_that_agree(path: Path, directories: TiffDirectories) -> None:
     for level, page in enumerate(pages):
         if tiles.colour(level) not in (None, _claimed(page)):
             raise SlideError(
-                f"directory {page.number}: {_COLOURS[page.photometric]}, but its JPEG tiles say {tiles.colour(level)}"
+                f"directory {page.number}: {COLOURS[page.photometric]}, but its JPEG tiles say {tiles.colour(level)}"
             )
 
 
@@ -175,9 +176,9 @@ def _require_consistent(page: TiffPage) -> None:
         raise SlideError(f"{name}: {page.samples} samples per pixel, but the bits of {len(page.bits)}")
     if len(set(page.bits)) > 1 or len(set(page.sample_formats)) > 1:
         raise SlideError(f"{name}: samples of different kinds, {page.bits} bit of the formats {page.sample_formats}")
-    if page.photometric in _GREY_OR_PALETTE and page.samples - len(page.extra_samples) != 1:
-        raise SlideError(f"{name}: {page.samples} samples per pixel, but {_COLOURS[page.photometric]}")
-    if page.photometric not in _COLOURS:
+    if SAMPLES.get(page.photometric) == 1 and page.samples - len(page.extra_samples) != 1:
+        raise SlideError(f"{name}: {page.samples} samples per pixel, but {COLOURS[page.photometric]}")
+    if page.photometric not in COLOURS:
         raise SlideError(f"{name}: colour space {page.photometric}, which TIFF does not know")
     if page.planar not in (1, 2):
         raise SlideError(f"{name}: planar configuration {page.planar}, expected 1 or 2")
@@ -190,10 +191,10 @@ def _require_readable(page: TiffPage, *, single: bool) -> None:
     name = f"directory {page.number} ({page.width} x {page.height} px)"
     count = 1 if single else page.samples - len(page.extra_samples)
     is_rgb = single or (page.photometric == RGB and page.extra_samples in ((), (UNASSOCIATED_ALPHA,)))
-    is_rgb |= page.photometric == YCBCR and page.compression in (JPEG, _APERIO_YCBCR) and not page.extra_samples
+    is_rgb |= page.photometric == YCBCR and page.compression in (JPEG, APERIO_YCBCR) and not page.extra_samples
     if set(page.bits) != {8} or set(page.sample_formats) != {1} or not is_rgb or count != (1 if single else 3):
         kind = "" if set(page.sample_formats) == {1} else f", sample format {page.sample_formats[0]}"
-        colours = _COLOURS[page.photometric]
+        colours = COLOURS[page.photometric]
         raise SlideError(
             f"{name}: {colours}, {max(page.bits, default=0)} bit{kind}, samples per pixel {page.samples}, expected 8-bit RGB: "
             "convert it, or leave it out if it is no brightfield slide"
@@ -209,7 +210,7 @@ def _require_decodable(page: TiffPage) -> None:
             f"{name}: rotated or mirrored by its tag Orientation ({page.orientation}), expected 1: turn its pixels and "
             "rewrite it, such as with vips autorot"
         )
-    if (page.compression in _PREDICTED and page.predictor not in (1, 2)) or (
+    if (page.compression in PREDICTABLE and page.predictor not in (1, 2)) or (
         page.compression == UNCOMPRESSED and page.predictor != 1
     ):
         raise SlideError(
@@ -242,7 +243,7 @@ def _readers(
         return ("tifffile",), "JPEG 2000 as Aperio writes it, but no Aperio file"
     # OpenSlide comes last, since it goes on behind what libjpeg warns of; but tifffile would not convert the colours of one
     # compression
-    others: tuple[Backend, ...] = ("openslide",) if _APERIO_YCBCR in compressions else ("tifffile", "openslide")
+    others: tuple[Backend, ...] = ("openslide",) if APERIO_YCBCR in compressions else ("tifffile", "openslide")
     if any(page.compression not in _SAFE_BESIDE or page.predictor not in (1, 2) for page in directories.all_pages()):
         return others, "with a page whose compression would end the process in cuCIM"
     if not is_philips(directories.pages[0]) and any((page.counts == 0).any() for page in pages):

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isfinite
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 from ..common.errors import SlideError
@@ -27,20 +28,27 @@ class PhilipsLevels:
     mpp_xy: tuple[float, float]
 
 
-def followed_by_openslide_alone(directories: TiffDirectories) -> tuple[str, str] | None:
-    """Name the format whose pixels do not lie where the directories say, and OpenSlide's word for its vendor.
+class PlacedFormat(NamedTuple):
+    """A format whose pixels do not lie where the directories say: its name, and OpenSlide's word for its vendor."""
+
+    name: str
+    vendor: str
+
+
+def placed_format(directories: TiffDirectories) -> PlacedFormat | None:
+    """Return the format of a file whose places OpenSlide alone follows; None where the directories tell them.
 
     The tiles of a Ventana BIF and a Trestle TIFF overlap. The scans of a Leica SCN lie somewhere on the glass. Their places stand
     in text that OpenSlide alone follows. NDPI has no tiles, but marks inside its JPEGs.
     """
     first = directories.pages[0]
     if directories.is_ndpi:
-        return "a Hamamatsu NDPI", "hamamatsu"
+        return PlacedFormat("a Hamamatsu NDPI", "hamamatsu")
     if any("<iScan" in page.xmp or "<EncodeInfo" in page.xmp for page in directories.pages):
-        return "a Ventana BIF", "ventana"
+        return PlacedFormat("a Ventana BIF", "ventana")
     if "<scn" in first.description[:4096] and "leica" in first.description[:4096].lower():
-        return "a Leica SCN", "leica"
-    return ("a Trestle TIFF", "trestle") if first.software.startswith("MedScan") else None
+        return PlacedFormat("a Leica SCN", "leica")
+    return PlacedFormat("a Trestle TIFF", "trestle") if first.software.startswith("MedScan") else None
 
 
 def placed_levels(directories: TiffDirectories) -> tuple[tuple[TiffPage, ...], ...]:

@@ -12,13 +12,9 @@ from numpy.typing import NDArray
 
 from ..common.errors import SlideError
 from .jpeg2000 import is_whole_codestream, jpeg2000_head
+from .tiff_codes import APERIO_JPEG2000, JPEG, JPEG2000, UNCOMPRESSED
 from .tiff_levels import TiffLevel
 from .tile_heads import HEAD_BYTES, TileHead, jpeg_head
-
-UNCOMPRESSED, JPEG = 1, 7
-APERIO_JPEG2000 = frozenset({33003, 33005})
-JPEG2000 = APERIO_JPEG2000 | {33004, 34712}
-"""TIFF's codes of the compression: Aperio's, and JPEG 2000."""
 
 _HEADER_BYTES = 8
 _UNKNOWN, _GOOD, _BAD = 0, 1, 2

@@ -13,7 +13,7 @@ from ..common.errors import RequestError
 from ..slides.lesion_mask import digest_of_masks, find_masks
 from ..slides.slide_ids import place_of
 from ..training.training_table import EmbeddingTable
-from .recipe import Recipe
+from .recipe import StudyRecipe
 
 _LOGGER = logging.getLogger(__name__)
 _OF_TABLE = {"slides": "slides", "classes": "classes", "table#allow_missing": "allow_missing"}
@@ -47,7 +47,7 @@ class Dataset:
         """Names the content, see :meth:`..training.training_table.EmbeddingTable.digest`."""
         return self.table().digest()
 
-    def content_for(self, recipe: Recipe) -> dict[str, str]:
+    def content_for(self, recipe: StudyRecipe) -> dict[str, str]:
         """Hashes of what a recipe's result depends on: its merged config, the slides, and the masks that it learns from, if any."""
         config = recipe.config(**{name: value for name, value in self.options.items() if name != "slides"})
         text = json.dumps(config, sort_keys=True, default=str)
@@ -59,10 +59,6 @@ class Dataset:
         table = self.table()
         rows = [row for row in table.rows if row.split in ("train", "val")]
         return digest_of_masks(find_masks(rows, table.source, masks), mask_px=None, lesion_from=1)
-
-    def patients(self) -> dict[str, str | None]:
-        """Patient of every test slide."""
-        return {item["slide_id"]: item["patient"] or None for item in self.table().items("test")}
 
     def test_slides(self) -> tuple[str, ...]:
         """Where every test slide lies."""
@@ -85,7 +81,9 @@ def draws_of(datasets: Sequence[Dataset]) -> list[int]:
     return draws
 
 
-def pooled(folders: Sequence[str | Path], tables: Sequence[str | Path], options: Mapping[str, Any]) -> list[Dataset]:
+def datasets_of(
+    folders: Sequence[str | Path], tables: Sequence[str | Path], options: Mapping[str, Any]
+) -> list[Dataset]:
     """Every folder with every table; without tables, with its own.
 
     Raises:

@@ -1,8 +1,9 @@
 """What a run trains: config files that are merged, under a name."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from monai.bundle import ConfigParser
 
@@ -11,7 +12,7 @@ from ..common.errors import RequestError
 
 
 @dataclass(frozen=True)
-class Recipe:
+class StudyRecipe:
     """A recipe; a subclass says of which files.
 
     Attributes:
@@ -33,8 +34,11 @@ class Recipe:
         return content
 
 
+OfStudy = TypeVar("OfStudy", bound=StudyRecipe)
+
+
 @dataclass(frozen=True)
-class Overlaid(Recipe):
+class Overlaid(StudyRecipe):
     """train.yaml with overlays on it.
 
     Attributes:
@@ -47,6 +51,24 @@ class Overlaid(Recipe):
     def files(self) -> list[str]:
         """Config files of its training, in the order in which they are merged."""
         return config_paths("train.yaml", *self.overlays)
+
+
+def recipes_named(what: str, names: Sequence[str] | None, known: Mapping[str, OfStudy]) -> list[OfStudy]:
+    """Return the recipes of a study that are asked for, in the order of ``known``.
+
+    Args:
+        what: the option, for the error.
+        names: of recipes; None: all.
+        known: recipes by name.
+
+    Raises:
+        RequestError: there is no such recipe, or none is asked for.
+    """
+    names = list(known) if names is None else names
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise RequestError(f"{what} {', '.join(unknown) or 'none'}: expected some of {', '.join(known)}")
+    return [recipe for name, recipe in known.items() if name in names]
 
 
 def overlay_file(overlay: str | Path) -> Path:

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkProcess
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 
 from ..common.errors import SlideError
 from ..common.files import write_json, writing_to
-from ..common.json_files import read_json
+from ..common.json_files import NUMBER, read_json
 from ..common.outputs import Found, HeldOutputs
 from ..common.process import compute_with, deaf_to_signals, end_at_once, end_with, write_all_to
 from ..common.progress import track
@@ -25,16 +25,18 @@ from ..common.same_request import refuse_another
 from ..common.stage import run_stage
 from ..training.evaluation_files import EVALUATION_FILES
 from .datasets import Dataset
-from .recipe import Recipe, config_paths
+from .recipe import StudyRecipe, config_paths
 from .trainings import options_of_evaluation
 
 LOG = "log.txt"
 OF_RUN = (*EVALUATION_FILES, "model.pt", "model.json", "log/last.pt", LOG, "run.json")
+_EXPECTED = "what a finished run writes: remove its folder"
 _LOGGER = logging.getLogger(__name__)
 
 # what a training imports on its way, some of it only when it is under way: imported once, before the first fork
 _IMPORTED_BEFORE = ("monai.engines", "monai.handlers", "monai.transforms", "torch._dynamo", "torch.utils.tensorboard")
 _STAGE_MODULES = (
+    "card_writer",
     "checkpoint",
     "evaluation_files",
     "handlers",
@@ -47,7 +49,22 @@ _STAGE_MODULES = (
 
 
 @dataclass(frozen=True)
-class Run:
+class Spent:
+    """What a run took of one process of one thread, libraries and slides included.
+
+    Attributes:
+        training_s: from its start to the weights.
+        evaluating_s: for reading and judging the test slides.
+        peak_mib: largest memory.
+    """
+
+    training_s: float
+    evaluating_s: float
+    peak_mib: float
+
+
+@dataclass(frozen=True)
+class StudyRun:
     """A training with one seed, and its evaluation on the test slides.
 
     Attributes:
@@ -59,7 +76,7 @@ class Run:
         options: further options of train.yaml.
     """
 
-    row: Recipe
+    row: StudyRecipe
     seed: int
     dataset_dir: Path
     content: Mapping[str, str]
@@ -67,7 +84,7 @@ class Run:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def on(cls, dataset: Dataset, recipe: Recipe, seed: int, folder: Path) -> "Run":
+    def on(cls, dataset: Dataset, recipe: StudyRecipe, seed: int, folder: Path) -> "StudyRun":
         """A run in the folder ``seed<n>`` of ``folder``."""
         content = dataset.content_for(recipe)
         return cls(recipe, seed, dataset.folder.resolve(), content, folder / f"seed{seed}", dataset.options)
@@ -89,12 +106,10 @@ class Run:
         Raises:
             RequestError: another run was finished in its folder.
         """
-        done = self.folder / "run.json"
-        if not done.is_file():
+        if not self._done.is_file():
             return False
-        expected = "what a finished run writes: remove its folder"
-        stated = read_json(done, expected=expected, fields={"request": dict})["request"]
-        refuse_another(done, stated, self.request, remedy="name another --output_dir, or remove that folder")
+        stated = read_json(self._done, expected=_EXPECTED, fields={"request": dict})["request"]
+        refuse_another(self._done, stated, self.request, remedy="name another --output_dir, or remove that folder")
         return all((self.folder / name).is_file() for name in (*EVALUATION_FILES, "model.pt", "model.json"))
 
     def execute(self) -> None:
@@ -114,13 +129,22 @@ class Run:
         trained_s = time.monotonic()
         run_stage("evaluating", [*self.row.files, *config_paths("evaluate.yaml")], evaluation)
         done_s = time.monotonic()
-        cost = {
-            "seconds": round(done_s - start_s, 1),
-            "training_s": round(trained_s - start_s, 1),
-            "evaluating_s": round(done_s - trained_s, 1),
-            "peak_mib": _peak_mib(),
-        }
-        write_json(self.folder / "run.json", {"request": self.request, **cost})
+        spent = Spent(round(trained_s - start_s, 1), round(done_s - trained_s, 1), _peak_mib())
+        write_json(self._done, {"request": self.request, "seconds": round(done_s - start_s, 1), **asdict(spent)})
+
+    def spent(self) -> Spent:
+        """What it took, once it is done.
+
+        Raises:
+            RequestError: its ``run.json`` does not say so.
+        """
+        names = [one.name for one in fields(Spent)]
+        stated = read_json(self._done, expected=_EXPECTED, fields=dict.fromkeys(names, NUMBER))
+        return Spent(**{name: float(stated[name]) for name in names})
+
+    @property
+    def _done(self) -> Path:
+        return self.folder / "run.json"
 
 
 @dataclass(frozen=True)
@@ -138,7 +162,7 @@ class Study:
     stage: str
     output_dir: Path
     tables: Sequence[str]
-    runs: Sequence[Run]
+    runs: Sequence[StudyRun]
     left_out: Mapping[str, str] = field(default_factory=dict)
 
     def print_plan(self) -> None:
@@ -188,14 +212,14 @@ class Study:
             self.output_dir, self.stage, {}, writes=writes, found=Found(below=True)
         )  # each run has its own request
 
-    def _todo(self) -> list[Run]:
+    def _todo(self) -> list[StudyRun]:
         return [run for run in self.runs if not run.is_done()]
 
-    def _below(self, run: Run, name: str) -> str:
+    def _below(self, run: StudyRun, name: str) -> str:
         return f"{run.folder.relative_to(self.output_dir).as_posix()}/{name}"
 
 
-def execute_all(runs: Sequence[Run], *, jobs: int) -> Iterator[tuple[Run, bool]]:
+def execute_all(runs: Sequence[StudyRun], *, jobs: int) -> Iterator[tuple[StudyRun, bool]]:
     """Execute runs, ``jobs`` at a time in processes of one thread each, and yield each with whether it succeeded.
 
     A run never shares a process with another. Whatever ends the caller ends the runs under way, too; they are done anew next time.
@@ -206,7 +230,7 @@ def execute_all(runs: Sequence[Run], *, jobs: int) -> Iterator[tuple[Run, bool]]
         importlib.import_module(name)
     compute_with(1)  # before any operator: a pool of threads does not survive a fork
     fork = multiprocessing.get_context("fork")
-    waiting, under_way = list(reversed(runs)), dict[int, tuple[Run, ForkProcess]]()
+    waiting, under_way = list(reversed(runs)), dict[int, tuple[StudyRun, ForkProcess]]()
     begun: list[ForkProcess] = []
     try:
         while waiting or under_way:
@@ -238,7 +262,7 @@ def _peak_mib() -> int:
     return most // (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def _execute(run: Run, parent: int) -> None:
+def _execute(run: StudyRun, parent: int) -> None:
     """Body of a process, which ends with the study, however that ends."""
     end_with(parent)
     end_at_once()

@@ -7,7 +7,7 @@ from typing import Any
 from ..common.config_files import read_config
 from ..common.errors import RequestError
 from ..common.request import options_meant
-from .recipe import Recipe, config_paths
+from .recipe import StudyRecipe, config_paths
 
 OF_STUDY = (
     "bundle_root", "dataset_dir", "slides", "table#dataset_dir", "table#slides", "output_dir", "model", "seed", "resume",
@@ -42,7 +42,7 @@ class Trainings:
     options: Mapping[str, Any] = field(default_factory=dict)
     more: Mapping[str, Any] = field(default_factory=dict)
 
-    def options_for(self, recipes: Iterable[Recipe]) -> dict[str, Any]:
+    def options_for(self, recipes: Iterable[StudyRecipe]) -> dict[str, Any]:
         """Return the options that all trainings have in common, by id, as the command of a training would take them.
 
         Raises:

@@ -13,9 +13,8 @@ INK_SHARE = 0.55
 """A patch with at least this share of pen-coloured pixels is ink: half, and the error of the share at the edge of a stroke."""
 
 _FULL_SAMPLING_PX = 16
-_DENSITY = np.rint(-1000 * np.log10((np.arange(256) + 1) / 256)).astype(
-    np.int16
-)  # thousandths: whole numbers, one answer
+# In thousandths: whole numbers give one answer on every machine.
+_DENSITY = np.rint(-1000 * np.log10((np.arange(256) + 1) / 256)).astype(np.int16)
 _RED_OVER_GREEN = 100  # red - green: pale blue, green, cyan; 7 at most in the median of a real patch
 _RED_OVER_HALF_GREEN = 250  # red - green / 2: the same where they are dense, over tissue too, and black; 109 at most
 _BLUE_OVER_GREEN_3 = 330  # blue - 0.3 green: black, brown, red, orange, yellow; 250 at most

@@ -1,12 +1,10 @@
 """How much a patch looks like tissue: one figure per patch, and the figures of a whole slide."""
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from monai.config import KeysCollection
-from monai.transforms import MapTransform
 from numpy.typing import NDArray
 
 from ..common.pipeline import map_ahead
@@ -54,34 +52,6 @@ def rle_scores(patches: NDArray[np.uint8], levels: int = 16, *, dead_band: float
 def intensity_scores(patches: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Measure how dark each patch (N, h, w, 3) is: 0 white, 1 black, (N,). Otsu's method works on this in Fig. 5b."""
     return (1 - patches.mean(axis=(1, 2, 3), dtype=np.float64) / 255).astype(np.float32)
-
-
-class RunLengthScored(MapTransform):
-    """Add the run-length score of a patch (3, h, w), in 0..255, to the item under another key, as a float."""
-
-    def __init__(
-        self,
-        keys: KeysCollection = "image",
-        key_out: str = "tissue_score",
-        levels: int = 16,
-        dead_band: float = 0.0,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        """Take the patch from the one key in ``keys``; see :func:`rle_scores` for ``levels`` and ``dead_band``."""
-        super().__init__(keys, allow_missing_keys)
-        if len(self.keys) != 1:
-            raise ValueError(f"keys {self.keys}: expected one, because key_out names one score")
-        self.key_out = key_out
-        self.levels = levels
-        self.dead_band = dead_band
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return ``data`` with the score added."""
-        item = dict(data)
-        for key in self.key_iterator(item):
-            patch = torch.as_tensor(item[key]).to(torch.uint8).permute(1, 2, 0).numpy()
-            item[self.key_out] = float(rle_scores(patch[None], self.levels, dead_band=self.dead_band)[0])
-        return item
 
 
 def score_level(

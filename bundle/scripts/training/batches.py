@@ -98,3 +98,11 @@ def prepare_batch(
     return dense_image(batch, device, non_blocking), batch["label"].to(
         device=device, non_blocking=non_blocking, **kwargs
     )
+
+
+def label_and_lesion_batch(
+    batch: dict[str, Any], device: str | torch.device | None = None, non_blocking: bool = False, **kwargs: Any
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """``prepare_batch`` of a trainer: ``image``, and ``label`` with ``lesion``."""
+    image, label = prepare_batch(batch, device, non_blocking, **kwargs)
+    return image, (label, batch["lesion"].to(device=device, non_blocking=non_blocking, **kwargs))

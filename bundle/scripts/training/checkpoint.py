@@ -15,7 +15,7 @@ from ..common.errors import TrainingError
 from ..common.files import atomic_path
 from ..common.networks import unwrapped
 from ..common.ranks import is_first, wait_for_all
-from ..common.weights import first_not_finite, require_fit
+from ..common.weights import first_not_finite, require_fitting_weights
 from .events import LAST_STEP_OF_EPOCH
 from .saved_state import FORMAT, read_state
 from .training_outputs import TrainingOutputs
@@ -39,7 +39,7 @@ class TrainingState:
     Args:
         outputs: the files; with ``resume`` ``last.pt`` is loaded, where there is one, before the first epoch: one command starts a
             job and starts it again.
-        objects: what else has a state, by name, such as the schedule of the learning rate.
+        objects: what else has a state, by name, such as the schedule of the learning rate; None for what the config leaves out.
 
     Raises:
         RequestError: (at the start of the training) see :func:`.saved_state.read_state`.
@@ -50,7 +50,7 @@ class TrainingState:
         self.path, self.model = outputs.state, outputs.model
         self.settings = dict(outputs.settings)
         self.resume = outputs.resume
-        self.objects = dict(objects or {})
+        self.objects = {name: value for name, value in (objects or {}).items() if value is not None}
         self.best: dict[str, Tensor] | None = None
 
     def attach(self, engine: Engine) -> None:
@@ -93,10 +93,12 @@ class TrainingState:
     def _load(self, engine: Any, state: dict[str, Any]) -> None:
         for name, value in self._objects(engine).items():
             if name in ("network", "averaged"):
-                require_fit(self.path, state[name], network=value, expected="that of the stopped training")
+                require_fitting_weights(self.path, state[name], network=value, expected="that of the stopped training")
             value.load_state_dict(state[name])
         if state["best"] is not None:
-            require_fit(self.path, state["best"], network=self._judged(engine), expected="that of the stopped training")
+            require_fitting_weights(
+                self.path, state["best"], network=self._judged(engine), expected="that of the stopped training"
+            )
         if getattr(engine, "scaler", None) is not None and state["scaler"] is not None:
             engine.scaler.load_state_dict(state["scaler"])
         evaluator = evaluator_of(engine)

@@ -1,7 +1,7 @@
-"""What the masks of a training's slides mark on V's grid; see :mod:`.masks` and :mod:`.lesions`, which make targets of it."""
+"""What the masks of a training's slides mark on V's grid; see :mod:`.lesion_targets`."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,7 @@ from ignite.engine import Engine, Events
 from numpy.typing import NDArray
 
 from ..encoding.embedding_file import embedding_file
-from ..slides.lesion_mask import lesion_cells
+from ..slides.lesion_mask import digest_of_masks, lesion_cells
 from .slide_item import LesionItem
 
 _LOGGER = logging.getLogger(__name__)
@@ -45,6 +45,10 @@ class MaskCells:
         if slide_id not in self._cells:
             self._cells[slide_id] = self._cells_of(self._items[slide_id])
         return self._cells[slide_id]
+
+    def digest(self, mask_of: Mapping[str, Path]) -> str:
+        """SHA-256 of what cells are made from, of masks by slide id."""
+        return digest_of_masks(mask_of, mask_px=self.mask_px, lesion_from=self.lesion_from)
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer."""

@@ -9,6 +9,7 @@ from ..common.errors import RequestError
 from ..common.json_files import NONE, NUMBER, Kind, require_fields
 from ..common.option_words import Precision, words
 from ..dsnet.network import DSNet
+from ..slides.geometry import T_PIXELS_PER_PATCH
 
 FORMAT = "dsnet-model/1"
 EXPECTED = "the card that train.yaml writes: train anew with this version"
@@ -108,6 +109,12 @@ class ModelCard:
     def channels(self) -> tuple[int, int]:
         """The channels [first, last) of v that the network takes; ``last`` is not included."""
         return self.channel_range or (0, int(self.network["embedding_channels"]))
+
+    @property
+    def image_channels(self) -> int:
+        """Channels of the network's input, C + 12L, see :func:`..dsnet.packing.pack_observed`."""
+        of_level = 3 * T_PIXELS_PER_PATCH**2
+        return int(self.network["embedding_channels"]) + of_level * self.thumbnail_levels
 
     def to_json(self) -> dict[str, object]:
         """The content of the file; the fields of `_OMITTED_IF_EMPTY` are left out where they have no value."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..common.ranks import join_shares
 from .batches import dense_image
-from .lesions import IGNORED
+from .lesion_targets import LESION, UNKNOWN
 from .predicting import AttendingIteration
 
 
@@ -58,9 +58,9 @@ class CellDice:
         batch: Any = engine.state.batch
         for item, of_slide in zip(output, batch, strict=True):
             target = of_slide["lesion"].cpu()
-            known = target != IGNORED
+            known = target != UNKNOWN
             called = item["lesion_logits"].cpu()[known] >= 0
-            self._found.append((of_slide["slide_id"], called, target[known]))
+            self._found.append((of_slide["slide_id"], called, target[known] == LESION))
 
     def _report(self, engine: Engine, name: str) -> None:
         by_slide = {slide_id: (called, target) for slide_id, called, target in join_shares(self._found)}

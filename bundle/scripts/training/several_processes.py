@@ -1,4 +1,4 @@
-"""What training by several processes needs: a device for each, and a network whose statistics are those of all."""
+"""What training by several processes needs: a card for each, and a network whose statistics are those of all."""
 
 import os
 
@@ -9,8 +9,8 @@ from ..common.errors import RequestError
 from ..common.ranks import world_size
 
 
-def take_device(device: torch.device | str) -> None:
-    """Let ``cuda`` mean the card of this process's own from here on, by its number on this machine; torchrun gives it.
+def require_own_card(device: torch.device | str) -> None:
+    """Refuse one card for several processes: each takes that of its number on this machine, which torchrun gives it.
 
     Args:
         device: where the process computes: ``cpu``, ``cuda`` or ``cuda:N``.
@@ -19,15 +19,12 @@ def take_device(device: torch.device | str) -> None:
         RequestError: it is one card for several processes.
     """
     device = torch.device(device)
-    if device.type != "cuda":
-        return
     own, processes = int(os.environ["LOCAL_RANK"]), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    if processes > 1 and device.index not in (None, own):
+    if device.type == "cuda" and processes > 1 and device.index not in (None, own):
         raise RequestError(
             f"--device {device} is one card for {processes} processes; expected a card for each: leave --device out, and choose "
             "among the machine's cards with CUDA_VISIBLE_DEVICES"
         )
-    torch.cuda.set_device(own if device.index is None else device.index)
 
 
 def require_shared_norms(network: nn.Module) -> nn.Module:

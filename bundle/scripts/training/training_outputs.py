@@ -15,6 +15,17 @@ from .model_card import card_path
 from .saved_state import STATE_NAME, read_state
 
 
+def trained_weights(output_dir: str | Path, root: str | Path) -> str:
+    """Return where the weights lie that are evaluated, unless they are named.
+
+    Args:
+        output_dir: folder of the evaluation. Where it is that of a training, its weights are meant.
+        root: the bundle's folder, whose ``models`` are meant otherwise.
+    """
+    folder = Path(output_dir) if Path(output_dir, STATE_NAME).is_file() else Path(root, "models")
+    return str(folder / "model.pt")
+
+
 class TrainingOutputs:
     """The folder of the state and the log, and that of the weights, which may be the same.
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from monai.engines import SupervisedTrainer
 
+from ..common.networks import trainable_parameters
 from ..common.ranks import is_first
 from ..encoding.embedding_file import EmbeddingFile, embedding_file
 from .training_table import EmbeddingTable
@@ -50,11 +51,10 @@ def print_plan(table: EmbeddingTable, trainer: SupervisedTrainer) -> None:
     validation = validation_of(trainer)
     validation_s = seconds / 3 / batch_size * len(items["val"])  # a step is about one forward and two more backward
     total_s = epochs * (steps * seconds + (validation_s / validation.interval if validation else 0))
-    parameters = sum(p.numel() for p in trainer.network.parameters() if p.requires_grad)
     lines += [
         f"grids: {median(cells):,.0f} cells (median), {max(cells):,} (largest)",
         f"memory for the slides: {kept}",
-        f"network: {parameters:,} trainable parameters on {state.device}",
+        f"network: {trainable_parameters(trainer.network):,} trainable parameters on {state.device}",
         f"steps: {epochs} epochs of {steps} with {batch_size} slides each",
         f"time: about {total_s / 60:,.1f} minutes at {seconds:.2f} s per step (timed now on {TIMED_STEPS} steps)",
     ]

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from ...common.errors import SlideError
-from ...common.process import native_output
+from ...common.native_output import native_output
 from ..reader import Decoded, SlideReader
 from ..sweep import CHUNK_BYTES
 from ..tiff_slide import TiffSlide

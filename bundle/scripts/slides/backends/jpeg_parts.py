@@ -65,10 +65,8 @@ def _frame_of(content: bytes | mmap) -> _Frame:
         if marker in _BASELINE and len(segment) >= 9:
             samplings = segment[7 : 6 + 3 * segment[5] : 3]
             height, width = int.from_bytes(segment[1:3], "big"), int.from_bytes(segment[3:5], "big")
-            height_at, sizes = (
-                at + 5,
-                (height, width, 8 * max(s & 15 for s in samplings), 8 * max(s >> 4 for s in samplings)),
-            )
+            height_at = at + 5
+            sizes = height, width, 8 * max(s & 15 for s in samplings), 8 * max(s >> 4 for s in samplings)
         elif marker == _RESTART_INTERVAL:
             interval = int.from_bytes(segment, "big")
         at += 2 + length

@@ -61,17 +61,9 @@ class OpenSlideReader(SlideReader):
             slide = self._open(path)
         except openslide.OpenSlideError as error:
             raise SlideError(f"not opened ({error})") from error
-        follows_directories = tiff is not None and tiff.tiles is not None
         listed = tuple(slide.level_dimensions)
         try:
-            if tiff and tiff.vendor and slide.properties.get("openslide.vendor") != tiff.vendor:
-                raise SlideError(f"OpenSlide does not take it for what its directories say, {tiff.reason}")
-            if tiff is None and (lost := passed_over(path, listed)):
-                raise SlideError(
-                    f"{lost.name} beside it should be a level of it, and is damaged or no DICOM: compare it with its source, or "
-                    "move it away if it belongs to another slide"
-                )
-            native = tiff.native_levels(listed) if tiff and follows_directories else _reduced_levels(listed)
+            native = _native_levels(slide, path, tiff)
         except SlideError:
             slide.close()
             raise
@@ -81,7 +73,7 @@ class OpenSlideReader(SlideReader):
             level_downsamples=None
             if _is_mean_of_sides(slide)
             else tuple(slide.level_downsamples[level] for level in native),
-            mpp_xy=tiff.mpp_xy if tiff and follows_directories else _mpp_xy(slide),
+            mpp_xy=tiff.mpp_xy if tiff and tiff.tiles else _mpp_xy(slide),
             bounds_xywh_px=_bounds_xywh_px(slide),
             tile_sizes_xy_px=tuple(_tile_size(slide, level) for level in native),
         )
@@ -129,6 +121,23 @@ class OpenSlideReader(SlideReader):
         """Release the file."""
         self._pool.shutdown()
         self._slide.close()
+
+
+def _native_levels(slide: "OpenSlide", path: Path, tiff: TiffSlide | None) -> tuple[int, ...]:
+    """Return the numbers of the levels among those that OpenSlide lists.
+
+    Raises:
+        SlideError: It takes the file for another format, lacks a level, or lists what is none.
+    """
+    listed = tuple(slide.level_dimensions)
+    if tiff and tiff.vendor and slide.properties.get("openslide.vendor") != tiff.vendor:
+        raise SlideError(f"OpenSlide does not take it for what its directories say, {tiff.reason}")
+    if tiff is None and (lost := passed_over(path, listed)):
+        raise SlideError(
+            f"{lost.name} beside it should be a level of it, and is damaged or no DICOM: compare it with its source, or "
+            "move it away if it belongs to another slide"
+        )
+    return tiff.native_levels(listed) if tiff and tiff.tiles else _reduced_levels(listed)
 
 
 def _reduced_levels(sizes_xy_px: tuple[tuple[int, int], ...]) -> tuple[int, ...]:

@@ -19,8 +19,8 @@ import simplejpeg
 from ...common.errors import SlideError
 from ...common.watch import reading
 from ..companions import IMAGE_OF_VMS, MAP_OF_VMS
+from ..tiff_codes import JPEG
 from ..tiff_slide import TiffSlide
-from ..tile_table import JPEG
 from .jpeg_parts import parts_of
 from .mirax_index import images_of
 from .strict_decoding import jpeg_stream

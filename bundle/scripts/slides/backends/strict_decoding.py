@@ -14,14 +14,15 @@ import tifffile
 from numpy.typing import NDArray
 
 from ..jpeg2000 import is_whole_codestream
-from ..tile_table import JPEG2000
+from ..tiff_codes import JPEG, JPEG2000, PACKBITS, PREDICTABLE, RGB
 
-JPEG = frozenset({6, 7, 33007, 34892})
-"""TIFF's codes of the compression that tifffile decodes as JPEG."""
+JPEG_FAMILY = frozenset({6, JPEG, 33007, 34892})
+"""Compressions that tifffile decodes as JPEG."""
 
-SIZELESS = frozenset({5, 8, 32773, 32946, 34925, 50000})  # LZW, deflate, PackBits, lzma, zstd: bytes of no stated size
+SIZELESS = PREDICTABLE | {PACKBITS}
+"""Compressions whose stream does not state how many bytes come out."""
 
-RGB, CONTIGUOUS = 2, 1  # PhotometricInterpretation, PlanarConfiguration
+CONTIGUOUS = 1  # of the tag PlanarConfiguration
 START_OF_IMAGE, END_OF_IMAGE = b"\xff\xd8", b"\xff\xd9"
 COLOUR_MARKERS = (0xE0, 0xEE)  # of JFIF and Adobe: libjpeg takes the colours from them
 ADOBE_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
@@ -40,7 +41,7 @@ def decode_tile(page: Any, content: bytes, index: int) -> Pixels:
         ValueError: The bytes are damaged, as far as they tell. Other errors of imagecodecs are RuntimeErrors.
     """
     samples = page.samplesperpixel if page.planarconfig == CONTIGUOUS else 1
-    if int(page.compression) in JPEG and samples in (1, 3):
+    if int(page.compression) in JPEG_FAMILY and samples in (1, 3):
         return _decode_jpeg(page, content, index, samples)
     if int(page.compression) in JPEG2000 and not is_whole_codestream(content):
         raise ValueError("the JPEG 2000 code stream is not whole")
@@ -62,9 +63,8 @@ def _decode_to_the_byte(page: Any, content: bytes, samples: int) -> Pixels:
 
 
 def _decode_jpeg(page: Any, content: bytes, index: int, samples: int) -> Pixels:
-    as_rgb = (
-        samples == 3 and page.photometric == RGB and content[6:10] != b"JFIF"
-    )  # of a tile with JFIF libjpeg knows better
+    has_jfif = content[6:10] == b"JFIF"  # libjpeg takes the colours from it
+    as_rgb = samples == 3 and page.photometric == RGB and not has_jfif
     stream = jpeg_stream(page.jpegtables, content, as_rgb=as_rgb)
     pixels: Pixels = simplejpeg.decode_jpeg(stream, colorspace="GRAY" if samples == 1 else "RGB", strict=True)
     columns = -(-page.imagewidth // page.tilewidth)

@@ -1,25 +1,22 @@
+"""What lesion masks become on V's grid, and which slides teach."""
+
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import torch
-from dsnet.random_matrices import random_image
 from ignite.engine import Engine
-from monai.losses import DiceCELoss
 from monai.transforms import Compose, RandFlipd, RandRotate90d
 from PIL import Image
-from torch import nn
 from training.embedding_files import STEP_PX, write_dataset
 from training.observed_slides import slide_of
 
 from scripts.common.errors import RequestError, SlideError
-from scripts.dsnet.network import DSNet
 from scripts.encoding.checksums import seal
 from scripts.training import mask_cells
-from scripts.training.averaging import averaged_network
 from scripts.training.batches import PadCollate
-from scripts.training.masks import LESION, NO_LESION, UNKNOWN, LoadPatchTargetsd, SlideAndPatchLoss, with_patches
+from scripts.training.lesion_targets import LESION, NO_LESION, UNKNOWN, LesionTargets, PatchTargets, SegmentationTargets
 from scripts.training.training_table import EmbeddingTable
 from scripts.training.transforms import LoadEmbeddingd, RandDropPatchesd, RandTrimd
 
@@ -40,7 +37,7 @@ def masks(tmp_path: Path) -> Path:
 
 
 def target_of(
-    load: LoadPatchTargetsd, table: EmbeddingTable, slide_id: str, unobserved: tuple[int, int] | None = None
+    load: LesionTargets, table: EmbeddingTable, slide_id: str, unobserved: tuple[int, int] | None = None
 ) -> torch.Tensor:
     (item,) = (item for item in table.items("train") if item["slide_id"] == slide_id)
     item = LoadEmbeddingd()(item)
@@ -55,7 +52,7 @@ def test_targets_of_slides_with_and_without_a_mask(
     dataset: Path, masks: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     table = EmbeddingTable(dataset)
-    load = LoadPatchTargetsd(table, masks=masks, mask_px=STEP_PX)
+    load = PatchTargets(table, masks=masks, mask_px=STEP_PX)
     with caplog.at_level("INFO"):
         of_mask = target_of(load, table, "train_3", unobserved=(1, 2))
     assert caplog.messages == ["1 of 2 positive training slides have a mask"]
@@ -78,7 +75,7 @@ def test_masks_without_a_lesion_cell_are_counted_before_anything_is_learnt(
     )
     Image.fromarray(np.zeros((6, 6), dtype=np.uint8)).save(masks / "train_1.png")
     table = EmbeddingTable(dataset)
-    load = LoadPatchTargetsd(table, masks=masks, mask_px=STEP_PX)
+    load = PatchTargets(table, masks=masks, mask_px=STEP_PX)
     trainer = Engine(lambda engine, batch: None)
     load.cells.attach(trainer)
     target_of(load, table, "train_3")
@@ -102,31 +99,114 @@ def test_a_mask_is_compared_with_the_slide_that_was_embedded(dataset: Path, mask
         file.attrs.update({"slide_size_xy_px": size, "bounds_xywh_px": (0, 0, *size)})
         seal(file)
     table = EmbeddingTable(dataset)
-    expected = target_of(LoadPatchTargetsd(table, masks=masks, mask_px=STEP_PX), table, "train_3")
-    assert torch.equal(target_of(LoadPatchTargetsd(table, masks=masks), table, "train_3"), expected)
+    expected = target_of(PatchTargets(table, masks=masks, mask_px=STEP_PX), table, "train_3")
+    assert torch.equal(target_of(PatchTargets(table, masks=masks), table, "train_3"), expected)
     with pytest.raises(SlideError, match=r"train_3\.png: 8 x 6 pixels, .*correct --mask_px"):
-        target_of(LoadPatchTargetsd(table, masks=masks, mask_px=STEP_PX // 2), table, "train_3")
+        target_of(PatchTargets(table, masks=masks, mask_px=STEP_PX // 2), table, "train_3")
 
 
 def test_what_is_refused(dataset: Path, masks: Path) -> None:
-    with pytest.raises(RequestError, match=r"3 classes, expected 2.*leave out the overlay.* masks\.yaml or wang\.yaml"):
-        LoadPatchTargetsd(EmbeddingTable(dataset, classes=["0", "1", "2"]), masks=masks)
+    with pytest.raises(RequestError, match=r"3 classes, expected 2.*leave out the overlay.* masks\.yaml, wang\.yaml"):
+        PatchTargets(EmbeddingTable(dataset, classes=["0", "1", "2"]), masks=masks)
     with pytest.raises(RequestError, match=r"no training slide of class 1 has a mask.*--masks"):
-        LoadPatchTargetsd(EmbeddingTable(dataset))
+        PatchTargets(EmbeddingTable(dataset))
     (masks / "train_3.png").rename(masks / "train_2.png")
     with pytest.raises(RequestError, match="no training slide of class 1 has a mask"):
-        LoadPatchTargetsd(EmbeddingTable(dataset), masks=masks)
-    with pytest.raises(RequestError, match=r"mask_loss#weight.*-1\.0.*0 or more"):
-        SlideAndPatchLoss(nn.CrossEntropyLoss(), -1.0)
+        PatchTargets(EmbeddingTable(dataset), masks=masks)
 
 
 def test_the_digest_knows_the_masks(dataset: Path, masks: Path) -> None:
     table = EmbeddingTable(dataset)
-    digests = [LoadPatchTargetsd(table, masks=masks, lesion_from=value).digest() for value in (1, 2)]
+    digests = [PatchTargets(table, masks=masks, lesion_from=value).digest() for value in (1, 2)]
     Image.fromarray(np.ones((6, 8), dtype=np.uint8)).save(masks / "train_3.png")
-    digests.append(LoadPatchTargetsd(table, masks=masks).digest())
+    digests.append(PatchTargets(table, masks=masks).digest())
     assert len(set(digests)) == 3
-    assert LoadPatchTargetsd(table, masks=masks).digest() == digests[-1]
+    assert PatchTargets(table, masks=masks).digest() == digests[-1]
+
+
+def write_masks(folder: Path, names: list[str]) -> Path:
+    """Masks of six rows and 5 + index columns, one pixel per cell, with the lesion in the first two rows."""
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        pixels = np.zeros((6, 5 + int(name[-1])), dtype=np.uint8)
+        pixels[:2] = 255
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+    return folder
+
+
+def segmented(targets: SegmentationTargets, slide_id: str, split: str = "train") -> torch.Tensor:
+    (item,) = (item for item in targets.items(split) if item["slide_id"] == slide_id)
+    return targets(LoadEmbeddingd()(item))["lesion"]
+
+
+def test_targets_of_a_segmentation(dataset: Path, tmp_path: Path) -> None:
+    masks = write_masks(tmp_path / "masks", ["train_1", "train_3", "val_1", "val_3"])
+    targets = SegmentationTargets(EmbeddingTable(dataset), masks=masks, mask_px=STEP_PX)
+    assert [item["slide_id"] for item in targets.items("train")] == [f"train_{index}" for index in range(4)]
+    lesion = segmented(targets, "train_3")
+    assert lesion.shape == (1, 6, 8) and lesion.dtype == torch.uint8
+    assert (lesion[:, :2] == LESION).all() and (lesion[:, 2:] == NO_LESION).all()
+    assert (segmented(targets, "train_0") == NO_LESION).all()
+
+
+def test_masks_of_a_segmentation_without_a_lesion_cell_are_counted(
+    dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of the splits that are learnt from and validated on, together."""
+    masks = write_masks(tmp_path / "masks", ["train_1", "train_3", "val_1", "val_3"])
+    Image.fromarray(np.zeros((6, 8), dtype=np.uint8)).save(masks / "val_3.png")
+    targets = SegmentationTargets(EmbeddingTable(dataset), masks=masks, mask_px=STEP_PX)
+    items = targets.items("train") + targets.items("val")
+    targets(LoadEmbeddingd()(next(item for item in items if item["label"] == 1)))
+    assert not caplog.messages
+    trainer = Engine(lambda engine, batch: None)
+    targets.cells.attach(trainer)
+    trainer.run([0])
+    (warning,) = caplog.messages
+    assert warning.startswith("1 of 4 positive slides have a mask without a lesion cell")
+
+
+def test_unobserved_cells_teach_a_segmentation_nothing(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "data")
+    targets = SegmentationTargets(
+        EmbeddingTable(dataset), masks=write_masks(tmp_path / "masks", ["train_1"]), mask_px=STEP_PX
+    )
+    item = LoadEmbeddingd()(targets.items("train")[1])
+    item["places"][0, 1, 2] = 0
+    lesion = targets(item)["lesion"]
+    assert lesion[0, 1, 2] == UNKNOWN and (lesion == UNKNOWN).sum() == 1
+
+
+def test_positive_slides_without_a_mask_are_left_out(
+    dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    masks = write_masks(tmp_path / "masks", ["train_1"])
+    targets = SegmentationTargets(EmbeddingTable(dataset), masks=masks, mask_px=STEP_PX)
+    assert [item["slide_id"] for item in targets.items("train")] == ["train_0", "train_1", "train_2"]
+    assert "1 of 2 positive slides have no mask and are left out of train" in caplog.text
+    with pytest.raises(RequestError, match=r"no slide of class 1 in split 'val' has a mask.*--masks"):
+        targets.items("val")
+
+
+def test_a_segmentation_has_two_classes(dataset: Path) -> None:
+    with pytest.raises(RequestError, match=r"3 classes, expected 2.*segment_train"):
+        SegmentationTargets(EmbeddingTable(dataset, classes=["0", "1", "2"]))
+
+
+def test_the_digest_knows_the_masks_of_a_segmentation(dataset: Path, tmp_path: Path) -> None:
+    table = EmbeddingTable(dataset)
+    masks = write_masks(tmp_path / "masks", ["train_1"])
+    digests = [
+        SegmentationTargets(table).digest(),
+        SegmentationTargets(table, masks=masks).digest(),
+        SegmentationTargets(table, masks=masks, lesion_from=2).digest(),
+    ]
+    Image.fromarray(np.ones((6, 6), dtype=np.uint8)).save(masks / "train_1.png")
+    digests.append(SegmentationTargets(table, masks=masks).digest())
+    assert len(set(digests)) == len(digests)
+    assert SegmentationTargets(table, masks=masks).digest() == digests[-1]
+    write_masks(masks, ["test_1"])
+    assert SegmentationTargets(table, masks=masks).digest() == digests[-1], "a mask that no training reads"
 
 
 def test_augmentation_moves_all_maps_together() -> None:
@@ -164,41 +244,3 @@ def test_a_batch_is_filled_up_with_unknown_cells() -> None:
     assert batch["lesion"].shape == (2, 1, 5, 4)
     assert (batch["lesion"][0, :, 3:] == UNKNOWN).all() and (batch["lesion"][1, :, :, 2:] == UNKNOWN).all()
     assert items[0]["lesion"].shape == (1, 3, 4)
-
-
-def test_the_loss_of_the_cells_sees_those_that_are_known() -> None:
-    generator = torch.Generator().manual_seed(0)
-    slides = torch.randn(2, 2, generator=generator)
-    patches = torch.randn(2, 2, 4, 5, generator=generator, requires_grad=True)
-    labels, lesion = torch.tensor([0, 1]), torch.randint(0, 3, (2, 1, 4, 5), generator=generator).to(torch.uint8)
-    known = lesion != UNKNOWN
-    loss = SlideAndPatchLoss(nn.CrossEntropyLoss(), 0.5)((slides, patches), (labels, lesion))
-    evidence = (patches[:, 1] - patches[:, 0])[:, None]
-    of_cells = DiceCELoss(sigmoid=True)(evidence[known][None, None], (lesion[known] == LESION).float()[None, None])
-    of_slides = nn.functional.cross_entropy(slides, labels)
-    torch.testing.assert_close(loss, of_slides + 0.5 * of_cells)
-    loss.backward()
-    assert patches.grad is not None
-    assert (patches.grad[~known.expand_as(patches)] == 0).all() and (patches.grad[known.expand_as(patches)] != 0).all()
-    nothing = SlideAndPatchLoss(nn.CrossEntropyLoss(), 0.5)((slides, patches), (labels, torch.zeros_like(lesion)))
-    torch.testing.assert_close(nothing, of_slides)
-
-
-def test_the_trainer_is_given_the_patches_and_nobody_else() -> None:
-    """Also where the weights are averaged: the copy says what it says itself."""
-    torch.manual_seed(0)
-    network, image = DSNet(head="patch").eval(), random_image(9, 7)[None]
-    slides, patches = network(image), network.patch_logits(image)
-    assert with_patches(network) is network
-    found = network(image)
-    torch.testing.assert_close(found, (slides, patches))
-    torch.testing.assert_close(network.attend(image)[0], slides)
-    average = averaged_network(network, torch.optim.SGD(network.parameters(), lr=0.1), share=0.1)
-    with torch.no_grad():
-        network.decoder.lesion.bias += 1
-    torch.testing.assert_close(average(image), (slides, patches))
-
-
-def test_a_network_that_decides_at_the_slide_has_no_use_for_masks() -> None:
-    with pytest.raises(RequestError, match=r"expected head patch.*recommended\.yaml before masks\.yaml"):
-        with_patches(DSNet())
