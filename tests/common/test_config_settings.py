@@ -83,6 +83,18 @@ def test_it_looks_and_builds_nothing() -> None:
     assert again.get_parsed_content("settings") == EXPECTED, "the same after the components were built"
 
 
+def test_what_is_left_out_is_told() -> None:
+    """Not where an expression of the config itself decides it."""
+    parser = ConfigParser(
+        {
+            "told": {"_target_": "scripts.common.config_settings.stated"},
+            "stopping": {"_target_": "builtins.dict", "patience": 3, "_disabled_": True},
+            "check": {"_target_": "builtins.dict", "_disabled_": "$1 > 2"},
+        }
+    )
+    assert parser.get_parsed_content("told") == {"stopping#patience": 3, "stopping#_disabled_": True}
+
+
 def test_outside_of_a_config() -> None:
     with pytest.raises(RequestError, match="outside of a config"):
         settings_of(["train"], {})

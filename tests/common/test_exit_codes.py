@@ -12,7 +12,7 @@ import pytest
 
 from scripts.common.boundary import file_boundary, slide_boundary
 from scripts.common.ending import forget_end
-from scripts.common.exit_codes import causes
+from scripts.common.exit_codes import causes, outcome_of
 from scripts.common.options import how_to_go_on
 from scripts.common.process import install_exit_codes
 
@@ -179,6 +179,9 @@ def test_what_follows_from_a_signal_is_not_told() -> None:
     assert (ended.returncode, ended.stderr) == (143, "terminated: go on like this\n")
 
 
+IN_A_LOADER = 'Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  File "a.py"\n{}\n'
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [
@@ -191,6 +194,10 @@ def test_what_follows_from_a_signal_is_not_told() -> None:
         (OSError(errno.ENOTCONN, "not connected", "a.h5"), "a.h5: Transport endpoint is not connected; expected a disk"),
         (RuntimeError("Can't decrement id ref count (\nfilename = 'a.h5', errno = 5, error = 'x')"), "a.h5: Input/output error"),
         (OSError(errno.EMFILE, "Too many open files", "a.h5"), "a.h5: Too many open files; expected a limit"),
+        (RuntimeError("Too many open files. Communication with the workers"), "a file: Too many open files; expected a limit"),
+        (RuntimeError("received 0 items of ancdata"), "a file: Too many open files; expected a limit"),
+        (RuntimeError(IN_A_LOADER.format("RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory")),
+         "memory ran out (RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory); expected room for a batch"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "Cannot allocate memory); expected room for a batch"),
         (MemoryError(), "error: memory ran out; expected room for a batch"),
         (MemoryError("Unable to allocate 7 GiB"), "memory ran out (Unable to allocate 7 GiB); expected room for a batch"),
@@ -210,6 +217,10 @@ def test_what_the_system_refuses_is_1_in_one_line(
     assert ended(wrapped) == 1
     line = capfd.readouterr().err
     assert words in line and line.startswith("error: ") and line.count("\n") == 1
+
+
+def test_a_connection_that_broke_is_no_disk() -> None:
+    assert outcome_of(OSError(errno.ENOTCONN, "not connected")) is None
 
 
 def test_a_full_disk_met_in_a_finalizer_does_not_end_the_run(

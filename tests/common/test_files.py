@@ -96,6 +96,14 @@ def test_a_full_disk_is_said_with_the_name_of_the_file(tmp_path: Path) -> None:
     assert caught.value.filename is None, "it may be that of a file that is read"
 
 
+def test_a_file_that_hdf5_names_is_known_by_its_own_name(tmp_path: Path) -> None:
+    with pytest.raises(OSError) as caught, atomic_path(tmp_path / "a.h5") as partial:
+        raise OSError(
+            f"can't write (filename = '{partial}', errno = {errno.EIO}, error message = 'Input/output error')"
+        )
+    assert caught.value.filename == str(tmp_path / "a.h5")
+
+
 def test_a_file_that_may_not_grow_so_large_is_no_room() -> None:
     """As on FAT32, or under ulimit -f."""
     assert storage_reason(OSError(errno.EFBIG, "File too large")) == "File too large"

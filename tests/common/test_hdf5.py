@@ -1,6 +1,7 @@
 """HDF5 files that others may have written."""
 
 import errno
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -125,6 +126,23 @@ def test_a_file_that_cannot_be_written_is_an_error_and_not_the_end_of_the_proces
     command = [sys.executable, "-c", FILL, str(tmp_path / "a.h5"), str(limit)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=BUNDLE)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"{errno.EFBIG}\n", "")
+
+
+def test_a_file_is_closed_where_no_descriptor_is_left(tmp_path: Path) -> None:
+    """What ended the writing is told, not that memory could not be had."""
+    path = tmp_path / "a.h5"
+    with (
+        pytest.raises(OSError, match="Input/output error"),
+        pytest.MonkeyPatch.context() as patch,
+        new_hdf5(path) as file,
+    ):
+        patch.setattr(os, "memfd_create", no_descriptor)
+        raise OSError(errno.EIO, "Input/output error")
+    assert not file
+
+
+def no_descriptor(name: str) -> int:
+    raise OSError(errno.EMFILE, "Too many open files")
 
 
 def test_what_is_written_is_there(tmp_path: Path) -> None:

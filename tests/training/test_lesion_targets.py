@@ -149,6 +149,13 @@ def test_targets_of_a_segmentation(dataset: Path, tmp_path: Path) -> None:
     assert (segmented(targets, "train_0") == NO_LESION).all()
 
 
+def test_a_segmentation_is_evaluated_on_test_slides_with_masks(dataset: Path, tmp_path: Path) -> None:
+    """By segment_train.yaml with evaluate.yaml over it."""
+    masks = write_masks(tmp_path / "masks", ["train_1", "test_1"])
+    targets = SegmentationTargets(EmbeddingTable(dataset), masks=masks, mask_px=STEP_PX)
+    assert [item["slide_id"] for item in targets.items("test") if item["label"] == 1] == ["test_1"]
+
+
 def test_masks_of_a_segmentation_without_a_lesion_cell_are_counted(
     dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -176,9 +176,8 @@ def test_each_process_takes_a_card(
     monkeypatch.chdir(tmp_path)
     for root in (str(BUNDLE), "."):  # "." is the default: the code does not lie there
         stage = workflow("train.yaml", "multi_gpu_train.yaml", run_id="training", bundle_root=root, device=device)
-        steps = [index for index, step in enumerate(stage.parser["initialize"]) if "set_device" in str(step)]
-        for index in steps:
-            stage.parser.get_parsed_content(f"initialize::{index}")
+        (step,) = (index for index, step in enumerate(stage.parser["initialize"]) if "set_device" in str(step))
+        stage.parser.get_parsed_content(f"initialize::{step}")
         assert found == taken
         found.clear()
 

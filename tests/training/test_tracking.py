@@ -11,18 +11,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.summary.writer import event_file_writer
 from tiny_flow import ON_CPU, run_command, run_config
 from training.embedding_files import write_dataset
+from training.event_log import read_log
 
 from scripts.patches.draw import SlideSample
 from scripts.patches.patch_file import patch_writer
 from scripts.training import tracking
-
-
-def read_log(folder: Path) -> EventAccumulator:
-    """Read the one log of a run."""
-    assert len(list(folder.glob("events.out*"))) == 1
-    log = EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0})
-    log.Reload()
-    return log
 
 
 def assert_hyperparameters(log: EventAccumulator, *names: str) -> None:

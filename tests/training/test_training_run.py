@@ -13,6 +13,7 @@ from monai.bundle import ConfigWorkflow
 from opened_files import count_opens
 from tiny_flow import BUNDLE, ON_CPU, SMALL_NETWORK, cause_of, last_weights, read_rows, run_config
 from training.embedding_files import CHANNELS, write_dataset, write_embedding, write_foreign, write_table
+from training.event_log import read_log
 
 from scripts.common.errors import RequestError
 from scripts.dsnet.network import DSNet
@@ -73,21 +74,20 @@ def test_the_same_seed_gives_the_same_weights_from_another_folder(
     assert all(torch.equal(first[name], again[name]) for name in first)
 
 
+OF_LISTS = ("train#handlers#3", "train#handlers#5", "validate#handlers#0")
+"""Count of masks, picture of a slide, TensorBoard's figures of the validation."""
+
+
 def test_a_handler_may_be_disabled(dataset: Path, tmp_path: Path) -> None:
     """By an overlay, with MONAI's ``_disabled_``."""
-    handlers = [
-        "checkpointing",
-        "standardise",
-        "early_stopping",
-        "train#handlers#3",
-        "train#handlers#5",
-        "validate#handlers#0",
-    ]
+    handlers = ["checkpointing", "standardise", "early_stopping", *OF_LISTS]
     overlay = tmp_path / "overlay.yaml"
     overlay.write_text("".join(f"{handler}#_disabled_: true\n" for handler in handlers), encoding="utf-8")
     options = {"dataset_dir": dataset, "output_dir": tmp_path / "log", "model": tmp_path / "model.pt", "max_epochs": 1}
     run_config("train.yaml", str(overlay), run_id="training", **options, **SMALL_NETWORK, **ON_CPU)
-    assert (tmp_path / "model.pt").is_file()
+    log = read_log(tmp_path / "log")
+    assert "train_loss" in log.Tags()["scalars"]
+    assert "val_auc" not in log.Tags()["scalars"] and log.Tags()["images"] == []
 
 
 def test_the_card_comes_from_the_validation_slides_alone(dataset: Path, trained: Path, tmp_path: Path) -> None:

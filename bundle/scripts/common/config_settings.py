@@ -78,7 +78,7 @@ def _leaves(part: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in part.items():
         if isinstance(value, dict):
             yield from _leaves(value, f"{prefix}{key}{ID_SEP_KEY}")
-        elif not key.startswith("_"):
+        elif not key.startswith("_") or (key == "_disabled_" and isinstance(value, bool)):
             yield f"{prefix}{key}", value
 
 

@@ -35,6 +35,8 @@ _NO_MEMORY = re.compile(r"out of memory|can't allocate memory", re.IGNORECASE)
 
 _LOST_STORAGE = frozenset({errno.EIO, errno.ESTALE, errno.ENOTCONN})
 _TOO_MANY_FILES = frozenset({errno.EMFILE, errno.ENFILE})
+_NO_DESCRIPTOR = re.compile(r"too many open files|received 0 items of ancdata", re.IGNORECASE)
+"""What torch says of it where processes load data."""
 
 _NO_TEMPORARY = re.compile(r"No usable temporary directory found in \[(.*)\]")
 """What Python says where none of its temporary folders can be written."""
@@ -66,12 +68,12 @@ def _of_storage(error: BaseException) -> str | None:
     if reason is not None:
         expected = "expected room, and a folder that may be written"
         return f"{file or 'outputs'}: cannot be written ({reason}); {expected}: make room, or name another --output_dir"
-    if number in _LOST_STORAGE:
+    if number in _LOST_STORAGE and (file or number != errno.ENOTCONN):  # which sockets have, too
         expected = "expected a disk or a network folder that answers"
         return f"{file or 'a file'}: {os.strerror(number)}; {expected}: look whether it is mounted, and run the command again"
-    if number in _TOO_MANY_FILES:
+    if number in _TOO_MANY_FILES or (isinstance(error, RuntimeError) and _NO_DESCRIPTOR.search(str(error))):
         remedy = "raise the limit (ulimit -n 8192), or give fewer --num_workers"
-        return f"{file or 'a file'}: {os.strerror(number)}; expected a limit that leaves room for it: {remedy}"
+        return f"{file or 'a file'}: {os.strerror(number or errno.EMFILE)}; expected a limit that leaves room for it: {remedy}"
     if isinstance(error, FileNotFoundError) and (tried := _NO_TEMPORARY.search(str(error))):
         return f"none of the folders {tried[1]} takes a temporary file, which torch needs; expected room in one: name it by TMPDIR"
     if isinstance(error, PermissionError):
@@ -87,14 +89,16 @@ def _in_text(error: BaseException) -> str | None:
 
 
 def _of_memory(error: BaseException) -> str | None:
-    text = " ".join(str(error).split())
+    text = str(error)
     if not (
         isinstance(error, MemoryError)
         or error_number(error) == errno.ENOMEM
         or (isinstance(error, RuntimeError) and _NO_MEMORY.search(text))
     ):
         return None
-    said = ". ".join(text.split(". ")[:2])  # torch goes on about its settings
+    if "Original Traceback" in text:  # of a process that loads data: its last line is the error
+        text = text.strip().rpartition("\n")[2]
+    said = ". ".join(" ".join(text.split()).split(". ")[:2])  # torch goes on about its settings
     return (
         f"memory ran out{f' ({said})' if said else ''}; expected room for a batch and for the processes that load data: give a "
         "smaller --batch_size or fewer --num_workers"

@@ -91,7 +91,8 @@ def atomic_path(path: str | os.PathLike[str], *, guarded: bool = True) -> Iterat
             guard.record(path, partial)
         os.replace(partial, path)
     except OSError as error:
-        if error.filename == str(partial) or (error.filename is None and storage_reason(error)):
+        said = str(partial) in str(error) or storage_reason(error)  # HDF5 names a file in its text alone
+        if error.filename == str(partial) or (error.filename is None and said):
             error.filename = str(path)  # by which the user knows it
         raise
     finally:

@@ -70,9 +70,10 @@ def _abandon(file: h5py.File) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limits[1], limits[1]))  # it holds for memory, too
     try:
         if sys.platform.startswith("linux"):
-            memory = os.memfd_create("nowhere")
-            os.dup2(memory, file.id.get_vfd_handle())
-            os.close(memory)
+            with suppress(OSError):  # no descriptor is left: the disk takes what it takes
+                memory = os.memfd_create("nowhere")
+                os.dup2(memory, file.id.get_vfd_handle())
+                os.close(memory)
         with suppress(OSError, RuntimeError):  # what went wrong is known already
             file.close()
     finally:

@@ -1,6 +1,7 @@
 """What a native library prints to descriptors 1 and 2, caught while one call of it lasts.
 
-Alone of what changes a whole process (:mod:`.process`), this is done in programs that use this code as a library, too.
+What changes a whole process stands in :mod:`.process`, but for this and for the limit in :mod:`.hdf5`. Programs that use this code
+as a library have these two, too.
 """
 
 import ctypes

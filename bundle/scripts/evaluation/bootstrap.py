@@ -67,8 +67,8 @@ def evaluate(
 ) -> Metrics:
     """Return the metrics of N classified slides, as they stand in ``metrics.json``.
 
-    Accuracy and, of two classes, precision, recall, F1 and specificity have Wilson's interval, with the number of slides cut by what
-    those of a patient have in common (`.score_interval.share_interval`); an AUC of 0 or 1 of two classes has Newcombe's.
+    Accuracy and, of two classes, precision, recall, F1 and specificity have Wilson's interval, with the number of slides cut by
+    what those of a patient have in common (`.score_interval.share_interval`); an AUC of 0 or 1 of two classes has Newcombe's.
 
     All other intervals are 2.5 to 97.5 percentiles over a bootstrap of patients, or of slides where no patients are given. It is a
     cluster bootstrap: all slides of a drawn patient enter together. Each metric takes the resamples in which it is defined

@@ -64,8 +64,8 @@ def cross_entropy(targets: Floats, logits: Floats) -> float:
 def calibrated(probabilities: ArrayLike, temperature: float) -> Floats:
     """Return softmax(logits / T), (N, K).
 
-    Of two classes the order of the slides by `.metrics.ranks` stays for every T of `RANGE`, and with it the AUC. Sure slides may all
-    have a probability of 1 after rounding, but not the same other probability. Of more the highest class of each slide stays.
+    Of two classes the order of the slides by `.metrics.ranks` stays for every T of `RANGE`, and with it the AUC. Sure slides may
+    all have a probability of 1 after rounding, but not the same other probability. Of more the highest class of each slide stays.
     """
     if temperature == 1:
         return np.asarray(probabilities, dtype=np.float64)

@@ -89,8 +89,8 @@ def choose_threshold(labels: ArrayLike, p: ArrayLike) -> float:
 def ranks(probabilities: ArrayLike) -> Ints:
     """Return the place of each slide by its probability of each class, (N, K), from 0 for the lowest; equal ones share a place.
 
-    Of two that are equal beside 1, the one whose other probabilities have the smaller sum is higher. Near 0 float64 tells apart what
-    it rounds to one number near 1.
+    Of two that are equal beside 1, the one whose other probabilities have the smaller sum is higher. Near 0 float64 tells apart
+    what it rounds to one number near 1.
     """
     probability = np.asarray(probabilities, dtype=np.float64)
     others = np.minimum(probability @ (1 - np.eye(probability.shape[1])), BESIDE_1)

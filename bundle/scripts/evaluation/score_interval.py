@@ -13,7 +13,7 @@ _Z = float(norm.ppf(0.975))
 
 
 def wilson(share: float, count: float) -> Ends:
-    """Return Wilson's 95 % score interval of a share of ``count`` independent ones (Wilson 1927), which has a width at 0 and 1, too."""
+    """Return the 95 % score interval of a share of ``count`` independent ones (Wilson 1927); at 0 and 1 it has a width, too."""
     shrink = 1 + _Z**2 / count
     middle = (share + _Z**2 / (2 * count)) / shrink
     half = _Z / shrink * (share * (1 - share) / count + (_Z / (2 * count)) ** 2) ** 0.5

@@ -135,8 +135,8 @@ def _tell(found: Sequence[MappedSlide]) -> None:
         )
     if lost := sum(slide.unobserved_lesions for slide in found):
         _LOGGER.warning(
-            "%d lesions of %d slides have no observed patch and count as missed; expected tissue wherever a mask has a lesion: look "
-            "at observed.png of the slides with unobserved_lesions in localisation.csv, and encode them with another "
+            "%d lesions of %d slides have no observed patch and count as missed; expected tissue wherever a mask has a lesion: "
+            "look at observed.png of the slides with unobserved_lesions in localisation.csv, and encode them with another "
             "--settings#tissue_method, or with --settings#drop_pen false",
             lost,
             sum(slide.unobserved_lesions > 0 for slide in found),

@@ -166,8 +166,8 @@ def localise(
         write_json(output / "localisation.json", report)
     hit, froc = found.figures["hit_rate"], found.figures["froc"]
     _LOGGER.info(
-        "hottest cell in the lesion: %s of %d correctly called positive slides (chance %s); FROC %s on %d slides, %d lesions, of which "
-        "%d have no observed patch",
+        "hottest cell in the lesion: %s of %d correctly called positive slides (chance %s); FROC %s on %d slides, %d lesions, of "
+        "which %d have no observed patch",
         number(hit.value), found.correctly_called, number(found.beside["hit_rate"]["chance"]), number(froc.value), len(slides),
         found.lesions, found.unobserved_lesions,
     )  # fmt: skip

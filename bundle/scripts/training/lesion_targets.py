@@ -139,12 +139,15 @@ class PatchTargets(LesionTargets):
 
 
 class SegmentationTargets(LesionTargets):
-    """Targets of the training and validation slides, those of class 1 by their masks; see :class:`LesionTargets` for the arguments."""
+    """Targets of the slides of a split, those of class 1 by their masks; see :class:`LesionTargets` for the arguments."""
 
     def _masks(self, masks: str | Path | None) -> dict[str, Path]:
+        return find_masks(self.table.rows, self.table.source, masks)
+
+    def digest(self) -> str:
+        """SHA-256 of what the network is trained and chosen by: test slides have no part in it."""
         used = {row.slide_id for row in self.table.rows if row.split in ("train", "val")}
-        found = find_masks(self.table.rows, self.table.source, masks)
-        return {slide_id: mask for slide_id, mask in found.items() if slide_id in used}
+        return self.cells.digest({slide_id: mask for slide_id, mask in self.mask_of.items() if slide_id in used})
 
     def items(self, split: Split) -> list[LesionItem]:
         """Items of :meth:`.training_table.EmbeddingTable.items`, without those of class 1 that have no mask.

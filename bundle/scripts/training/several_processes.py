@@ -19,8 +19,10 @@ def require_own_card(device: torch.device | str) -> None:
         RequestError: it is one card for several processes.
     """
     device = torch.device(device)
+    if device.type != "cuda":
+        return
     own, processes = int(os.environ["LOCAL_RANK"]), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    if device.type == "cuda" and processes > 1 and device.index not in (None, own):
+    if processes > 1 and device.index not in (None, own):
         raise RequestError(
             f"--device {device} is one card for {processes} processes; expected a card for each: leave --device out, and choose "
             "among the machine's cards with CUDA_VISIBLE_DEVICES"
