@@ -46,9 +46,9 @@ class HeatMapForest(Baseline):
     Its training ``forward`` returns logits of the patches (B, K, H, W), which learn from masks
     (:class:`..training.lesion_losses.PatchLoss`). Two figures are the highest and the mean probability. Each of two thresholds
     gives five more: the share of the tissue over it, and four of the largest region over it. Those are its share of the tissue,
-    its longest axis (in patches), its share of its box, and its mean probability. The forest is grown at the end of every epoch on the
-    training slides (:meth:`fit`). The source has 28 such figures, and adds patches that are hard negatives. Here every patch
-    takes part.
+    its longest axis (in patches), its share of its box, and its mean probability. The forest is grown at the end of every epoch
+    on the training slides (:meth:`fit`). The source has 28 such figures, and adds patches that are hard negatives. Here every
+    patch takes part.
 
     Args:
         num_classes: K, classes of the slide label; the first is that without lesions.
