@@ -77,13 +77,17 @@ def test_the_page_of_the_parts_shows_the_studies(
         assert capsys.readouterr().out.partition("\n\n")[0] in page
 
 
-def record_of(name: str) -> Mapping[str, str]:
-    """The one row of a study, or the recommended DSNet of a comparison of methods."""
+def record_of(name: str, method: str = "recommended") -> Mapping[str, str]:
+    """The one row of a study, or that of a method of a comparison."""
     path = REPO / "docs" / "studies" / name
     if not name.startswith("methods"):
         return read_study(path)["full"]
     with open(path, newline="", encoding="utf-8") as file:
-        return next(row for row in csv.DictReader(file) if row["method"] == "recommended")
+        return next(row for row in csv.DictReader(file) if row["method"] == method)
+
+
+METHODS = ("dsnet", "recommended", "attention_pooling")
+"""Of the columns."""
 
 
 @pytest.mark.parametrize(
@@ -92,7 +96,7 @@ def record_of(name: str) -> Mapping[str, str]:
         ("NIC multitask", "large", 0, ("nic", "methods_nic", "attention_nic")),
         ("NIC multitask", "small", 0, ("nic", "recommended_two_nic", "attention_nic")),
         ("NIC multitask", "small", 1, ("nic", "recommended_two_nic", "attention_nic")),
-        ("S-CAE, `extended`", "large", 0, (None, "recommended_extended", None)),
+        ("S-CAE, `extended`", "large", 0, (None, "methods_extended", "methods_extended")),
         ("S-CAE, `extended`", "small", 0, (None, "recommended_two_extended", "attention_extended")),
         ("S-CAE, `extended`", "small", 1, (None, "recommended_two_extended", "attention_extended")),
         ("S-CAE, `paper`", "small", 0, (None, "recommended_scae", "attention_scae")),
@@ -105,15 +109,15 @@ def test_the_recipes_are_those_of_the_studies(
     size = {"small": "2 to 15 %", "large": "10 to 30 %"}[lesion]
     page = (REPO / "docs" / "results.md").read_text(encoding="utf-8")
     (row,) = re.findall(rf"^\| {re.escape(v_from)} \| {size} \| {seed} \|(.*)\|$", page.partition("\n## Does")[0], re.M)
-    for cell, name in zip(row.split(" | "), studies, strict=True):
+    for cell, name, method in zip(row.split(" | "), studies, METHODS, strict=True):
         if name is not None:
-            record = record_of(f"{name}_{lesion}_seed{seed}.csv")
+            record = record_of(f"{name}_{lesion}_seed{seed}.csv", method)
             auc, low, high, deviation = (
                 f"{float(record[key]):.3f}" for key in ("auc", "auc_low", "auc_high", "sd_over_seeds")
             )
             figures = f"{auc} ({low}-{high}), {deviation}"
             before = name.replace("_two", "").replace("methods", "recommended")
-            if before != name:
+            if before != name and method == "recommended":
                 eight = record_of(f"{before}_{lesion}_seed{seed}.csv")
                 figures += f" ({float(eight['auc']):.3f}°)"
             elif "recommended" in name:
