@@ -94,7 +94,7 @@ def test_its_end_is_that_of_a_process(code: str, tmp_path: Path) -> None:
 def test_who_waits_no_longer_ends_it(tmp_path: Path) -> None:
     command_server().run("-c", "", cwd=tmp_path)  # it has imported by now
     with pytest.raises(subprocess.TimeoutExpired):
-        command_server().run("-c", STAYS, cwd=tmp_path, timeout_s=5)
+        command_server().run("-c", STAYS, cwd=tmp_path, timeout_s=2)
     assert not is_there(int((tmp_path / "pid").read_text()))
 
 
